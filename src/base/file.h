@@ -1,0 +1,44 @@
+/* Files: read whole, read by lines, and the one way to write: temporary file in the same folder, fsync, rename. */
+#ifndef BASE_FILE_H
+#define BASE_FILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/buf.h"
+
+/* Reads a whole file into b (which is cleared first). Errors name the path. */
+int file_read(struct buf *b, const char *path, struct genarm_error *err);
+
+/* Writer of one output file. Nothing appears under `path` until file_commit succeeds; on any failure before that
+ * the previous file is untouched and the temporary one (path + ".tmp.<pid>") is removed. */
+struct file_writer {
+    FILE *stream; /* write here with stdio; errors are collected by file_commit */
+    char *path;
+    char *temp_path;
+};
+int file_open(struct file_writer *w, const char *path, struct genarm_error *err);
+int file_commit(struct file_writer *w, struct genarm_error *err); /* flush, fsync, rename, fsync the folder; always closes */
+void file_abort(struct file_writer *w);                           /* drops the temporary file; safe after commit */
+
+/* The same for bytes at hand. */
+int file_write(const char *path, const void *bytes, size_t n, struct genarm_error *err);
+
+/* Creates a folder and its parents (mode 0777 & ~umask). An existing folder is success. */
+int file_make_folder(const char *path, struct genarm_error *err);
+bool file_exists(const char *path);
+
+/* Reads lines of any length up to a maximum; strips "\n" and "\r\n". */
+struct file_lines {
+    FILE *stream;
+    const char *path; /* borrowed */
+    long line;        /* number of the line last returned, from 1 */
+    struct buf text;
+};
+int file_lines_open(struct file_lines *l, const char *path, size_t max_line, struct genarm_error *err);
+/* 1: a line is in l->text; 0: end of file; negative: error (names path:line). */
+int file_lines_next(struct file_lines *l, struct genarm_error *err);
+void file_lines_close(struct file_lines *l);
+
+#endif

@@ -1,0 +1,27 @@
+/* JSON through Jansson: parse with errors that name the place, typed look-ups, one-line output. */
+#ifndef BASE_JSON_H
+#define BASE_JSON_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "base/buf.h"
+
+/* Parses one value from text; duplicate keys and trailing text are errors. `where` names the source (e.g. "p.jsonl:12").
+ * *out is a new reference. */
+int json_parse(json_t **out, const char *text, size_t n, const char *where, struct genarm_error *err);
+
+/* Required or optional members of an object. The returned strings are borrowed from `object`.
+ * A missing required member or a wrong type is GENARM_EFORMAT and names the key. */
+int json_get_string(const char **out, const json_t *object, const char *key, const char *where, struct genarm_error *err);
+int json_opt_string(const char **out, const json_t *object, const char *key, const char *fallback, const char *where,
+                    struct genarm_error *err);
+int json_opt_number(double *out, const json_t *object, const char *key, double fallback, const char *where,
+                    struct genarm_error *err);
+int json_opt_integer(long long *out, const json_t *object, const char *key, long long fallback, const char *where,
+                     struct genarm_error *err);
+
+/* Appends the value as one line without a newline; numbers with the digits that read back equal. */
+int json_dump(struct buf *b, const json_t *value, struct genarm_error *err);
+
+#endif

@@ -1,0 +1,23 @@
+/* The one progress bar: on a terminal it redraws one line on stderr with rate and time left; piped it is quiet. */
+#ifndef BASE_PROGRESS_H
+#define BASE_PROGRESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct progress {
+    const char *label; /* borrowed, e.g. "training" */
+    const char *unit;  /* borrowed, e.g. "pairs" */
+    int64_t total, done, first;
+    double start, drawn; /* seconds of the monotonic clock */
+    bool terminal;
+};
+
+/* `first`: items that were done before this run (a resumed training), left out of the rate. */
+void progress_start(struct progress *p, const char *label, const char *unit, int64_t total, int64_t first);
+void progress_update(struct progress *p, int64_t done, const char *note); /* note: e.g. "loss 0.61 acc 0.72"; may be NULL */
+void progress_end(struct progress *p);
+
+double clock_seconds(void); /* monotonic */
+
+#endif

@@ -1,0 +1,71 @@
+/* What is common to all engines: arguments checked once, sequences kept gapless. */
+#include "engine/engine.h"
+
+#include <stdlib.h>
+
+void engine_free(struct engine *e) {
+    if (e) {
+        e->vtable->free(e);
+    }
+}
+
+int engine_add_adapter(struct engine *e, const struct genarm_adapter *adapter, struct genarm_error *err) {
+    if (adapter->model != e->model) {
+        return error_set(err, GENARM_EINVAL, "the adapter was loaded for another model");
+    }
+    int index = e->vtable->add_adapter(e, adapter, err);
+    if (index >= 0) {
+        e->n_adapters = index + 1;
+    }
+    return index;
+}
+
+static int check_row(const struct engine *e, const struct row *r, struct genarm_error *err) {
+    if (r->seq < 0 || r->seq >= e->params.n_seq) {
+        return error_set(err, GENARM_EINVAL, "sequence %d is outside [0, %d)", r->seq, e->params.n_seq);
+    }
+    if (r->token < 0 || r->token >= e->model->hp.n_vocab) {
+        return error_set(err, GENARM_EINVAL, "token %d is outside the vocabulary of %d", r->token, e->model->hp.n_vocab);
+    }
+    if (r->adapter < ENGINE_NO_ADAPTER || r->adapter >= e->n_adapters) {
+        return error_set(err, GENARM_EINVAL, "adapter %d does not exist", r->adapter);
+    }
+    if (r->pos < 0 || r->pos >= e->params.n_ctx) {
+        return error_set(err, GENARM_ECONTEXT, "position %d is outside the context of %d tokens", r->pos, e->params.n_ctx);
+    }
+    if (r->pos > e->n_cached[r->seq]) {
+        return error_set(err, GENARM_EINVAL, "position %d of sequence %d leaves a gap after %d", r->pos, r->seq,
+                         e->n_cached[r->seq]);
+    }
+    return GENARM_OK;
+}
+
+int engine_forward(struct engine *e, const struct row *rows, int32_t n_rows, float *logits, struct genarm_error *err) {
+    int rc = GENARM_OK;
+    for (int32_t i = 0; i < n_rows && rc == GENARM_OK; i++) {
+        rc = check_row(e, &rows[i], err);
+        if (rc == GENARM_OK) {
+            e->n_cached[rows[i].seq] = rows[i].pos + 1;
+        }
+    }
+    if (rc == GENARM_OK && n_rows > 0) {
+        rc = e->vtable->forward(e, rows, n_rows, logits, err);
+    }
+    for (int32_t i = 0; i < n_rows && rc != GENARM_OK; i++) { /* nothing of these rows counts as cached */
+        if (rows[i].seq >= 0 && rows[i].seq < e->params.n_seq && rows[i].pos < e->n_cached[rows[i].seq]) {
+            e->n_cached[rows[i].seq] = rows[i].pos < 0 ? 0 : rows[i].pos;
+        }
+    }
+    return rc;
+}
+
+int engine_copy_prefix(struct engine *e, int32_t from, int32_t to, int32_t n_pos, struct genarm_error *err) {
+    if (from < 0 || from >= e->params.n_seq || to < 0 || to >= e->params.n_seq || n_pos < 0 || n_pos > e->n_cached[from]) {
+        return error_set(err, GENARM_EINVAL, "cannot copy %d positions of sequence %d to %d", n_pos, from, to);
+    }
+    int rc = from == to ? GENARM_OK : e->vtable->copy_prefix(e, from, to, n_pos, err);
+    if (rc == GENARM_OK) {
+        e->n_cached[to] = n_pos;
+    }
+    return rc;
+}

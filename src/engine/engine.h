@@ -1,0 +1,74 @@
+/* An engine turns a batch of rows into logits.
+ *
+ * A row is one token at one position of one sequence, seen by the base model or through one adapter. One forward pass
+ * reads the base weights once for all rows, whatever sequences and adapters they belong to: that is how k reward
+ * models guide a base at nearly the memory traffic of one, how a prompt is prefilled under all of them, and how
+ * several conversations share a step.
+ *
+ * An engine owns the KV cache of `n_seq` sequences of up to `n_ctx` positions. Which tokens a sequence holds, and
+ * through which adapter they were seen, is the caller's business: one adapter per sequence.
+ *
+ * Not thread-safe: one thread at a time uses an engine. Several engines may share a model.
+ */
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "model/adapter.h"
+#include "model/model.h"
+
+enum { ENGINE_NO_ADAPTER = -1 };
+
+struct row {
+    int32_t token;
+    int32_t seq;     /* [0, n_seq) */
+    int32_t pos;     /* [0, n_ctx); cached positions of the sequence from here on are overwritten */
+    int32_t adapter; /* index from engine_add_adapter, or ENGINE_NO_ADAPTER */
+    bool output;     /* logits wanted for this row */
+};
+
+struct engine_params {
+    int32_t n_seq;     /* sequences, >= 1 */
+    int32_t n_ctx;     /* positions of each sequence; 0: the model's training context */
+    int32_t n_batch;   /* most rows of one forward pass; longer batches are cut; 0: 512 */
+    int32_t n_threads; /* 0: number of cores */
+};
+
+struct engine;
+
+/* What every engine implements. Arguments were checked by the engine_* functions below. */
+struct engine_vtable {
+    const char *name;
+    int (*forward)(struct engine *e, const struct row *rows, int32_t n_rows, float *logits, struct genarm_error *err);
+    int (*add_adapter)(struct engine *e, const struct genarm_adapter *adapter, struct genarm_error *err); /* index */
+    int (*copy_prefix)(struct engine *e, int32_t from, int32_t to, int32_t n_pos, struct genarm_error *err);
+    void (*free)(struct engine *e);
+};
+
+struct engine {
+    const struct engine_vtable *vtable;
+    const struct genarm_model *model;
+    struct engine_params params; /* zeros resolved */
+    int32_t n_adapters;
+    int32_t *n_cached; /* [n_seq] positions that each sequence holds */
+};
+
+/* The engine of our own ggml graph: llama, mistral, qwen2 and qwen3 models. */
+int engine_rows_new(struct engine **out, const struct genarm_model *model, const struct engine_params *params,
+                    struct genarm_error *err);
+void engine_free(struct engine *e);
+
+/* Makes an adapter usable in rows; returns its index >= 0 or a negative error code. The adapter must outlive the engine. */
+int engine_add_adapter(struct engine *e, const struct genarm_adapter *adapter, struct genarm_error *err);
+
+/* Runs the rows and writes the logits of those with `output`, in row order, to logits [n_vocab, n_outputs].
+ * Rows of one sequence must be in ascending, gapless position order and its earlier positions cached. A row may follow
+ * rows of its own sequence in the same batch. On failure the touched sequences are undefined from their first row on. */
+int engine_forward(struct engine *e, const struct row *rows, int32_t n_rows, float *logits, struct genarm_error *err);
+
+/* Makes sequence `to` start with the first n_pos cached positions of `from` (same adapter). */
+int engine_copy_prefix(struct engine *e, int32_t from, int32_t to, int32_t n_pos, struct genarm_error *err);
+
+#endif

@@ -1,0 +1,55 @@
+/* The forward graph of the row engine, in plain ggml operations that every backend has.
+ *
+ * Rows arrive sorted by sequence. A run is a stretch of them that one attention node can serve: neighbouring sequences
+ * with equally many rows. One step of decoding is one run; so is the prefill of one prompt under k adapters.
+ */
+#ifndef ENGINE_GRAPH_H
+#define ENGINE_GRAPH_H
+
+#include <ggml.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/lora_bank.h"
+#include "model/model.h"
+
+struct run {
+    int32_t row0;   /* first row of the batch */
+    int32_t n_rows; /* rows of each sequence */
+    int32_t seq0;   /* first sequence */
+    int32_t n_seq;  /* sequences */
+    int32_t n_kv;   /* cache positions that are looked at: a multiple of GRAPH_KV_PAD, or all */
+};
+
+enum { GRAPH_KV_PAD = 256 };
+
+/* KV cache of one layer: [n_embd_kv, n_ctx * n_seq], f16; sequence s owns columns [s * n_ctx, (s + 1) * n_ctx). */
+struct kv_layer {
+    struct ggml_tensor *k, *v;
+};
+
+/* What the shape of the graph depends on: equal shapes, same graph. */
+struct graph_shape {
+    int32_t n_rows, n_outputs, n_runs;
+    bool lora; /* some row has an adapter */
+    const struct run *runs;
+};
+
+struct graph {
+    struct ggml_context *ctx;
+    struct ggml_cgraph *cgraph;
+    struct ggml_tensor *tokens;    /* i32 [n_rows] */
+    struct ggml_tensor *positions; /* i32 [n_rows] */
+    struct ggml_tensor *kv_index;  /* i64 [n_rows] column of the cache that the row is written to */
+    struct ggml_tensor *outputs;   /* i32 [n_outputs] rows whose logits are wanted; NULL if none are */
+    struct ggml_tensor *lora_mask; /* f32 [rank_total, n_rows] 1 where the row's adapter owns the rank slot; or NULL */
+    struct ggml_tensor **masks;    /* [n_runs] f16 [n_kv, n_rows, 1, n_seq] 0 or -inf */
+    struct ggml_tensor *logits;    /* f32 [n_vocab, n_outputs], or NULL */
+};
+
+/* Builds into *g (zeroed by the caller); graph_deinit frees also after failure. n_ctx: positions of a sequence. */
+int graph_build(struct graph *g, const struct genarm_model *model, const struct kv_layer *kv, int32_t n_ctx,
+                const struct lora_bank *bank, const struct graph_shape *shape, struct genarm_error *err);
+void graph_deinit(struct graph *g);
+
+#endif

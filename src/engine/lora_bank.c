@@ -1,0 +1,141 @@
+#include "engine/lora_bank.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/model.h"
+
+static int32_t adapter_rank(const struct genarm_adapter *ad, int32_t n_layer) {
+    int64_t rank = 1;
+    for (int32_t l = 0; l < n_layer; l++) {
+        for (int t = 0; t < LINEAR_COUNT; t++) {
+            if (ad->layers[l][t].a && ad->layers[l][t].a->ne[1] > rank) {
+                rank = ad->layers[l][t].a->ne[1];
+            }
+        }
+    }
+    return (int32_t)rank;
+}
+
+/* Rank slots [slot, slot + rank) of a stack take the adapter's A as columns and scale * B as parts of rows. */
+static int copy_lora(const struct lora_stack *stack, const struct lora *l, int32_t slot, float *a, float *b,
+                     struct genarm_error *err) {
+    const size_t n_in = (size_t)stack->a->ne[0], n_out = (size_t)stack->b->ne[1];
+    const size_t total = (size_t)stack->b->ne[0], rank = (size_t)l->a->ne[1];
+    float *own = malloc(rank * n_out * sizeof *own);
+    if (!own) {
+        return error_nomem(err, "an adapter");
+    }
+    ggml_backend_tensor_get(l->a, a + (size_t)slot * n_in, 0, rank * n_in * sizeof *a);
+    ggml_backend_tensor_get(l->b, own, 0, rank * n_out * sizeof *own);
+    for (size_t j = 0; j < n_out; j++) {
+        for (size_t r = 0; r < rank; r++) {
+            b[j * total + (size_t)slot + r] = l->scale * own[j * rank + r];
+        }
+    }
+    free(own);
+    return GENARM_OK;
+}
+
+static int fill_stack(struct lora_bank *bank, int32_t layer, int t, struct genarm_error *err) {
+    const struct lora_stack *stack = &bank->layers[layer][t];
+    if (!stack->a) {
+        return GENARM_OK;
+    }
+    int rc = GENARM_OK;
+    float *a = calloc(1, ggml_nbytes(stack->a)), *b = calloc(1, ggml_nbytes(stack->b));
+    if (!a || !b) {
+        rc = error_nomem(err, "an adapter");
+        goto done;
+    }
+    for (int32_t i = 0; i < bank->n_adapters && rc == GENARM_OK; i++) {
+        const struct lora *l = &bank->adapters[i]->layers[layer][t];
+        if (l->a) {
+            rc = copy_lora(stack, l, bank->first_rank[i], a, b, err);
+        }
+    }
+    if (rc == GENARM_OK) {
+        ggml_backend_tensor_set(stack->a, a, 0, ggml_nbytes(stack->a));
+        ggml_backend_tensor_set(stack->b, b, 0, ggml_nbytes(stack->b));
+    }
+done:
+    free(a);
+    free(b);
+    return rc;
+}
+
+static bool any_adapts(const struct lora_bank *bank, int32_t layer, int t) {
+    for (int32_t i = 0; i < bank->n_adapters; i++) {
+        if (bank->adapters[i]->layers[layer][t].a) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int build_stacks(struct lora_bank *bank, ggml_backend_buffer_type_t type, struct genarm_error *err) {
+    const struct hparams *hp = &bank->adapters[0]->model->hp;
+    const int64_t rank = lora_bank_rank(bank);
+    const size_t n_tensors = (size_t)hp->n_layer * LINEAR_COUNT * 2;
+    bank->ctx = ggml_init((struct ggml_init_params){.mem_size = n_tensors * ggml_tensor_overhead(), .no_alloc = true});
+    bank->layers = calloc((size_t)hp->n_layer, sizeof *bank->layers);
+    if (!bank->ctx || !bank->layers) {
+        return error_nomem(err, "adapters");
+    }
+    for (int32_t l = 0; l < hp->n_layer; l++) {
+        for (int t = 0; t < LINEAR_COUNT; t++) {
+            if (any_adapts(bank, l, t)) {
+                struct lora_stack *s = &bank->layers[l][t];
+                s->a = ggml_new_tensor_2d(bank->ctx, GGML_TYPE_F32, linear_n_in((enum linear)t, hp), rank);
+                s->b = ggml_new_tensor_2d(bank->ctx, GGML_TYPE_F32, rank, linear_n_out((enum linear)t, hp));
+            }
+        }
+    }
+    bank->buffer = ggml_backend_alloc_ctx_tensors_from_buft(bank->ctx, type);
+    if (!bank->buffer) {
+        return error_nomem(err, "adapters in the backend");
+    }
+    int rc = GENARM_OK;
+    for (int32_t l = 0; l < hp->n_layer && rc == GENARM_OK; l++) {
+        for (int t = 0; t < LINEAR_COUNT && rc == GENARM_OK; t++) {
+            rc = fill_stack(bank, l, t, err);
+        }
+    }
+    return rc;
+}
+
+int lora_bank_add(struct lora_bank *bank, const struct genarm_adapter *adapter, ggml_backend_buffer_type_t type,
+                  struct genarm_error *err) {
+    if (bank->n_adapters == LORA_BANK_MAX_ADAPTERS) {
+        return error_set(err, GENARM_EINVAL, "more than %d adapters on one model", LORA_BANK_MAX_ADAPTERS);
+    }
+    struct lora_bank next = *bank;
+    const int32_t i = next.n_adapters++;
+    next.adapters[i] = adapter;
+    next.first_rank[i + 1] = next.first_rank[i] + adapter_rank(adapter, adapter->model->hp.n_layer);
+    next.ctx = NULL;
+    next.buffer = NULL;
+    next.layers = NULL;
+    int rc = build_stacks(&next, type, err);
+    if (rc != GENARM_OK) {
+        lora_bank_deinit(&next);
+        return rc;
+    }
+    lora_bank_deinit(bank);
+    *bank = next;
+    return i;
+}
+
+void lora_bank_deinit(struct lora_bank *bank) {
+    free(bank->layers);
+    ggml_backend_buffer_free(bank->buffer);
+    ggml_free(bank->ctx);
+    *bank = (struct lora_bank){0};
+}
+
+void lora_bank_mask(const struct lora_bank *bank, int32_t adapter, float *out) {
+    memset(out, 0, (size_t)lora_bank_rank(bank) * sizeof *out);
+    for (int32_t r = adapter < 0 ? 0 : bank->first_rank[adapter]; adapter >= 0 && r < bank->first_rank[adapter + 1]; r++) {
+        out[r] = 1.0f;
+    }
+}

@@ -1,0 +1,411 @@
+/* The row engine: one forward pass of our own ggml graph for rows of any mix of sequences and adapters. */
+#include <ggml-alloc.h>
+#include <ggml-backend.h>
+#include <ggml-cpu.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/engine.h"
+#include "engine/graph.h"
+#include "engine/lora_bank.h"
+
+enum { MAX_BACKENDS = 2 }; /* a device, if one is used, then the CPU */
+
+struct rows_engine {
+    struct engine base;
+    ggml_backend_t backends[MAX_BACKENDS];
+    int n_backends;
+    struct ggml_threadpool *threads;
+    ggml_backend_sched_t sched; /* with a device */
+    ggml_gallocr_t alloc;       /* on the CPU alone: no splitting to pay for */
+
+    struct kv_layer *kv; /* [n_layer] */
+    struct ggml_context *kv_ctx;
+    ggml_backend_buffer_t kv_buffer;
+
+    struct lora_bank bank;
+
+    struct graph graph; /* the last one, kept while the shape stays */
+    struct graph_shape shape;
+
+    struct row *sorted;  /* [n_batch] rows of the pass, by sequence */
+    int32_t *order;      /* [n_batch] place of sorted[i] in the caller's rows */
+    int32_t *to;         /* [n_batch] which output a row of the caller's is */
+    struct run *runs;    /* [n_batch] of the pass at hand */
+    struct run *runs_of_graph; /* [n_batch] of the kept graph */
+    int32_t *first;      /* [n_seq + 1] scratch of the sort */
+    void *scratch;       /* inputs under construction */
+    size_t scratch_size;
+};
+
+/* ---- construction ---- */
+
+static int open_backends(struct rows_engine *e, struct genarm_error *err) {
+    ggml_backend_dev_t device = e->base.model->placement.device;
+    if (device && ggml_backend_dev_type(device) != GGML_BACKEND_DEVICE_TYPE_CPU) {
+        e->backends[e->n_backends] = ggml_backend_dev_init(device, NULL);
+        if (!e->backends[e->n_backends++]) {
+            return error_set(err, GENARM_EBACKEND, "cannot start device %s", ggml_backend_dev_name(device));
+        }
+    }
+    ggml_backend_t cpu = ggml_backend_cpu_init();
+    if (!cpu) {
+        return error_set(err, GENARM_EBACKEND, "cannot start the CPU backend");
+    }
+    e->backends[e->n_backends++] = cpu;
+    struct ggml_threadpool_params params = ggml_threadpool_params_default(e->base.params.n_threads);
+    e->threads = ggml_threadpool_new(&params);
+    if (!e->threads) {
+        return error_set(err, GENARM_EBACKEND, "cannot start %d threads", e->base.params.n_threads);
+    }
+    ggml_backend_cpu_set_n_threads(cpu, e->base.params.n_threads);
+    ggml_backend_cpu_set_threadpool(cpu, e->threads);
+    return GENARM_OK;
+}
+
+static int make_cache(struct rows_engine *e, struct genarm_error *err) {
+    const struct hparams *hp = &e->base.model->hp;
+    const int64_t columns = (int64_t)e->base.params.n_ctx * e->base.params.n_seq;
+    e->kv = calloc((size_t)hp->n_layer, sizeof *e->kv);
+    e->kv_ctx = ggml_init(
+        (struct ggml_init_params){.mem_size = 2 * (size_t)hp->n_layer * ggml_tensor_overhead(), .no_alloc = true});
+    if (!e->kv || !e->kv_ctx) {
+        return error_nomem(err, "the KV cache");
+    }
+    for (int32_t l = 0; l < hp->n_layer; l++) {
+        e->kv[l].k = ggml_new_tensor_2d(e->kv_ctx, GGML_TYPE_F16, hparams_n_embd_kv(hp), columns);
+        e->kv[l].v = ggml_new_tensor_2d(e->kv_ctx, GGML_TYPE_F16, hparams_n_embd_kv(hp), columns);
+    }
+    e->kv_buffer = ggml_backend_alloc_ctx_tensors(e->kv_ctx, e->backends[0]);
+    if (!e->kv_buffer) {
+        return error_hint(err, error_nomem(err, "the KV cache"), "use a smaller context (-c) or fewer slots (-np)");
+    }
+    ggml_backend_buffer_clear(e->kv_buffer, 0); /* masked positions are multiplied by zero: they must be finite */
+    return GENARM_OK;
+}
+
+static int make_scheduler(struct rows_engine *e, struct genarm_error *err) {
+    if (e->n_backends == 1) {
+        e->alloc = ggml_gallocr_new(ggml_backend_get_default_buffer_type(e->backends[0]));
+    } else {
+        const size_t n_nodes = 256 + 256 * (size_t)e->base.model->hp.n_layer;
+        e->sched = ggml_backend_sched_new(e->backends, NULL, e->n_backends, n_nodes, false, true);
+    }
+    return e->alloc || e->sched ? GENARM_OK : error_nomem(err, "the compute scheduler");
+}
+
+static int make_scratch(struct rows_engine *e, struct genarm_error *err) {
+    const size_t n = (size_t)e->base.params.n_batch;
+    e->sorted = calloc(n, sizeof *e->sorted);
+    e->order = calloc(n, sizeof *e->order);
+    e->to = calloc(n, sizeof *e->to);
+    e->runs = calloc(n, sizeof *e->runs);
+    e->runs_of_graph = calloc(n, sizeof *e->runs_of_graph);
+    e->first = calloc((size_t)e->base.params.n_seq + 1, sizeof *e->first);
+    return e->sorted && e->order && e->to && e->runs && e->runs_of_graph && e->first ? GENARM_OK : error_nomem(err, "a batch");
+}
+
+/* ---- the shape of a pass ---- */
+
+/* Stable counting sort by sequence into e->sorted and e->order. */
+static void sort_rows(struct rows_engine *e, const struct row *rows, int32_t n_rows) {
+    const int32_t n_seq = e->base.params.n_seq;
+    memset(e->first, 0, ((size_t)n_seq + 1) * sizeof *e->first);
+    for (int32_t i = 0; i < n_rows; i++) {
+        e->first[rows[i].seq + 1]++;
+    }
+    for (int32_t s = 0; s < n_seq; s++) {
+        e->first[s + 1] += e->first[s];
+    }
+    for (int32_t i = 0; i < n_rows; i++) {
+        const int32_t at = e->first[rows[i].seq]++;
+        e->sorted[at] = rows[i];
+        e->order[at] = i;
+    }
+}
+
+static int32_t padded_kv(const struct rows_engine *e, int32_t n) {
+    const int32_t padded = (n + GRAPH_KV_PAD - 1) / GRAPH_KV_PAD * GRAPH_KV_PAD;
+    return padded < e->base.params.n_ctx ? padded : e->base.params.n_ctx;
+}
+
+static int32_t find_runs(struct rows_engine *e, int32_t n_rows) {
+    int32_t n_runs = 0;
+    for (int32_t i = 0, n; i < n_rows; i += n) {
+        const struct row *r = e->sorted + i;
+        for (n = 1; i + n < n_rows && r[n].seq == r->seq; n++) {
+        }
+        const int32_t n_kv = padded_kv(e, r[n - 1].pos + 1);
+        struct run *last = n_runs ? &e->runs[n_runs - 1] : NULL;
+        if (last && last->n_rows == n && last->seq0 + last->n_seq == r->seq) {
+            last->n_seq++;
+            last->n_kv = n_kv > last->n_kv ? n_kv : last->n_kv;
+        } else {
+            e->runs[n_runs++] = (struct run){.row0 = i, .n_rows = n, .seq0 = r->seq, .n_seq = 1, .n_kv = n_kv};
+        }
+    }
+    return n_runs;
+}
+
+static bool same_shape(const struct graph_shape *a, const struct graph_shape *b) {
+    if (a->n_rows != b->n_rows || a->n_outputs != b->n_outputs || a->n_runs != b->n_runs || a->lora != b->lora) {
+        return false;
+    }
+    return memcmp(a->runs, b->runs, (size_t)a->n_runs * sizeof *a->runs) == 0;
+}
+
+static int prepare_graph(struct rows_engine *e, const struct graph_shape *shape, struct genarm_error *err) {
+    if (e->graph.cgraph && same_shape(&e->shape, shape)) {
+        return GENARM_OK;
+    }
+    graph_deinit(&e->graph);
+    int rc = graph_build(&e->graph, e->base.model, e->kv, e->base.params.n_ctx, &e->bank, shape, err);
+    if (rc != GENARM_OK) {
+        graph_deinit(&e->graph);
+        return rc;
+    }
+    bool ok;
+    if (e->sched) {
+        ggml_backend_sched_reset(e->sched);
+        ok = ggml_backend_sched_alloc_graph(e->sched, e->graph.cgraph);
+    } else {
+        ok = ggml_gallocr_alloc_graph(e->alloc, e->graph.cgraph);
+    }
+    if (!ok) {
+        graph_deinit(&e->graph);
+        return error_hint(err, error_nomem(err, "a forward pass"), "use a smaller batch (-b)");
+    }
+    e->shape = *shape;
+    memcpy(e->runs_of_graph, shape->runs, (size_t)shape->n_runs * sizeof *shape->runs);
+    e->shape.runs = e->runs_of_graph;
+    return GENARM_OK;
+}
+
+/* ---- inputs ---- */
+
+static int reserve(struct rows_engine *e, size_t size, struct genarm_error *err) {
+    if (size > e->scratch_size) {
+        void *grown = realloc(e->scratch, size);
+        if (!grown) {
+            return error_nomem(err, "a batch");
+        }
+        e->scratch = grown;
+        e->scratch_size = size;
+    }
+    return GENARM_OK;
+}
+
+static int set_masks(struct rows_engine *e, struct genarm_error *err) {
+    const ggml_fp16_t zero = ggml_fp32_to_fp16(0.0f), hidden = ggml_fp32_to_fp16(-INFINITY);
+    for (int32_t i = 0; i < e->shape.n_runs; i++) {
+        const struct run *run = &e->shape.runs[i];
+        int rc = reserve(e, ggml_nbytes(e->graph.masks[i]), err);
+        if (rc != GENARM_OK) {
+            return rc;
+        }
+        ggml_fp16_t *m = e->scratch;
+        for (int32_t r = run->row0; r < run->row0 + run->n_rows * run->n_seq; r++) {
+            for (int32_t p = 0; p < run->n_kv; p++) {
+                *m++ = p <= e->sorted[r].pos ? zero : hidden;
+            }
+        }
+        ggml_backend_tensor_set(e->graph.masks[i], e->scratch, 0, ggml_nbytes(e->graph.masks[i]));
+    }
+    return GENARM_OK;
+}
+
+static int set_lora_mask(struct rows_engine *e, struct genarm_error *err) {
+    if (!e->graph.lora_mask) {
+        return GENARM_OK;
+    }
+    const size_t size = ggml_nbytes(e->graph.lora_mask);
+    int rc = reserve(e, size, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    for (int32_t r = 0; r < e->shape.n_rows; r++) {
+        lora_bank_mask(&e->bank, e->sorted[r].adapter, (float *)e->scratch + (size_t)r * (size_t)lora_bank_rank(&e->bank));
+    }
+    ggml_backend_tensor_set(e->graph.lora_mask, e->scratch, 0, size);
+    return GENARM_OK;
+}
+
+static int set_inputs(struct rows_engine *e, struct genarm_error *err) {
+    const size_t n = (size_t)e->shape.n_rows;
+    int rc = reserve(e, n * sizeof(int64_t), err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    int32_t *small = e->scratch;
+    int64_t *wide = e->scratch;
+    for (size_t r = 0; r < n; r++) {
+        small[r] = e->sorted[r].token;
+    }
+    ggml_backend_tensor_set(e->graph.tokens, small, 0, n * sizeof *small);
+    for (size_t r = 0; r < n; r++) {
+        small[r] = e->sorted[r].pos;
+    }
+    ggml_backend_tensor_set(e->graph.positions, small, 0, n * sizeof *small);
+    for (size_t r = 0; r < n; r++) {
+        wide[r] = (int64_t)e->sorted[r].seq * e->base.params.n_ctx + e->sorted[r].pos;
+    }
+    ggml_backend_tensor_set(e->graph.kv_index, wide, 0, n * sizeof *wide);
+    if (e->graph.outputs) {
+        int32_t n_outputs = 0;
+        for (size_t r = 0; r < n; r++) {
+            if (e->sorted[r].output) {
+                small[n_outputs++] = (int32_t)r;
+            }
+        }
+        ggml_backend_tensor_set(e->graph.outputs, small, 0, (size_t)n_outputs * sizeof *small);
+    }
+    rc = set_masks(e, err);
+    return rc == GENARM_OK ? set_lora_mask(e, err) : rc;
+}
+
+/* ---- one pass ---- */
+
+/* Logits of the pass, back in the caller's row order. */
+static void copy_logits(struct rows_engine *e, const struct row *rows, float *logits) {
+    const size_t n_vocab = (size_t)e->base.model->hp.n_vocab;
+    for (int32_t i = 0, n = 0; i < e->shape.n_rows; i++) {
+        e->to[i] = n;
+        n += rows[i].output;
+    }
+    size_t from = 0;
+    for (int32_t r = 0; r < e->shape.n_rows; r++) {
+        if (e->sorted[r].output) {
+            const size_t to = (size_t)e->to[e->order[r]];
+            ggml_backend_tensor_get(e->graph.logits, logits + to * n_vocab, from++ * n_vocab * sizeof *logits,
+                                    n_vocab * sizeof *logits);
+        }
+    }
+}
+
+static int pass(struct rows_engine *e, const struct row *rows, int32_t n_rows, float *logits, struct genarm_error *err) {
+    sort_rows(e, rows, n_rows);
+    struct graph_shape shape = {.n_rows = n_rows, .n_runs = find_runs(e, n_rows), .runs = e->runs};
+    for (int32_t r = 0; r < n_rows; r++) {
+        shape.n_outputs += rows[r].output;
+        shape.lora |= rows[r].adapter != ENGINE_NO_ADAPTER;
+    }
+    int rc = prepare_graph(e, &shape, err);
+    if (rc == GENARM_OK) {
+        rc = set_inputs(e, err);
+    }
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    enum ggml_status status = e->sched ? ggml_backend_sched_graph_compute(e->sched, e->graph.cgraph)
+                                       : ggml_backend_graph_compute(e->backends[0], e->graph.cgraph);
+    if (status != GGML_STATUS_SUCCESS) {
+        return error_set(err, GENARM_EBACKEND, "a forward pass of %d rows failed: %s", n_rows, ggml_status_to_string(status));
+    }
+    if (shape.n_outputs) {
+        copy_logits(e, rows, logits);
+    }
+    return GENARM_OK;
+}
+
+static int rows_forward(struct engine *base, const struct row *rows, int32_t n_rows, float *logits, struct genarm_error *err) {
+    struct rows_engine *e = (struct rows_engine *)base;
+    int rc = GENARM_OK;
+    for (int32_t i = 0, n; i < n_rows && rc == GENARM_OK; i += n) {
+        n = n_rows - i < base->params.n_batch ? n_rows - i : base->params.n_batch;
+        rc = pass(e, rows + i, n, logits, err);
+        for (int32_t r = i; r < i + n && logits; r++) {
+            logits += rows[r].output ? base->model->hp.n_vocab : 0;
+        }
+    }
+    return rc;
+}
+
+static int rows_add_adapter(struct engine *base, const struct genarm_adapter *adapter, struct genarm_error *err) {
+    struct rows_engine *e = (struct rows_engine *)base;
+    graph_deinit(&e->graph); /* it points into the bank */
+    return lora_bank_add(&e->bank, adapter, ggml_backend_get_default_buffer_type(e->backends[0]), err);
+}
+
+static int rows_copy_prefix(struct engine *base, int32_t from, int32_t to, int32_t n_pos, struct genarm_error *err) {
+    struct rows_engine *e = (struct rows_engine *)base;
+    const size_t column = e->kv[0].k->nb[1], sequence = column * (size_t)base->params.n_ctx;
+    const size_t size = column * (size_t)n_pos;
+    int rc = size ? reserve(e, size, err) : GENARM_OK;
+    for (int32_t l = 0; l < base->model->hp.n_layer && size && rc == GENARM_OK; l++) {
+        struct ggml_tensor *both[] = {e->kv[l].k, e->kv[l].v};
+        for (int i = 0; i < 2; i++) {
+            ggml_backend_tensor_get(both[i], e->scratch, sequence * (size_t)from, size);
+            ggml_backend_tensor_set(both[i], e->scratch, sequence * (size_t)to, size);
+        }
+    }
+    return rc;
+}
+
+static void rows_free(struct engine *base) {
+    struct rows_engine *e = (struct rows_engine *)base;
+    graph_deinit(&e->graph);
+    lora_bank_deinit(&e->bank);
+    ggml_gallocr_free(e->alloc);
+    ggml_backend_sched_free(e->sched);
+    ggml_backend_buffer_free(e->kv_buffer);
+    ggml_free(e->kv_ctx);
+    for (int i = 0; i < e->n_backends; i++) {
+        ggml_backend_free(e->backends[i]);
+    }
+    ggml_threadpool_free(e->threads);
+    free(e->kv);
+    free(e->sorted);
+    free(e->order);
+    free(e->to);
+    free(e->runs);
+    free(e->runs_of_graph);
+    free(e->first);
+    free(e->scratch);
+    free(e->base.n_cached);
+    free(e);
+}
+
+static const struct engine_vtable rows_vtable = {
+    .name = "rows",
+    .forward = rows_forward,
+    .add_adapter = rows_add_adapter,
+    .copy_prefix = rows_copy_prefix,
+    .free = rows_free,
+};
+
+static int resolve_params(struct engine_params *p, const struct genarm_model *model, struct genarm_error *err) {
+    p->n_ctx = p->n_ctx ? p->n_ctx : model->hp.n_ctx_train;
+    p->n_batch = p->n_batch ? p->n_batch : 512;
+    p->n_threads = p->n_threads ? p->n_threads : (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    if (p->n_seq < 1 || p->n_ctx < 1 || p->n_batch < 1 || p->n_threads < 1 || p->n_threads > GGML_MAX_N_THREADS) {
+        return error_set(err, GENARM_EINVAL, "%d sequences of %d positions, batches of %d rows, %d threads: out of range",
+                         p->n_seq, p->n_ctx, p->n_batch, p->n_threads);
+    }
+    return GENARM_OK;
+}
+
+int engine_rows_new(struct engine **out, const struct genarm_model *model, const struct engine_params *params,
+                    struct genarm_error *err) {
+    struct rows_engine *e = calloc(1, sizeof *e);
+    if (!e) {
+        return error_nomem(err, "an engine");
+    }
+    e->base = (struct engine){.vtable = &rows_vtable, .model = model, .params = *params};
+    int rc = resolve_params(&e->base.params, model, err);
+    if (rc == GENARM_OK) {
+        e->base.n_cached = calloc((size_t)e->base.params.n_seq, sizeof *e->base.n_cached);
+        rc = e->base.n_cached ? GENARM_OK : error_nomem(err, "an engine");
+    }
+    int (*const steps[])(struct rows_engine *, struct genarm_error *) = {open_backends, make_cache, make_scheduler, make_scratch};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps && rc == GENARM_OK; i++) {
+        rc = steps[i](e, err);
+    }
+    if (rc != GENARM_OK) {
+        engine_free(&e->base);
+        return rc;
+    }
+    *out = &e->base;
+    return GENARM_OK;
+}

@@ -1,0 +1,90 @@
+#include "guide/combine.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { LANES = 16 }; /* independent sums, in a fixed order: vectorises without licence to reorder */
+
+/* e^x for x <= 0 within 2 ulp; 0 below -87. After Cephes' expf: 2^n * e^r with |r| <= ln 2 / 2. */
+static inline float exp_nonpositive(float x) {
+    const float clamped = x < -87.0f ? -87.0f : x;
+    const float n = (clamped * 1.44269504f + 12582912.0f) - 12582912.0f; /* nearest integer */
+    const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    const int32_t bits = ((int32_t)n + 127) * (1 << 23);
+    float scale;
+    memcpy(&scale, &bits, sizeof scale);
+    return x < -87.0f ? 0.0f : p * scale;
+}
+
+static float largest(const float *x, size_t n) {
+    float lanes[LANES];
+    for (int j = 0; j < LANES; j++) {
+        lanes[j] = -INFINITY;
+    }
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        for (int j = 0; j < LANES; j++) {
+            lanes[j] = x[i + (size_t)j] > lanes[j] ? x[i + (size_t)j] : lanes[j];
+        }
+    }
+    float m = -INFINITY;
+    for (; i < n; i++) {
+        m = x[i] > m ? x[i] : m;
+    }
+    for (int j = 0; j < LANES; j++) {
+        m = lanes[j] > m ? lanes[j] : m;
+    }
+    return m;
+}
+
+float log_sum_exp(const float *logits, size_t n) {
+    const float max = largest(logits, n);
+    float lanes[LANES] = {0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        for (int j = 0; j < LANES; j++) {
+            lanes[j] += exp_nonpositive(logits[i + (size_t)j] - max);
+        }
+    }
+    double sum = 0.0;
+    for (; i < n; i++) {
+        sum += (double)exp_nonpositive(logits[i] - max);
+    }
+    for (int j = 0; j < LANES; j++) {
+        sum += (double)lanes[j];
+    }
+    return max + (float)log(sum);
+}
+
+void combine(float *out, const struct part *parts, size_t n_parts) {
+    size_t n = parts[0].n;
+    const float base = log_sum_exp(parts[0].logits, n);
+    for (size_t t = 0; t < n; t++) {
+        out[t] = parts[0].logits[t] - base;
+    }
+    for (size_t i = 1; i < n_parts; i++) {
+        const struct part *p = &parts[i];
+        if (p->weight == 0.0f) { /* exactly the base, also where log pi_i is -inf */
+            continue;
+        }
+        n = p->n < n ? p->n : n;
+        const float norm = log_sum_exp(p->logits, p->n);
+        for (size_t t = 0; t < n; t++) {
+            out[t] += p->weight * (p->logits[t] - norm);
+        }
+    }
+    const float z = log_sum_exp(out, n);
+    for (size_t t = 0; t < n; t++) {
+        out[t] -= z;
+    }
+    for (size_t t = n; t < parts[0].n; t++) {
+        out[t] = -INFINITY;
+    }
+}

@@ -1,0 +1,22 @@
+/* Arithmetic on distributions over the vocabulary: normalisation and the guided mixture. */
+#ifndef GUIDE_COMBINE_H
+#define GUIDE_COMBINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* log sum_t exp(logits[t]) over n > 0 entries; entries may be -inf, not all of them. Error below 1e-6 for n < 2^20. */
+float log_sum_exp(const float *logits, size_t n);
+
+/* One part of a mixture: raw logits and its weight. */
+struct part {
+    const float *logits; /* [n] */
+    size_t n;            /* vocabulary of the part; tokens from here on it does not know */
+    float weight;        /* 1 for the base, alpha_i for ARM i */
+};
+
+/* log pi(t) = log pi_base(t) + sum_i alpha_i log pi_i(t) - log Z over the tokens that every part with a weight other
+ * than 0 knows (GenARM, eq. 9); -inf for the rest. parts[0] is the base. `out` [parts[0].n] must not overlap the logits. */
+void combine(float *out, const struct part *parts, size_t n_parts);
+
+#endif

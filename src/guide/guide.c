@@ -1,0 +1,208 @@
+#include "guide/guide.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEFAULT_CTX_MAX = 4096 };
+
+struct genarm_guide_params genarm_guide_default_params(void) {
+    return (struct genarm_guide_params){.n_slots = 1, .n_ctx = 0, .n_batch = 512, .n_threads = 0, .template_name = NULL};
+}
+
+static int copy_string(char **out, const char *s, struct genarm_error *err) {
+    *out = s ? strdup(s) : NULL;
+    return s && !*out ? error_nomem(err, "a name") : GENARM_OK;
+}
+
+static int check_weight(float weight, struct genarm_error *err) {
+    if (!(weight >= 0.0f) || !isfinite(weight)) {
+        return error_set(err, GENARM_EINVAL, "weight %g is not a finite number >= 0", (double)weight);
+    }
+    return GENARM_OK;
+}
+
+static int add_policy(struct genarm_guide *g, const struct genarm_arm_params *arm, struct genarm_error *err) {
+    struct policy p = {.model = arm->model, .adapter = arm->adapter, .weight = arm->weight, .adapter_index = ENGINE_NO_ADAPTER};
+    int rc = copy_string(&p.name, arm->name, err);
+    if (rc == GENARM_OK) {
+        rc = copy_string(&p.template_name, arm->template_name, err);
+    }
+    if (rc != GENARM_OK) {
+        free(p.name);
+        return rc;
+    }
+    for (p.engine = 0; p.engine < g->n_engines && g->engines[p.engine].model != p.model; p.engine++) {
+    }
+    if (p.engine == g->n_engines) {
+        g->engines[g->n_engines++] = (struct guide_engine){.model = p.model};
+    }
+    p.first_seq = g->engines[p.engine].n_policies++;
+    g->policies[g->n_policies++] = p;
+    return GENARM_OK;
+}
+
+int genarm_guide_new(struct genarm_guide **out, struct genarm_model *base, const struct genarm_guide_params *params,
+                     struct genarm_error *err) {
+    const struct genarm_guide_params p = params ? *params : genarm_guide_default_params();
+    if (p.n_slots < 1 || p.n_ctx < 0 || p.n_batch < 1 || p.n_threads < 0) {
+        return error_set(err, GENARM_EINVAL, "%d slots, context %d, batch %d, %d threads: out of range", p.n_slots, p.n_ctx,
+                         p.n_batch, p.n_threads);
+    }
+    struct genarm_guide *g = calloc(1, sizeof *g);
+    if (!g) {
+        return error_nomem(err, "a guide");
+    }
+    g->params = p;
+    g->slot_taken = calloc((size_t)p.n_slots, sizeof *g->slot_taken);
+    int rc = g->slot_taken ? GENARM_OK : error_nomem(err, "a guide");
+    if (rc == GENARM_OK) {
+        rc = add_policy(g, &(struct genarm_arm_params){.name = "base", .model = base, .weight = 1.0f,
+                                                       .template_name = p.template_name}, err);
+    }
+    if (rc != GENARM_OK) {
+        genarm_guide_free(g);
+        return rc;
+    }
+    *out = g;
+    return GENARM_OK;
+}
+
+/* What the prompt of an ARM is written in when nobody says: what it was trained under, else what the base uses. */
+static const char *arm_template(const struct genarm_guide *g, const struct genarm_arm_params *arm) {
+    if (arm->template_name) {
+        return arm->template_name;
+    }
+    if (arm->adapter && arm->adapter->info.template_) {
+        return arm->adapter->info.template_;
+    }
+    return g->policies[0].template_name;
+}
+
+int genarm_guide_add_arm(struct genarm_guide *g, const struct genarm_arm_params *arm, struct genarm_error *err) {
+    if (!arm->name || !*arm->name || genarm_guide_find_arm(g, arm->name) >= 0) {
+        return error_set(err, GENARM_EINVAL, "an ARM needs a name of its own, not \"%s\"", arm->name ? arm->name : "");
+    }
+    if (g->n_policies == GUIDE_MAX_POLICIES || g->engines[0].engine) {
+        return error_set(err, GENARM_EINVAL, g->engines[0].engine ? "ARMs are added before the first session"
+                                                                  : "more than 64 ARMs");
+    }
+    if (arm->adapter && arm->adapter->model != arm->model) {
+        return error_set(err, GENARM_EINVAL, "adapter of ARM \"%s\" was loaded for another model", arm->name);
+    }
+    int rc = check_weight(arm->weight, err);
+    if (rc == GENARM_OK && arm->model != g->policies[0].model) {
+        int32_t n_common = 0;
+        rc = model_vocab_compare(g->policies[0].model, arm->model, &n_common, err);
+    }
+    if (rc != GENARM_OK) {
+        return error_at(err, rc, "ARM %s", arm->name);
+    }
+    struct genarm_arm_params resolved = *arm;
+    resolved.template_name = arm_template(g, arm);
+    return add_policy(g, &resolved, err);
+}
+
+static int32_t smallest_context(const struct genarm_guide *g) {
+    int32_t n = DEFAULT_CTX_MAX;
+    for (int32_t i = 0; i < g->n_engines; i++) {
+        n = g->engines[i].model->hp.n_ctx_train < n ? g->engines[i].model->hp.n_ctx_train : n;
+    }
+    return n;
+}
+
+static int start_engines(struct genarm_guide *g, struct genarm_error *err) {
+    g->params.n_ctx = g->params.n_ctx ? g->params.n_ctx : smallest_context(g);
+    for (int32_t i = 0; i < g->n_engines; i++) {
+        const struct engine_params params = {.n_seq = g->params.n_slots * g->engines[i].n_policies, .n_ctx = g->params.n_ctx,
+                                             .n_batch = g->params.n_batch, .n_threads = g->params.n_threads};
+        int rc = engine_rows_new(&g->engines[i].engine, g->engines[i].model, &params, err);
+        if (rc != GENARM_OK) {
+            return error_at(err, rc, "%s", g->engines[i].model->path);
+        }
+    }
+    for (int32_t i = 0; i < g->n_policies; i++) {
+        struct policy *p = &g->policies[i];
+        if (p->adapter) {
+            int index = engine_add_adapter(g->engines[p->engine].engine, p->adapter, err);
+            if (index < 0) {
+                return error_at(err, index, "%s", p->adapter->path);
+            }
+            p->adapter_index = index;
+        }
+    }
+    return GENARM_OK;
+}
+
+int guide_start(struct genarm_guide *g, struct genarm_error *err) {
+    if (g->engines[0].engine) {
+        return GENARM_OK;
+    }
+    int rc = start_engines(g, err);
+    for (int32_t i = 0; i < g->n_engines && rc != GENARM_OK; i++) {
+        engine_free(g->engines[i].engine);
+        g->engines[i].engine = NULL;
+    }
+    return rc;
+}
+
+int guide_reserve(struct genarm_guide *g, size_t n_rows, size_t n_logits, struct genarm_error *err) {
+    if (n_rows > g->rows_max) {
+        struct row *rows = realloc(g->rows, n_rows * sizeof *rows);
+        if (!rows) {
+            return error_nomem(err, "a batch");
+        }
+        g->rows = rows;
+        g->rows_max = n_rows;
+    }
+    if (n_logits > g->logits_max) {
+        float *logits = realloc(g->logits, n_logits * sizeof *logits);
+        if (!logits) {
+            return error_nomem(err, "logits");
+        }
+        g->logits = logits;
+        g->logits_max = n_logits;
+    }
+    return GENARM_OK;
+}
+
+void genarm_guide_free(struct genarm_guide *g) {
+    if (!g) {
+        return;
+    }
+    for (int32_t i = 0; i < g->n_engines; i++) {
+        engine_free(g->engines[i].engine);
+    }
+    for (int32_t i = 0; i < g->n_policies; i++) {
+        free(g->policies[i].name);
+        free(g->policies[i].template_name);
+    }
+    free(g->slot_taken);
+    free(g->rows);
+    free(g->logits);
+    free(g);
+}
+
+int32_t genarm_guide_n_arms(const struct genarm_guide *g) { return g->n_policies - 1; }
+
+const char *genarm_guide_arm_name(const struct genarm_guide *g, int32_t i) { return g->policies[i + 1].name; }
+
+int32_t genarm_guide_find_arm(const struct genarm_guide *g, const char *name) {
+    for (int32_t i = 1; i < g->n_policies; i++) {
+        if (strcmp(g->policies[i].name, name) == 0) {
+            return i - 1;
+        }
+    }
+    return -1;
+}
+
+int genarm_guide_set_weight(struct genarm_guide *g, int32_t i, float weight, struct genarm_error *err) {
+    if (i < 0 || i >= genarm_guide_n_arms(g)) {
+        return error_set(err, GENARM_EINVAL, "there is no ARM %d", i);
+    }
+    int rc = check_weight(weight, err);
+    if (rc == GENARM_OK) {
+        g->policies[i + 1].weight = weight;
+    }
+    return rc;
+}

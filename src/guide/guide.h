@@ -1,0 +1,53 @@
+/* The inside of a guide: its policies, and the engines that run them. */
+#ifndef GUIDE_GUIDE_H
+#define GUIDE_GUIDE_H
+
+#include "engine/engine.h"
+#include "genarm/guide.h"
+
+enum { GUIDE_MAX_POLICIES = 65 }; /* the base and 64 ARMs */
+
+/* A model, with or without an adapter, under its own template. Policy 0 is the base, policy i + 1 is ARM i. */
+struct policy {
+    char *name;
+    struct genarm_model *model;
+    struct genarm_adapter *adapter; /* or NULL */
+    char *template_name;            /* or NULL: the model's own */
+    float weight;                   /* default of new sessions; 1 for the base */
+    int32_t engine;                 /* index in guide.engines */
+    int32_t adapter_index;          /* in that engine */
+    int32_t first_seq;              /* its sequence in slot s is first_seq + s * stride of the engine */
+};
+
+struct guide_engine {
+    struct engine *engine;
+    const struct genarm_model *model;
+    int32_t n_policies; /* sequences of one slot */
+};
+
+struct genarm_guide {
+    struct genarm_guide_params params;
+    struct policy policies[GUIDE_MAX_POLICIES];
+    int32_t n_policies;
+    struct guide_engine engines[GUIDE_MAX_POLICIES]; /* one per distinct model; made with the first session */
+    int32_t n_engines;
+    bool *slot_taken; /* [n_slots] */
+    struct row *rows; /* growable scratch of a step */
+    size_t rows_max;
+    float *logits; /* growable scratch of a step */
+    size_t logits_max;
+};
+
+/* Sequence of a policy in a slot. */
+static inline int32_t guide_seq(const struct genarm_guide *g, int32_t policy, int32_t slot) {
+    const struct policy *p = &g->policies[policy];
+    return slot * g->engines[p->engine].n_policies + p->first_seq;
+}
+
+/* Makes the engines, once. */
+int guide_start(struct genarm_guide *g, struct genarm_error *err);
+
+/* Scratch of at least n rows, or n floats, kept by the guide. */
+int guide_reserve(struct genarm_guide *g, size_t n_rows, size_t n_logits, struct genarm_error *err);
+
+#endif

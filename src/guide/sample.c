@@ -1,0 +1,159 @@
+#include "guide/sample.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+
+struct genarm_sampling genarm_sampling_default(void) {
+    return (struct genarm_sampling){.temperature = 1.0f, .top_k = 0, .top_p = 1.0f, .min_p = 0.0f, .seed = 0};
+}
+
+int sampler_init(struct sampler *s, const struct genarm_sampling *params, int32_t n_vocab, struct genarm_error *err) {
+    if (!(params->temperature >= 0.0f) || !isfinite(params->temperature)) {
+        return error_set(err, GENARM_EINVAL, "temperature %g is not a number >= 0", (double)params->temperature);
+    }
+    if (params->top_k < 0) {
+        return error_set(err, GENARM_EINVAL, "top-k %d is negative (0 turns it off)", params->top_k);
+    }
+    if (!(params->top_p > 0.0f && params->top_p <= 1.0f)) {
+        return error_set(err, GENARM_EINVAL, "top-p %g is outside (0, 1]", (double)params->top_p);
+    }
+    if (!(params->min_p >= 0.0f && params->min_p < 1.0f)) {
+        return error_set(err, GENARM_EINVAL, "min-p %g is outside [0, 1)", (double)params->min_p);
+    }
+    struct candidate *scratch = calloc((size_t)n_vocab, sizeof *scratch);
+    if (!scratch) {
+        return error_nomem(err, "a sampler");
+    }
+    *s = (struct sampler){.params = *params, .candidates = scratch, .n_vocab = n_vocab};
+    rng_seed(&s->rng, params->seed);
+    return GENARM_OK;
+}
+
+void sampler_deinit(struct sampler *s) {
+    free(s->candidates);
+    s->candidates = NULL;
+}
+
+static int32_t argmax(const float *x, int32_t n) {
+    int32_t best = 0;
+    for (int32_t i = 1; i < n; i++) {
+        if (x[i] > x[best]) {
+            best = i;
+        }
+    }
+    return best;
+}
+
+static bool before(const struct candidate *a, const struct candidate *b) {
+    return a->p > b->p || (a->p == b->p && a->token < b->token);
+}
+
+static int compare(const void *a, const void *b) { return before(a, b) ? -1 : before(b, a) ? 1 : 0; }
+
+static void swap(struct candidate *a, struct candidate *b) {
+    const struct candidate t = *a;
+    *a = *b;
+    *b = t;
+}
+
+/* Moves the k foremost of c[0, n) to the front, sorted (quickselect, then sort). */
+static void sort_front(struct candidate *c, int32_t n, int32_t k) {
+    for (int32_t lo = 0, hi = n - 1; lo < hi;) {
+        swap(&c[lo + (hi - lo) / 2], &c[hi]);
+        int32_t store = lo;
+        for (int32_t i = lo; i < hi; i++) {
+            if (before(&c[i], &c[hi])) {
+                swap(&c[i], &c[store++]);
+            }
+        }
+        swap(&c[store], &c[hi]);
+        if (store == k - 1 || store == k) {
+            break;
+        }
+        if (store < k) {
+            lo = store + 1;
+        } else {
+            hi = store - 1;
+        }
+    }
+    qsort(c, (size_t)(k < n ? k : n), sizeof *c, compare);
+}
+
+/* How many of the sorted front reach the share `top_p` of `total`; 0 if the front of k does not reach it. */
+static int32_t reach(const struct candidate *c, int32_t k, double share) {
+    double sum = 0.0;
+    for (int32_t i = 0; i < k; i++) {
+        sum += (double)c[i].p;
+        if (sum >= share) {
+            return i + 1;
+        }
+    }
+    return 0;
+}
+
+/* Candidates left after top-k, top-p and min-p; the first ones of c. */
+static int32_t filter(const struct genarm_sampling *p, struct candidate *c, int32_t n) {
+    if (p->top_k > 0 && p->top_k < n) {
+        sort_front(c, n, p->top_k);
+        n = p->top_k;
+    }
+    if (p->top_p < 1.0f) {
+        double total = 0.0;
+        for (int32_t i = 0; i < n; i++) {
+            total += (double)c[i].p;
+        }
+        int32_t kept = 0;
+        for (int32_t k = 64; kept == 0; k *= 4) { /* most distributions need few */
+            const int32_t front = k < n ? k : n;
+            sort_front(c, n, front);
+            kept = reach(c, front, (double)p->top_p * total);
+            if (front == n && kept == 0) {
+                kept = n;
+            }
+        }
+        n = kept;
+    }
+    if (p->min_p > 0.0f) { /* relative to the likeliest, whose p is 1 before normalisation */
+        int32_t kept = 0;
+        for (int32_t i = 0; i < n; i++) {
+            if (c[i].p >= p->min_p) {
+                c[kept++] = c[i];
+            }
+        }
+        n = kept;
+    }
+    return n;
+}
+
+int32_t sampler_draw(struct sampler *s, const float *logp) {
+    const int32_t best = argmax(logp, s->n_vocab);
+    if (s->params.temperature == 0.0f) {
+        return best;
+    }
+    const float max = logp[best], scale = 1.0f / s->params.temperature;
+    int32_t n = 0;
+    for (int32_t t = 0; t < s->n_vocab; t++) {
+        const float p = expf((logp[t] - max) * scale);
+        if (p > 0.0f) {
+            s->candidates[n++] = (struct candidate){.p = p, .token = t};
+        }
+    }
+    if (n == 0) { /* nothing but -inf or NaN: the engine's fault, not a reason to read before the array */
+        return best;
+    }
+    n = filter(&s->params, s->candidates, n);
+    double total = 0.0;
+    for (int32_t i = 0; i < n; i++) {
+        total += (double)s->candidates[i].p;
+    }
+    double left = rng_uniform(&s->rng) * total;
+    for (int32_t i = 0; i < n - 1; i++) {
+        left -= (double)s->candidates[i].p;
+        if (left < 0.0) {
+            return s->candidates[i].token;
+        }
+    }
+    return s->candidates[n - 1].token;
+}

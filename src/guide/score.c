@@ -1,0 +1,180 @@
+/* Scoring a given response: log-probabilities of its tokens under every part of the guide. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "guide/combine.h"
+#include "guide/session.h"
+
+enum { CHUNK = 32 }; /* response tokens whose logits are held at once */
+
+struct scores {
+    int32_t n_arms;
+    size_t n;         /* tokens */
+    float *base;      /* [n] */
+    float *guided;    /* [n] */
+    float *arms;      /* [n_arms, n]: of token t from arms + t * n_arms */
+    float *reference; /* [n_arms, n] */
+};
+
+static int scores_init(struct scores *sc, int32_t n_arms, size_t n, struct genarm_error *err) {
+    float *all = calloc(n * (2 + 2 * (size_t)n_arms) + 1, sizeof *all);
+    if (!all) {
+        return error_nomem(err, "scores");
+    }
+    *sc = (struct scores){.n_arms = n_arms, .n = n, .base = all, .guided = all + n, .arms = all + 2 * n,
+                          .reference = all + 2 * n + n * (size_t)n_arms};
+    return GENARM_OK;
+}
+
+/* Feeds one policy's timeline up to the token before response token c1 and returns the logits [n_vocab, c1 - c0] that
+ * predict response tokens c0 .. c1 - 1. `start` is where the response starts in the timeline. */
+static int chunk_logits(struct genarm_session *s, int32_t policy, int32_t adapter, int32_t start, int32_t c0, int32_t c1,
+                        float *logits, struct genarm_error *err) {
+    struct genarm_guide *g = s->guide;
+    struct timeline *t = &s->timelines[policy];
+    const int32_t first_output = start + c0 - 1, end = start + c1 - 1;
+    size_t n_rows = 0;
+    for (int32_t pos = t->n_cached < first_output ? t->n_cached : first_output; pos < end; pos++) {
+        session_push_row(s, policy, adapter, pos, pos >= first_output, g->rows, &n_rows);
+    }
+    int rc = engine_forward(g->engines[g->policies[policy].engine].engine, g->rows, (int32_t)n_rows, logits, err);
+    t->n_cached = rc == GENARM_OK ? end : 0;
+    return rc;
+}
+
+/* log pi of the response tokens c0 .. c1 - 1 from their logits into out[0], out[stride], … */
+static void take(const float *logits, size_t n_vocab, const int32_t *tokens, int32_t n, float *out, size_t stride) {
+    for (int32_t i = 0; i < n; i++) {
+        const float *l = logits + (size_t)i * n_vocab;
+        out[(size_t)i * stride] = (size_t)tokens[i] < n_vocab ? l[tokens[i]] - log_sum_exp(l, n_vocab) : -INFINITY;
+    }
+}
+
+static size_t vocab_of(const struct genarm_session *s, int32_t policy) {
+    return (size_t)s->guide->policies[policy].model->hp.n_vocab;
+}
+
+/* Base, ARMs and mixture of one chunk. */
+static int score_chunk(struct genarm_session *s, const int32_t *start, const int32_t *tokens, int32_t c0, int32_t c1,
+                       struct scores *sc, struct genarm_error *err) {
+    const struct genarm_guide *g = s->guide;
+    const float *logits[GUIDE_MAX_POLICIES];
+    float *buffer = g->logits;
+    for (int32_t p = 0; p < g->n_policies; p++) {
+        int rc = chunk_logits(s, p, g->policies[p].adapter_index, start[p], c0, c1, buffer, err);
+        if (rc != GENARM_OK) {
+            return rc;
+        }
+        float *out = p == 0 ? sc->base + c0 : sc->arms + (size_t)c0 * (size_t)sc->n_arms + (size_t)(p - 1);
+        take(buffer, vocab_of(s, p), tokens + c0, c1 - c0, out, p == 0 ? 1 : (size_t)sc->n_arms);
+        logits[p] = buffer;
+        buffer += (size_t)(c1 - c0) * vocab_of(s, p);
+    }
+    for (int32_t c = c0; c < c1; c++) {
+        session_mix(s, logits, s->logp);
+        sc->guided[c] = s->logp[tokens[c]];
+        for (int32_t p = 0; p < g->n_policies; p++) {
+            logits[p] += vocab_of(s, p);
+        }
+    }
+    return GENARM_OK;
+}
+
+/* The ARM's model without its adapter, under the ARM's own prompt. The base already gave it when model and prompt agree. */
+static int score_reference(struct genarm_session *s, int32_t policy, int32_t start, const int32_t *tokens, struct scores *sc,
+                           struct genarm_error *err) {
+    const struct genarm_guide *g = s->guide;
+    const size_t stride = (size_t)sc->n_arms;
+    float *out = sc->reference + (policy - 1);
+    const struct timeline *t = &s->timelines[policy], *base = &s->timelines[0];
+    if (!g->policies[policy].adapter) {
+        for (size_t c = 0; c < sc->n; c++) {
+            out[c * stride] = sc->arms[c * stride + (size_t)(policy - 1)];
+        }
+        return GENARM_OK;
+    }
+    if (g->policies[policy].model == g->policies[0].model && t->n == base->n &&
+        memcmp(t->tokens, base->tokens, (size_t)t->n * sizeof *t->tokens) == 0) {
+        for (size_t c = 0; c < sc->n; c++) {
+            out[c * stride] = sc->base[c];
+        }
+        return GENARM_OK;
+    }
+    int rc = GENARM_OK;
+    s->timelines[policy].n_cached = 0; /* the same sequence, seen without the adapter */
+    for (int32_t c0 = 0, c1; c0 < (int32_t)sc->n && rc == GENARM_OK; c0 = c1) {
+        c1 = c0 + CHUNK < (int32_t)sc->n ? c0 + CHUNK : (int32_t)sc->n;
+        rc = chunk_logits(s, policy, ENGINE_NO_ADAPTER, start, c0, c1, g->logits, err);
+        if (rc == GENARM_OK) {
+            take(g->logits, vocab_of(s, policy), tokens + c0, c1 - c0, out + (size_t)c0 * stride, stride);
+        }
+    }
+    s->timelines[policy].n_cached = 0;
+    return rc;
+}
+
+static int append_response(struct genarm_session *s, const int32_t *tokens, size_t n, int32_t *start, struct genarm_error *err) {
+    const int32_t n_vocab = (int32_t)vocab_of(s, 0);
+    if (s->timelines[0].n == 0) {
+        return error_set(err, GENARM_EINVAL, "the session has no prompt");
+    }
+    if (n > (size_t)genarm_session_n_left(s)) {
+        return error_set(err, GENARM_ECONTEXT, "a response of %zu tokens does not fit: %d of %d are left", n,
+                         genarm_session_n_left(s), s->guide->params.n_ctx);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (tokens[i] < 0 || tokens[i] >= n_vocab) {
+            return error_set(err, GENARM_EINVAL, "token %d is outside the vocabulary of %d", tokens[i], n_vocab);
+        }
+    }
+    for (int32_t p = 0; p < s->guide->n_policies; p++) {
+        struct timeline *t = &s->timelines[p];
+        start[p] = t->n;
+        memcpy(t->tokens + t->n, tokens, n * sizeof *tokens);
+        t->n += (int32_t)n;
+    }
+    return GENARM_OK;
+}
+
+static int score_all(struct genarm_session *s, const int32_t *start, const int32_t *tokens, struct scores *sc,
+                     struct genarm_error *err) {
+    struct genarm_guide *g = s->guide;
+    size_t n_logits = 0;
+    for (int32_t p = 0; p < g->n_policies; p++) {
+        n_logits += CHUNK * vocab_of(s, p);
+    }
+    int rc = guide_reserve(g, (size_t)g->params.n_ctx, n_logits, err);
+    for (int32_t c0 = 0, c1; c0 < (int32_t)sc->n && rc == GENARM_OK; c0 = c1) {
+        c1 = c0 + CHUNK < (int32_t)sc->n ? c0 + CHUNK : (int32_t)sc->n;
+        rc = score_chunk(s, start, tokens, c0, c1, sc, err);
+    }
+    for (int32_t p = 1; p < g->n_policies && rc == GENARM_OK; p++) {
+        rc = score_reference(s, p, start[p], tokens, sc, err);
+    }
+    return rc;
+}
+
+int genarm_session_score(struct genarm_session *s, const int32_t *tokens, size_t n_tokens,
+                         int (*each)(const struct genarm_token_score *score, void *user), void *user,
+                         struct genarm_error *err) {
+    int32_t start[GUIDE_MAX_POLICIES];
+    struct scores sc = {0};
+    int rc = append_response(s, tokens, n_tokens, start, err);
+    if (rc == GENARM_OK) {
+        rc = scores_init(&sc, genarm_guide_n_arms(s->guide), n_tokens, err);
+    }
+    if (rc == GENARM_OK) {
+        rc = score_all(s, start, tokens, &sc, err);
+    }
+    for (size_t c = 0; c < n_tokens && rc == GENARM_OK; c++) {
+        const struct genarm_token_score score = {.token = tokens[c], .base = sc.base[c], .guided = sc.guided[c],
+                                                 .arms = sc.arms + c * (size_t)sc.n_arms,
+                                                 .reference = sc.reference + c * (size_t)sc.n_arms};
+        if (each(&score, user) != 0) {
+            rc = error_set(err, GENARM_ECANCELED, "scoring was stopped");
+        }
+    }
+    free(sc.base);
+    return rc;
+}

@@ -1,0 +1,282 @@
+/* Stepping: in one batch per engine, feed whatever the policies that count (weight other than 0) have not cached yet and
+ * ask for logits after their last token. Prompts, single tokens, a policy whose weight was 0 for a while, and several
+ * sessions at once are all the same case. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "guide/combine.h"
+#include "guide/session.h"
+
+/* ---- life ---- */
+
+static int take_slot(struct genarm_guide *g, int32_t *slot, struct genarm_error *err) {
+    for (int32_t i = 0; i < g->params.n_slots; i++) {
+        if (!g->slot_taken[i]) {
+            g->slot_taken[i] = true;
+            *slot = i;
+            return GENARM_OK;
+        }
+    }
+    return error_set(err, GENARM_EINVAL, "all %d slots are taken", g->params.n_slots);
+}
+
+int genarm_session_new(struct genarm_session **out, struct genarm_guide *g, const struct genarm_sampling *sampling,
+                       struct genarm_error *err) {
+    const struct genarm_sampling params = sampling ? *sampling : genarm_sampling_default();
+    struct genarm_session *s = calloc(1, sizeof *s);
+    if (!s) {
+        return error_nomem(err, "a session");
+    }
+    s->guide = g;
+    s->slot = -1;
+    const int32_t n_vocab = g->policies[0].model->hp.n_vocab;
+    int rc = guide_start(g, err);
+    if (rc == GENARM_OK) {
+        rc = take_slot(g, &s->slot, err);
+    }
+    if (rc == GENARM_OK) {
+        rc = sampler_init(&s->sampler, &params, n_vocab, err);
+    }
+    for (int32_t i = 0; i < g->n_policies && rc == GENARM_OK; i++) {
+        s->weights[i] = g->policies[i].weight;
+        s->timelines[i].tokens = calloc((size_t)g->params.n_ctx, sizeof(int32_t));
+        rc = s->timelines[i].tokens ? GENARM_OK : error_nomem(err, "a session");
+    }
+    if (rc == GENARM_OK) {
+        s->logp = calloc((size_t)n_vocab, sizeof *s->logp);
+        rc = s->logp ? GENARM_OK : error_nomem(err, "a session");
+    }
+    if (rc != GENARM_OK) {
+        genarm_session_free(s);
+        return rc;
+    }
+    *out = s;
+    return GENARM_OK;
+}
+
+void genarm_session_free(struct genarm_session *s) {
+    if (!s) {
+        return;
+    }
+    if (s->slot >= 0) {
+        s->guide->slot_taken[s->slot] = false;
+    }
+    for (int32_t i = 0; i < s->guide->n_policies; i++) {
+        free(s->timelines[i].tokens);
+    }
+    sampler_deinit(&s->sampler);
+    free(s->logp);
+    free(s);
+}
+
+int genarm_session_set_weight(struct genarm_session *s, int32_t i, float weight, struct genarm_error *err) {
+    if (i < 0 || i >= genarm_guide_n_arms(s->guide)) {
+        return error_set(err, GENARM_EINVAL, "there is no ARM %d", i);
+    }
+    if (!(weight >= 0.0f) || !isfinite(weight)) {
+        return error_set(err, GENARM_EINVAL, "weight %g is not a finite number >= 0", (double)weight);
+    }
+    s->weights[i + 1] = weight;
+    return GENARM_OK;
+}
+
+float genarm_session_weight(const struct genarm_session *s, int32_t i) { return s->weights[i + 1]; }
+int32_t genarm_session_n_prompt(const struct genarm_session *s) { return s->timelines[0].n_prompt; }
+int32_t genarm_session_n_left(const struct genarm_session *s) {
+    int32_t longest = 0;
+    for (int32_t p = 0; p < s->guide->n_policies; p++) {
+        longest = s->timelines[p].n > longest ? s->timelines[p].n : longest;
+    }
+    return s->guide->params.n_ctx - longest;
+}
+int32_t genarm_session_n_tokens(const struct genarm_session *s) { return s->timelines[0].n - s->timelines[0].n_prompt; }
+
+/* ---- the prompt ---- */
+
+/* The messages in a policy's template and vocabulary: *out is malloc'ed, *n its length. */
+static int prompt_tokens(int32_t **out, int32_t *n, const struct policy *p, const struct genarm_message *messages,
+                         size_t n_messages, struct genarm_error *err) {
+    char *text = NULL;
+    int rc = genarm_template_apply(&text, p->model, p->template_name, messages, n_messages, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    const size_t n_text = strlen(text);
+    const int32_t needed = -genarm_tokenize(p->model, text, n_text, true, true, NULL, 0);
+    int32_t *tokens = calloc(needed > 0 ? (size_t)needed : 1, sizeof *tokens);
+    if (!tokens) {
+        rc = error_nomem(err, "a prompt");
+    } else if (needed > 0 && genarm_tokenize(p->model, text, n_text, true, true, tokens, needed) == needed) {
+        *out = tokens;
+        *n = needed;
+        tokens = NULL;
+    } else {
+        rc = error_set(err, GENARM_EINVAL, "the prompt is empty or cannot be tokenised");
+    }
+    free(tokens);
+    free(text);
+    return rc;
+}
+
+static void timeline_replace(struct timeline *t, const int32_t *tokens, int32_t n) {
+    int32_t same = 0;
+    while (same < t->n_cached && same < n && t->tokens[same] == tokens[same]) {
+        same++;
+    }
+    memcpy(t->tokens, tokens, (size_t)n * sizeof *tokens);
+    t->n = t->n_prompt = n;
+    t->n_cached = same;
+}
+
+int genarm_session_prompt(struct genarm_session *s, const struct genarm_message *messages, size_t n_messages,
+                          struct genarm_error *err) {
+    int32_t *tokens[GUIDE_MAX_POLICIES] = {0}, n[GUIDE_MAX_POLICIES] = {0};
+    const struct genarm_guide *g = s->guide;
+    int rc = GENARM_OK;
+    for (int32_t i = 0; i < g->n_policies && rc == GENARM_OK; i++) {
+        rc = prompt_tokens(&tokens[i], &n[i], &g->policies[i], messages, n_messages, err);
+        if (rc == GENARM_OK && n[i] >= g->params.n_ctx) {
+            rc = error_set(err, GENARM_ECONTEXT, "the prompt has %d tokens for %s, the context %d", n[i], g->policies[i].name,
+                           g->params.n_ctx);
+            error_hint(err, rc, "shorten the prompt or raise the context size (-c)");
+        }
+    }
+    for (int32_t i = 0; i < g->n_policies; i++) {
+        if (rc == GENARM_OK) {
+            timeline_replace(&s->timelines[i], tokens[i], n[i]);
+        }
+        free(tokens[i]);
+    }
+    return rc;
+}
+
+/* ---- feeding ---- */
+
+/* Tokens to feed so that the logits after the last one are known: the last one is fed again if all are cached. */
+static int32_t first_to_feed(const struct timeline *t) { return t->n_cached < t->n ? t->n_cached : t->n - 1; }
+
+void session_push_row(const struct genarm_session *s, int32_t policy, int32_t adapter, int32_t pos, bool output,
+                      struct row *rows, size_t *n_rows) {
+    rows[(*n_rows)++] = (struct row){.token = s->timelines[policy].tokens[pos], .seq = guide_seq(s->guide, policy, s->slot),
+                                     .pos = pos, .adapter = adapter, .output = output};
+}
+
+/* One engine's share of a step: feeds all sessions' policies on it. logits[i * n_policies + policy] is set to where
+ * the logits after the last token of session i under the policy start. `buffer` has room for all. */
+static int feed_engine(struct genarm_session **sessions, size_t n, int32_t engine, float *buffer, const float **logits,
+                       struct genarm_error *err) {
+    struct genarm_guide *g = sessions[0]->guide;
+    const size_t n_vocab = (size_t)g->engines[engine].model->hp.n_vocab;
+    size_t n_rows = 0, n_outputs = 0;
+    for (size_t i = 0; i < n; i++) {
+        for (int32_t p = 0; p < g->n_policies; p++) {
+            if (g->policies[p].engine == engine && session_counts(sessions[i], p)) {
+                const struct timeline *t = &sessions[i]->timelines[p];
+                for (int32_t pos = first_to_feed(t); pos < t->n; pos++) {
+                    session_push_row(sessions[i], p, g->policies[p].adapter_index, pos, pos == t->n - 1, g->rows, &n_rows);
+                }
+                logits[i * (size_t)g->n_policies + (size_t)p] = buffer + n_outputs++ * n_vocab;
+            }
+        }
+    }
+    int rc = engine_forward(g->engines[engine].engine, g->rows, (int32_t)n_rows, buffer, err);
+    for (size_t i = 0; i < n; i++) {
+        for (int32_t p = 0; p < g->n_policies; p++) {
+            struct timeline *t = &sessions[i]->timelines[p];
+            if (g->policies[p].engine == engine && session_counts(sessions[i], p)) {
+                t->n_cached = rc == GENARM_OK ? t->n : first_to_feed(t);
+            }
+        }
+    }
+    return rc;
+}
+
+static void count_needs(struct genarm_session **sessions, size_t n, size_t *n_rows, size_t *n_logits) {
+    const struct genarm_guide *g = sessions[0]->guide;
+    *n_rows = *n_logits = 0;
+    for (size_t i = 0; i < n; i++) {
+        for (int32_t p = 0; p < g->n_policies; p++) {
+            const struct timeline *t = &sessions[i]->timelines[p];
+            *n_rows += (size_t)(t->n - first_to_feed(t));
+            *n_logits += (size_t)g->policies[p].model->hp.n_vocab;
+        }
+    }
+}
+
+static int feed(struct genarm_session **sessions, size_t n, const float **logits, struct genarm_error *err) {
+    struct genarm_guide *g = sessions[0]->guide;
+    size_t n_rows, n_logits;
+    count_needs(sessions, n, &n_rows, &n_logits);
+    int rc = guide_reserve(g, n_rows, n_logits, err);
+    float *buffer = g->logits;
+    for (int32_t e = 0; e < g->n_engines && rc == GENARM_OK; e++) {
+        rc = feed_engine(sessions, n, e, buffer, logits, err);
+        buffer += n * (size_t)g->engines[e].n_policies * (size_t)g->engines[e].model->hp.n_vocab;
+    }
+    return rc;
+}
+
+void session_mix(const struct genarm_session *s, const float *const *logits, float *out) {
+    struct part parts[GUIDE_MAX_POLICIES];
+    size_t n_parts = 0;
+    for (int32_t p = 0; p < s->guide->n_policies; p++) {
+        if (session_counts(s, p)) {
+            parts[n_parts++] = (struct part){.logits = logits[p], .n = (size_t)s->guide->policies[p].model->hp.n_vocab,
+                                             .weight = s->weights[p]};
+        }
+    }
+    combine(out, parts, n_parts);
+}
+
+/* ---- stepping ---- */
+
+static int check_step(struct genarm_session **sessions, size_t n, struct genarm_error *err) {
+    const struct genarm_guide *g = n ? sessions[0]->guide : NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (sessions[i]->guide != g) {
+            return error_set(err, GENARM_EINVAL, "sessions of different guides cannot be stepped together");
+        }
+        for (int32_t p = 0; p < g->n_policies; p++) {
+            if (sessions[i]->timelines[p].n == 0) {
+                return error_set(err, GENARM_EINVAL, "the session has no prompt");
+            }
+            if (sessions[i]->timelines[p].n >= g->params.n_ctx) {
+                return error_set(err, GENARM_ECONTEXT, "the context of %d tokens is full", g->params.n_ctx);
+            }
+        }
+    }
+    return GENARM_OK;
+}
+
+static void append(struct genarm_session *s, int32_t token) {
+    for (int32_t p = 0; p < s->guide->n_policies; p++) {
+        struct timeline *t = &s->timelines[p];
+        t->tokens[t->n++] = token;
+    }
+}
+
+int genarm_sessions_step(struct genarm_session **sessions, size_t n, int32_t *tokens, struct genarm_error *err) {
+    int rc = check_step(sessions, n, err);
+    if (rc != GENARM_OK || n == 0) {
+        return rc;
+    }
+    const size_t n_policies = (size_t)sessions[0]->guide->n_policies;
+    const float **logits = calloc(n * n_policies, sizeof *logits);
+    if (!logits) {
+        return error_nomem(err, "a step");
+    }
+    rc = feed(sessions, n, logits, err);
+    for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
+        struct genarm_session *s = sessions[i];
+        session_mix(s, logits + i * n_policies, s->logp);
+        tokens[i] = sampler_draw(&s->sampler, s->logp);
+        append(s, tokens[i]);
+    }
+    free(logits);
+    return rc;
+}
+
+int genarm_session_step(struct genarm_session *s, int32_t *token, struct genarm_error *err) {
+    return genarm_sessions_step(&s, 1, token, err);
+}

@@ -1,0 +1,34 @@
+/* A session: one conversation under a guide, as one timeline of tokens per policy. */
+#ifndef GUIDE_SESSION_H
+#define GUIDE_SESSION_H
+
+#include "guide/guide.h"
+#include "guide/sample.h"
+
+struct timeline {
+    int32_t *tokens; /* [n_ctx] */
+    int32_t n;       /* tokens so far */
+    int32_t n_prompt;
+    int32_t n_cached; /* leading tokens that the engine holds */
+};
+
+struct genarm_session {
+    struct genarm_guide *guide;
+    int32_t slot;
+    struct sampler sampler;
+    float weights[GUIDE_MAX_POLICIES]; /* [0] is 1 */
+    struct timeline timelines[GUIDE_MAX_POLICIES];
+    float *logp; /* [n_vocab of the base] the mixture of the last step */
+};
+
+/* A policy of weight 0 is not run; it catches up when its weight changes. */
+static inline bool session_counts(const struct genarm_session *s, int32_t policy) { return s->weights[policy] != 0.0f; }
+
+/* Appends the row of one position of a policy's timeline. */
+void session_push_row(const struct genarm_session *s, int32_t policy, int32_t adapter, int32_t pos, bool output,
+                      struct row *rows, size_t *n_rows);
+
+/* The guided mixture, out [n_vocab of the base], from logits [n_policies]; those of policies that do not count may be NULL. */
+void session_mix(const struct genarm_session *s, const float *const *logits, float *out);
+
+#endif

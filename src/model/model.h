@@ -1,0 +1,31 @@
+/* A model: hyper-parameters, weights and vocabulary, loaded together and immutable. */
+#ifndef MODEL_MODEL_H
+#define MODEL_MODEL_H
+
+#include <llama.h>
+
+#include "genarm/model.h"
+#include "model/hparams.h"
+#include "model/weights.h"
+
+struct genarm_model {
+    char *path;
+    struct hparams hp;
+    struct weights weights;
+    struct placement placement;
+    struct llama_model *llama;       /* opened vocab_only */
+    const struct llama_vocab *vocab; /* of llama */
+    char fingerprint[17];
+    char name[128];
+    char *chat_template; /* or NULL */
+};
+
+/* Two vocabularies must agree token for token; one may be longer by padding (ids that the other does not have).
+ * Otherwise GENARM_EMISMATCH naming the first token that differs in both spellings. *n_common: ids that both have. */
+int model_vocab_compare(const struct genarm_model *a, const struct genarm_model *b, int32_t *n_common,
+                        struct genarm_error *err);
+
+/* ggml's own start-up (timers, f16 tables, backends, libllama's log) done once; called by every loader. */
+void model_runtime_init(void);
+
+#endif

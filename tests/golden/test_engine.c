@@ -1,0 +1,233 @@
+/* The row engine against Hugging Face's models: every architecture, with and without LoRA, however rows are batched. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "engine/engine.h"
+#include "support/golden.h"
+
+static const char *const names[] = {"llama", "llama-linear", "llama3", "llama-yarn", "mistral", "qwen2", "qwen3"};
+
+struct fixture {
+    struct golden golden;
+    struct genarm_model *model;
+    struct genarm_adapter *adapter;
+    struct engine *engine;
+};
+
+static void setup(struct fixture *f, const char *name, const struct engine_params *params) {
+    char file[64];
+    struct genarm_error err = {0};
+    golden_open(&f->golden, name);
+    snprintf(file, sizeof file, "%s.gguf", name);
+    f->model = golden_model(file);
+    snprintf(file, sizeof file, "%s.lora.gguf", name);
+    f->adapter = golden_adapter(f->model, file);
+    must(engine_rows_new(&f->engine, f->model, params, &err), &err);
+    must(engine_add_adapter(f->engine, f->adapter, &err), &err);
+}
+
+static void teardown(struct fixture *f) {
+    engine_free(f->engine);
+    genarm_adapter_free(f->adapter);
+    genarm_model_free(f->model);
+    golden_close(&f->golden);
+}
+
+static float max_difference(const float *a, const float *b, size_t n) {
+    float max = 0.0f;
+    for (size_t i = 0; i < n; i++) {
+        const float d = fabsf(a[i] - b[i]);
+        max = d > max || isnan(d) ? d : max;
+    }
+    return max;
+}
+
+static void push_tokens(struct row *rows, int32_t *n, const int32_t *tokens, int32_t from, int32_t to, int32_t seq,
+                        int32_t adapter) {
+    for (int32_t p = from; p < to; p++) {
+        rows[(*n)++] = (struct row){.token = tokens[p], .seq = seq, .pos = p, .adapter = adapter, .output = true};
+    }
+}
+
+/* KV in f16 and q rounded to f16 in the attention cost about 1e-3 where logits have a spread of 2. */
+static const float tolerance = 4e-3f;
+
+static void check(const char *what, const char *name, const float *got, const float *want, size_t n) {
+    const float d = max_difference(got, want, n);
+    if (!(d <= tolerance)) {
+        fail_msg("%s: %s differs by %g", name, what, (double)d);
+    }
+}
+
+/* Both sequences, base and adapter, in one batch: four sequences of two lengths. */
+static void test_one_batch_equals_pytorch(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct fixture f;
+        setup(&f, names[i], &(struct engine_params){.n_seq = 4, .n_ctx = 64, .n_batch = 512, .n_threads = 2});
+        size_t n0, n1;
+        const int32_t *s0 = golden_i32(&f.golden, &n0, "seq0.tokens"), *s1 = golden_i32(&f.golden, &n1, "seq1.tokens");
+        const size_t V = (size_t)f.model->hp.n_vocab;
+        struct row rows[256];
+        int32_t n = 0;
+        push_tokens(rows, &n, s0, 0, (int32_t)n0, 0, ENGINE_NO_ADAPTER);
+        push_tokens(rows, &n, s1, 0, (int32_t)n1, 3, 0);
+        push_tokens(rows, &n, s1, 0, (int32_t)n1, 2, ENGINE_NO_ADAPTER);
+        push_tokens(rows, &n, s0, 0, (int32_t)n0, 1, 0);
+        float *logits = calloc((size_t)n * V, sizeof *logits);
+        struct genarm_error err = {0};
+        must(engine_forward(f.engine, rows, n, logits, &err), &err);
+        check("seq0", names[i], logits, golden_f32(&f.golden, NULL, "seq0.logits"), n0 * V);
+        check("seq1 with LoRA", names[i], logits + n0 * V, golden_f32(&f.golden, NULL, "seq1.logits_lora"), n1 * V);
+        check("seq1", names[i], logits + (n0 + n1) * V, golden_f32(&f.golden, NULL, "seq1.logits"), n1 * V);
+        check("seq0 with LoRA", names[i], logits + (n0 + 2 * n1) * V, golden_f32(&f.golden, NULL, "seq0.logits_lora"), n0 * V);
+        free(logits);
+        teardown(&f);
+    }
+}
+
+/* Prompt in pieces of three rows, then token by token, base and adapter as two rows of a step. */
+static void test_cached_steps_equal_pytorch(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct fixture f;
+        setup(&f, names[i], &(struct engine_params){.n_seq = 2, .n_ctx = 40, .n_batch = 3, .n_threads = 2});
+        size_t n_tokens;
+        const int32_t *tokens = golden_i32(&f.golden, &n_tokens, "seq1.tokens");
+        const int32_t n_prompt = (int32_t)golden_number(&f.golden, "golden.seq1.n_prompt");
+        const size_t V = (size_t)f.model->hp.n_vocab;
+        const float *base = golden_f32(&f.golden, NULL, "seq1.logits"), *lora = golden_f32(&f.golden, NULL, "seq1.logits_lora");
+        float *logits = calloc(2 * n_tokens * V, sizeof *logits);
+        struct row rows[128];
+        struct genarm_error err = {0};
+        for (int32_t p = 0, to; p < (int32_t)n_tokens; p = to) {
+            int32_t n = 0;
+            to = p == 0 ? n_prompt : p + 1;
+            push_tokens(rows, &n, tokens, p, to, 0, ENGINE_NO_ADAPTER);
+            push_tokens(rows, &n, tokens, p, to, 1, 0);
+            must(engine_forward(f.engine, rows, n, logits, &err), &err);
+            check("base", names[i], logits, base + (size_t)p * V, (size_t)(to - p) * V);
+            check("LoRA", names[i], logits + (size_t)(to - p) * V, lora + (size_t)p * V, (size_t)(to - p) * V);
+        }
+        free(logits);
+        teardown(&f);
+    }
+}
+
+static void test_two_adapters_share_a_batch(void **state) {
+    (void)state;
+    struct fixture f;
+    setup(&f, "llama", &(struct engine_params){.n_seq = 3, .n_ctx = 64, .n_threads = 1});
+    struct genarm_adapter *second = golden_adapter(f.model, "llama.lora2.gguf");
+    struct genarm_error err = {0};
+    must(engine_add_adapter(f.engine, second, &err), &err);
+    size_t n_tokens;
+    const int32_t *tokens = golden_i32(&f.golden, &n_tokens, "seq1.tokens");
+    const size_t V = (size_t)f.model->hp.n_vocab;
+    struct row rows[128];
+    int32_t n = 0;
+    push_tokens(rows, &n, tokens, 0, (int32_t)n_tokens, 1, 1);
+    push_tokens(rows, &n, tokens, 0, (int32_t)n_tokens, 0, ENGINE_NO_ADAPTER);
+    push_tokens(rows, &n, tokens, 0, (int32_t)n_tokens, 2, 0);
+    float *logits = calloc((size_t)n * V, sizeof *logits);
+    must(engine_forward(f.engine, rows, n, logits, &err), &err);
+    check("second LoRA", "llama", logits, golden_f32(&f.golden, NULL, "seq1.logits_lora2"), n_tokens * V);
+    check("base", "llama", logits + n_tokens * V, golden_f32(&f.golden, NULL, "seq1.logits"), n_tokens * V);
+    check("first LoRA", "llama", logits + 2 * n_tokens * V, golden_f32(&f.golden, NULL, "seq1.logits_lora"), n_tokens * V);
+    free(logits);
+    engine_free(f.engine);
+    f.engine = NULL;
+    genarm_adapter_free(second);
+    teardown(&f);
+}
+
+static void test_copied_prefix_continues_as_the_original(void **state) {
+    (void)state;
+    struct fixture f;
+    setup(&f, "qwen3", &(struct engine_params){.n_seq = 2, .n_ctx = 64, .n_threads = 1});
+    size_t n_tokens;
+    const int32_t *tokens = golden_i32(&f.golden, &n_tokens, "seq1.tokens");
+    const size_t V = (size_t)f.model->hp.n_vocab;
+    struct row rows[128];
+    int32_t n = 0;
+    float *logits = calloc(n_tokens * V, sizeof *logits);
+    struct genarm_error err = {0};
+    push_tokens(rows, &n, tokens, 0, 11, 0, ENGINE_NO_ADAPTER);
+    must(engine_forward(f.engine, rows, n, logits, &err), &err);
+    must(engine_copy_prefix(f.engine, 0, 1, 11, &err), &err);
+    n = 0;
+    push_tokens(rows, &n, tokens, 11, (int32_t)n_tokens, 1, ENGINE_NO_ADAPTER);
+    must(engine_forward(f.engine, rows, n, logits, &err), &err);
+    check("continuation", "qwen3", logits, golden_f32(&f.golden, NULL, "seq1.logits") + 11 * V, (n_tokens - 11) * V);
+    free(logits);
+    teardown(&f);
+}
+
+static void test_rows_without_output_only_fill_the_cache(void **state) {
+    (void)state;
+    struct fixture f;
+    setup(&f, "qwen2", &(struct engine_params){.n_seq = 1, .n_ctx = 64, .n_threads = 1});
+    size_t n_tokens;
+    const int32_t *tokens = golden_i32(&f.golden, &n_tokens, "seq0.tokens");
+    const size_t V = (size_t)f.model->hp.n_vocab;
+    struct row rows[64];
+    int32_t n = 0;
+    float *logits = calloc(V, sizeof *logits);
+    struct genarm_error err = {0};
+    push_tokens(rows, &n, tokens, 0, (int32_t)n_tokens, 0, ENGINE_NO_ADAPTER);
+    for (int32_t i = 0; i < n; i++) {
+        rows[i].output = false;
+    }
+    must(engine_forward(f.engine, rows, n - 1, NULL, &err), &err);
+    rows[n - 1].output = true;
+    must(engine_forward(f.engine, rows + n - 1, 1, logits, &err), &err);
+    check("last row", "qwen2", logits, golden_f32(&f.golden, NULL, "seq0.logits") + (n_tokens - 1) * V, V);
+    free(logits);
+    teardown(&f);
+}
+
+static void test_rows_out_of_range_are_refused(void **state) {
+    (void)state;
+    struct fixture f;
+    setup(&f, "llama", &(struct engine_params){.n_seq = 2, .n_ctx = 8, .n_threads = 1});
+    float *logits = calloc((size_t)f.model->hp.n_vocab, sizeof *logits);
+    const struct row good = {.token = 5, .seq = 0, .pos = 0, .adapter = ENGINE_NO_ADAPTER, .output = true};
+    const struct {
+        struct row row;
+        int code;
+    } bad[] = {
+        {{.token = -1, .seq = 0, .pos = 0, .adapter = -1}, GENARM_EINVAL},
+        {{.token = 301, .seq = 0, .pos = 0, .adapter = -1}, GENARM_EINVAL},
+        {{.token = 5, .seq = 2, .pos = 0, .adapter = -1}, GENARM_EINVAL},
+        {{.token = 5, .seq = -1, .pos = 0, .adapter = -1}, GENARM_EINVAL},
+        {{.token = 5, .seq = 0, .pos = 8, .adapter = -1}, GENARM_ECONTEXT},
+        {{.token = 5, .seq = 0, .pos = 1, .adapter = -1}, GENARM_EINVAL}, /* a gap */
+        {{.token = 5, .seq = 0, .pos = 0, .adapter = 1}, GENARM_EINVAL},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct genarm_error err = {0};
+        assert_int_equal(engine_forward(f.engine, &bad[i].row, 1, logits, &err), bad[i].code);
+        assert_true(err.what[0] != '\0');
+    }
+    struct genarm_error err = {0};
+    must(engine_forward(f.engine, &good, 1, logits, &err), &err);
+    free(logits);
+    teardown(&f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_batch_equals_pytorch),
+        cmocka_unit_test(test_cached_steps_equal_pytorch),
+        cmocka_unit_test(test_two_adapters_share_a_batch),
+        cmocka_unit_test(test_copied_prefix_continues_as_the_original),
+        cmocka_unit_test(test_rows_without_output_only_fill_the_cache),
+        cmocka_unit_test(test_rows_out_of_range_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

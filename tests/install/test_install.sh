@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# An installed genarm serves a C program of ten lines, found by pkg-config and by
+# find_package, also after the installation was moved; it shows its own names only.
+#
+#   test_install.sh BUILD CC
+set -euo pipefail
+
+build=$1 cc=$2
+source=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+work=$(mktemp -d "${TMPDIR:-/tmp}/genarm install.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+fail() { echo "FAIL: $*" >&2; exit 1; }
+# Runs a consumer on the installed model.
+expect_model() { "$@" "$model" | grep -qx 'architecture llama, 49152 tokens' || fail "$*"; }
+
+DESTDIR="$work/stage" cmake --install "$build" --prefix /opt/genarm >/dev/null
+prefix="$work/moved here"
+mv "$work/stage/opt/genarm" "$prefix"
+libdir=$(dirname "$(find "$prefix" -name libgenarm.so)")
+model="$prefix/share/genarm/SmolLM2-135M-Instruct-Q4_1.gguf"
+
+export PKG_CONFIG_PATH="$libdir/pkgconfig"
+eval "flags=($(pkg-config --cflags --libs genarm))"
+"$cc" -std=c17 -Wall -Wextra -Werror "$source/consumer.c" "${flags[@]}" -o "$work/by-pkg-config"
+LD_LIBRARY_PATH="$libdir" expect_model "$work/by-pkg-config"
+
+cmake -S "$source" -B "$work/by-cmake" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_COMPILER="$cc" \
+    >"$work/log" 2>&1 && cmake --build "$work/by-cmake" >>"$work/log" 2>&1 ||
+    { cat "$work/log" >&2; fail "find_package"; }
+expect_model "$work/by-cmake/consumer"
+
+# Every header compiles by itself.
+for header in "$prefix"/include/genarm/*.h; do
+    echo "#include <genarm/$(basename "$header")>" |
+        "$cc" -std=c17 -Wall -Wextra -Wstrict-prototypes -Werror -fsyntax-only \
+            -I"$prefix/include" -x c - || fail "$header does not compile by itself"
+done
+
+foreign=$(nm -D --defined-only "$libdir/libgenarm.so" | awk '$3 !~ /^genarm_/ && $2 != "A"')
+[ -z "$foreign" ] || fail "names shown that are not genarm's: $foreign"
+
+"$prefix/bin/genarm" info -m "$model" >/dev/null || fail "the installed program does not run"
+echo "1 passed, 0 failed"
