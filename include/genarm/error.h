@@ -39,7 +39,7 @@ enum genarm_status {
 struct genarm_error {
     int code;        /* one of enum genarm_status */
     char where[256]; /* file, file:line, tensor or option; "" if there is no place to name */
-    char what[512];  /* one sentence without a final full stop */
+    char what[1024]; /* one sentence without a final full stop */
     char hint[256];  /* the way out; "" if there is none to give */
 };
 
@@ -51,8 +51,9 @@ enum genarm_log_level { GENARM_LOG_DEBUG, GENARM_LOG_INFO, GENARM_LOG_WARN, GENA
 /* Receives one line without a newline. May be called from any thread; calls are serialised. */
 typedef void (*genarm_log_callback)(enum genarm_log_level level, const char *line, void *user);
 
-/* Sets the process-wide log callback, also for messages of ggml and libllama (their INFO becomes DEBUG).
- * NULL silences the library, which is the default. Not thread-safe against running library calls. */
+/* Sets the process-wide log callback, also for messages of ggml and libllama: theirs are DEBUG, their errors WARN, as the
+ * failing call returns an error of its own. The callback must not call the library. NULL silences the library, which is
+ * the default. */
 void genarm_log_set(genarm_log_callback callback, void *user);
 
 #ifdef __cplusplus

@@ -62,12 +62,13 @@ void genarm_adapter_get_info(const struct genarm_adapter *adapter, struct genarm
 
 /* Text to tokens. `special`: spellings of control tokens in the text become those tokens (never for untrusted text).
  * `bos`: prepend BOS if the model wants one. Returns the number of tokens and stores up to `max` of them, or the
- * negative of the number needed when `max` is too small. Thread-safe. */
+ * negative of the number needed when `max` is too small. INT32_MIN: the text cannot be tokenized (more than 2 GiB, or a
+ * vocabulary without byte tokens). `tokens` may be NULL when `max` is 0. Thread-safe. */
 int32_t genarm_tokenize(const struct genarm_model *model, const char *text, size_t n_text, bool bos, bool special,
                         int32_t *tokens, int32_t max);
 
 /* Bytes of one token, not NUL-terminated (a token may be part of a UTF-8 character). Control tokens give "" unless
- * `special`. Returns the length, or the negative of the length needed. */
+ * `special`, and so do ids outside the vocabulary. Returns the length, or the negative of the length needed. */
 int32_t genarm_token_bytes(const struct genarm_model *model, int32_t token, bool special, char *bytes, int32_t max);
 
 bool genarm_token_ends(const struct genarm_model *model, int32_t token); /* EOS, EOT and their like */
@@ -82,8 +83,9 @@ struct genarm_message {
 /* How a conversation becomes the text that a policy continues. `name` is
  *   NULL or ""      the model's own template, or, if it has none, "raw:{prompt}";
  *   a name          of libllama's list ("chatml", "llama3", "zephyr", …);
- *   "raw:TEXT"      TEXT with {system} and {prompt} replaced; \n, \t and \\ are understood.
- *                   Earlier turns of a conversation are repeated in the same form.
+ *   "raw:TEXT"      TEXT with {system} and {prompt} replaced; \n, \t and \\ are understood. Earlier turns of a
+ *                   conversation are repeated in the same form, {system} being empty after the first; a system message
+ *                   is left out when TEXT has no {system}.
  * *out (malloc'ed, NUL-terminated) ends where the assistant's answer begins. An unknown name is GENARM_EINVAL and the
  * error lists the known ones. */
 int genarm_template_apply(char **out, const struct genarm_model *model, const char *name,

@@ -33,25 +33,25 @@ struct genarm_train_params {
     enum genarm_loss loss;
     float beta;            /* default .05 */
     float margin;          /* subtracted inside the sigmoid; default 0 */
-    float label_smoothing; /* [0, .5); default 0 */
-    bool length_normalize; /* mean instead of sum over a response's tokens; default false (simpo: always) */
+    float label_smoothing; /* [0, .5); default 0; arm and simpo only */
+    bool length_normalize; /* mean instead of sum over a response's tokens; default false (simpo and sft: always) */
 
     int32_t lora_rank;     /* default 8 */
     float lora_alpha;      /* default 16 */
-    float lora_dropout;    /* [0, 1); default 0 */
+    float lora_dropout;    /* [0, 1); default 0; on the input of each A, as PEFT */
     const char *lora_targets; /* any of q,k,v,o,gate,up,down; default "q,k,v" */
     const char *init_adapter; /* path of an adapter to start from (its rank, alpha and targets); default NULL */
 
     float learning_rate;   /* default 5e-4 */
     enum genarm_schedule schedule; /* default cosine, to 0 at the last step */
-    int32_t warmup;        /* steps; default 0 */
+    int32_t warmup;        /* steps; default 0; the first of them has learning rate 0, as in transformers */
     float weight_decay;    /* default .05, decoupled */
-    float adam_beta1, adam_beta2, adam_eps; /* .9, .999, 1e-8 */
+    double adam_beta1, adam_beta2, adam_eps; /* .9, .999, 1e-8 */
     float max_grad_norm;   /* default 1; 0: no clipping */
     int32_t batch_size;    /* pairs of one optimiser step; default 32 */
     int32_t micro_batch;   /* pairs computed at once; 0 (default): as many as fit in about 1024 rows */
     int32_t epochs;        /* default 1 */
-    int32_t max_length;    /* tokens of prompt + longer response; default 1024 */
+    int32_t max_length;    /* tokens of prompt + longer response; default 1024, never more than the model's context */
     float val_split;       /* share of pairs held out, [0, .5]; default .05 */
     bool shuffle;          /* default true */
     uint64_t seed;         /* default 0 */
@@ -59,38 +59,48 @@ struct genarm_train_params {
     const char *template_name; /* of prompts; see genarm_template_apply; NULL: the model's own */
 
     int32_t save_every;    /* steps between checkpoints; 0: none but the last; default 10 */
-    bool resume;           /* continue from <output>.ckpt if it is there */
-    const char *log_path;  /* JSON lines of metrics, appended when resuming; NULL: none */
+    bool resume;           /* continue from <output>.ckpt if it is there, to the bit; else start anew */
+    const char *log_path;  /* JSON lines of metrics; NULL: none. Written anew, or, when resuming, continued after the lines
+                              of the checkpoint's steps */
 };
 struct genarm_train_params genarm_train_default_params(void);
 
 /* What happened to the pairs that were read. */
 struct genarm_data_report {
-    int64_t read, kept, cut;           /* cut: prompts shortened from the left to max_length */
+    int64_t read, kept, cut;           /* cut: prompts whose text was shortened from the left to fit max_length */
     int64_t dropped_equal;             /* chosen equals rejected */
     int64_t dropped_empty;             /* a response is empty */
-    int64_t dropped_long;              /* a response alone exceeds max_length */
+    int64_t dropped_long;              /* a response leaves no room for the prompt's template within max_length */
 };
 
-/* State after an optimiser step, for progress and logs. Losses are means per pair, margins in nats x beta. */
+/* Where a run is, for progress and logs. Losses are means per pair; a margin is beta (r_w - r_l), in nats; accuracy is the
+ * share of pairs with a positive margin. Those three are of the step at hand, over its pairs so far, until the step is
+ * finished; NaN where the loss does not look at the rejected response. */
 struct genarm_train_status {
-    int64_t step, n_steps, pairs_done, pairs_total, pairs_before; /* pairs_before: done before this process (resumed) */
-    int32_t epoch;
-    double loss, accuracy, margin, learning_rate, grad_norm, pairs_per_second;
-    bool has_validation; /* the next three are new */
+    int64_t step, n_steps; /* optimiser steps finished, and to do in all */
+    int64_t pairs_done, pairs_total, pairs_before; /* pairs_before: done before this process (resumed) */
+    int32_t epoch;         /* from 0 */
+    double loss, accuracy, margin, learning_rate, grad_norm; /* grad_norm: before clipping, of the last finished step */
+    double pairs_per_second; /* of training, in this process */
+    bool has_validation;   /* the next three are new: at the start, after each epoch and at the end */
     double val_loss, val_accuracy, val_margin;
 };
 
 struct genarm_trainer;
 
-/* Reads the pair files (JSONL with prompt, chosen, rejected), tokenises them and prepares (or resumes) a run whose
- * adapter will be written to `output`. The model must outlive the trainer. `report` may be NULL. */
+/* Reads the pair files, tokenises them and prepares (or resumes) a run whose adapter will be written to `output`; creates
+ * the folder <output>.ckpt. A pair is one JSON object on a line of at most 16 MiB, with the strings prompt, chosen, rejected
+ * and perhaps system: the prompt is a user's message that the template wraps, the responses are what follows. Errors in
+ * them name file:line; each dropped pair is logged. The model must outlive the trainer; strings in `params` are copied.
+ * `params` and `report` may be NULL. When resuming, GENARM_EMISMATCH names the option, data or model that differs. */
 int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, const char *const *pair_paths, size_t n_paths,
                        const char *output, const struct genarm_train_params *params, struct genarm_data_report *report,
                        struct genarm_error *err);
 
-/* Runs to the end, calling `each` (may be NULL) after every step; a non-zero return writes a checkpoint and stops with
- * GENARM_ECANCELED. On success the adapter is at `output` and the checkpoint folder is removed. */
+/* Runs to the end, calling `each` (may be NULL) after every micro-batch, step and validation; a non-zero return writes a
+ * checkpoint of the last finished step and stops with GENARM_ECANCELED. A loss that is no number stops with
+ * GENARM_EDIVERGED, naming step and pair. After any failure the last checkpoint is there to resume from. On success the
+ * adapter is at `output` and the checkpoint folder is removed. */
 int genarm_trainer_run(struct genarm_trainer *t, int (*each)(const struct genarm_train_status *status, void *user),
                        void *user, struct genarm_error *err);
 

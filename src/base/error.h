@@ -1,5 +1,6 @@
 /* Filling struct genarm_error, and the log. Every layer uses these two and nothing else to report.
  *
+ * Texts are one line: control characters, and bytes that are not UTF-8, are replaced.
  * The three error functions return the code they are given, so that they nest:
  *     return error_hint(err, error_at(err, error_set(err, GENARM_EFORMAT, "bad magic"), "%s", path), "is it a GGUF?");
  */

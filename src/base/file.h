@@ -12,7 +12,8 @@
 int file_read(struct buf *b, const char *path, struct genarm_error *err);
 
 /* Writer of one output file. Nothing appears under `path` until file_commit succeeds; on any failure before that
- * the previous file is untouched and the temporary one (path + ".tmp.<pid>") is removed. */
+ * the previous file is untouched and the temporary one (path + ".tmp.<pid>") is removed. Only a regular file is
+ * replaced: a folder or a device under `path` is GENARM_EINVAL. */
 struct file_writer {
     FILE *stream; /* write here with stdio; errors are collected by file_commit */
     char *path;
@@ -29,7 +30,7 @@ int file_write(const char *path, const void *bytes, size_t n, struct genarm_erro
 int file_make_folder(const char *path, struct genarm_error *err);
 bool file_exists(const char *path);
 
-/* Reads lines of any length up to a maximum; strips "\n" and "\r\n". */
+/* Reads lines of any length up to a maximum; strips "\n", "\r\n" and a byte order mark at the start. */
 struct file_lines {
     FILE *stream;
     const char *path; /* borrowed */

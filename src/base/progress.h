@@ -3,6 +3,7 @@
 #define BASE_PROGRESS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct progress {
@@ -11,6 +12,7 @@ struct progress {
     int64_t total, done, first;
     double start, drawn; /* seconds of the monotonic clock */
     bool terminal;
+    char note[96]; /* the last one */
 };
 
 /* `first`: items that were done before this run (a resumed training), left out of the rate. */
@@ -19,5 +21,8 @@ void progress_update(struct progress *p, int64_t done, const char *note); /* not
 void progress_end(struct progress *p);
 
 double clock_seconds(void); /* monotonic */
+
+/* The line that is drawn at time `now`, at most `width` columns: exposed for tests. */
+void progress_format(char *line, size_t size, const struct progress *p, double now, const char *note, int width);
 
 #endif

@@ -23,7 +23,7 @@ struct run {
 
 enum { GRAPH_KV_PAD = 256 };
 
-/* KV cache of one layer: [n_embd_kv, n_ctx * n_seq], f16; sequence s owns columns [s * n_ctx, (s + 1) * n_ctx). */
+/* KV cache of one layer: [n_embd_kv, n_ctx * n_seq], f16 or f32; sequence s owns columns [s * n_ctx, (s + 1) * n_ctx). */
 struct kv_layer {
     struct ggml_tensor *k, *v;
 };

@@ -68,6 +68,7 @@ static int open_backends(struct rows_engine *e, struct genarm_error *err) {
 static int make_cache(struct rows_engine *e, struct genarm_error *err) {
     const struct hparams *hp = &e->base.model->hp;
     const int64_t columns = (int64_t)e->base.params.n_ctx * e->base.params.n_seq;
+    const enum ggml_type type = e->base.params.kv_f32 ? GGML_TYPE_F32 : GGML_TYPE_F16;
     e->kv = calloc((size_t)hp->n_layer, sizeof *e->kv);
     e->kv_ctx = ggml_init(
         (struct ggml_init_params){.mem_size = 2 * (size_t)hp->n_layer * ggml_tensor_overhead(), .no_alloc = true});
@@ -75,8 +76,8 @@ static int make_cache(struct rows_engine *e, struct genarm_error *err) {
         return error_nomem(err, "the KV cache");
     }
     for (int32_t l = 0; l < hp->n_layer; l++) {
-        e->kv[l].k = ggml_new_tensor_2d(e->kv_ctx, GGML_TYPE_F16, hparams_n_embd_kv(hp), columns);
-        e->kv[l].v = ggml_new_tensor_2d(e->kv_ctx, GGML_TYPE_F16, hparams_n_embd_kv(hp), columns);
+        e->kv[l].k = ggml_new_tensor_2d(e->kv_ctx, type, hparams_n_embd_kv(hp), columns);
+        e->kv[l].v = ggml_new_tensor_2d(e->kv_ctx, type, hparams_n_embd_kv(hp), columns);
     }
     e->kv_buffer = ggml_backend_alloc_ctx_tensors(e->kv_ctx, e->backends[0]);
     if (!e->kv_buffer) {

@@ -8,7 +8,7 @@
 struct lora {
     struct ggml_tensor *a; /* [n_in, rank] f32, NULL when this map is not adapted */
     struct ggml_tensor *b; /* [rank, n_out] f32 */
-    float scale;           /* alpha / rank, rank being a->ne[1] */
+    float scale;           /* alpha / rank, rank being a->ne[1]; 1 when the file gives no alpha, as in llama.cpp */
 };
 
 /* What genarm writes beside the tensors. Strings are owned, NULL when unknown. */
@@ -26,15 +26,19 @@ struct genarm_adapter {
     float alpha;
     struct lora (*layers)[LINEAR_COUNT]; /* [n_layer] */
     struct adapter_info info;
+    char targets[40]; /* names of the maps adapted in any layer: "q,k,v" */
+    int32_t rank;     /* the largest */
+    int64_t n_params;
     struct ggml_context *ctx;
     ggml_backend_buffer_t buffer;
 };
 
 /* genarm_adapter_load (genarm/model.h) reads: checks architecture, every tensor name and shape against the model,
  * finite values, and the fingerprint (a different fingerprint with fitting shapes is an error naming both,
- * because an adapter of another model gives garbage silently; GENARM's own files only). F32, F16, BF16 tensors. */
+ * because an adapter of another model gives garbage silently; genarm's own files only). F32, F16 and BF16 tensors become F32. */
 
-/* Writes an adapter atomically. a and b of `layers` are read through the backend; info strings may be NULL. */
+/* Writes an adapter atomically, readable by llama.cpp. a and b of `layers` are read through the backend, or from memory when
+ * they have no buffer. info, and strings in it, may be NULL. GENARM_EDIVERGED when a value is not finite: nothing is written. */
 int adapter_save(const char *path, const struct hparams *hp, struct lora (*layers)[LINEAR_COUNT], float alpha,
                  const struct adapter_info *info, struct genarm_error *err);
 

@@ -6,6 +6,7 @@
 
 #include "genarm/model.h"
 #include "model/hparams.h"
+#include "model/runtime.h"
 #include "model/weights.h"
 
 struct genarm_model {
@@ -17,15 +18,17 @@ struct genarm_model {
     const struct llama_vocab *vocab; /* of llama */
     char fingerprint[17];
     char name[128];
+    char file_type[16];  /* e.g. "Q4_1": of most weights */
     char *chat_template; /* or NULL */
+    int32_t turn_end;    /* token, -1: none */
+    int64_t n_params;
+    size_t size; /* bytes of all tensors */
 };
 
-/* Two vocabularies must agree token for token; one may be longer by padding (ids that the other does not have).
+/* Two vocabularies must agree token for token; one may be longer by padding: tokens that the other does not have and
+ * that no text becomes.
  * Otherwise GENARM_EMISMATCH naming the first token that differs in both spellings. *n_common: ids that both have. */
 int model_vocab_compare(const struct genarm_model *a, const struct genarm_model *b, int32_t *n_common,
                         struct genarm_error *err);
-
-/* ggml's own start-up (timers, f16 tables, backends, libllama's log) done once; called by every loader. */
-void model_runtime_init(void);
 
 #endif

@@ -54,14 +54,19 @@ static void push_tokens(struct row *rows, int32_t *n, const int32_t *tokens, int
     }
 }
 
-/* KV in f16 and q rounded to f16 in the attention cost about 1e-3 where logits have a spread of 2. */
-static const float tolerance = 4e-3f;
+/* With the KV cache in f32 the engine is f32 throughout. In f16, rounding of keys, values and of the queries that meet
+ * them costs up to 1e-2 on these models, whose weights are far larger than a real model's. */
+static const float tolerance = 2e-4f, tolerance_f16 = 3e-2f;
 
-static void check(const char *what, const char *name, const float *got, const float *want, size_t n) {
+static void check_within(float limit, const char *what, const char *name, const float *got, const float *want, size_t n) {
     const float d = max_difference(got, want, n);
-    if (!(d <= tolerance)) {
+    if (!(d <= limit)) {
         fail_msg("%s: %s differs by %g", name, what, (double)d);
     }
+}
+
+static void check(const char *what, const char *name, const float *got, const float *want, size_t n) {
+    check_within(tolerance, what, name, got, want, n);
 }
 
 /* Both sequences, base and adapter, in one batch: four sequences of two lengths. */
@@ -69,7 +74,7 @@ static void test_one_batch_equals_pytorch(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct fixture f;
-        setup(&f, names[i], &(struct engine_params){.n_seq = 4, .n_ctx = 64, .n_batch = 512, .n_threads = 2});
+        setup(&f, names[i], &(struct engine_params){.n_seq = 4, .n_ctx = 64, .n_batch = 512, .n_threads = 2, .kv_f32 = true});
         size_t n0, n1;
         const int32_t *s0 = golden_i32(&f.golden, &n0, "seq0.tokens"), *s1 = golden_i32(&f.golden, &n1, "seq1.tokens");
         const size_t V = (size_t)f.model->hp.n_vocab;
@@ -96,7 +101,7 @@ static void test_cached_steps_equal_pytorch(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct fixture f;
-        setup(&f, names[i], &(struct engine_params){.n_seq = 2, .n_ctx = 40, .n_batch = 3, .n_threads = 2});
+        setup(&f, names[i], &(struct engine_params){.n_seq = 2, .n_ctx = 40, .n_batch = 3, .n_threads = 2, .kv_f32 = true});
         size_t n_tokens;
         const int32_t *tokens = golden_i32(&f.golden, &n_tokens, "seq1.tokens");
         const int32_t n_prompt = (int32_t)golden_number(&f.golden, "golden.seq1.n_prompt");
@@ -122,7 +127,7 @@ static void test_cached_steps_equal_pytorch(void **state) {
 static void test_two_adapters_share_a_batch(void **state) {
     (void)state;
     struct fixture f;
-    setup(&f, "llama", &(struct engine_params){.n_seq = 3, .n_ctx = 64, .n_threads = 1});
+    setup(&f, "llama", &(struct engine_params){.n_seq = 3, .n_ctx = 64, .n_threads = 1, .kv_f32 = true});
     struct genarm_adapter *second = golden_adapter(f.model, "llama.lora2.gguf");
     struct genarm_error err = {0};
     must(engine_add_adapter(f.engine, second, &err), &err);
@@ -149,7 +154,7 @@ static void test_two_adapters_share_a_batch(void **state) {
 static void test_copied_prefix_continues_as_the_original(void **state) {
     (void)state;
     struct fixture f;
-    setup(&f, "qwen3", &(struct engine_params){.n_seq = 2, .n_ctx = 64, .n_threads = 1});
+    setup(&f, "qwen3", &(struct engine_params){.n_seq = 2, .n_ctx = 64, .n_threads = 1, .kv_f32 = true});
     size_t n_tokens;
     const int32_t *tokens = golden_i32(&f.golden, &n_tokens, "seq1.tokens");
     const size_t V = (size_t)f.model->hp.n_vocab;
@@ -168,10 +173,30 @@ static void test_copied_prefix_continues_as_the_original(void **state) {
     teardown(&f);
 }
 
+static void test_cache_in_f16_stays_close(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct fixture f;
+        setup(&f, names[i], &(struct engine_params){.n_seq = 1, .n_ctx = 64, .n_threads = 2});
+        size_t n_tokens;
+        const int32_t *tokens = golden_i32(&f.golden, &n_tokens, "seq1.tokens");
+        const size_t V = (size_t)f.model->hp.n_vocab;
+        struct row rows[64];
+        int32_t n = 0;
+        float *logits = calloc(n_tokens * V, sizeof *logits);
+        struct genarm_error err = {0};
+        push_tokens(rows, &n, tokens, 0, (int32_t)n_tokens, 0, 0);
+        must(engine_forward(f.engine, rows, n, logits, &err), &err);
+        check_within(tolerance_f16, "LoRA", names[i], logits, golden_f32(&f.golden, NULL, "seq1.logits_lora"), n_tokens * V);
+        free(logits);
+        teardown(&f);
+    }
+}
+
 static void test_rows_without_output_only_fill_the_cache(void **state) {
     (void)state;
     struct fixture f;
-    setup(&f, "qwen2", &(struct engine_params){.n_seq = 1, .n_ctx = 64, .n_threads = 1});
+    setup(&f, "qwen2", &(struct engine_params){.n_seq = 1, .n_ctx = 64, .n_threads = 1, .kv_f32 = true});
     size_t n_tokens;
     const int32_t *tokens = golden_i32(&f.golden, &n_tokens, "seq0.tokens");
     const size_t V = (size_t)f.model->hp.n_vocab;
@@ -194,7 +219,7 @@ static void test_rows_without_output_only_fill_the_cache(void **state) {
 static void test_rows_out_of_range_are_refused(void **state) {
     (void)state;
     struct fixture f;
-    setup(&f, "llama", &(struct engine_params){.n_seq = 2, .n_ctx = 8, .n_threads = 1});
+    setup(&f, "llama", &(struct engine_params){.n_seq = 2, .n_ctx = 8, .n_threads = 1, .kv_f32 = true});
     float *logits = calloc((size_t)f.model->hp.n_vocab, sizeof *logits);
     const struct row good = {.token = 5, .seq = 0, .pos = 0, .adapter = ENGINE_NO_ADAPTER, .output = true};
     const struct {
@@ -226,6 +251,7 @@ int main(void) {
         cmocka_unit_test(test_cached_steps_equal_pytorch),
         cmocka_unit_test(test_two_adapters_share_a_batch),
         cmocka_unit_test(test_copied_prefix_continues_as_the_original),
+        cmocka_unit_test(test_cache_in_f16_stays_close),
         cmocka_unit_test(test_rows_without_output_only_fill_the_cache),
         cmocka_unit_test(test_rows_out_of_range_are_refused),
     };

@@ -1,0 +1,120 @@
+/* See answer.h. */
+#include "answer.h"
+
+#include <stdlib.h>
+
+#include "base/progress.h"
+
+enum { TEXT_MAX_BYTES = 1 << 28 };
+
+const char *finish_name(enum finish finish) {
+    static const char *const names[] = {"running", "stop", "length", "context", "interrupted"};
+    return names[finish];
+}
+
+int answer_start(struct answer *a, const struct setup *s, struct genarm_session *session,
+                 const struct genarm_message *messages, size_t n_messages, int32_t n_predict,
+                 struct genarm_error *err) {
+    *a = (struct answer){.model = s->base, .session = session, .n_predict = n_predict};
+    buf_init(&a->text, TEXT_MAX_BYTES);
+    a->started = a->first = a->last = clock_seconds();
+    int code = buf_puts(&a->text, "", err);
+    if (code == 0) {
+        code = genarm_session_prompt(session, messages, n_messages, err);
+    }
+    if (code) {
+        return code;
+    }
+    a->n_prompt = genarm_session_n_prompt(session);
+    return n_predict == 0 ? answer_end(a, FINISH_LENGTH, err) : 0;
+}
+
+void answer_deinit(struct answer *a) {
+    free(a->tokens);
+    buf_deinit(&a->text);
+    *a = (struct answer){0};
+}
+
+int answer_end(struct answer *a, enum finish finish, struct genarm_error *err) {
+    a->finish = finish;
+    return utf8_end(&a->utf8, &a->text, err);
+}
+
+static int push(struct answer *a, int32_t token, double now, struct genarm_error *err) {
+    if ((a->n_tokens & (a->n_tokens - 1)) == 0) { /* full: the capacity is the next power of two */
+        int32_t *tokens = realloc(a->tokens, sizeof *tokens * (a->n_tokens ? 2 * a->n_tokens : 1));
+        if (!tokens) {
+            return error_nomem(err, "an answer");
+        }
+        a->tokens = tokens;
+    }
+    a->tokens[a->n_tokens++] = token;
+    a->last = now;
+    if (a->n_tokens == 1) {
+        a->first = now;
+    }
+    if (genarm_token_ends(a->model, token)) {
+        return answer_end(a, FINISH_STOP, err);
+    }
+    int code = text_push_token(&a->utf8, a->model, token, &a->text, err);
+    if (code) {
+        return code;
+    }
+    if (a->n_predict >= 0 && a->n_tokens >= (size_t)a->n_predict) {
+        return answer_end(a, FINISH_LENGTH, err);
+    }
+    if (genarm_session_n_left(a->session) <= 0) {
+        return answer_end(a, FINISH_CONTEXT, err);
+    }
+    return 0;
+}
+
+int answers_step(struct answer **answers, size_t n, struct genarm_error *err) {
+    struct genarm_session **sessions = calloc(n + 1, sizeof(struct genarm_session *));
+    int32_t *tokens = calloc(n + 1, sizeof *tokens);
+    int code = sessions && tokens ? 0 : error_nomem(err, "a step");
+    for (size_t i = 0; i < n && code == 0; i++) {
+        sessions[i] = answers[i]->session;
+    }
+    if (code == 0) {
+        code = genarm_sessions_step(sessions, n, tokens, err);
+    }
+    double now = clock_seconds();
+    for (size_t i = 0; i < n && code == 0; i++) {
+        code = push(answers[i], tokens[i], now, err);
+    }
+    free(tokens);
+    free(sessions);
+    return code;
+}
+
+double answer_rate(const struct answer *a) {
+    return a->n_tokens > 1 && a->last > a->first ? (double)(a->n_tokens - 1) / (a->last - a->first) : 0;
+}
+
+static json_t *tokens_json(const struct answer *a) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < a->n_tokens && list; i++) {
+        json_array_append_new(list, json_integer(a->tokens[i]));
+    }
+    return list;
+}
+
+static json_t *weights_json(const struct answer *a, const struct setup *s) {
+    json_t *object = json_object();
+    for (int32_t i = 0; i < genarm_guide_n_arms(s->guide) && object; i++) {
+        json_object_set_new(object, genarm_guide_arm_name(s->guide, i),
+                            json_rounded((double)genarm_session_weight(a->session, i), 6));
+    }
+    return object;
+}
+
+json_t *answer_json(const struct answer *a, const struct setup *s, uint64_t seed) {
+    json_t *timings = json_pack("{s:i, s:o, s:i, s:o, s:o}", "prompt_tokens", (int)a->n_prompt, "prompt_ms",
+                                json_rounded(1e3 * (a->first - a->started), 3), "predicted_tokens", (int)a->n_tokens,
+                                "predicted_ms", json_rounded(1e3 * (a->last - a->first), 3), "predicted_per_second",
+                                json_rounded(answer_rate(a), 3));
+    return json_pack("{s:o, s:o, s:o, s:I, s:s, s:o, s:o}", "response", json_stringn(a->text.data, a->text.len),
+                     "tokens", tokens_json(a), "arms", weights_json(a, s), "seed", (json_int_t)seed, "finish_reason",
+                     finish_name(a->finish), "model", text_json(setup_model_name(s)), "timings", timings);
+}

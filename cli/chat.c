@@ -1,0 +1,277 @@
+/* genarm chat: a conversation, with weights that can be changed between turns. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "answer.h"
+#include "commands.h"
+#include "terminal.h"
+
+struct chat_args {
+    struct model_args model;
+    struct guide_args guide;
+    struct sampling_args sampling;
+    const char *system;
+    int32_t n_predict;
+};
+
+static const struct option chat_options[] = {
+    {OPTION_GROUP, .help = "Conversation"},
+    {OPTION_TEXT, "-sys --system-prompt", "TEXT", offsetof(struct chat_args, system), .help = "system message"},
+    {OPTION_INT, "-n --predict --n-predict", "N", offsetof(struct chat_args, n_predict), -1, INT32_MAX,
+     .fallback = "-1", .env = "LLAMA_ARG_N_PREDICT",
+     .help = "tokens of an answer at most; -1: until the model ends it or the context is full"},
+    OPTIONS_GUIDE(struct chat_args),
+    OPTIONS_SAMPLING(struct chat_args),
+    OPTIONS_MODEL(struct chat_args),
+};
+
+struct chat {
+    const struct chat_args *args;
+    struct setup setup;
+    struct genarm_session *session;
+    struct genarm_sampling sampling;
+    float *weights; /* [n_arms] */
+    struct genarm_message *messages;
+    char **contents; /* [n_messages] owns what messages point to; NULL for the system message */
+    size_t n_messages;
+    bool terminal; /* somebody types */
+    bool ended;
+};
+
+static const char chat_help[] = "/weight NAME X   weight of a reward model from now on; /weight shows all\n"
+                                "/seed N          seed of the next answers\n"
+                                "/reset           forget the conversation\n"
+                                "/quit            end (as Ctrl-D does)\n"
+                                "/help            show this\n"
+                                "Ctrl-C ends an answer, and the chat when there is none.\n";
+
+/* ---- the conversation ---- */
+
+static int add_message(struct chat *c, const char *role, const char *content, struct genarm_error *err) {
+    struct genarm_message *messages = realloc(c->messages, sizeof *messages * (c->n_messages + 1));
+    if (messages) {
+        c->messages = messages;
+    }
+    char **contents = realloc(c->contents, sizeof *contents * (c->n_messages + 1));
+    if (contents) {
+        c->contents = contents;
+    }
+    char *copy = strdup(content);
+    if (!messages || !contents || !copy) {
+        free(copy);
+        return error_nomem(err, "the conversation");
+    }
+    c->messages[c->n_messages] = (struct genarm_message){role, copy};
+    c->contents[c->n_messages++] = copy;
+    return 0;
+}
+
+static void drop_messages(struct chat *c, size_t keep) {
+    while (c->n_messages > keep) {
+        free(c->contents[--c->n_messages]);
+    }
+}
+
+static int reset(struct chat *c, struct genarm_error *err) {
+    drop_messages(c, 0);
+    return c->args->system && *c->args->system ? add_message(c, "system", c->args->system, err) : 0;
+}
+
+/* One session serves all turns, so that only what is new is computed; a new seed needs a new one. */
+static int renew_session(struct chat *c, struct genarm_error *err) {
+    genarm_session_free(c->session);
+    c->session = NULL;
+    int code = genarm_session_new(&c->session, c->setup.guide, &c->sampling, err);
+    for (size_t i = 0; i < c->setup.n_arms && code == 0; i++) {
+        code = genarm_session_set_weight(c->session, (int32_t)i, c->weights[i], err);
+    }
+    return code;
+}
+
+/* Prints the answer as it comes; Ctrl-C ends it. */
+static int print_answer(struct answer *a, struct genarm_error *err) {
+    struct answer *answers[] = {a};
+    size_t printed = 0;
+    int code = 0;
+    while (code == 0 && a->finish == FINISH_RUNNING) {
+        code = interrupt_signal() ? answer_end(a, FINISH_INTERRUPTED, err) : answers_step(answers, 1, err);
+        fwrite(a->text.data + printed, 1, a->text.len - printed, stdout);
+        fflush(stdout);
+        printed = a->text.len;
+    }
+    fputc('\n', stdout);
+    return code ? code : flush_output(stdout, err);
+}
+
+static int turn(struct chat *c, const char *text, struct genarm_error *err) {
+    struct answer answer = {0};
+    size_t before = c->n_messages;
+    int code = add_message(c, "user", text, err);
+    if (code == 0) {
+        code = answer_start(&answer, &c->setup, c->session, c->messages, c->n_messages, c->args->n_predict, err);
+    }
+    if (code == GENARM_ECONTEXT && c->terminal) {
+        report_error(err);
+        fprintf(stderr, "/reset starts a new conversation\n");
+        drop_messages(c, before);
+        answer_deinit(&answer);
+        return 0;
+    }
+    if (code == 0) {
+        code = print_answer(&answer, err);
+    }
+    if (code == 0) {
+        code = add_message(c, "assistant", answer.text.data, err);
+    }
+    if (code == 0 && c->terminal) {
+        fprintf(stderr, "\n");
+    }
+    answer_deinit(&answer);
+    return code;
+}
+
+/* ---- commands ---- */
+
+static void show_weights(const struct chat *c) {
+    for (size_t i = 0; i < c->setup.n_arms; i++) {
+        fprintf(stderr, "%s %g\n", genarm_guide_arm_name(c->setup.guide, (int32_t)i), (double)c->weights[i]);
+    }
+    if (c->setup.n_arms == 0) {
+        fprintf(stderr, "there are no reward models; start with --arm\n");
+    }
+}
+
+static int set_weight(struct chat *c, const char *name, const char *number, struct genarm_error *err) {
+    char *end;
+    float weight = number ? strtof(number, &end) : -1;
+    int32_t i = genarm_guide_find_arm(c->setup.guide, name);
+    if (i < 0) {
+        fprintf(stderr, "no reward model is called \"%s\"\n", name);
+    } else if (!number || end == number || *end || !isfinite(weight) || weight < 0) {
+        fprintf(stderr, "a weight is a number from 0 on: /weight %s 1.5\n", name);
+    } else {
+        return genarm_session_set_weight(c->session, i, c->weights[i] = weight, err);
+    }
+    return 0;
+}
+
+static int set_seed(struct chat *c, const char *number, struct genarm_error *err) {
+    char *end;
+    errno = 0;
+    long long seed = number ? strtoll(number, &end, 10) : -1;
+    if (!number || end == number || *end || errno || seed < 0) {
+        fprintf(stderr, "a seed is a whole number from 0 on: /seed 7\n");
+        return 0;
+    }
+    c->sampling.seed = (uint64_t)seed;
+    return renew_session(c, err);
+}
+
+/* A line that starts with '/'. Returns a code only for what ends the chat. */
+static int command(struct chat *c, char *line, struct genarm_error *err) {
+    char *state, *word = strtok_r(line, " \t", &state);
+    char *first = strtok_r(NULL, " \t", &state), *second = strtok_r(NULL, " \t", &state);
+    if (strcmp(word, "/quit") == 0 || strcmp(word, "/exit") == 0) {
+        c->ended = true;
+    } else if (strcmp(word, "/reset") == 0) {
+        return reset(c, err);
+    } else if (strcmp(word, "/weight") == 0 && !first) {
+        show_weights(c);
+    } else if (strcmp(word, "/weight") == 0) {
+        return set_weight(c, first, second, err);
+    } else if (strcmp(word, "/seed") == 0) {
+        return set_seed(c, first, err);
+    } else if (strcmp(word, "/help") == 0) {
+        fputs(chat_help, stderr);
+    } else {
+        fprintf(stderr, "unknown command %s; /help lists them\n", word);
+    }
+    return 0;
+}
+
+/* ---- input ---- */
+
+static int converse(struct chat *c, struct genarm_error *err) {
+    char *line = NULL;
+    size_t size = 0;
+    int code = reset(c, err);
+    if (code == 0) {
+        code = renew_session(c, err);
+    }
+    while (code == 0 && !c->ended) {
+        interrupt_catch(); /* again after each answer: the first Ctrl-C only ends that */
+        if (c->terminal) {
+            fprintf(stderr, "> ");
+        }
+        ssize_t n = getline(&line, &size, stdin);
+        if (n < 0 || (!c->terminal && interrupt_signal())) {
+            break;
+        }
+        while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r')) {
+            line[--n] = '\0';
+        }
+        if (n == 0) {
+            continue;
+        }
+        if (line[0] == '/') {
+            code = command(c, line, err);
+        } else {
+            code = turn(c, line, err);
+        }
+        if (!c->terminal && interrupt_signal()) {
+            break;
+        }
+    }
+    if (c->terminal) {
+        fprintf(stderr, "\n");
+    }
+    free(line);
+    return code;
+}
+
+static int chat_run(const void *arguments, struct genarm_error *err) {
+    struct chat c = {.args = arguments};
+    c.terminal = isatty(STDIN_FILENO);
+    c.sampling = sampling_from(&c.args->sampling);
+    log_to_stderr(c.args->model.verbose);
+    int code = setup_load(&c.setup, &c.args->model, &c.args->guide, 1, err);
+    if (code == 0) {
+        c.weights = calloc(c.setup.n_arms + 1, sizeof *c.weights);
+        code = c.weights ? 0 : error_nomem(err, "weights");
+    }
+    for (size_t i = 0; i < c.setup.n_arms && code == 0; i++) {
+        c.weights[i] = c.setup.arms[i].weight;
+    }
+    if (code == 0 && c.terminal) {
+        fprintf(stderr, "%s; /help lists the commands\n", setup_model_name(&c.setup));
+    }
+    if (code == 0) {
+        code = converse(&c, err);
+    }
+    drop_messages(&c, 0);
+    free(c.messages);
+    free(c.contents);
+    free(c.weights);
+    genarm_session_free(c.session);
+    setup_free(&c.setup);
+    return code ? code : interrupt_signal() ? 128 + interrupt_signal() : 0;
+}
+
+const struct command command_chat = {
+    .name = "chat",
+    .summary = "talk with a steered model, changing weights as you go",
+    .usage = "[options]",
+    .details =
+        "A conversation. Lines that start with / are commands, /help lists them; /weight NAME X changes how much a "
+        "reward model steers. When stdin is no terminal, each of its lines is a turn.",
+    .examples = "genarm chat\n"
+                "genarm chat --arm cheerful.gguf:1 --arm concise.gguf:0 -sys \"You are a helpful gardener.\"\n"
+                "printf 'Hello!\\nAnd again?\\n' | genarm chat -s 7",
+    .options = chat_options,
+    .n_options = sizeof chat_options / sizeof *chat_options,
+    .args_size = sizeof(struct chat_args),
+    .run = chat_run,
+};

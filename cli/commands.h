@@ -1,0 +1,9 @@
+/* The commands, one file each. */
+#ifndef CLI_COMMANDS_H
+#define CLI_COMMANDS_H
+
+#include "options.h"
+
+extern const struct command command_generate, command_chat, command_score, command_train, command_info;
+
+#endif

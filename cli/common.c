@@ -1,0 +1,306 @@
+/* See common.h. */
+#include "common.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "model/gguf_check.h"
+
+/* ---- reporting ---- */
+
+int usage_error(struct genarm_error *err, const char *option, const char *fmt, ...) {
+    char text[400];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    return error_at(err, error_set(err, CLI_USAGE, "%s", text), "%s", option);
+}
+
+void report_error(const struct genarm_error *err) {
+    fprintf(stderr, "genarm: error: %s%s%s\n", err->where, *err->where ? ": " : "", err->what);
+    if (*err->hint) {
+        fprintf(stderr, "hint: %s\n", err->hint);
+    }
+}
+
+void note(const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    fputs("genarm: ", stderr);
+    vfprintf(stderr, fmt, args);
+    fputc('\n', stderr);
+    va_end(args);
+}
+
+static void log_callback(enum genarm_log_level level, const char *line, void *user) {
+    static const char *const labels[] = {"", "", "warning: ", "error: "};
+    const bool *verbose = user;
+    if (*verbose || level >= GENARM_LOG_WARN) {
+        fprintf(stderr, "genarm: %s%s\n", labels[level], line);
+    }
+}
+
+void log_to_stderr(bool verbose) {
+    static bool wanted;
+    wanted = verbose;
+    genarm_log_set(log_callback, &wanted);
+}
+
+int flush_output(FILE *out, struct genarm_error *err) {
+    if (fflush(out) == 0 && !ferror(out)) {
+        return 0;
+    }
+    int code = error_set(err, GENARM_EIO, "the output could not be written");
+    return out == stdout ? error_at(err, code, "stdout") : code;
+}
+
+int print_json(FILE *out, json_t *value, struct genarm_error *err) {
+    /* Nine digits: what a float needs, without the noise of a double that stands for one. */
+    char *line = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(value);
+    if (!line) {
+        return error_nomem(err, "a record");
+    }
+    fprintf(out, "%s\n", line);
+    free(line);
+    return flush_output(out, err);
+}
+
+json_t *json_rounded(double x, int digits) {
+    char text[64];
+    if (!isfinite(x)) {
+        return json_null();
+    }
+    snprintf(text, sizeof text, "%.*f", digits, x);
+    return json_real(strtod(text, NULL));
+}
+
+/* ---- models ---- */
+
+static const char *find_default_model(char *path, size_t max) {
+    static const char *const folders[] = {GENARM_MODEL_DIR, GENARM_DATA_DIR};
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        snprintf(path, max, "%s/%s-Q4_1.gguf", folders[i], DEFAULT_MODEL_NAME);
+        if (access(path, R_OK) == 0) {
+            return path;
+        }
+    }
+    return NULL;
+}
+
+int load_model(struct genarm_model **out, const struct model_args *args, struct genarm_error *err) {
+    struct genarm_model_params params = genarm_model_default_params();
+    char found[4096];
+    const char *path = args->path;
+    if (!path) {
+        path = find_default_model(found, sizeof found);
+        if (!path) {
+            return error_hint(err,
+                              error_set(err, GENARM_EIO, "no model is given, and the default one is not installed"),
+                              "name one with -m FILE or LLAMA_ARG_MODEL");
+        }
+        note("using the default model %s", path);
+    }
+    params.device = args->device;
+    params.n_gpu_layers = args->n_gpu_layers;
+    return genarm_model_load(out, path, &params, err);
+}
+
+int file_is_adapter(const char *path, bool *is_adapter, struct genarm_error *err) {
+    struct gguf_file file = {0};
+    const char *type;
+    int code = gguf_file_open(&file, path, err);
+    if (code) {
+        return code;
+    }
+    code = error_at(err, gguf_opt_str(&type, file.gguf, "general.type", "model", err), "%s", path);
+    if (code == 0) {
+        *is_adapter = strcmp(type, "adapter") == 0;
+    }
+    gguf_file_close(&file);
+    return code;
+}
+
+/* ---- guides ---- */
+
+static bool same_file(const char *a, const char *b) {
+    char *real_a = realpath(a, NULL), *real_b = realpath(b, NULL);
+    bool same = real_a && real_b && strcmp(real_a, real_b) == 0;
+    free(real_a);
+    free(real_b);
+    return same;
+}
+
+/* The model of ARM i: the base or one loaded before where it is the same file, else newly loaded. */
+static int arm_model(struct genarm_model **out, struct setup *s, size_t i, const struct model_args *args,
+                     struct genarm_error *err) {
+    struct genarm_model_params params = genarm_model_default_params();
+    struct genarm_model_info info;
+    genarm_model_get_info(s->base, &info);
+    *out = NULL;
+    if (same_file(info.path, s->arms[i].path)) {
+        *out = s->base;
+    }
+    for (size_t j = 0; j < i && !*out; j++) {
+        if (s->models[j] && same_file(s->arms[j].path, s->arms[i].path)) {
+            *out = s->models[j];
+        }
+    }
+    if (*out) {
+        return 0;
+    }
+    params.device = args->device;
+    params.n_gpu_layers = args->n_gpu_layers;
+    int code = genarm_model_load(&s->models[i], s->arms[i].path, &params, err);
+    *out = s->models[i];
+    return code;
+}
+
+/* TEMPLATE of --arm-template NAME=TEMPLATE, or NULL. */
+static const char *arm_template(const struct guide_args *args, const char *name) {
+    const char *found = NULL;
+    size_t n = strlen(name);
+    for (size_t i = 0; i < args->arm_templates.n; i++) {
+        if (strncmp(args->arm_templates.items[i], name, n) == 0 && args->arm_templates.items[i][n] == '=') {
+            found = args->arm_templates.items[i] + n + 1;
+        }
+    }
+    return found;
+}
+
+static int load_arm(struct setup *s, size_t i, const struct model_args *model, const struct guide_args *args,
+                    struct genarm_error *err) {
+    const struct arm_spec *spec = &s->arms[i];
+    struct genarm_arm_params params = {
+        .name = spec->name, .weight = spec->weight, .template_name = arm_template(args, spec->name)};
+    bool is_adapter = false;
+    int code = file_is_adapter(spec->path, &is_adapter, err);
+    if (code) {
+        return error_hint(err, code, "--arm takes " ARM_FORM);
+    }
+    if (is_adapter && spec->adapter) {
+        return usage_error(err, spec->path, "this is an adapter, before '+' there must be a model");
+    }
+    if (is_adapter) {
+        params.model = s->base;
+    } else {
+        code = arm_model(&params.model, s, i, model, err);
+    }
+    const char *adapter = is_adapter ? spec->path : spec->adapter;
+    if (code == 0 && adapter) {
+        code = genarm_adapter_load(&s->adapters[i], params.model, adapter, err);
+    }
+    params.adapter = s->adapters[i];
+    if (code == 0) {
+        code = genarm_guide_add_arm(s->guide, &params, err);
+    }
+    return error_at(err, code, "--arm %s", spec->name);
+}
+
+/* Reads --arm and --arm-template, before anything is loaded. */
+static int read_arms(struct setup *s, const struct guide_args *args, struct genarm_error *err) {
+    size_t n = args->arms.n;
+    s->arms = calloc(n + 1, sizeof *s->arms);
+    s->models = calloc(n + 1, sizeof(struct genarm_model *));
+    s->adapters = calloc(n + 1, sizeof(struct genarm_adapter *));
+    if (!s->arms || !s->models || !s->adapters) {
+        return error_nomem(err, "reward models");
+    }
+    for (size_t i = 0; i < n; i++) {
+        int code = arm_spec_parse(&s->arms[i], args->arms.items[i], file_exists, err);
+        if (code) {
+            return error_at(err, code, "--arm %s", args->arms.items[i]);
+        }
+        s->n_arms = i + 1;
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(s->arms[i].name, s->arms[j].name) == 0) {
+                return error_hint(err,
+                                  usage_error(err, "--arm", "two reward models are called \"%s\"", s->arms[i].name),
+                                  "give each a name: --arm NAME=PATH");
+            }
+        }
+    }
+    for (size_t i = 0; i < args->arm_templates.n; i++) {
+        const char *text = args->arm_templates.items[i], *equals = strchr(text, '=');
+        bool known = false;
+        for (size_t j = 0; j < n && equals; j++) {
+            known = known || (strncmp(s->arms[j].name, text, (size_t)(equals - text)) == 0 &&
+                              strlen(s->arms[j].name) == (size_t)(equals - text));
+        }
+        if (!equals) {
+            return usage_error(err, "--arm-template", "\"%s\" is not NAME=TEMPLATE", text);
+        }
+        if (!known) {
+            return usage_error(err, "--arm-template", "no --arm is called \"%.*s\"", (int)(equals - text), text);
+        }
+    }
+    return 0;
+}
+
+int setup_load(struct setup *s, const struct model_args *model, const struct guide_args *args, int32_t n_slots,
+               struct genarm_error *err) {
+    struct genarm_guide_params params = genarm_guide_default_params();
+    *s = (struct setup){0};
+    int code = read_arms(s, args, err);
+    if (code == 0) {
+        code = load_model(&s->base, model, err);
+    }
+    params.n_slots = n_slots;
+    params.n_ctx = args->n_ctx;
+    params.n_batch = args->n_batch;
+    params.n_threads = model->n_threads > 0 ? model->n_threads : 0;
+    params.template_name = args->chat_template;
+    if (code == 0) {
+        code = genarm_guide_new(&s->guide, s->base, &params, err);
+    }
+    for (size_t i = 0; i < s->n_arms && code == 0; i++) {
+        code = load_arm(s, i, model, args, err);
+    }
+    return code;
+}
+
+void setup_free(struct setup *s) {
+    genarm_guide_free(s->guide);
+    for (size_t i = s->n_arms; i-- > 0;) {
+        genarm_adapter_free(s->adapters[i]);
+    }
+    for (size_t i = s->n_arms; i-- > 0;) {
+        genarm_model_free(s->models[i]);
+        arm_spec_deinit(&s->arms[i]);
+    }
+    genarm_model_free(s->base);
+    free(s->adapters);
+    free(s->models);
+    free(s->arms);
+    *s = (struct setup){0};
+}
+
+const char *setup_model_name(const struct setup *s) {
+    struct genarm_model_info info;
+    genarm_model_get_info(s->base, &info);
+    const char *slash = strrchr(info.path, '/');
+    return slash ? slash + 1 : info.path;
+}
+
+struct genarm_sampling sampling_from(const struct sampling_args *args) {
+    struct genarm_sampling sampling = genarm_sampling_default();
+    sampling.temperature = args->temperature;
+    sampling.top_k = args->top_k;
+    sampling.top_p = args->top_p;
+    sampling.min_p = args->min_p;
+    sampling.seed = (uint64_t)args->seed;
+    if (args->seed < 0) {
+        uint32_t drawn = 0; /* short enough to type */
+        if (getrandom(&drawn, sizeof drawn, 0) != (ssize_t)sizeof drawn) {
+            drawn = (uint32_t)getpid();
+        }
+        sampling.seed = drawn;
+    }
+    return sampling;
+}

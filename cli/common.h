@@ -1,0 +1,130 @@
+/* What the commands share: the options of models and guides, loading what they name, reporting.
+ *
+ * OPTIONS_*(ARGS) are rows of a command's option table; ARGS is the command's struct of arguments, which has the
+ * members `model`, `guide` and `sampling` of the types below.
+ */
+#ifndef CLI_COMMON_H
+#define CLI_COMMON_H
+
+#include <jansson.h>
+
+#include "arms.h"
+#include "base/error.h"
+#include "genarm/genarm.h"
+#include "options.h"
+
+struct model_args {
+    const char *path; /* NULL: the default model */
+    const char *device;
+    int32_t n_gpu_layers;
+    int32_t n_threads;
+    bool verbose;
+};
+
+#define OPTIONS_MODEL(ARGS)                                                                                           \
+    {OPTION_GROUP, .help = "Model"},                                                                                  \
+    {OPTION_FILE, "-m --model", "FILE", offsetof(ARGS, model.path), .env = "LLAMA_ARG_MODEL",                         \
+     .help = "the base model, a GGUF file; without it " DEFAULT_MODEL_NAME " where it is installed"},                 \
+    {OPTION_TEXT, "-dev --device", "NAME", offsetof(ARGS, model.device), .env = "LLAMA_ARG_DEVICE",                   \
+     .help = "ggml device that computes, such as CPU or CUDA0; without it the first GPU when -ngl is given"},         \
+    {OPTION_INT, "-ngl --gpu-layers --n-gpu-layers", "N", offsetof(ARGS, model.n_gpu_layers), 0, 1000000,             \
+     .fallback = "0", .env = "LLAMA_ARG_N_GPU_LAYERS", .help = "layers to keep on the device"},                       \
+    {OPTION_INT, "-t --threads", "N", offsetof(ARGS, model.n_threads), -1, 4096, .fallback = "0",                     \
+     .env = "LLAMA_ARG_THREADS", .help = "threads; 0 or -1: one for each core"},                                      \
+    {OPTION_FLAG, "-v --verbose", "", offsetof(ARGS, model.verbose), .help = "log what is done to stderr"}
+
+#define DEFAULT_MODEL_NAME "SmolLM2-135M-Instruct"
+
+struct guide_args {
+    int32_t n_ctx, n_batch;
+    const char *chat_template;
+    struct option_list arms, arm_templates;
+};
+
+#define OPTIONS_GUIDE(ARGS)                                                                                           \
+    {OPTION_GROUP, .help = "Reward models"},                                                                          \
+    {OPTION_TEXTS, "--arm", ARM_FORM, offsetof(ARGS, guide.arms),                                                     \
+     .help = "steer with this autoregressive reward model: PATH is an adapter of the base or a model with "           \
+             "the same vocabulary, which +ADAPTER adapts; WEIGHT is 1 / beta, 1 if not given; repeatable"},           \
+    {OPTION_TEXTS, "--arm-template", "NAME=TEMPLATE", offsetof(ARGS, guide.arm_templates),                            \
+     .help = "chat template of one reward model, if it was trained under another; repeatable"},                       \
+    {OPTION_GROUP, .help = "Context"},                                                                                \
+    {OPTION_INT, "-c --ctx-size", "N", offsetof(ARGS, guide.n_ctx), 0, 1 << 24, .fallback = "0",                      \
+     .env = "LLAMA_ARG_CTX_SIZE",                                                                                     \
+     .help = "tokens of prompt and answer; 0: what all models were trained for, at most 4096"},                       \
+    {OPTION_INT, "-b --batch-size", "N", offsetof(ARGS, guide.n_batch), 1, 1 << 20, .fallback = "512",                \
+     .env = "LLAMA_ARG_BATCH", .help = "tokens of one forward pass"},                                                 \
+    {OPTION_TEXT, "--chat-template", "TEMPLATE", offsetof(ARGS, guide.chat_template),                                 \
+     .env = "LLAMA_ARG_CHAT_TEMPLATE",                                                                                \
+      .help = "a name that llama.cpp knows, or raw:TEXT with {system} and {prompt}; without it the model's own"}
+
+struct sampling_args {
+    int64_t seed; /* -1: a random one */
+    float temperature, top_p, min_p;
+    int32_t top_k;
+};
+
+#define OPTIONS_SAMPLING(ARGS)                                                                                        \
+    {OPTION_GROUP, .help = "Sampling"},                                                                               \
+    {OPTION_SEED, "-s --seed", "N", offsetof(ARGS, sampling.seed), -1, 9007199254740991.0, .fallback = "-1",          \
+     .help = "the same seed gives the same answer; -1: a random one"},                                                \
+    {OPTION_FLOAT, "--temp --temperature", "X", offsetof(ARGS, sampling.temperature), 0, 100, .fallback = "1",        \
+     .env = "LLAMA_ARG_TEMPERATURE", .help = "temperature; 0: always the likeliest token"},                           \
+    {OPTION_INT, "--top-k", "N", offsetof(ARGS, sampling.top_k), 0, INT32_MAX, .fallback = "0",                       \
+     .env = "LLAMA_ARG_TOP_K", .help = "only the N likeliest tokens; 0: all"},                                        \
+    {OPTION_FLOAT, "--top-p", "X", offsetof(ARGS, sampling.top_p), 0, 1, .fallback = "1",                             \
+     .env = "LLAMA_ARG_TOP_P", .help = "only the likeliest tokens that together have this probability"},              \
+    {OPTION_FLOAT, "--min-p", "X", offsetof(ARGS, sampling.min_p), 0, 1, .fallback = "0",                             \
+      .env = "LLAMA_ARG_MIN_P", .help = "only tokens at least X times as likely as the likeliest"}
+
+/* ---- loading ---- */
+
+/* Loads the model that -m names or the default one, which is said on stderr. */
+int load_model(struct genarm_model **out, const struct model_args *args, struct genarm_error *err);
+
+/* Whether a GGUF file says that it is an adapter. Checks the whole file. */
+int file_is_adapter(const char *path, bool *is_adapter, struct genarm_error *err);
+
+/* A guide and all that it needs. */
+struct setup {
+    struct genarm_guide *guide;
+    struct genarm_model *base;
+    struct arm_spec *arms;              /* [n_arms], as on the command line */
+    struct genarm_model **models;       /* [n_arms] models other than the base; NULL where none was loaded */
+    struct genarm_adapter **adapters;   /* [n_arms]; NULL for none */
+    size_t n_arms;
+};
+int setup_load(struct setup *s, const struct model_args *model, const struct guide_args *guide, int32_t n_slots,
+               struct genarm_error *err);
+void setup_free(struct setup *s); /* safe on a zeroed struct */
+
+/* File name of the base model, without folders. Borrowed. */
+const char *setup_model_name(const struct setup *s);
+
+/* Sampling as the options say, with a random seed drawn for -1. */
+struct genarm_sampling sampling_from(const struct sampling_args *args);
+
+/* ---- reporting ---- */
+
+/* Wrong use found after parsing: returns CLI_USAGE. */
+int usage_error(struct genarm_error *err, const char *option, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* "genarm: error: WHERE: WHAT" and "hint: …" on stderr. */
+void report_error(const struct genarm_error *err);
+
+/* One line "genarm: …" on stderr. */
+void note(const char *fmt, ...) PRINTF_LIKE(1, 2);
+
+/* Sends the library's log to stderr: warnings and errors, or everything. */
+void log_to_stderr(bool verbose);
+
+/* Writes one line of JSON and flushes. Takes over `value`; NULL means that there was no memory to make it. */
+int print_json(FILE *out, json_t *value, struct genarm_error *err);
+
+/* A number for people and machines to read: rounded to `digits` after the point. New reference. */
+json_t *json_rounded(double x, int digits);
+
+/* Flushes a stream; an error when what was printed did not get there, as on a full disk. */
+int flush_output(FILE *out, struct genarm_error *err);
+
+#endif

@@ -1,0 +1,337 @@
+/* genarm generate: answers one prompt, or a file of them several at a time. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "answer.h"
+#include "base/file.h"
+#include "base/progress.h"
+#include "base/rng.h"
+#include "commands.h"
+#include "prompts.h"
+#include "terminal.h"
+
+struct generate_args {
+    struct model_args model;
+    struct guide_args guide;
+    struct sampling_args sampling;
+    const char *prompt, *file, *prompts, *system, *output;
+    int32_t n_predict, n_parallel;
+    bool json;
+};
+
+static const struct option generate_options[] = {
+    {OPTION_GROUP, .help = "Prompt"},
+    {OPTION_TEXT, "-p --prompt", "TEXT", offsetof(struct generate_args, prompt), .help = "the user's message"},
+    {OPTION_FILE, "-f --file", "FILE", offsetof(struct generate_args, file),
+     .help = "read the user's message from a file; -: from stdin"},
+    {OPTION_FILE, "--prompts", "FILE.jsonl", offsetof(struct generate_args, prompts),
+     .help = "answer every record of a file: {\"prompt\"} or {\"messages\"}, with \"system\" and \"id\" if wanted; "
+             "prints JSON records in the same order"},
+    {OPTION_TEXT, "-sys --system-prompt", "TEXT", offsetof(struct generate_args, system), .help = "system message"},
+    {OPTION_GROUP, .help = "Answer"},
+    {OPTION_INT, "-n --predict --n-predict", "N", offsetof(struct generate_args, n_predict), -1, INT32_MAX,
+     .fallback = "-1", .env = "LLAMA_ARG_N_PREDICT",
+     .help = "tokens at most; -1: until the model ends its answer or the context is full"},
+    {OPTION_INT, "-np --parallel", "N", offsetof(struct generate_args, n_parallel), 1, 1024, .fallback = "1",
+     .env = "LLAMA_ARG_N_PARALLEL", .help = "prompts of --prompts that are answered at once"},
+    {OPTION_FLAG, "--json", "", offsetof(struct generate_args, json),
+     .help = "print a JSON record: prompt, response, tokens, arms, seed, finish_reason, model, timings"},
+    {OPTION_FILE, "-o --output", "FILE", offsetof(struct generate_args, output),
+     .help = "write to a file, which appears when all is done, instead of stdout"},
+    OPTIONS_GUIDE(struct generate_args),
+    OPTIONS_SAMPLING(struct generate_args),
+    OPTIONS_MODEL(struct generate_args),
+};
+
+/* A prompt on its way: waiting, running (session), ended (answer kept until those before it are written). */
+struct job {
+    struct answer answer;
+    struct genarm_session *session;
+    uint64_t seed;
+    json_t *record; /* the finished one, until it is written */
+};
+
+struct generation {
+    const struct generate_args *args;
+    struct setup setup;
+    struct prompt_list prompts;
+    struct job *jobs; /* [prompts.n] */
+    size_t n_started, n_written, n_failed;
+    struct answer **running; /* [n_running], room for n_parallel */
+    size_t n_running;
+    FILE *out;
+    bool records;      /* JSON rather than text */
+    size_t n_streamed; /* bytes of the text that are printed */
+    struct genarm_error first_failure;
+};
+
+static bool many(const struct generate_args *args) {
+    return args->prompts != NULL;
+}
+
+static int read_prompts(struct generation *g, struct genarm_error *err) {
+    const struct generate_args *args = g->args;
+    char *text = NULL;
+    if (many(args) && (args->prompt || args->file)) {
+        return usage_error(err, "--prompts", "-p and -f cannot be given as well");
+    }
+    if (many(args)) {
+        return prompts_read(&g->prompts, args->prompts, args->system, err);
+    }
+    int code = prompt_text(&text, args->prompt, args->file, err);
+    if (code == 0) {
+        code = prompts_single(&g->prompts, text, args->system, err);
+    }
+    free(text);
+    return code;
+}
+
+/* ---- output ---- */
+
+/* What was sampled since the last call. */
+static int stream_text(struct generation *g, const struct answer *a, struct genarm_error *err) {
+    size_t n = a->text.len - g->n_streamed;
+    if (g->records || n == 0) {
+        return 0;
+    }
+    fwrite(a->text.data + g->n_streamed, 1, n, g->out);
+    g->n_streamed = a->text.len;
+    return flush_output(g->out, err);
+}
+
+static int write_finished(struct generation *g, struct genarm_error *err) {
+    int code = 0;
+    while (code == 0 && g->n_written < g->n_started && g->jobs[g->n_written].record) {
+        struct job *job = &g->jobs[g->n_written++];
+        code = print_json(g->out, job->record, err);
+        job->record = NULL;
+    }
+    return code;
+}
+
+/* The record of a job that ended: what identifies the prompt first. Takes over `facts`. */
+static int finish_job(struct generation *g, size_t index, json_t *facts, struct genarm_error *err) {
+    struct job *job = &g->jobs[index];
+    json_t *record = json_deep_copy(g->prompts.items[index].shown);
+    bool ok = record && facts && json_object_update(record, facts) == 0;
+    json_decref(facts);
+    if (!ok) {
+        json_decref(record);
+        return error_nomem(err, "a record");
+    }
+    job->record = record;
+    genarm_session_free(job->session);
+    job->session = NULL;
+    return g->records ? write_finished(g, err) : 0;
+}
+
+/* ---- the loop ---- */
+
+/* Seed of one prompt of many: independent of the others and of how many run at once; short enough for JSON numbers. */
+static uint64_t job_seed(uint64_t seed, size_t index) {
+    return rng_hash(seed, index, 0) >> 11;
+}
+
+/* A prompt among many that cannot be answered is recorded and does not stop the others. */
+static int fail_job(struct generation *g, size_t index, const struct genarm_error *failure, struct genarm_error *err) {
+    if (g->n_failed++ == 0) {
+        g->first_failure = *failure;
+        error_at(&g->first_failure, failure->code, "%s", g->prompts.items[index].where);
+    }
+    return finish_job(g, index, json_pack("{s:s, s:o}", "finish_reason", "error", "error", text_json(failure->what)),
+                      err);
+}
+
+static int start_job(struct generation *g, const struct genarm_sampling *sampling, struct genarm_error *err) {
+    size_t index = g->n_started;
+    struct job *job = &g->jobs[index];
+    const struct prompt *prompt = &g->prompts.items[index];
+    struct genarm_sampling own = *sampling;
+    struct genarm_error failure;
+    if (many(g->args)) {
+        own.seed = job_seed(sampling->seed, index);
+    }
+    job->seed = own.seed;
+    int code = genarm_session_new(&job->session, g->setup.guide, &own, err);
+    if (code) {
+        return code;
+    }
+    g->n_started++;
+    code = answer_start(&job->answer, &g->setup, job->session, prompt->messages, prompt->n_messages, g->args->n_predict,
+                        &failure);
+    if (code && many(g->args) && code != GENARM_ENOMEM) {
+        return fail_job(g, index, &failure, err);
+    }
+    if (code) {
+        *err = failure;
+        return code;
+    }
+    if (job->answer.finish != FINISH_RUNNING) {
+        return finish_job(g, index, answer_json(&job->answer, &g->setup, job->seed), err);
+    }
+    g->running[g->n_running++] = &job->answer;
+    return 0;
+}
+
+/* Job whose answer this is: its first member. */
+static size_t job_index(const struct generation *g, const struct answer *a) {
+    return (size_t)((const struct job *)(const void *)a - g->jobs);
+}
+
+/* Takes ended answers out of the running ones. */
+static int collect(struct generation *g, struct genarm_error *err) {
+    size_t kept = 0;
+    int code = 0;
+    for (size_t i = 0; i < g->n_running; i++) {
+        struct answer *a = g->running[i];
+        if (a->finish == FINISH_RUNNING) {
+            g->running[kept++] = a;
+            continue;
+        }
+        size_t index = job_index(g, a);
+        if (code == 0) {
+            code = finish_job(g, index, answer_json(a, &g->setup, g->jobs[index].seed), err);
+        }
+        if (many(g->args)) {
+            answer_deinit(a);
+        }
+    }
+    g->n_running = kept;
+    return code;
+}
+
+static int interrupt(struct generation *g, struct genarm_error *err) {
+    int code = 0;
+    for (size_t i = 0; i < g->n_running && code == 0; i++) {
+        code = answer_end(g->running[i], FINISH_INTERRUPTED, err);
+    }
+    return code ? code : collect(g, err);
+}
+
+static int run_jobs(struct generation *g, struct genarm_error *err) {
+    struct genarm_sampling sampling = sampling_from(&g->args->sampling);
+    struct progress progress;
+    size_t n_parallel = (size_t)g->args->n_parallel;
+    bool show = many(g->args) && (g->args->output || !isatty(STDOUT_FILENO)); /* not among the records */
+    int code = 0;
+    if (show) {
+        progress_start(&progress, "answering", "prompts", (int64_t)g->prompts.n, 0);
+    }
+    while (code == 0 && (g->n_started < g->prompts.n || g->n_running > 0)) {
+        if (interrupt_signal()) {
+            code = interrupt(g, err);
+            break;
+        }
+        if (g->n_started < g->prompts.n && g->n_running < n_parallel) {
+            code = start_job(g, &sampling, err);
+            continue;
+        }
+        code = answers_step(g->running, g->n_running, err);
+        if (code == 0 && !g->records) {
+            code = stream_text(g, g->running[0], err);
+        }
+        if (code == 0) {
+            code = collect(g, err);
+        }
+        if (show) {
+            progress_update(&progress, (int64_t)(g->n_started - g->n_running), NULL);
+        }
+    }
+    if (show) {
+        progress_end(&progress);
+    }
+    return code;
+}
+
+/* ---- the command ---- */
+
+static int say_outcome(struct generation *g) {
+    const struct job *job = &g->jobs[0];
+    if (!g->records) {
+        const struct answer *a = &job->answer;
+        fwrite(a->text.data + g->n_streamed, 1, a->text.len - g->n_streamed, g->out); /* what Ctrl-C cut off */
+        if (a->text.len == 0 || a->text.data[a->text.len - 1] != '\n') {
+            fputc('\n', g->out);
+        }
+        if (g->args->model.verbose || a->finish == FINISH_CONTEXT) {
+            note("%s; %zu tokens, %.1f a second, seed %llu", finish_name(a->finish), a->n_tokens, answer_rate(a),
+                 (unsigned long long)job->seed);
+        }
+    }
+    if (g->n_failed) {
+        note("%zu of %zu prompts could not be answered, the first:", g->n_failed, g->prompts.n);
+        report_error(&g->first_failure);
+    }
+    return interrupt_signal() ? 128 + interrupt_signal() : g->n_failed ? 1 : 0;
+}
+
+static int generate(struct generation *g, struct genarm_error *err) {
+    const struct generate_args *args = g->args;
+    struct file_writer file;
+    int code = read_prompts(g, err), status = 0;
+    size_t n_slots = (size_t)args->n_parallel < g->prompts.n ? (size_t)args->n_parallel : g->prompts.n;
+    if (code == 0) {
+        code = setup_load(&g->setup, &args->model, &args->guide, (int32_t)n_slots, err);
+    }
+    g->jobs = calloc(g->prompts.n + 1, sizeof *g->jobs);
+    g->running = calloc(n_slots + 1, sizeof(struct answer *));
+    if (code == 0 && (!g->jobs || !g->running)) {
+        code = error_nomem(err, "prompts");
+    }
+    if (code == 0 && args->output) {
+        code = file_open(&file, args->output, err);
+    }
+    if (code) {
+        return code;
+    }
+    g->out = args->output ? file.stream : stdout;
+    interrupt_catch();
+    code = run_jobs(g, err);
+    if (code == 0) {
+        status = say_outcome(g);
+    }
+    if (args->output && code == 0) {
+        code = file_commit(&file, err);
+    } else if (args->output) {
+        file_abort(&file);
+    } else if (code == 0) {
+        code = flush_output(stdout, err);
+    }
+    return code ? code : status;
+}
+
+static int generate_run(const void *arguments, struct genarm_error *err) {
+    struct generation g = {.args = arguments};
+    g.records = g.args->json || many(g.args);
+    log_to_stderr(g.args->model.verbose);
+    int code = generate(&g, err);
+    for (size_t i = 0; g.jobs && i < g.prompts.n; i++) {
+        answer_deinit(&g.jobs[i].answer);
+        genarm_session_free(g.jobs[i].session);
+        json_decref(g.jobs[i].record);
+    }
+    free(g.jobs);
+    free(g.running);
+    setup_free(&g.setup);
+    prompts_free(&g.prompts);
+    return code;
+}
+
+const struct command command_generate = {
+    .name = "generate",
+    .summary = "answer prompts, steered by reward models",
+    .usage = "[options] (-p TEXT | -f FILE | --prompts FILE.jsonl)",
+    .details =
+        "Answers prompts with a base model, steered at every token by reward models: their log-probabilities, times "
+        "a weight each, are added to the base's. Without --arm the base answers alone. The text is printed as it "
+        "comes; Ctrl-C ends it and keeps what is there.",
+    .examples = "genarm generate -p \"Tell me about owls.\"\n"
+                "genarm generate --arm cheerful.gguf:1 -p \"Tell me about owls.\" -n 128 -s 7\n"
+                "genarm generate --arm joy=cheerful.gguf:1.5 --arm concise.gguf:0.5 -f question.txt --json\n"
+                "genarm generate -m big.gguf --arm small.gguf+arm.gguf --prompts test.jsonl -np 8 -o out.jsonl",
+    .options = generate_options,
+    .n_options = sizeof generate_options / sizeof *generate_options,
+    .args_size = sizeof(struct generate_args),
+    .run = generate_run,
+};

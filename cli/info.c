@@ -1,0 +1,242 @@
+/* genarm info: what a model or an adapter file is. */
+#include <stdlib.h>
+#include <string.h>
+
+#include <ggml.h>
+
+#include "commands.h"
+#include "common.h"
+#include "model/gguf_check.h"
+#include "text.h"
+
+struct info_args {
+    struct model_args model;
+    struct option_list files;
+    bool json;
+};
+
+static const struct option info_options[] = {
+    {OPTION_FILES, "FILE", "", offsetof(struct info_args, files),
+     .help = "models or adapters, GGUF files; without one the model of -m or the default model"},
+    {OPTION_FLAG, "--json", "", offsetof(struct info_args, json), .help = "print a JSON record for each file"},
+    OPTIONS_MODEL(struct info_args),
+};
+
+/* ---- models ---- */
+
+static json_t *model_json(const struct genarm_model *model) {
+    struct genarm_model_info i;
+    genarm_model_get_info(model, &i);
+    return json_pack("{s:s, s:o, s:o, s:o, s:s, s:I, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:o}", "type",
+                     "model", "path", text_json(i.path), "name", text_json(i.name), "architecture",
+                     text_json(i.architecture), "file_type", i.file_type, "parameters", (json_int_t)i.n_params, "bytes",
+                     (json_int_t)i.size, "layers", i.n_layer, "embedding", i.n_embd, "heads", i.n_head, "kv_heads",
+                     i.n_head_kv, "feed_forward", i.n_ff, "vocabulary", i.n_vocab, "context", i.n_ctx_train,
+                     "fingerprint", i.fingerprint, "chat_template",
+                     i.chat_template ? text_json(i.chat_template) : json_null());
+}
+
+/* Known by the template that libllama recognises in the file. */
+static const char *template_note(const struct genarm_model *model, const char *chat_template) {
+    struct genarm_message hello = {"user", "Hello"};
+    char *text = NULL;
+    struct genarm_error err;
+    if (!chat_template) {
+        return "none in the file";
+    }
+    if (genarm_template_apply(&text, model, NULL, &hello, 1, &err) != 0) {
+        return "in the file, but not one that is known: give one with --chat-template";
+    }
+    free(text);
+    return "in the file";
+}
+
+static void print_model(const struct genarm_model *model) {
+    struct genarm_model_info i;
+    genarm_model_get_info(model, &i);
+    printf("%s\n", i.path);
+    printf("  type           model\n");
+    if (*i.name) {
+        printf("  name           %s\n", i.name);
+    }
+    printf("  architecture   %s\n", i.architecture);
+    printf("  weights        %.1f million of type %s, %.1f MiB\n", (double)i.n_params / 1e6, i.file_type,
+           (double)i.size / (1024.0 * 1024.0));
+    printf("  layers         %d\n", i.n_layer);
+    printf("  embedding      %d\n", i.n_embd);
+    printf("  heads          %d, for keys and values %d\n", i.n_head, i.n_head_kv);
+    printf("  feed-forward   %d\n", i.n_ff);
+    printf("  vocabulary     %d tokens\n", i.n_vocab);
+    printf("  context        %d tokens\n", i.n_ctx_train);
+    printf("  chat template  %s\n", template_note(model, i.chat_template));
+    printf("  fingerprint    %s\n", i.fingerprint);
+}
+
+static int show_model(const struct info_args *args, const char *path, struct genarm_error *err) {
+    struct genarm_model *model = NULL;
+    struct model_args named = args->model;
+    if (path) {
+        named.path = path;
+    }
+    int code = load_model(&model, &named, err);
+    if (code == 0 && args->json) {
+        code = print_json(stdout, model_json(model), err);
+    } else if (code == 0) {
+        print_model(model);
+    }
+    genarm_model_free(model);
+    return code;
+}
+
+/* ---- adapters ---- */
+
+/* What an adapter's file says, without the model that it is for. */
+struct adapter_facts {
+    const char *architecture, *loss, *template_name, *base, *data; /* NULL when unknown */
+    float alpha, beta;
+    int64_t rank, n_params;
+    char targets[128]; /* "q,k,v" */
+    int layers;
+};
+
+/* blk.N.attn_q.weight.lora_a -> target "attn_q" as "q" */
+static void note_target(struct adapter_facts *f, const char *tensor) {
+    static const char *const names[][2] = {{"attn_q", "q"},      {"attn_k", "k"},      {"attn_v", "v"},
+                                           {"attn_output", "o"}, {"ffn_gate", "gate"}, {"ffn_up", "up"},
+                                           {"ffn_down", "down"}};
+    int layer;
+    char part[64];
+    if (sscanf(tensor, "blk.%d.%63[^.]", &layer, part) != 2) {
+        return;
+    }
+    if (layer >= f->layers) {
+        f->layers = layer + 1;
+    }
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char wanted[80], have[160];
+        snprintf(wanted, sizeof wanted, ",%s,", names[i][1]);
+        snprintf(have, sizeof have, ",%s,", f->targets);
+        if (strcmp(part, names[i][0]) == 0 && !strstr(have, wanted)) {
+            size_t n = strlen(f->targets);
+            snprintf(f->targets + n, sizeof f->targets - n, "%s%s", n ? "," : "", names[i][1]);
+        }
+    }
+}
+
+static int read_adapter(struct adapter_facts *f, const struct gguf_file *file, struct genarm_error *err) {
+    const struct {
+        const char *key, **out;
+    } strings[] = {
+        {"general.architecture", &f->architecture},
+        {"genarm.loss", &f->loss},
+        {"genarm.template", &f->template_name},
+        {"genarm.base", &f->base},
+        {"genarm.data", &f->data},
+    };
+    int code = gguf_opt_f32(&f->alpha, file->gguf, "adapter.lora.alpha", 0, err);
+    if (code == 0) {
+        code = gguf_opt_f32(&f->beta, file->gguf, "genarm.beta", 0, err);
+    }
+    for (size_t i = 0; i < sizeof strings / sizeof *strings && code == 0; i++) {
+        code = gguf_opt_str(strings[i].out, file->gguf, strings[i].key, NULL, err);
+    }
+    for (struct ggml_tensor *t = ggml_get_first_tensor(file->tensors); t; t = ggml_get_next_tensor(file->tensors, t)) {
+        f->n_params += ggml_nelements(t);
+        if (strstr(t->name, ".lora_a")) {
+            note_target(f, t->name);
+            f->rank = t->ne[1] > f->rank ? t->ne[1] : f->rank;
+        }
+    }
+    return code;
+}
+
+static json_t *text_or_null(const char *text) {
+    return text ? text_json(text) : json_null();
+}
+
+static json_t *adapter_json(const struct adapter_facts *f, const char *path) {
+    return json_pack("{s:s, s:o, s:o, s:I, s:o, s:s, s:i, s:I, s:o, s:o, s:o, s:o, s:o}", "type", "adapter", "path",
+                     text_json(path), "architecture", text_or_null(f->architecture), "rank", (json_int_t)f->rank,
+                     "alpha", json_rounded((double)f->alpha, 6), "targets", f->targets, "layers", f->layers,
+                     "parameters", (json_int_t)f->n_params, "loss", text_or_null(f->loss), "beta",
+                     f->beta > 0 ? json_rounded((double)f->beta, 6) : json_null(), "chat_template",
+                     text_or_null(f->template_name), "base_fingerprint", text_or_null(f->base), "data",
+                     text_or_null(f->data));
+}
+
+static void print_adapter(const struct adapter_facts *f, const char *path) {
+    printf("%s\n  type           LoRA adapter\n", path);
+    if (f->architecture) {
+        printf("  architecture   %s\n", f->architecture);
+    }
+    printf("  targets        %s of %d layers\n", f->targets, f->layers);
+    printf("  rank           %lld, alpha %g\n", (long long)f->rank, (double)f->alpha);
+    printf("  weights        %.2f million\n", (double)f->n_params / 1e6);
+    if (f->loss) {
+        printf("  trained with   loss %s, beta %g\n", f->loss, (double)f->beta);
+    }
+    if (f->template_name) {
+        printf("  chat template  %s\n", *f->template_name ? f->template_name : "the model's own");
+    }
+    if (f->base) {
+        printf("  made for       a model with fingerprint %s\n", f->base);
+    }
+    if (f->data) {
+        printf("  data           %s\n", f->data);
+    }
+}
+
+static int show_adapter(const struct info_args *args, const char *path, struct genarm_error *err) {
+    struct gguf_file file = {0};
+    struct adapter_facts facts = {0};
+    int code = gguf_file_open(&file, path, err);
+    if (code == 0) {
+        code = error_at(err, read_adapter(&facts, &file, err), "%s", path);
+    }
+    if (code == 0 && args->json) {
+        code = print_json(stdout, adapter_json(&facts, path), err);
+    } else if (code == 0) {
+        print_adapter(&facts, path);
+    }
+    gguf_file_close(&file);
+    return code;
+}
+
+/* ---- the command ---- */
+
+static int info_run(const void *arguments, struct genarm_error *err) {
+    const struct info_args *args = arguments;
+    int code = 0;
+    log_to_stderr(args->model.verbose);
+    if (args->files.n == 0) {
+        code = show_model(args, NULL, err);
+    }
+    for (size_t i = 0; i < args->files.n && code == 0; i++) {
+        const char *path = args->files.items[i];
+        bool is_adapter = false;
+        code = file_is_adapter(path, &is_adapter, err);
+        if (code == 0 && i > 0 && !args->json) {
+            printf("\n");
+        }
+        if (code == 0) {
+            code = is_adapter ? show_adapter(args, path, err) : show_model(args, path, err);
+        }
+    }
+    return code ? code : flush_output(stdout, err);
+}
+
+const struct command command_info = {
+    .name = "info",
+    .summary = "what a model or an adapter file is",
+    .usage = "[options] [FILE ...]",
+    .details =
+        "Checks GGUF files and prints what they are: a model's shape, an adapter's rank and targets and what it was "
+        "trained with.",
+    .examples = "genarm info\n"
+                "genarm info model.gguf cheerful.gguf\n"
+                "genarm info cheerful.gguf --json",
+    .options = info_options,
+    .n_options = sizeof info_options / sizeof *info_options,
+    .args_size = sizeof(struct info_args),
+    .run = info_run,
+};

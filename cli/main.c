@@ -1,0 +1,97 @@
+/* genarm: trains autoregressive reward models and steers a language model with them. Here commands are looked up, their
+ * options parsed, and what went wrong becomes a message and an exit status: 0, 1 (error), 2 (wrong use). */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands.h"
+#include "common.h"
+#include "help.h"
+
+static const struct command *const commands[] = {&command_generate, &command_chat, &command_score, &command_train,
+                                                 &command_info};
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+static int wrong_use(const struct genarm_error *err, const char *command) {
+    report_error(err);
+    fprintf(stderr, "see genarm %s%s--help\n", command, *command ? " " : "");
+    return 2;
+}
+
+static int unknown_command(const char *name) {
+    struct genarm_error err;
+    const char *names[N_COMMANDS];
+    char near[64];
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        names[i] = commands[i]->name;
+    }
+    if (nearest_name(name, names, N_COMMANDS, near, sizeof near)) {
+        usage_error(&err, name, "unknown command; did you mean %s?", near);
+    } else {
+        usage_error(&err, name, "unknown command");
+    }
+    return wrong_use(&err, "");
+}
+
+static int run_command(const struct command *command, int argc, char **argv) {
+    struct genarm_error err = {0};
+    void *args = calloc(1, command->args_size);
+    if (!args) {
+        error_nomem(&err, "arguments");
+        report_error(&err);
+        return 1;
+    }
+    int code = command_line_parse(command, argc, argv, args, &err), status = 0;
+    if (code == 1) {
+        help_command(stdout, command);
+    } else if (code == 0) {
+        status = code = command->run(args, &err);
+    }
+    command_line_deinit(command, args);
+    free(args);
+    if (code == CLI_USAGE) {
+        return wrong_use(&err, command->name);
+    }
+    if (code < 0) {
+        report_error(&err);
+        return 1;
+    }
+    return status;
+}
+
+/* What the program says about itself; false when the word is none of these options. */
+static bool about(const char *word, const char *value) {
+    if (strcmp(word, "--version") == 0) {
+        printf("genarm %s\n", GENARM_VERSION);
+    } else if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+        help_program(stdout, commands, N_COMMANDS);
+    } else if (strcmp(word, "--man") == 0) {
+        help_man(stdout, commands, N_COMMANDS);
+    } else if (strcmp(word, "--completion") == 0 && value) {
+        return help_completion(stdout, value, commands, N_COMMANDS);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+int main(int argc, char **argv) {
+    struct genarm_error err;
+    if (argc < 2) {
+        help_program(stderr, commands, N_COMMANDS);
+        return 2;
+    }
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        if (strcmp(argv[1], commands[i]->name) == 0) {
+            return run_command(commands[i], argc - 2, argv + 2);
+        }
+    }
+    if (argv[1][0] != '-') {
+        return unknown_command(argv[1]);
+    }
+    if (about(argv[1], argc > 2 ? argv[2] : NULL)) {
+        return flush_output(stdout, &err) == 0 ? 0 : 1;
+    }
+    usage_error(&err, argv[1], "unknown option; a command comes first");
+    return wrong_use(&err, "");
+}

@@ -1,0 +1,312 @@
+/* The parser of the command line. See options.h. */
+#include "options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { NAME_MAX_LENGTH = 64 };
+
+bool next_name(const char **cursor, char separator, char *name, size_t max) {
+    const char *start = *cursor;
+    while (*start == separator) {
+        start++;
+    }
+    size_t n = 0;
+    while (start[n] && start[n] != separator) {
+        n++;
+    }
+    *cursor = start + n;
+    if (n == 0 || n >= max) {
+        return false;
+    }
+    memcpy(name, start, n);
+    name[n] = '\0';
+    return true;
+}
+
+/* llama.cpp takes --ctx_size for --ctx-size. */
+static bool same_name(const char *name, const char *text, size_t n_text) {
+    if (strlen(name) != n_text) {
+        return false;
+    }
+    for (size_t i = 0; i < n_text; i++) {
+        if (name[i] != text[i] && !(i > 1 && name[1] == '-' && name[i] == '-' && text[i] == '_')) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static const struct option *find_option(const struct command *c, const char *text, size_t n_text) {
+    for (size_t i = 0; i < c->n_options; i++) {
+        const char *cursor = c->options[i].names;
+        char name[NAME_MAX_LENGTH];
+        while (cursor && next_name(&cursor, ' ', name, sizeof name)) {
+            if (same_name(name, text, n_text)) {
+                return &c->options[i];
+            }
+        }
+    }
+    return NULL;
+}
+
+/* ---- suggestions ---- */
+
+static size_t smallest(size_t a, size_t b, size_t c) {
+    size_t ab = a < b ? a : b;
+    return ab < c ? ab : c;
+}
+
+/* Edits (insert, delete, replace) that turn one name into the other, both shorter than NAME_MAX_LENGTH. */
+static size_t edit_distance(const char *a, const char *b) {
+    size_t row[NAME_MAX_LENGTH + 1]; /* distances of the prefix of a so far to every prefix of b */
+    size_t n_b = strlen(b);
+    for (size_t j = 0; j <= n_b; j++) {
+        row[j] = j;
+    }
+    for (size_t i = 0; a[i]; i++) {
+        size_t diagonal = row[0];
+        row[0] = i + 1;
+        for (size_t j = 0; j < n_b; j++) {
+            size_t replaced = diagonal + (a[i] != b[j]);
+            diagonal = row[j + 1];
+            row[j + 1] = smallest(replaced, row[j] + 1, row[j + 1] + 1);
+        }
+    }
+    return row[n_b];
+}
+
+const char *nearest_name(const char *text, const char *const *names, size_t n, char *out, size_t max) {
+    size_t length = strlen(text);
+    if (length >= NAME_MAX_LENGTH) {
+        return NULL;
+    }
+    size_t best = length / 3 + 1; /* from here on it is another word */
+    const char *found = NULL;
+    for (size_t i = 0; i < n; i++) {
+        const char *cursor = names[i];
+        char name[NAME_MAX_LENGTH];
+        while (cursor && next_name(&cursor, ' ', name, sizeof name)) {
+            size_t distance = edit_distance(text, name);
+            if (distance < best) {
+                best = distance;
+                snprintf(out, max, "%s", name);
+                found = out;
+            }
+        }
+    }
+    return found;
+}
+
+static int unknown_option(const struct command *c, const char *text, size_t n_text, struct genarm_error *err) {
+    char typed[NAME_MAX_LENGTH] = "", near[NAME_MAX_LENGTH];
+    const char *names[256];
+    size_t n = 0;
+    for (size_t i = 0; i < c->n_options && n < sizeof names / sizeof *names; i++) {
+        if (c->options[i].type != OPTION_GROUP) {
+            names[n++] = c->options[i].names;
+        }
+    }
+    if (n_text < sizeof typed) {
+        memcpy(typed, text, n_text);
+    }
+    int code;
+    if (nearest_name(typed, names, n, near, sizeof near)) {
+        code = error_set(err, CLI_USAGE, "unknown option; did you mean %s?", near);
+    } else {
+        code = error_set(err, CLI_USAGE, "unknown option");
+    }
+    return error_at(err, code, "%.*s", (int)(n_text < 100 ? n_text : 100), text);
+}
+
+/* ---- values ---- */
+
+static int bad_value(const struct option *o, const char *text, struct genarm_error *err) {
+    const char *kind = o->type == OPTION_FLOAT ? "number" : "whole number";
+    if (o->min < o->max) {
+        return error_set(err, CLI_USAGE, "\"%.60s\" is not a %s from %.10g to %.10g", text, kind, o->min, o->max);
+    }
+    return error_set(err, CLI_USAGE, "\"%.60s\" is not a %s", text, kind);
+}
+
+static int set_number(const struct option *o, const char *text, void *member, struct genarm_error *err) {
+    char *end;
+    errno = 0;
+    double x = 0;
+    long long whole = 0;
+    if (o->type == OPTION_FLOAT) {
+        x = strtod(text, &end);
+    } else {
+        x = (double)(whole = strtoll(text, &end, 10));
+    }
+    bool bad = end == text || *end || errno == ERANGE || !isfinite(x) || isspace((unsigned char)*text);
+    if (bad || (o->min < o->max && (x < o->min || x > o->max))) {
+        return bad_value(o, text, err);
+    }
+    if (o->type == OPTION_FLOAT) {
+        *(float *)member = (float)x;
+    } else if (o->type == OPTION_SEED) {
+        *(int64_t *)member = whole;
+    } else if (whole < INT32_MIN || whole > INT32_MAX) {
+        return bad_value(o, text, err);
+    } else {
+        *(int32_t *)member = (int32_t)whole;
+    }
+    return 0;
+}
+
+static int set_choice(const struct option *o, const char *text, int32_t *member, struct genarm_error *err) {
+    const char *cursor = o->choices;
+    char name[NAME_MAX_LENGTH];
+    for (int32_t i = 0; next_name(&cursor, '|', name, sizeof name); i++) {
+        if (strcmp(name, text) == 0) {
+            *member = i;
+            return 0;
+        }
+    }
+    size_t n = strlen(o->choices);
+    while (n > 0 && o->choices[n - 1] == '|') {
+        n--;
+    }
+    return error_set(err, CLI_USAGE, "\"%.60s\" is none of %.*s", text, (int)n, o->choices);
+}
+
+static int list_append(struct option_list *list, const char *text, struct genarm_error *err) {
+    const char **items = realloc(list->items, sizeof *items * (list->n + 1));
+    if (!items) {
+        return error_nomem(err, "arguments");
+    }
+    list->items = items;
+    list->items[list->n++] = text;
+    return 0;
+}
+
+/* Stores one value. `text` must outlive the arguments. */
+static int set_value(const struct option *o, const char *text, void *args, struct genarm_error *err) {
+    void *member = (char *)args + o->offset;
+    switch (o->type) {
+    case OPTION_GROUP:
+        return 0;
+    case OPTION_FLAG:
+        *(bool *)member = true;
+        return 0;
+    case OPTION_INT:
+    case OPTION_SEED:
+    case OPTION_FLOAT:
+        return set_number(o, text, member, err);
+    case OPTION_CHOICE:
+        return set_choice(o, text, member, err);
+    case OPTION_TEXT:
+    case OPTION_FILE:
+        *(const char **)member = text;
+        return 0;
+    case OPTION_TEXTS:
+    case OPTION_FILES:
+        return list_append(member, text, err);
+    }
+    return 0;
+}
+
+/* ---- the command line ---- */
+
+static int set_defaults(const struct command *c, void *args, struct genarm_error *err) {
+    for (size_t i = 0; i < c->n_options; i++) {
+        const struct option *o = &c->options[i];
+        const char *text = o->env ? getenv(o->env) : NULL;
+        int code = 0;
+        if (text && *text) {
+            code = set_value(o, text, args, err);
+            error_at(err, code, "%s", o->env);
+        } else if (o->fallback) {
+            code = set_value(o, o->fallback, args, err);
+            error_at(err, code, "default of %s", o->names);
+        }
+        if (code) {
+            return code;
+        }
+    }
+    return 0;
+}
+
+static const struct option *find_operand(const struct command *c) {
+    for (size_t i = 0; i < c->n_options; i++) {
+        if (c->options[i].names && c->options[i].names[0] != '-') {
+            return &c->options[i];
+        }
+    }
+    return NULL;
+}
+
+static int set_operand(const struct command *c, const char *text, void *args, struct genarm_error *err) {
+    const struct option *o = find_operand(c);
+    if (o) {
+        return set_value(o, text, args, err);
+    }
+    int code = error_set(err, CLI_USAGE, "not an option, and %s takes nothing else", c->name);
+    return error_at(err, code, "%.100s", text);
+}
+
+/* Reads the option at argv[*i] and its value, and leaves *i on the last word read. */
+static int set_option(const struct command *c, int argc, char **argv, int *i, void *args, struct genarm_error *err) {
+    const char *word = argv[*i];
+    const char *equals = strncmp(word, "--", 2) == 0 ? strchr(word, '=') : NULL;
+    size_t n_name = equals ? (size_t)(equals - word) : strlen(word);
+    const struct option *o = find_option(c, word, n_name);
+    int where = (int)n_name;
+    if (!o) {
+        return unknown_option(c, word, n_name, err);
+    }
+    if (o->type == OPTION_FLAG) {
+        if (equals) {
+            return error_at(err, error_set(err, CLI_USAGE, "takes no value"), "%.*s", where, word);
+        }
+        return set_value(o, NULL, args, err);
+    }
+    const char *value = equals ? equals + 1 : NULL;
+    if (!equals) {
+        value = *i + 1 < argc ? argv[*i + 1] : NULL;
+        if (!value || (value[0] == '-' && find_option(c, value, strlen(value)))) {
+            return error_at(err, error_set(err, CLI_USAGE, "a value is missing: %s %s", word, o->value), "%s", word);
+        }
+        ++*i;
+    }
+    return error_at(err, set_value(o, value, args, err), "%.*s", where, word);
+}
+
+int command_line_parse(const struct command *c, int argc, char **argv, void *args, struct genarm_error *err) {
+    bool operands_only = false;
+    int code = 0;
+    /* Asking for help works whatever else is wrong. */
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {
+            return 1;
+        }
+    }
+    code = set_defaults(c, args, err);
+    for (int i = 0; i < argc && code == 0; i++) {
+        if (operands_only || argv[i][0] != '-' || strcmp(argv[i], "-") == 0) {
+            code = set_operand(c, argv[i], args, err);
+        } else if (strcmp(argv[i], "--") == 0) {
+            operands_only = true;
+        } else {
+            code = set_option(c, argc, argv, &i, args, err);
+        }
+    }
+    return code;
+}
+
+void command_line_deinit(const struct command *c, void *args) {
+    for (size_t i = 0; i < c->n_options; i++) {
+        const struct option *o = &c->options[i];
+        if (o->type != OPTION_TEXTS && o->type != OPTION_FILES) {
+            continue;
+        }
+        struct option_list *list = (struct option_list *)(void *)((char *)args + o->offset);
+        free(list->items);
+        *list = (struct option_list){0};
+    }
+}

@@ -1,0 +1,74 @@
+/* The commands of the program and their options: one table per command feeds the parser, --help, the man page and
+ * the shell completions, so that none of them can say what the others do not.
+ *
+ * An option's value comes from its default, then its environment variable, then the command line; the last wins.
+ */
+#ifndef CLI_OPTIONS_H
+#define CLI_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/error.h"
+
+enum option_type {
+    OPTION_GROUP,  /* no option: a heading, in `help` */
+    OPTION_FLAG,   /* bool; takes no value */
+    OPTION_INT,    /* int32_t */
+    OPTION_SEED,   /* int64_t */
+    OPTION_FLOAT,  /* float, finite */
+    OPTION_CHOICE, /* int32_t: index of the value in `choices` */
+    OPTION_TEXT,   /* const char *, borrowed from the command line, the environment or the table */
+    OPTION_FILE,   /* the same, a path */
+    OPTION_TEXTS,  /* struct option_list: may be given several times */
+    OPTION_FILES,  /* the same, paths */
+};
+
+struct option_list {
+    const char **items; /* [n], strings borrowed */
+    size_t n;
+};
+
+struct option {
+    enum option_type type;
+    const char *names;    /* "-n --predict --n-predict"; a name without a dash takes what is no option: "FILE" */
+    const char *value;    /* what stands for the value in help, e.g. "N" */
+    size_t offset;        /* of the member in the command's arguments */
+    double min, max;      /* both ends belong to the range; equal: any number */
+    const char *choices;  /* "arm|hinge|", the last bar is optional */
+    const char *fallback; /* the default, as it would be typed; NULL: zero, not shown */
+    const char *env;      /* environment variable, or NULL */
+    const char *help;
+};
+
+struct command {
+    const char *name;
+    const char *summary;  /* one line */
+    const char *usage;    /* what follows "genarm NAME" */
+    const char *details;  /* paragraphs for --help and the man page */
+    const char *examples; /* lines, each a command */
+    const struct option *options;
+    size_t n_options;
+    size_t args_size; /* bytes of the struct that the options' offsets refer to */
+
+    /* Runs with parsed arguments. Returns 0, a negative code with *err filled (CLI_USAGE: the command line is wrong),
+     * or a positive exit status after having said why. */
+    int (*run)(const void *args, struct genarm_error *err);
+};
+
+enum { CLI_USAGE = -1000 }; /* code of errors that are wrong use: exit status 2 */
+
+/* Fills `args` (zeroed, command->args_size bytes) from the defaults, the environment and argv[0 .. argc).
+ * Returns 0, 1 when help is asked for, or CLI_USAGE. Call command_line_deinit in every case. */
+int command_line_parse(const struct command *command, int argc, char **argv, void *args, struct genarm_error *err);
+void command_line_deinit(const struct command *command, void *args);
+
+/* What `text` was probably meant to be: the nearest of space-separated names, or NULL. Copied to `out`. */
+const char *nearest_name(const char *text, const char *const *names, size_t n, char *out, size_t max);
+
+/* Walks space-separated names (or bar-separated choices): copies the next one, false at the end. */
+bool next_name(const char **cursor, char separator, char *name, size_t max);
+
+#endif

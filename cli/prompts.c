@@ -1,0 +1,186 @@
+/* See prompts.h. */
+#include "prompts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "common.h"
+#include "records.h"
+#include "text.h"
+
+enum { PROMPT_MAX_BYTES = 64 << 20 };
+
+static void prompt_deinit(struct prompt *p) {
+    json_decref(p->shown);
+    json_decref(p->source);
+    free(p->messages);
+    free(p->text);
+    free(p->where);
+}
+
+void prompts_free(struct prompt_list *list) {
+    for (size_t i = 0; i < list->n; i++) {
+        prompt_deinit(&list->items[i]);
+    }
+    free(list->items);
+    *list = (struct prompt_list){0};
+}
+
+/* Takes over *p, also on failure. */
+static int append(struct prompt_list *list, struct prompt *p, struct genarm_error *err) {
+    if ((list->n & (list->n - 1)) == 0) { /* full: the capacity is the next power of two */
+        struct prompt *items = realloc(list->items, sizeof *items * (list->n ? 2 * list->n : 1));
+        if (!items) {
+            prompt_deinit(p);
+            return error_nomem(err, "prompts");
+        }
+        list->items = items;
+    }
+    list->items[list->n++] = *p;
+    return 0;
+}
+
+/* messages = [system,] user, from strings that p->source owns. */
+static int set_user_message(struct prompt *p, const char *text, const char *system, struct genarm_error *err) {
+    p->messages = calloc(2, sizeof *p->messages);
+    if (!p->messages) {
+        return error_nomem(err, "a prompt");
+    }
+    if (system && *system) {
+        p->messages[p->n_messages++] = (struct genarm_message){"system", system};
+    }
+    p->messages[p->n_messages++] = (struct genarm_message){"user", text};
+    return 0;
+}
+
+static int set_messages(struct prompt *p, const json_t *array, const char *system, const char *where,
+                        struct genarm_error *err) {
+    size_t n = json_array_size(array);
+    if (n == 0) {
+        return error_at(err, error_set(err, GENARM_EFORMAT, "\"messages\" is not a list of messages"), "%s", where);
+    }
+    p->messages = calloc(n + 1, sizeof *p->messages);
+    if (!p->messages) {
+        return error_nomem(err, "a prompt");
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct genarm_message m;
+        int code = json_get_string(&m.role, json_array_get(array, i), "role", where, err);
+        if (code == 0) {
+            code = json_get_string(&m.content, json_array_get(array, i), "content", where, err);
+        }
+        if (code) {
+            return code;
+        }
+        if (strcmp(m.role, "system") != 0 && strcmp(m.role, "user") != 0 && strcmp(m.role, "assistant") != 0) {
+            return error_at(err,
+                            error_set(err, GENARM_EFORMAT, "role \"%.40s\" is none of system, user, assistant", m.role),
+                            "%s", where);
+        }
+        if (i == 0 && system && *system && strcmp(m.role, "system") != 0) {
+            p->messages[p->n_messages++] = (struct genarm_message){"system", system};
+        }
+        p->messages[p->n_messages++] = m;
+    }
+    if (strcmp(p->messages[p->n_messages - 1].role, "user") != 0) {
+        return error_at(err, error_set(err, GENARM_EFORMAT, "the last message is not the user's"), "%s", where);
+    }
+    return 0;
+}
+
+static int parse_record(struct prompt *p, const json_t *record, const char *system, const char *where,
+                        struct genarm_error *err) {
+    const json_t *messages = json_object_get(record, "messages");
+    const char *text, *own_system;
+    int code;
+    p->shown = json_object();
+    if (!p->shown) {
+        return error_nomem(err, "a prompt");
+    }
+    if (json_object_get(record, "id")) {
+        json_object_set(p->shown, "id", json_object_get(record, "id"));
+    }
+    if (messages) {
+        json_object_set(p->shown, "messages", json_object_get(record, "messages"));
+        return set_messages(p, messages, system, where, err);
+    }
+    code = json_get_string(&text, record, "prompt", where, err);
+    if (code == 0) {
+        code = json_opt_string(&own_system, record, "system", system, where, err);
+    }
+    if (code) {
+        return code;
+    }
+    json_object_set(p->shown, "prompt", json_object_get(record, "prompt"));
+    return set_user_message(p, text, own_system, err);
+}
+
+int prompts_single(struct prompt_list *out, const char *text, const char *system, struct genarm_error *err) {
+    struct prompt p = {.shown = json_object(), .text = strdup(text)};
+    if (!p.shown || !p.text || json_object_set_new(p.shown, "prompt", text_json(text)) != 0) {
+        prompt_deinit(&p);
+        return error_nomem(err, "a prompt");
+    }
+    int code = set_user_message(&p, p.text, system, err);
+    if (code) {
+        prompt_deinit(&p);
+        return code;
+    }
+    return append(out, &p, err);
+}
+
+int prompts_read(struct prompt_list *out, const char *path, const char *system, struct genarm_error *err) {
+    struct prompt_list list = {0};
+    struct record_list records = {0};
+    int code = records_read(&records, path, err);
+    for (size_t i = 0; i < records.n && code == 0; i++) {
+        struct prompt p = {.source = json_incref(records.items[i].value)};
+        code = parse_record(&p, p.source, system, records.items[i].where, err);
+        p.where = code ? NULL : strdup(records.items[i].where);
+        if (code == 0 && !p.where) {
+            code = error_nomem(err, "prompts");
+        }
+        if (code) {
+            prompt_deinit(&p);
+        } else {
+            code = append(&list, &p, err);
+        }
+    }
+    records_free(&records);
+    if (code) {
+        prompts_free(&list);
+    } else {
+        *out = list;
+    }
+    return code;
+}
+
+int prompt_text(char **out, const char *text, const char *path, struct genarm_error *err) {
+    struct buf content;
+    if (text && path) {
+        return usage_error(err, "-f", "-p gives the prompt already");
+    }
+    if (!text && !path) {
+        return usage_error(err, "-p", "a prompt is missing: -p TEXT or -f FILE");
+    }
+    if (text) {
+        *out = strdup(text);
+        return *out ? 0 : error_nomem(err, "a prompt");
+    }
+    buf_init(&content, PROMPT_MAX_BYTES);
+    int code = file_read(&content, strcmp(path, "-") == 0 ? "/dev/stdin" : path, err);
+    if (code == 0 && content.len > 0 && strlen(content.data) < content.len) {
+        code = error_at(err, error_set(err, GENARM_EFORMAT, "this is not text: there is a zero byte"), "%s", path);
+    }
+    if (code == 0) {
+        while (content.len > 0 && content.data[content.len - 1] == '\n') { /* the end of a text file */
+            content.data[--content.len] = '\0';
+        }
+        *out = strdup(content.data ? content.data : "");
+        code = *out ? 0 : error_nomem(err, "a prompt");
+    }
+    buf_deinit(&content);
+    return code;
+}

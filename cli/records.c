@@ -1,0 +1,77 @@
+/* See records.h. */
+#include "records.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+
+enum { LINE_MAX_BYTES = 64 << 20 };
+
+/* Takes over `value`, also on failure. */
+static int append(struct record_list *list, json_t *value, const char *where, struct genarm_error *err) {
+    char *copy = strdup(where);
+    struct record *items = list->items;
+    if ((list->n & (list->n - 1)) == 0) { /* full: the capacity is the next power of two */
+        items = realloc(items, sizeof *items * (list->n ? 2 * list->n : 1));
+    }
+    if (items) {
+        list->items = items;
+    }
+    if (!copy || !items) {
+        free(copy);
+        json_decref(value);
+        return error_nomem(err, "records");
+    }
+    list->items[list->n++] = (struct record){value, copy};
+    return 0;
+}
+
+static int read_line(struct record_list *list, const struct file_lines *lines, const char *path,
+                     struct genarm_error *err) {
+    char where[300];
+    json_t *value = NULL;
+    if (strspn(lines->text.data, " \t") == lines->text.len) {
+        return 0;
+    }
+    snprintf(where, sizeof where, "%s:%ld", path, lines->line);
+    int code = json_parse(&value, lines->text.data, lines->text.len, where, err);
+    if (code) {
+        return code;
+    }
+    if (!json_is_object(value)) {
+        json_decref(value);
+        return error_at(err, error_set(err, GENARM_EFORMAT, "the line is not a JSON object"), "%s", where);
+    }
+    return append(list, value, where, err);
+}
+
+int records_read(struct record_list *list, const char *path, struct genarm_error *err) {
+    struct file_lines lines;
+    size_t before = list->n;
+    int code = file_lines_open(&lines, path, LINE_MAX_BYTES, err);
+    if (code) {
+        return code;
+    }
+    while ((code = file_lines_next(&lines, err)) > 0) {
+        code = read_line(list, &lines, path, err);
+        if (code) {
+            break;
+        }
+    }
+    file_lines_close(&lines);
+    if (code == 0 && list->n == before) {
+        code = error_at(err, error_set(err, GENARM_EFORMAT, "the file has no records"), "%s", path);
+    }
+    return code;
+}
+
+void records_free(struct record_list *list) {
+    for (size_t i = 0; i < list->n; i++) {
+        json_decref(list->items[i].value);
+        free(list->items[i].where);
+    }
+    free(list->items);
+    *list = (struct record_list){0};
+}

@@ -1,0 +1,23 @@
+/* A file of JSON records, one object a line, read whole: what is wrong with it is said before anything is computed. */
+#ifndef CLI_RECORDS_H
+#define CLI_RECORDS_H
+
+#include <jansson.h>
+
+#include "base/error.h"
+
+struct record {
+    json_t *value; /* an object; owned */
+    char *where;   /* "file:line" */
+};
+
+struct record_list {
+    struct record *items; /* [n] */
+    size_t n;
+};
+
+/* Appends the records of a file; empty lines are skipped. A file without records is an error. */
+int records_read(struct record_list *list, const char *path, struct genarm_error *err);
+void records_free(struct record_list *list); /* safe on a zeroed struct */
+
+#endif

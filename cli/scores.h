@@ -1,0 +1,30 @@
+/* The log-probabilities of one response, token by token, and how they are shown. */
+#ifndef CLI_SCORES_H
+#define CLI_SCORES_H
+
+#include "common.h"
+
+struct scored_token {
+    int32_t id;
+    char *text; /* valid UTF-8; the texts of all tokens together are the response and the spelling of its end */
+    float base, guided;
+    float *arms, *reference; /* [n_arms] each, one allocation at arms */
+};
+
+struct scores {
+    struct scored_token *tokens; /* [n] */
+    size_t n, n_arms;
+    double base, guided;      /* sums over the tokens */
+    double *arms, *reference; /* [n_arms] sums, one allocation at arms */
+};
+
+/* Scores a response to the session's prompt, with its end of turn unless `open`. */
+int scores_compute(struct scores *out, const struct setup *s, struct genarm_session *session, const char *response,
+                   bool open, struct genarm_error *err);
+void scores_deinit(struct scores *s); /* safe on a zeroed struct */
+
+json_t *scores_json(const struct scores *s, const struct setup *setup); /* without memory NULL */
+void scores_print_table(FILE *out, const struct scores *s, const struct setup *setup);
+void scores_print_colored(FILE *out, const struct scores *s, const struct setup *setup);
+
+#endif

@@ -1,0 +1,190 @@
+/* Files: read whole, written through a temporary file. Lines are in lines.c. */
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+static int io_error(struct genarm_error *err, const char *path, const char *doing) {
+    const int number = errno;
+    int rc = error_set(err, GENARM_EIO, "cannot %s: %s", doing, number ? strerror(number) : "the write failed");
+    rc = error_at(err, rc, "%s", path);
+    if (number == ENOSPC || number == EDQUOT) {
+        rc = error_hint(err, rc, "the disk is full: make room and try again");
+    } else if (number == ENOENT) {
+        rc = error_hint(err, rc, "is the path right?");
+    }
+    return rc;
+}
+
+int file_read(struct buf *b, const char *path, struct genarm_error *err) {
+    buf_clear(b);
+    FILE *stream = fopen(path, "rbe");
+    if (!stream) {
+        return io_error(err, path, "open the file");
+    }
+    char chunk[16384];
+    size_t n;
+    int rc = buf_append(b, "", 0, err); /* an empty file is an empty string */
+    while (rc == GENARM_OK && (n = fread(chunk, 1, sizeof chunk, stream)) > 0) {
+        rc = error_at(err, buf_append(b, chunk, n, err), "%s", path);
+    }
+    if (rc == GENARM_OK && ferror(stream)) {
+        rc = io_error(err, path, "read the file");
+    }
+    fclose(stream);
+    return rc;
+}
+
+static void writer_clear(struct file_writer *w) {
+    free(w->path);
+    free(w->temp_path);
+    *w = (struct file_writer){0};
+}
+
+/* Creates a temporary file of its own beside path: <path>.tmp.<pid>, with a number added if that exists. */
+static int create_temp(struct file_writer *w, struct genarm_error *err) {
+    static atomic_uint counter;
+    const size_t size = strlen(w->path) + 48;
+    w->temp_path = malloc(size);
+    if (!w->temp_path) {
+        return error_nomem(err, "a file name");
+    }
+    snprintf(w->temp_path, size, "%s.tmp.%ld", w->path, (long)getpid());
+    int fd;
+    while ((fd = open(w->temp_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0 && errno == EEXIST) {
+        snprintf(w->temp_path, size, "%s.tmp.%ld.%u", w->path, (long)getpid(), atomic_fetch_add(&counter, 1));
+    }
+    if (fd < 0) {
+        return io_error(err, w->path, "create the file");
+    }
+    w->stream = fdopen(fd, "wb");
+    if (!w->stream) {
+        const int rc = io_error(err, w->path, "create the file");
+        close(fd);
+        unlink(w->temp_path);
+        return rc;
+    }
+    return GENARM_OK;
+}
+
+int file_open(struct file_writer *w, const char *path, struct genarm_error *err) {
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) { /* a rename would put a file in place of a device or fail */
+        const int rc = error_set(err, GENARM_EINVAL, S_ISDIR(st.st_mode) ? "is a folder" : "is not a regular file");
+        return error_hint(err, error_at(err, rc, "%s", path), "name the file to write");
+    }
+    struct file_writer made = {.path = strdup(path)};
+    const int rc = made.path ? create_temp(&made, err) : error_nomem(err, "a file name");
+    if (rc != GENARM_OK) {
+        writer_clear(&made);
+        return rc;
+    }
+    *w = made;
+    return GENARM_OK;
+}
+
+/* Length of the folder part of a path without its trailing slash; 0: there is none. */
+static size_t folder_len(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return !slash ? 0 : slash == path ? 1 : (size_t)(slash - path);
+}
+
+/* A renamed file survives a power failure only once its folder is on disk. */
+static bool sync_folder(const char *path) {
+    const size_t n = folder_len(path);
+    char *folder = n ? strndup(path, n) : strdup(".");
+    const int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    free(folder);
+    if (fd < 0) {
+        return false;
+    }
+    const bool ok = fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP; /* some file systems cannot */
+    const int number = errno;
+    close(fd);
+    errno = number;
+    return ok;
+}
+
+/* Why an earlier write failed is forgotten by stdio; a full disk is worth finding out. */
+static int forgotten_errno(FILE *stream) {
+    struct statvfs fs;
+    return fstatvfs(fileno(stream), &fs) == 0 && fs.f_bavail == 0 ? ENOSPC : 0;
+}
+
+int file_commit(struct file_writer *w, struct genarm_error *err) {
+    int rc = GENARM_OK;
+    errno = 0;
+    if (fflush(w->stream) != 0 || ferror(w->stream)) {
+        errno = errno ? errno : forgotten_errno(w->stream);
+        rc = io_error(err, w->path, "write the file");
+    } else if (fsync(fileno(w->stream)) != 0 && errno != EINVAL && errno != ENOTSUP) {
+        rc = io_error(err, w->path, "write the file");
+    }
+    if (fclose(w->stream) != 0 && rc == GENARM_OK) {
+        rc = io_error(err, w->path, "write the file");
+    }
+    w->stream = NULL;
+    if (rc == GENARM_OK && rename(w->temp_path, w->path) != 0) {
+        rc = io_error(err, w->path, "put the file in place");
+    } else if (rc == GENARM_OK && !sync_folder(w->path)) {
+        rc = io_error(err, w->path, "write the folder of the file");
+    }
+    if (rc != GENARM_OK) {
+        unlink(w->temp_path);
+    }
+    writer_clear(w);
+    return rc;
+}
+
+void file_abort(struct file_writer *w) {
+    if (w->stream) {
+        fclose(w->stream);
+        unlink(w->temp_path);
+    }
+    writer_clear(w);
+}
+
+int file_write(const char *path, const void *bytes, size_t n, struct genarm_error *err) {
+    struct file_writer w;
+    const int rc = file_open(&w, path, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    fwrite(bytes, 1, n, w.stream); /* checked by file_commit */
+    return file_commit(&w, err);
+}
+
+int file_make_folder(const char *path, struct genarm_error *err) {
+    char *part = strdup(path);
+    if (!part) {
+        return error_nomem(err, "a file name");
+    }
+    int rc = GENARM_OK;
+    for (char *end = part; rc == GENARM_OK && *end;) {
+        end += strspn(end, "/");
+        end += strcspn(end, "/");
+        const char kept = *end;
+        *end = '\0';
+        if (mkdir(part, 0777) != 0 && errno != EEXIST) {
+            rc = io_error(err, part, "create the folder");
+        }
+        *end = kept;
+    }
+    free(part);
+    struct stat st;
+    if (rc == GENARM_OK && (stat(path, &st) != 0 || !S_ISDIR(st.st_mode))) {
+        errno = ENOTDIR;
+        rc = io_error(err, path, "create the folder");
+    }
+    return rc;
+}
+
+bool file_exists(const char *path) {
+    return access(path, F_OK) == 0;
+}

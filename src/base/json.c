@@ -1,0 +1,134 @@
+/* JSON through Jansson. */
+#include "base/json.h"
+
+#include <string.h>
+
+int json_parse(json_t **out, const char *text, size_t n, const char *where, struct genarm_error *err) {
+    json_error_t e;
+    json_t *value = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
+    if (!value) {
+        if (json_error_code(&e) == json_error_out_of_memory) {
+            return error_nomem(err, "a JSON value");
+        }
+        const int rc = e.line > 1 ? error_set(err, GENARM_EFORMAT, "broken JSON: %s (line %d, column %d)", e.text, e.line, e.column)
+                                  : error_set(err, GENARM_EFORMAT, "broken JSON: %s (column %d)", e.text, e.column);
+        return error_at(err, rc, "%s", where);
+    }
+    *out = value;
+    return GENARM_OK;
+}
+
+static const char *type_name(const json_t *value) {
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "an array";
+    case JSON_STRING:
+        return "a string";
+    case JSON_INTEGER:
+    case JSON_REAL:
+        return "a number";
+    case JSON_TRUE:
+    case JSON_FALSE:
+        return "a boolean";
+    case JSON_NULL:
+        break;
+    }
+    return "null";
+}
+
+static int wrong_type(const char *key, const char *want, const json_t *got, const char *where, struct genarm_error *err) {
+    return error_at(err, error_set(err, GENARM_EFORMAT, "\"%s\" must be %s, not %s", key, want, type_name(got)), "%s", where);
+}
+
+/* *out: the member, or NULL when it is missing or null. */
+static int member(const json_t **out, const json_t *object, const char *key, const char *where, struct genarm_error *err) {
+    if (!json_is_object(object)) {
+        return error_at(err, error_set(err, GENARM_EFORMAT, "must be a JSON object, not %s", object ? type_name(object) : "nothing"),
+                        "%s", where);
+    }
+    const json_t *value = json_object_get(object, key);
+    *out = json_is_null(value) ? NULL : value;
+    return GENARM_OK;
+}
+
+int json_opt_string(const char **out, const json_t *object, const char *key, const char *fallback, const char *where,
+                    struct genarm_error *err) {
+    const json_t *value;
+    const int rc = member(&value, object, key, where, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    if (value && !json_is_string(value)) {
+        return wrong_type(key, "a string", value, where, err);
+    }
+    *out = value ? json_string_value(value) : fallback;
+    return GENARM_OK;
+}
+
+int json_get_string(const char **out, const json_t *object, const char *key, const char *where, struct genarm_error *err) {
+    const char *value;
+    const int rc = json_opt_string(&value, object, key, NULL, where, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    if (!value) {
+        return error_at(err, error_set(err, GENARM_EFORMAT, "\"%s\" is missing", key), "%s", where);
+    }
+    *out = value;
+    return GENARM_OK;
+}
+
+int json_opt_number(double *out, const json_t *object, const char *key, double fallback, const char *where,
+                    struct genarm_error *err) {
+    const json_t *value;
+    const int rc = member(&value, object, key, where, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    if (value && !json_is_number(value)) {
+        return wrong_type(key, "a number", value, where, err);
+    }
+    *out = value ? json_number_value(value) : fallback;
+    return GENARM_OK;
+}
+
+int json_opt_integer(long long *out, const json_t *object, const char *key, long long fallback, const char *where,
+                     struct genarm_error *err) {
+    const json_t *value;
+    const int rc = member(&value, object, key, where, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    if (value && !json_is_integer(value)) {
+        return wrong_type(key, "a whole number", value, where, err);
+    }
+    *out = value ? json_integer_value(value) : fallback;
+    return GENARM_OK;
+}
+
+struct dump {
+    struct buf *b;
+    struct genarm_error *err;
+    int rc;
+};
+
+static int dump_piece(const char *bytes, size_t n, void *user) {
+    struct dump *d = user;
+    d->rc = buf_append(d->b, bytes, n, d->err);
+    return d->rc == GENARM_OK ? 0 : -1;
+}
+
+int json_dump(struct buf *b, const json_t *value, struct genarm_error *err) {
+    struct dump d = {.b = b, .err = err};
+    const size_t before = b->len;
+    if (json_dump_callback(value, dump_piece, &d, JSON_COMPACT | JSON_ENCODE_ANY) == 0) {
+        return GENARM_OK;
+    }
+    if (b->data) {
+        b->len = before;
+        b->data[before] = '\0';
+    }
+    return d.rc != GENARM_OK ? d.rc : error_set(err, GENARM_EINVAL, "the value cannot be written as JSON");
+}

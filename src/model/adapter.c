@@ -1,0 +1,291 @@
+/* Opening a LoRA adapter for a model. Writing one is in adapter_file.c. */
+#include "model/adapter.h"
+
+#include <ggml-cpu.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/model.h"
+
+enum { MAX_RANK = 1 << 16 };
+
+struct loader {
+    struct genarm_adapter *ad;
+    struct gguf_file file;
+    struct genarm_error *err;
+};
+
+/* ---- metadata ---- */
+
+static int copy_string(char **out, const struct gguf_context *g, const char *key, struct genarm_error *err) {
+    const char *value;
+    const int rc = gguf_opt_str(&value, g, key, NULL, err);
+    if (rc != GENARM_OK || !value) {
+        return rc;
+    }
+    *out = strdup(value);
+    return *out ? GENARM_OK : error_nomem(err, "an adapter");
+}
+
+static int expect(const struct gguf_context *g, const char *key, const char *want, struct genarm_error *err) {
+    const char *value;
+    int rc = gguf_opt_str(&value, g, key, "", err);
+    if (rc == GENARM_OK && strcmp(value, want) != 0) {
+        rc = error_set(err, GENARM_EFORMAT, "not a LoRA adapter: %s is \"%s\", not \"%s\"", key, value, want);
+    }
+    return rc;
+}
+
+static int another_model(struct genarm_error *err, int rc) {
+    return error_hint(err, rc, "the adapter was made for another model: give the one it was trained on");
+}
+
+static int read_metadata(struct loader *l) {
+    struct genarm_adapter *ad = l->ad;
+    const struct gguf_context *g = l->file.gguf;
+    const char *arch, *model_arch = arch_name(ad->model->hp.arch);
+    int rc = expect(g, "general.type", "adapter", l->err);
+    rc = rc == GENARM_OK ? expect(g, "adapter.type", "lora", l->err) : rc;
+    rc = rc == GENARM_OK ? gguf_need_str(&arch, g, "general.architecture", l->err) : rc;
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    if (strcmp(arch, model_arch) != 0) {
+        rc = error_set(l->err, GENARM_EMISMATCH, "the adapter is for architecture %s, the model is %s", arch, model_arch);
+        return another_model(l->err, rc);
+    }
+    if (gguf_find_key(g, "adapter.alora.invocation_tokens") >= 0) {
+        return error_set(l->err, GENARM_EUNSUPPORTED, "adapter.alora.invocation_tokens: activated LoRA is not supported");
+    }
+    rc = gguf_opt_f32(&ad->alpha, g, "adapter.lora.alpha", 0.0f, l->err);
+    if (rc == GENARM_OK && !isfinite(ad->alpha)) {
+        rc = error_set(l->err, GENARM_EFORMAT, "adapter.lora.alpha is not a finite number");
+    }
+    rc = rc == GENARM_OK ? gguf_opt_f32(&ad->info.beta, g, "genarm.beta", 0.0f, l->err) : rc;
+    rc = rc == GENARM_OK ? copy_string(&ad->info.loss, g, "genarm.loss", l->err) : rc;
+    rc = rc == GENARM_OK ? copy_string(&ad->info.template_, g, "genarm.template", l->err) : rc;
+    rc = rc == GENARM_OK ? copy_string(&ad->info.base_hash, g, "genarm.base", l->err) : rc;
+    return rc == GENARM_OK ? copy_string(&ad->info.data_hash, g, "genarm.data", l->err) : rc;
+}
+
+static int check_fingerprint(const struct loader *l) {
+    const char *base = l->ad->info.base_hash;
+    if (!base || strcmp(base, l->ad->model->fingerprint) == 0) {
+        return GENARM_OK;
+    }
+    const int rc = error_set(l->err, GENARM_EMISMATCH, "the adapter was trained on the model with fingerprint %s, this one has %s",
+                             base, l->ad->model->fingerprint);
+    return another_model(l->err, rc);
+}
+
+/* ---- tensors ---- */
+
+struct place {
+    int32_t layer;
+    int linear; /* LINEAR_COUNT: not a map that can be adapted */
+    bool is_b;
+};
+
+/* Takes a name like "blk.3.attn_q.weight.lora_a" apart. False: it is not of this form. */
+static bool parse_name(struct place *p, const char *name) {
+    int used = 0, layer = -1;
+    char map[GGML_MAX_NAME] = "", side = 0;
+    if (sscanf(name, "blk.%8d.%63[a-z_].weight.lora_%c%n", &layer, map, &side, &used) != 3 || name[used] || layer < 0 ||
+        (side != 'a' && side != 'b')) {
+        return false;
+    }
+    *p = (struct place){.layer = layer, .is_b = side == 'b'};
+    while (p->linear < LINEAR_COUNT && strcmp(map, linear_tensor_name((enum linear)p->linear)) != 0) {
+        p->linear++;
+    }
+    return p->linear < LINEAR_COUNT;
+}
+
+/* Makes our tensor for one of the file, without data yet. */
+static int add_tensor(struct loader *l, const struct ggml_tensor *t) {
+    const struct hparams *hp = &l->ad->model->hp;
+    struct place p;
+    if (!parse_name(&p, t->name)) {
+        return error_set(l->err, GENARM_EUNSUPPORTED, "tensor %s adapts something other than q, k, v, o, gate, up or down", t->name);
+    }
+    if (p.layer >= hp->n_layer) {
+        return another_model(l->err, error_set(l->err, GENARM_EMISMATCH, "tensor %s: the model has %d layers", t->name, hp->n_layer));
+    }
+    struct lora *x = &l->ad->layers[p.layer][p.linear];
+    struct ggml_tensor **to = p.is_b ? &x->b : &x->a;
+    if (*to) { /* blk.01 and blk.1 */
+        return error_set(l->err, GENARM_EFORMAT, "tensor %s is there twice", t->name);
+    }
+    const int64_t size = p.is_b ? t->ne[1] : t->ne[0], rank = p.is_b ? t->ne[0] : t->ne[1];
+    const int64_t expected = p.is_b ? linear_n_out((enum linear)p.linear, hp) : linear_n_in((enum linear)p.linear, hp);
+    if (size != expected || t->ne[2] != 1 || t->ne[3] != 1) {
+        const int rc = error_set(l->err, GENARM_EMISMATCH, "tensor %s has shape [%lld, %lld], the model needs %s%lld%s", t->name,
+                                 (long long)t->ne[0], (long long)t->ne[1], p.is_b ? "[rank, " : "[", (long long)expected,
+                                 p.is_b ? "]" : ", rank]");
+        return another_model(l->err, rc);
+    }
+    if (rank > MAX_RANK) {
+        return error_set(l->err, GENARM_EFORMAT, "tensor %s has rank %lld", t->name, (long long)rank);
+    }
+    if (t->type != GGML_TYPE_F32 && t->type != GGML_TYPE_F16 && t->type != GGML_TYPE_BF16) {
+        return error_set(l->err, GENARM_EUNSUPPORTED, "tensor %s has type %s; adapters can be F32, F16 and BF16", t->name,
+                         ggml_type_name(t->type));
+    }
+    *to = ggml_new_tensor_2d(l->ad->ctx, GGML_TYPE_F32, t->ne[0], t->ne[1]);
+    ggml_set_name(*to, t->name);
+    return GENARM_OK;
+}
+
+/* Every A has its B and the same rank; fills in the scales and what is told about the adapter. */
+static int check_pairs(struct loader *l) {
+    struct genarm_adapter *ad = l->ad;
+    bool adapted[LINEAR_COUNT] = {false};
+    for (int32_t i = 0; i < ad->model->hp.n_layer; i++) {
+        for (int t = 0; t < LINEAR_COUNT; t++) {
+            struct lora *x = &ad->layers[i][t];
+            if (!x->a != !x->b) {
+                return error_set(l->err, GENARM_EFORMAT, "tensor %s has no counterpart lora_%c", (x->a ? x->a : x->b)->name,
+                                 x->a ? 'b' : 'a');
+            }
+            if (!x->a) {
+                continue;
+            }
+            if (x->a->ne[1] != x->b->ne[0]) {
+                return error_set(l->err, GENARM_EFORMAT, "tensor %s has rank %lld, its lora_b %lld", x->a->name,
+                                 (long long)x->a->ne[1], (long long)x->b->ne[0]);
+            }
+            const int32_t rank = (int32_t)x->a->ne[1];
+            x->scale = ad->alpha != 0.0f ? ad->alpha / (float)rank : 1.0f;
+            ad->rank = rank > ad->rank ? rank : ad->rank;
+            ad->n_params += ggml_nelements(x->a) + ggml_nelements(x->b);
+            adapted[t] = true;
+        }
+    }
+    for (int t = 0; t < LINEAR_COUNT; t++) {
+        if (adapted[t]) {
+            strcat(strcat(ad->targets, *ad->targets ? "," : ""), linear_name((enum linear)t));
+        }
+    }
+    return GENARM_OK;
+}
+
+static int fill_tensor(const struct loader *l, struct ggml_tensor *to, float *f32) {
+    const struct ggml_tensor *from = ggml_get_tensor(l->file.tensors, to->name);
+    const void *bytes = gguf_file_data(&l->file, to->name);
+    const int64_t n = ggml_nelements(to);
+    if (from->type == GGML_TYPE_F32) {
+        memcpy(f32, bytes, (size_t)n * sizeof *f32);
+    } else {
+        ggml_get_type_traits(from->type)->to_float(bytes, f32, n);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        if (!isfinite(f32[i])) {
+            const int rc = error_set(l->err, GENARM_EFORMAT, "tensor %s has a value that is not finite (%g at %lld)", to->name,
+                                     (double)f32[i], (long long)i);
+            return error_hint(l->err, rc, "its training went wrong: train it again with a smaller learning rate");
+        }
+    }
+    ggml_backend_tensor_set(to, f32, 0, ggml_nbytes(to));
+    return GENARM_OK;
+}
+
+static int fill_tensors(struct loader *l) {
+    struct genarm_adapter *ad = l->ad;
+    ggml_backend_dev_t device = ad->model->placement.device;
+    ad->buffer = ggml_backend_alloc_ctx_tensors_from_buft(
+        ad->ctx, device ? ggml_backend_dev_buffer_type(device) : ggml_backend_cpu_buffer_type());
+    if (!ad->buffer) {
+        return error_nomem(l->err, "an adapter");
+    }
+    size_t most = 0;
+    for (struct ggml_tensor *t = ggml_get_first_tensor(ad->ctx); t; t = ggml_get_next_tensor(ad->ctx, t)) {
+        most = ggml_nbytes(t) > most ? ggml_nbytes(t) : most;
+    }
+    float *f32 = malloc(most);
+    int rc = f32 ? GENARM_OK : error_nomem(l->err, "an adapter");
+    for (struct ggml_tensor *t = ggml_get_first_tensor(ad->ctx); rc == GENARM_OK && t; t = ggml_get_next_tensor(ad->ctx, t)) {
+        rc = fill_tensor(l, t, f32);
+    }
+    free(f32);
+    return rc;
+}
+
+static int load(struct loader *l) {
+    struct genarm_adapter *ad = l->ad;
+    int rc = read_metadata(l);
+    const int64_t n = rc == GENARM_OK ? gguf_get_n_tensors(l->file.gguf) : 0;
+    if (rc == GENARM_OK && n == 0) {
+        rc = error_set(l->err, GENARM_EFORMAT, "the adapter has no tensors");
+    }
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    ad->layers = calloc((size_t)ad->model->hp.n_layer, sizeof *ad->layers);
+    ad->ctx = ggml_init((struct ggml_init_params){.mem_size = (size_t)n * ggml_tensor_overhead(), .no_alloc = true});
+    if (!ad->layers || !ad->ctx) {
+        return error_nomem(l->err, "an adapter");
+    }
+    for (struct ggml_tensor *t = ggml_get_first_tensor(l->file.tensors); rc == GENARM_OK && t;
+         t = ggml_get_next_tensor(l->file.tensors, t)) {
+        rc = add_tensor(l, t);
+    }
+    rc = rc == GENARM_OK ? check_pairs(l) : rc;
+    rc = rc == GENARM_OK ? check_fingerprint(l) : rc;
+    return rc == GENARM_OK ? fill_tensors(l) : rc;
+}
+
+int genarm_adapter_load(struct genarm_adapter **out, const struct genarm_model *model, const char *path,
+                        struct genarm_error *err) {
+    struct genarm_adapter *ad = calloc(1, sizeof *ad);
+    if (!ad || !(ad->path = strdup(path))) {
+        free(ad);
+        return error_nomem(err, "an adapter");
+    }
+    ad->model = model;
+    struct loader l = {.ad = ad, .err = err};
+    int rc = gguf_file_open(&l.file, path, err);
+    rc = rc == GENARM_OK ? load(&l) : rc;
+    gguf_file_close(&l.file);
+    if (rc != GENARM_OK) {
+        genarm_adapter_free(ad);
+        return error_at(err, rc, "%s", path);
+    }
+    *out = ad;
+    return GENARM_OK;
+}
+
+void genarm_adapter_free(struct genarm_adapter *adapter) {
+    if (adapter) {
+        ggml_backend_buffer_free(adapter->buffer);
+        ggml_free(adapter->ctx);
+        adapter_info_deinit(&adapter->info);
+        free(adapter->layers);
+        free(adapter->path);
+        free(adapter);
+    }
+}
+
+void adapter_info_deinit(struct adapter_info *info) {
+    free(info->loss);
+    free(info->template_);
+    free(info->base_hash);
+    free(info->data_hash);
+    *info = (struct adapter_info){0};
+}
+
+void genarm_adapter_get_info(const struct genarm_adapter *adapter, struct genarm_adapter_info *info) {
+    *info = (struct genarm_adapter_info){
+        .path = adapter->path,
+        .targets = adapter->targets,
+        .rank = adapter->rank,
+        .alpha = adapter->alpha,
+        .loss = adapter->info.loss,
+        .template_name = adapter->info.template_,
+        .base_fingerprint = adapter->info.base_hash,
+        .data_hash = adapter->info.data_hash,
+        .beta = adapter->info.beta,
+        .n_params = adapter->n_params,
+    };
+}

@@ -1,0 +1,12 @@
+/* ggml's start-up, and the way of its log and libllama's into ours. */
+#ifndef MODEL_RUNTIME_H
+#define MODEL_RUNTIME_H
+
+/* ggml's own start-up (timers, f16 tables, backends, libllama's log) done once; called by every loader. */
+void model_runtime_init(void);
+
+/* The last ERROR line that ggml or libllama logged on this thread since runtime_forget_error, to be quoted; "" if none. */
+void runtime_forget_error(void);
+const char *runtime_last_error(void);
+
+#endif

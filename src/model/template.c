@@ -1,0 +1,149 @@
+/* Prompt templates: libllama's known chat formats by name or recognised in the model's own, and raw ones. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "model/llama_guard.h"
+#include "model/model.h"
+
+enum { MAX_NAMES = 256 };
+
+static const char raw_prefix[] = "raw:";
+
+/* Appends the names of libllama's list, in their order. */
+static int list_names(struct buf *b, struct genarm_error *err) {
+    const char *names[MAX_NAMES];
+    const int32_t n = llama_chat_builtin_templates(names, MAX_NAMES);
+    int rc = GENARM_OK;
+    for (int32_t i = 0; rc == GENARM_OK && i < n && i < MAX_NAMES; i++) {
+        rc = buf_printf(b, err, "%s%s", i ? ", " : "", names[i]);
+    }
+    return rc;
+}
+
+static bool is_known(const char *name) {
+    const char *names[MAX_NAMES];
+    const int32_t n = llama_chat_builtin_templates(names, MAX_NAMES);
+    for (int32_t i = 0; i < n && i < MAX_NAMES; i++) {
+        if (strcmp(names[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* GENARM_EINVAL with the list of names. `what` is the sentence before it. */
+static int unknown(const char *what, const char *name, struct genarm_error *err) {
+    struct buf names;
+    buf_init(&names, 4096);
+    int rc = list_names(&names, err);
+    if (rc == GENARM_OK) {
+        rc = error_set(err, GENARM_EINVAL, "%s%s; known templates: %s", what, name, names.data ? names.data : "");
+        rc = error_hint(err, rc, "give one of these names, or raw:TEXT with {system} and {prompt} (--chat-template, --arm-template)");
+    }
+    buf_deinit(&names);
+    return rc;
+}
+
+/* ---- libllama's formats ---- */
+
+static int apply_known(char **out, const char *tmpl, bool own, const struct genarm_message *messages, size_t n,
+                       struct genarm_error *err) {
+    struct llama_chat_message *chat = calloc(n, sizeof *chat);
+    char *text = NULL;
+    int rc = chat ? GENARM_OK : error_nomem(err, "a prompt");
+    for (size_t i = 0; chat && i < n; i++) {
+        chat[i] = (struct llama_chat_message){.role = messages[i].role, .content = messages[i].content};
+    }
+    const int32_t size = chat ? guard_chat_apply(tmpl, chat, n, NULL, 0) : 0;
+    if (size == GUARD_FAILED) {
+        rc = error_set(err, GENARM_EINVAL, "libllama cannot apply the chat template: %s", guard_reason());
+    } else if (size < 0) {
+        rc = own ? unknown("the model's own chat template is not one that libllama knows", "", err)
+                 : error_set(err, GENARM_EINVAL, "libllama cannot apply the chat template %s to these messages", tmpl);
+    } else if (rc == GENARM_OK) {
+        text = calloc((size_t)size + 1, 1);
+        rc = text ? GENARM_OK : error_nomem(err, "a prompt");
+    }
+    if (rc == GENARM_OK && size > 0 && guard_chat_apply(tmpl, chat, n, text, size) != size) {
+        rc = error_set(err, GENARM_EINVAL, "libllama cannot apply the chat template: %s", guard_reason());
+    }
+    free(chat);
+    if (rc != GENARM_OK) {
+        free(text);
+        return rc;
+    }
+    *out = text;
+    return GENARM_OK;
+}
+
+/* ---- raw ---- */
+
+/* Appends one turn: the template's text with its escapes and its two fields replaced. */
+static int apply_turn(struct buf *b, const char *text, const char *system, const char *prompt, struct genarm_error *err) {
+    int rc = GENARM_OK;
+    while (rc == GENARM_OK && *text) {
+        if (strncmp(text, "{system}", 8) == 0) {
+            rc = buf_puts(b, system, err);
+            text += 8;
+        } else if (strncmp(text, "{prompt}", 8) == 0) {
+            rc = buf_puts(b, prompt, err);
+            text += 8;
+        } else if (text[0] == '\\' && text[1] && strchr("nt\\", text[1])) {
+            rc = buf_append(b, text[1] == 'n' ? "\n" : text[1] == 't' ? "\t" : "\\", 1, err);
+            text += 2;
+        } else {
+            rc = buf_append(b, text++, 1, err);
+        }
+    }
+    return rc;
+}
+
+static int apply_raw(char **out, const char *text, const struct genarm_message *messages, size_t n, struct genarm_error *err) {
+    if (!strstr(text, "{prompt}")) {
+        return error_set(err, GENARM_EINVAL, "the template raw:%s has no {prompt}", text);
+    }
+    struct buf b;
+    buf_init(&b, INT32_MAX);
+    const char *system = "";
+    int rc = buf_puts(&b, "", err);
+    for (size_t i = 0; rc == GENARM_OK && i < n; i++) {
+        if (strcmp(messages[i].role, "system") == 0) {
+            system = messages[i].content;
+        } else if (strcmp(messages[i].role, "user") == 0) {
+            rc = apply_turn(&b, text, system, messages[i].content, err);
+            system = "";
+        } else if (strcmp(messages[i].role, "assistant") == 0) {
+            rc = buf_puts(&b, messages[i].content, err);
+        } else {
+            rc = error_set(err, GENARM_EINVAL, "a raw template has no place for the role \"%s\"", messages[i].role);
+        }
+    }
+    if (rc != GENARM_OK) {
+        buf_deinit(&b);
+        return rc;
+    }
+    *out = b.data;
+    return GENARM_OK;
+}
+
+int genarm_template_apply(char **out, const struct genarm_model *model, const char *name,
+                          const struct genarm_message *messages, size_t n_messages, struct genarm_error *err) {
+    if (n_messages == 0) {
+        return error_set(err, GENARM_EINVAL, "there is no message to apply a template to");
+    }
+    for (size_t i = 0; i < n_messages; i++) {
+        if (!messages[i].role || !messages[i].content) {
+            return error_set(err, GENARM_EINVAL, "message %zu has no role or no content", i);
+        }
+    }
+    if (!name || !*name) {
+        return model->chat_template ? apply_known(out, model->chat_template, true, messages, n_messages, err)
+                                    : apply_raw(out, "{prompt}", messages, n_messages, err);
+    }
+    if (strncmp(name, raw_prefix, sizeof raw_prefix - 1) == 0) {
+        return apply_raw(out, name + sizeof raw_prefix - 1, messages, n_messages, err);
+    }
+    return is_known(name) ? apply_known(out, name, false, messages, n_messages, err)
+                          : unknown("there is no chat template called ", name, err);
+}

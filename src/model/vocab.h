@@ -1,0 +1,21 @@
+/* The vocabulary of a model: checked in the metadata, then opened by libllama. */
+#ifndef MODEL_VOCAB_H
+#define MODEL_VOCAB_H
+
+#include <gguf.h>
+#include <llama.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* Opens the vocabulary described by a model's metadata, which must hold n_vocab tokens. *out is owned by the caller
+ * (llama_model_free). Errors: GENARM_EFORMAT, GENARM_EUNSUPPORTED (another kind of tokenizer). */
+int vocab_open(struct llama_model **out, struct gguf_context *gguf, int32_t n_vocab, struct genarm_error *err);
+
+/* The token that ends a turn: what the metadata says, else what libllama finds; -1: there is none. */
+int32_t vocab_turn_end(const struct llama_vocab *vocab, const struct gguf_context *gguf);
+
+/* Continues a hash over every token's text. */
+uint64_t vocab_hash(uint64_t hash, const struct llama_vocab *vocab);
+
+#endif

@@ -1,0 +1,45 @@
+/* The table of kernels for one instruction set. Chosen once by cpu.h; each set is one file, kernels_*.c, which compiles the
+ * same templates (gemm_tile.h, rows.h, attention_tile.h, convert.h) with other flags.
+ *
+ * Row kernels work on n contiguous f32; outputs may be inputs where that is said.
+ */
+#ifndef OPS_KERNELS_H
+#define OPS_KERNELS_H
+
+#include "ops/attention.h"
+#include "ops/gemm.h"
+
+struct kernels {
+    const char *name;
+    struct gemm_kernel gemm; /* f32 */
+
+    /* y = w x / rms(x); y may be x */
+    void (*rms_norm)(float *y, const float *x, const float *w, int64_t n, float eps);
+    /* dx = its gradient (+ add, if not NULL); dx may be dy or add */
+    void (*rms_norm_back)(float *dx, const float *x, const float *w, const float *dy, const float *add, int64_t n, float eps);
+    /* y = silu(gate) up; y may be either */
+    void (*swiglu)(float *y, const float *gate, const float *up, int64_t n);
+    void (*swiglu_back)(float *dgate, float *dup, const float *gate, const float *up, const float *dy, int64_t n);
+    /* rotation of the first n_rot of n elements by a row of cos and sin in turn; y may be x */
+    void (*rope)(float *y, const float *x, const float *table, int64_t n, int n_rot, bool neox, bool back);
+    float (*log_sum_exp)(const float *x, int64_t n);
+    void (*negate_softmax)(float *x, int64_t n, float lse); /* x = -exp(x - lse) */
+    /* y = x scale, or 0 where the hash of (key, first + i) is below threshold; y may be x */
+    void (*dropout)(float *y, const float *x, int64_t n, uint64_t first, uint64_t key, uint32_t threshold, float scale);
+
+    /* See attention.c. */
+    int attention_lanes;
+    void (*attend_keys)(const struct attention *at, int64_t tree_row, int64_t n_keys, int kv_head, void *scratch);
+    void (*attend)(const struct attention_block *b, int64_t n_keys, void *scratch);
+    void (*attend_back_begin)(const struct attention *at, int64_t tree_row, int64_t n_keys, int kv_head, void *scratch);
+    void (*attend_back)(const struct attention_block *b, int64_t n_keys, void *scratch);
+    void (*attend_back_end)(const struct attention *at, int64_t tree_row, int64_t n_keys, int kv_head, void *scratch);
+};
+
+extern const struct kernels kernels_plain;
+#if defined(__x86_64__)
+extern const struct kernels kernels_avx2, kernels_avx512;
+extern const struct gemm_kernel gemm_bf16_avx512, gemm_bf16_amx, gemm_bf16x3_amx;
+#endif
+
+#endif

@@ -1,0 +1,10 @@
+#define TILE_MR 6
+#define TILE_NV 2
+#include "ops/kernels.h"
+
+#include "ops/gemm_tile.h"
+#include "ops/rows.h"
+
+#include "ops/attention_tile.h"
+
+const struct kernels kernels_avx2 = {.name = "avx2", .gemm = GEMM_KERNEL("avx2"), ROW_KERNELS, ATTENTION_KERNELS};

@@ -1,0 +1,10 @@
+#define TILE_MR 4
+#define TILE_NV 2
+#include "ops/kernels.h"
+
+#include "ops/gemm_tile.h"
+#include "ops/rows.h"
+
+#include "ops/attention_tile.h"
+
+const struct kernels kernels_plain = {.name = "plain", .gemm = GEMM_KERNEL("plain"), ROW_KERNELS, ATTENTION_KERNELS};

@@ -1,0 +1,216 @@
+/* One vector of floats, in the widest instructions that a file is compiled for.
+ *
+ * The kernels are written once over these few functions and compiled for each instruction set (kernels_*.c). Loads and
+ * stores need no alignment. v_max and v_min give their second argument when either is not a number, as x86 does.
+ */
+#ifndef OPS_VEC_H
+#define OPS_VEC_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+/* Before a loop of constant count that must vanish, so that arrays of vectors stay in registers. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
+#define VEC_INLINE static inline __attribute__((always_inline, unused))
+
+#if defined(__AVX512F__)
+
+enum { VEC = 16 };
+typedef __m512 vf;
+
+VEC_INLINE vf v_load(const float *p) { return _mm512_loadu_ps(p); }
+VEC_INLINE void v_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
+VEC_INLINE vf v_set1(float a) { return _mm512_set1_ps(a); }
+VEC_INLINE vf v_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+VEC_INLINE vf v_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+VEC_INLINE vf v_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+VEC_INLINE vf v_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+VEC_INLINE vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+VEC_INLINE vf v_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+VEC_INLINE vf v_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+VEC_INLINE vf v_fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); }
+VEC_INLINE __mmask16 v_first(int n) { return (__mmask16)((1u << n) - 1u); }
+VEC_INLINE vf v_load_part(const float *p, int n) { return _mm512_maskz_loadu_ps(v_first(n), p); }
+VEC_INLINE void v_store_part(float *p, int n, vf a) { _mm512_mask_storeu_ps(p, v_first(n), a); }
+VEC_INLINE float v_sum(vf a) { return _mm512_reduce_add_ps(a); }
+/* a < b ? 0 : x */
+VEC_INLINE vf v_zero_if_less(vf a, vf b, vf x) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ), x); }
+VEC_INLINE vf v_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+/* x * 2^n for integral n with normal results */
+VEC_INLINE vf v_scale2(vf x, vf n) {
+    return _mm512_mul_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23)));
+}
+
+VEC_INLINE void v_transpose(vf r[16]) {
+    __m512 t[16];
+    UNROLL
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    UNROLL
+    for (int i = 0; i < 16; i += 4) {
+        r[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
+        r[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
+        r[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        r[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
+        t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
+    }
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
+        r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
+        r[i + 4] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88);
+        r[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd);
+    }
+}
+
+#elif defined(__AVX2__) && defined(__FMA__)
+
+enum { VEC = 8 };
+typedef __m256 vf;
+
+VEC_INLINE vf v_load(const float *p) { return _mm256_loadu_ps(p); }
+VEC_INLINE void v_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
+VEC_INLINE vf v_set1(float a) { return _mm256_set1_ps(a); }
+VEC_INLINE vf v_add(vf a, vf b) { return _mm256_add_ps(a, b); }
+VEC_INLINE vf v_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
+VEC_INLINE vf v_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
+VEC_INLINE vf v_div(vf a, vf b) { return _mm256_div_ps(a, b); }
+VEC_INLINE vf v_max(vf a, vf b) { return _mm256_max_ps(a, b); }
+VEC_INLINE vf v_min(vf a, vf b) { return _mm256_min_ps(a, b); }
+VEC_INLINE vf v_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+VEC_INLINE vf v_fnma(vf a, vf b, vf c) { return _mm256_fnmadd_ps(a, b, c); }
+VEC_INLINE __m256i v_first(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+VEC_INLINE vf v_load_part(const float *p, int n) { return _mm256_maskload_ps(p, v_first(n)); }
+VEC_INLINE void v_store_part(float *p, int n, vf a) { _mm256_maskstore_ps(p, v_first(n), a); }
+VEC_INLINE float v_sum(vf a) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+VEC_INLINE vf v_zero_if_less(vf a, vf b, vf x) { return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_NLT_UQ), x); }
+VEC_INLINE vf v_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+VEC_INLINE vf v_scale2(vf x, vf n) {
+    return _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23)));
+}
+
+VEC_INLINE void v_transpose(vf r[8]) {
+    __m256 t[8];
+    UNROLL
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    UNROLL
+    for (int i = 0; i < 8; i += 4) {
+        r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+        r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+        r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x20);
+        t[i + 4] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x31);
+    }
+    UNROLL
+    for (int i = 0; i < 8; i++) {
+        r[i] = t[i];
+    }
+}
+
+#else /* 16 bytes in the compiler's own vectors: SSE2, NEON, or whatever there is */
+
+#if defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+enum { VEC = 4 };
+typedef float vf __attribute__((vector_size(16)));
+typedef int32_t vec_i32 __attribute__((vector_size(16)));
+typedef uint32_t vec_u32 __attribute__((vector_size(16)));
+typedef float vf_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
+
+VEC_INLINE vf v_load(const float *p) { return *(const vf_unaligned *)p; }
+VEC_INLINE void v_store(float *p, vf a) { *(vf_unaligned *)p = a; }
+VEC_INLINE vf v_set1(float a) { return (vf){a, a, a, a}; }
+VEC_INLINE vf v_add(vf a, vf b) { return a + b; }
+VEC_INLINE vf v_sub(vf a, vf b) { return a - b; }
+VEC_INLINE vf v_mul(vf a, vf b) { return a * b; }
+VEC_INLINE vf v_div(vf a, vf b) { return a / b; }
+VEC_INLINE vf v_select(vec_i32 mask, vf a, vf b) { return (vf)(((vec_i32)a & mask) | ((vec_i32)b & ~mask)); }
+VEC_INLINE vf v_max(vf a, vf b) { return v_select(a > b, a, b); }
+VEC_INLINE vf v_min(vf a, vf b) { return v_select(a < b, a, b); }
+#if defined(__ARM_NEON) && defined(__aarch64__)
+VEC_INLINE vf v_fma(vf a, vf b, vf c) { return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+VEC_INLINE vf v_fnma(vf a, vf b, vf c) { return (vf)vfmsq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+#else
+VEC_INLINE vf v_fma(vf a, vf b, vf c) { return a * b + c; }
+VEC_INLINE vf v_fnma(vf a, vf b, vf c) { return c - a * b; }
+#endif
+VEC_INLINE vf v_load_part(const float *p, int n) {
+    vf r = {0, 0, 0, 0};
+    memcpy(&r, p, (size_t)n * sizeof(float));
+    return r;
+}
+VEC_INLINE void v_store_part(float *p, int n, vf a) { memcpy(p, &a, (size_t)n * sizeof(float)); }
+VEC_INLINE float v_sum(vf a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+VEC_INLINE vf v_zero_if_less(vf a, vf b, vf x) { return (vf)((vec_i32)x & ~(a < b)); }
+/* |a| < 2^22: adding 1.5 * 2^23 leaves no bits for a fraction */
+VEC_INLINE vf v_round(vf a) {
+    return (a + v_set1(12582912.0f)) - v_set1(12582912.0f);
+}
+VEC_INLINE vf v_scale2(vf x, vf n) {
+    return x * (vf)(((vec_u32)__builtin_convertvector(n, vec_i32) + 127u) << 23);
+}
+
+VEC_INLINE void v_transpose(vf r[4]) {
+    const vf a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5), b = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+    const vf c = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5), d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+    r[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+    r[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+    r[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+    r[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+}
+
+#endif
+
+VEC_INLINE vf v_zero(void) { return v_set1(0.0f); }
+
+/* e^x to about 1 ulp; below -87.3 (where results would be subnormal) 0; above 88.3 about 2e38; NaN stays. */
+VEC_INLINE vf v_exp(vf x) {
+    const vf low = v_set1(-87.3f);
+    const vf c = v_min(v_set1(88.3f), v_max(low, x));
+    const vf n = v_round(v_mul(c, v_set1(1.44269504088896341f)));
+    vf r = v_fnma(n, v_set1(0.693145751953125f), c); /* c - n ln 2, in two steps */
+    r = v_fnma(n, v_set1(1.428606765330187e-6f), r);
+    vf p = v_set1(1.9875691500e-4f);
+    p = v_fma(p, r, v_set1(1.3981999507e-3f));
+    p = v_fma(p, r, v_set1(8.3334519073e-3f));
+    p = v_fma(p, r, v_set1(4.1665795894e-2f));
+    p = v_fma(p, r, v_set1(1.6666665459e-1f));
+    p = v_fma(p, r, v_set1(5.0000001201e-1f));
+    p = v_add(v_fma(p, v_mul(r, r), r), v_set1(1.0f));
+    return v_zero_if_less(x, low, v_scale2(p, n));
+}
+
+#endif

@@ -1,0 +1,302 @@
+#include "train/backprop.h"
+
+#include <ggml-alloc.h>
+#include <ggml-backend.h>
+#include <ggml-cpu.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "train/graph.h"
+
+enum {
+    MAX_BACKENDS = 2,  /* a device, if one is used, then the CPU */
+    HEAD_MULTIPLE = 8, /* what op_attention can do: n_embd_head is a multiple of this */
+    HEAD_MAX = 256     /* and at most this */
+};
+
+struct backprop {
+    struct backprop_params params;
+    struct train_graph_params graph_params;
+    ggml_backend_t backends[MAX_BACKENDS];
+    int n_backends;
+    struct ggml_threadpool *threads;
+    ggml_backend_sched_t sched; /* with a device */
+    ggml_gallocr_t alloc;       /* on the CPU alone */
+
+    const struct pack *pack; /* of the run at hand */
+    double weight;
+    float *logp; /* [cap_logp] */
+    size_t cap_logp;
+
+    struct backprop_profile *profile;
+    struct ggml_cgraph *profiled;
+    int next_node;
+    double last_time;
+};
+
+/* ---- losses ---- */
+
+/* The loss of pair i, whose scored rows begin at *at; moves *at past them. */
+static struct loss_value pair_loss(const struct backprop *b, int32_t i, const float *logp, int32_t *at) {
+    const struct pack *p = b->pack;
+    const struct pair *pair = p->pairs[i];
+    struct loss_input in = {.n_tokens = {pair->n_response[CHOSEN], pair->n_response[REJECTED]}};
+    for (; *at < p->n_scored && p->branches[*at] / SIDES == i; ++*at) {
+        in.logp[p->branches[*at] % SIDES] += logp[*at];
+    }
+    return b->params.loss->value(&in, &b->params.loss_params);
+}
+
+/* For the graph's node between the passes. */
+static void coefficients(const float *logp, float *out, void *user) {
+    const struct backprop *b = user;
+    for (int32_t i = 0, from = 0, to = 0; i < b->pack->n_pairs; i++, from = to) {
+        const struct loss_value value = pair_loss(b, i, logp, &to);
+        for (int32_t s = from; s < to; s++) {
+            out[s] = (float)(b->weight * value.d_logp[b->pack->branches[s] % SIDES]);
+        }
+    }
+}
+
+/* ---- construction ---- */
+
+static int open_backends(struct backprop *b, struct genarm_error *err) {
+    ggml_backend_dev_t device = b->graph_params.model->placement.device;
+    if (device && ggml_backend_dev_type(device) != GGML_BACKEND_DEVICE_TYPE_CPU) {
+        b->backends[b->n_backends] = ggml_backend_dev_init(device, NULL);
+        if (!b->backends[b->n_backends++]) {
+            return error_set(err, GENARM_EBACKEND, "cannot start device %s", ggml_backend_dev_name(device));
+        }
+    }
+    ggml_backend_t cpu = ggml_backend_cpu_init();
+    if (!cpu) {
+        return error_set(err, GENARM_EBACKEND, "cannot start the CPU backend");
+    }
+    b->backends[b->n_backends++] = cpu;
+    struct ggml_threadpool_params params = ggml_threadpool_params_default(b->params.n_threads);
+    b->threads = ggml_threadpool_new(&params);
+    if (!b->threads) {
+        return error_set(err, GENARM_EBACKEND, "cannot start %d threads", b->params.n_threads);
+    }
+    ggml_backend_cpu_set_n_threads(cpu, b->params.n_threads);
+    ggml_backend_cpu_set_threadpool(cpu, b->threads);
+    return GENARM_OK;
+}
+
+/* Whether custom nodes can compute this model where it lies. */
+static bool suits_custom_nodes(const struct genarm_model *model) {
+    const struct weights *w = &model->weights;
+    bool suits = model->hp.n_embd_head % HEAD_MULTIPLE == 0 && model->hp.n_embd_head <= HEAD_MAX && ops_reads_weight(w->output);
+    for (int32_t l = 0; l < model->hp.n_layer; l++) {
+        for (int t = 0; t < LINEAR_COUNT; t++) {
+            suits = suits && ops_reads_weight(w->layers[l].linear[t]);
+        }
+    }
+    return suits;
+}
+
+static int make_ops(struct backprop *b, struct genarm_error *err) {
+    struct ops_params params = ops_default_params();
+    params.n_threads = b->params.n_threads;
+    params.plain = b->params.plain || b->n_backends > 1 || !suits_custom_nodes(b->graph_params.model);
+    b->graph_params.plain = params.plain;
+    return ops_new(&b->graph_params.ops, &params, err);
+}
+
+static int make_scheduler(struct backprop *b, struct genarm_error *err) {
+    if (b->n_backends == 1) {
+        b->alloc = ggml_gallocr_new(ggml_backend_get_default_buffer_type(b->backends[0]));
+    } else {
+        b->sched = ggml_backend_sched_new(b->backends, NULL, b->n_backends, train_graph_max_nodes(&b->graph_params), false, true);
+    }
+    return b->alloc || b->sched ? GENARM_OK : error_nomem(err, "the training graph's memory");
+}
+
+int backprop_new(struct backprop **out, const struct genarm_model *model, const struct trainable *adapter,
+                 const struct backprop_params *params, struct genarm_error *err) {
+    struct backprop *b = calloc(1, sizeof *b);
+    if (!b) {
+        return error_nomem(err, "the training graph");
+    }
+    b->params = *params;
+    b->params.n_threads = params->n_threads ? params->n_threads : (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    b->graph_params = (struct train_graph_params){
+        .model = model, .adapter = adapter, .dropout = params->dropout, .coefficients = coefficients, .user = b};
+    int rc = GENARM_OK;
+    if (b->params.n_threads < 1 || b->params.n_threads > GGML_MAX_N_THREADS) {
+        rc = error_set(err, GENARM_EINVAL, "%d threads: out of range", b->params.n_threads);
+    }
+    int (*const steps[])(struct backprop *, struct genarm_error *) = {open_backends, make_ops, make_scheduler};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps && rc == GENARM_OK; i++) {
+        rc = steps[i](b, err);
+    }
+    if (rc != GENARM_OK) {
+        backprop_free(b);
+        return rc;
+    }
+    *out = b;
+    return GENARM_OK;
+}
+
+void backprop_free(struct backprop *b) {
+    if (!b) {
+        return;
+    }
+    ggml_gallocr_free(b->alloc);
+    ggml_backend_sched_free(b->sched);
+    ops_free(b->graph_params.ops);
+    for (int i = 0; i < b->n_backends; i++) {
+        ggml_backend_free(b->backends[i]);
+    }
+    ggml_threadpool_free(b->threads);
+    free(b->logp);
+    free(b);
+}
+
+/* ---- one run ---- */
+
+static void set(struct ggml_tensor *t, const int32_t *values) {
+    if (t->buffer) { /* an input that no node reads has no memory */
+        ggml_backend_tensor_set(t, values, 0, ggml_nbytes(t));
+    }
+}
+
+static int set_inputs(const struct train_graph *g, const struct pack *p, struct genarm_error *err) {
+    set(g->tokens, p->tokens);
+    set(g->positions, p->positions);
+    set(g->trees, p->trees);
+    set(g->scored_rows, p->scored_rows);
+    set(g->targets, p->targets);
+    if (g->mask) {
+        float *mask = malloc(ggml_nbytes(g->mask));
+        if (!mask) {
+            return error_nomem(err, "an attention mask");
+        }
+        op_tree_mask(p->trees, p->n_pairs, p->n_rows, mask);
+        ggml_backend_tensor_set(g->mask, mask, 0, ggml_nbytes(g->mask));
+        free(mask);
+    }
+    return GENARM_OK;
+}
+
+static int reserve_logp(struct backprop *b, size_t n, struct genarm_error *err) {
+    if (n > b->cap_logp) {
+        float *grown = realloc(b->logp, n * sizeof *grown);
+        if (!grown) {
+            return error_nomem(err, "log-probabilities");
+        }
+        b->logp = grown;
+        b->cap_logp = n;
+    }
+    return GENARM_OK;
+}
+
+static int compute(struct backprop *b, struct train_graph *g, struct genarm_error *err) {
+    b->profiled = g->cgraph;
+    b->next_node = 0;
+    b->last_time = clock_seconds();
+    const enum ggml_status status = b->sched ? ggml_backend_sched_graph_compute(b->sched, g->cgraph)
+                                             : ggml_backend_graph_compute(b->backends[0], g->cgraph);
+    if (status != GGML_STATUS_SUCCESS) {
+        return error_set(err, GENARM_EBACKEND, "a training pass of %d rows failed: %s", b->pack->n_rows,
+                         ggml_status_to_string(status));
+    }
+    return GENARM_OK;
+}
+
+int backprop_run(struct backprop *b, const struct pack *p, const struct backprop_job *job, struct loss_value *values,
+                 struct genarm_error *err) {
+    struct train_graph g = {0};
+    const struct train_graph_shape shape = {
+        .n_rows = p->n_rows, .n_pairs = p->n_pairs, .n_scored = p->n_scored, .gradient = job->gradient};
+    b->pack = p;
+    b->weight = job->weight;
+    ops_set_dropout(b->graph_params.ops, job->seed, job->step);
+    int rc = op_tree_check(p->trees, p->n_pairs, p->n_rows, err);
+    if (rc == GENARM_OK) {
+        rc = reserve_logp(b, (size_t)p->n_scored, err);
+    }
+    if (rc == GENARM_OK) {
+        rc = train_graph_build(&g, &b->graph_params, &shape, err);
+    }
+    if (rc == GENARM_OK) {
+        if (b->sched) {
+            ggml_backend_sched_reset(b->sched);
+        }
+        const bool ok = b->sched ? ggml_backend_sched_alloc_graph(b->sched, g.cgraph) : ggml_gallocr_alloc_graph(b->alloc, g.cgraph);
+        rc = ok ? GENARM_OK
+                : error_hint(err, error_nomem(err, "the activations of a micro-batch"),
+                             "use a smaller micro-batch or a smaller maximum length");
+    }
+    if (rc == GENARM_OK) {
+        rc = set_inputs(&g, p, err);
+    }
+    if (rc == GENARM_OK) {
+        rc = compute(b, &g, err);
+    }
+    if (rc == GENARM_OK) {
+        ggml_backend_tensor_get(g.logp, b->logp, 0, (size_t)p->n_scored * sizeof *b->logp);
+        for (int32_t i = 0, at = 0; i < p->n_pairs; i++) {
+            values[i] = pair_loss(b, i, b->logp, &at);
+        }
+    }
+    train_graph_deinit(&g);
+    return rc;
+}
+
+const float *backprop_logp(const struct backprop *b) { return b->logp; }
+
+size_t backprop_memory(const struct backprop *b) {
+    return b->sched ? ggml_backend_sched_get_buffer_size(b->sched, b->backends[0]) : ggml_gallocr_get_buffer_size(b->alloc, 0);
+}
+
+/* ---- profile ---- */
+
+/* What a node is called: the kind that a custom node was named after, or ggml's name of the operation. */
+static const char *kind_of(const struct ggml_tensor *node) {
+    return node->op == GGML_OP_CUSTOM && node->name[0] ? node->name : ggml_op_name(node->op);
+}
+
+static void add_time(struct backprop_profile *p, const char *kind, double seconds) {
+    const int max = (int)(sizeof p->kinds / sizeof *p->kinds);
+    int i = 0;
+    while (i < p->n_kinds && i < max - 1 && strcmp(p->kinds[i].name, kind) != 0) {
+        i++;
+    }
+    if (i == p->n_kinds) {
+        p->n_kinds++;
+        snprintf(p->kinds[i].name, sizeof p->kinds[i].name, "%s", kind);
+    }
+    p->kinds[i].seconds += seconds;
+    p->kinds[i].nodes++;
+}
+
+static bool skipped(const struct ggml_tensor *node) {
+    return node->op == GGML_OP_NONE || node->op == GGML_OP_VIEW || node->op == GGML_OP_RESHAPE || node->op == GGML_OP_PERMUTE ||
+           node->op == GGML_OP_TRANSPOSE;
+}
+
+/* ggml asks after every node whether to go on. */
+static bool after_node(void *user) {
+    struct backprop *b = user;
+    struct ggml_cgraph *graph = b->profiled;
+    const int n = ggml_graph_n_nodes(graph);
+    while (b->next_node < n && skipped(ggml_graph_node(graph, b->next_node))) {
+        b->next_node++;
+    }
+    const double now = clock_seconds();
+    if (b->profile && b->next_node < n) {
+        add_time(b->profile, kind_of(ggml_graph_node(graph, b->next_node++)), now - b->last_time);
+    }
+    b->last_time = now;
+    return false;
+}
+
+void backprop_set_profile(struct backprop *b, struct backprop_profile *profile) {
+    b->profile = profile;
+    ggml_backend_cpu_set_abort_callback(b->backends[b->n_backends - 1], profile ? after_node : NULL, b);
+}

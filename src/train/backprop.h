@@ -1,0 +1,59 @@
+/* Runs micro-batches: losses of pairs and, when asked for, the adapter's gradients, which add up over runs.
+ *
+ * Owns the threads, the memory of activations (kept over runs) and the ops. One thread at a time.
+ */
+#ifndef TRAIN_BACKPROP_H
+#define TRAIN_BACKPROP_H
+
+#include "model/model.h"
+#include "train/lora.h"
+#include "train/loss.h"
+#include "train/pack.h"
+
+struct backprop_params {
+    const struct loss *loss;
+    struct loss_params loss_params;
+    float dropout;
+    int32_t n_threads; /* 0: number of cores */
+    bool plain;        /* plain ggml nodes, also where custom ones would do */
+};
+
+/* What is computed of a micro-batch. */
+struct backprop_job {
+    bool gradient;
+    double weight;  /* of each pair's loss in the gradient: 1 / pairs of the optimiser's step */
+    uint64_t seed, step; /* of dropout */
+};
+
+/* Where time went, by kind of node; for measurements. */
+struct backprop_profile {
+    struct {
+        char name[GGML_MAX_NAME];
+        double seconds;
+        int64_t nodes;
+    } kinds[48];
+    int n_kinds;
+};
+
+struct backprop;
+
+/* model and adapter must outlive it. */
+int backprop_new(struct backprop **out, const struct genarm_model *model, const struct trainable *adapter,
+                 const struct backprop_params *params, struct genarm_error *err);
+void backprop_free(struct backprop *b); /* NULL is fine */
+
+/* values[p->n_pairs] is written for every pair of the pack. With job->gradient the adapter's gradients grow by
+ * weight * d loss / d theta of every pair. */
+int backprop_run(struct backprop *b, const struct pack *p, const struct backprop_job *job, struct loss_value *values,
+                 struct genarm_error *err);
+
+/* log p of each scored row of the last run, [n_scored]; valid until the next. */
+const float *backprop_logp(const struct backprop *b);
+
+/* Times every node of later runs into *profile; NULL stops. */
+void backprop_set_profile(struct backprop *b, struct backprop_profile *profile);
+
+/* Bytes of the activations' buffer. */
+size_t backprop_memory(const struct backprop *b);
+
+#endif

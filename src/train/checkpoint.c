@@ -1,0 +1,247 @@
+#include "train/checkpoint.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "train/hash.h"
+
+#define FILE_NAME "checkpoint"
+#define MAGIC "GENARMCK"
+
+enum { VERSION = 1, MAX_HEAD = 1 << 20 /* bytes */, N_ARRAYS = 3 };
+
+/* Layout: magic[8], u32 version, u32 bytes of the head, head (JSON), theta, m, v (f32), u64 hash of all before.
+ * Numbers are in the machine's order: a checkpoint goes on where it was made. */
+struct prefix {
+    char magic[8];
+    uint32_t version, n_head;
+};
+
+char *checkpoint_folder(const char *output) {
+    const size_t size = strlen(output) + sizeof ".ckpt";
+    char *folder = malloc(size);
+    if (folder) {
+        snprintf(folder, size, "%s.ckpt", output);
+    }
+    return folder;
+}
+
+static int file_of(char **path, const char *folder, struct genarm_error *err) {
+    const size_t size = strlen(folder) + sizeof "/" FILE_NAME;
+    *path = malloc(size);
+    if (!*path) {
+        return error_nomem(err, "a file name");
+    }
+    snprintf(*path, size, "%s/%s", folder, FILE_NAME);
+    return GENARM_OK;
+}
+
+bool checkpoint_exists(const char *folder) {
+    char *path = NULL;
+    const bool exists = file_of(&path, folder, NULL) == GENARM_OK && file_exists(path);
+    free(path);
+    return exists;
+}
+
+/* ---- writing ---- */
+
+static uint64_t put(FILE *stream, uint64_t hash, const void *bytes, size_t n) {
+    fwrite(bytes, 1, n, stream); /* failures are collected by file_commit */
+    return hash_bytes(hash, bytes, n);
+}
+
+static int make_head(struct buf *text, const struct checkpoint *c, struct genarm_error *err) {
+    json_t *head = json_pack("{s:O, s:I, s:I, s:I, s:I}", "run", c->run, "step", (json_int_t)c->step, "validated",
+                             (json_int_t)c->validated, "log_size", (json_int_t)c->log_size, "numbers", (json_int_t)c->n);
+    int rc = head ? json_dump(text, head, err) : error_nomem(err, "a checkpoint");
+    json_decref(head);
+    return rc;
+}
+
+/* Temporary files that a killed process left. */
+static void remove_leftovers(const char *folder) {
+    DIR *dir = opendir(folder);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        if (strncmp(entry->d_name, FILE_NAME ".tmp.", strlen(FILE_NAME ".tmp.")) == 0) {
+            unlinkat(dirfd(dir), entry->d_name, 0);
+        }
+    }
+    if (dir) {
+        closedir(dir);
+    }
+}
+
+int checkpoint_write(const char *folder, const struct checkpoint *c, struct genarm_error *err) {
+    struct file_writer w = {0};
+    struct buf head;
+    char *path = NULL;
+    buf_init(&head, MAX_HEAD);
+    int rc = file_make_folder(folder, err);
+    if (rc == GENARM_OK) {
+        remove_leftovers(folder);
+        rc = make_head(&head, c, err);
+    }
+    if (rc == GENARM_OK) {
+        rc = file_of(&path, folder, err);
+    }
+    if (rc == GENARM_OK) {
+        rc = file_open(&w, path, err);
+    }
+    if (rc == GENARM_OK) {
+        const struct prefix prefix = {.magic = MAGIC, .version = VERSION, .n_head = (uint32_t)head.len};
+        const float *const arrays[N_ARRAYS] = {c->theta, c->m, c->v};
+        uint64_t hash = put(w.stream, HASH_START, &prefix, sizeof prefix);
+        hash = put(w.stream, hash, head.data, head.len);
+        for (int i = 0; i < N_ARRAYS; i++) {
+            hash = put(w.stream, hash, arrays[i], c->n * sizeof(float));
+        }
+        put(w.stream, 0, &hash, sizeof hash);
+        rc = file_commit(&w, err);
+    }
+    free(path);
+    buf_deinit(&head);
+    return rc;
+}
+
+/* ---- reading ---- */
+
+static int damaged(struct genarm_error *err, const char *path, const char *what) {
+    const int rc = error_at(err, error_set(err, GENARM_EFORMAT, "the checkpoint is damaged: %s", what), "%s", path);
+    return error_hint(err, rc, "remove it to start the run anew");
+}
+
+/* The file as a whole, its checksum verified: *prefix and the head's text are inside `bytes`. */
+static int check_bytes(const struct buf *bytes, const char *path, struct prefix *prefix, struct genarm_error *err) {
+    uint64_t hash;
+    if (bytes->len < sizeof *prefix + sizeof hash) {
+        return damaged(err, path, "the file is too short");
+    }
+    memcpy(prefix, bytes->data, sizeof *prefix);
+    if (memcmp(prefix->magic, MAGIC, sizeof prefix->magic) != 0) {
+        return damaged(err, path, "wrong magic");
+    }
+    if (prefix->version != VERSION) {
+        const int rc = error_set(err, GENARM_EUNSUPPORTED, "the checkpoint has version %u, this program writes %d",
+                                 prefix->version, VERSION);
+        return error_at(err, rc, "%s", path);
+    }
+    const size_t n_hashed = bytes->len - sizeof hash;
+    memcpy(&hash, bytes->data + n_hashed, sizeof hash);
+    if (hash_bytes(HASH_START, bytes->data, n_hashed) != hash) {
+        return damaged(err, path, "truncated, or its checksum is wrong");
+    }
+    return prefix->n_head <= n_hashed - sizeof *prefix ? GENARM_OK : damaged(err, path, "its head is too long");
+}
+
+/* A value as text for a message. */
+static void describe(char *text, size_t size, const json_t *value) {
+    struct buf b;
+    buf_init(&b, 1 << 16);
+    if (json_is_string(value)) {
+        snprintf(text, size, "\"%s\"", json_string_value(value));
+    } else if (value && json_dump(&b, value, NULL) == GENARM_OK) {
+        snprintf(text, size, "%s", b.data);
+    } else {
+        snprintf(text, size, "nothing");
+    }
+    buf_deinit(&b);
+}
+
+static int compare_runs(const json_t *saved, const json_t *wanted, const char *path, struct genarm_error *err) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)wanted, key, value) {
+        const json_t *other = json_object_get(saved, key);
+        if (!json_equal(value, other)) {
+            char was[96], is[96];
+            describe(was, sizeof was, other);
+            describe(is, sizeof is, value);
+            int rc = error_set(err, GENARM_EMISMATCH, "the checkpoint is of another run: its %s is %s, not %s", key, was, is);
+            rc = error_at(err, rc, "%s", path);
+            return error_hint(err, rc, "resume with what the run was started with, or start anew without resuming");
+        }
+    }
+    return GENARM_OK;
+}
+
+/* Checks the head against *c and takes step and log_size out of it. */
+static int read_head(json_t *head, const struct checkpoint *c, size_t n_payload, const char *path, struct checkpoint *found,
+                     struct genarm_error *err) {
+    json_int_t step, validated, log_size, n;
+    json_t *run;
+    if (json_unpack(head, "{s:o, s:I, s:I, s:I, s:I}", "run", &run, "step", &step, "validated", &validated, "log_size",
+                    &log_size, "numbers", &n) != 0) {
+        return damaged(err, path, "its head lacks a member");
+    }
+    int rc = compare_runs(run, c->run, path, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    if (n < 0 || (size_t)n != c->n || n_payload != N_ARRAYS * c->n * sizeof(float)) {
+        return damaged(err, path, "it holds another number of parameters");
+    }
+    found->step = step;
+    found->validated = validated;
+    found->log_size = log_size;
+    return GENARM_OK;
+}
+
+static int parse(const struct buf *bytes, const char *path, struct checkpoint *c, struct genarm_error *err) {
+    struct prefix prefix;
+    struct checkpoint found = *c;
+    json_t *head = NULL;
+    int rc = check_bytes(bytes, path, &prefix, err);
+    if (rc == GENARM_OK) {
+        rc = json_parse(&head, bytes->data + sizeof prefix, prefix.n_head, path, err);
+    }
+    if (rc == GENARM_OK) {
+        const size_t n_payload = bytes->len - sizeof(uint64_t) - sizeof prefix - prefix.n_head;
+        rc = read_head(head, c, n_payload, path, &found, err);
+    }
+    if (rc == GENARM_OK) {
+        const char *at = bytes->data + sizeof prefix + prefix.n_head;
+        float *const arrays[N_ARRAYS] = {c->theta, c->m, c->v};
+        for (int i = 0; i < N_ARRAYS; i++, at += c->n * sizeof(float)) {
+            memcpy(arrays[i], at, c->n * sizeof(float));
+        }
+        *c = found;
+    }
+    json_decref(head);
+    return rc;
+}
+
+int checkpoint_read(const char *folder, struct checkpoint *c, struct genarm_error *err) {
+    struct buf bytes;
+    char *path = NULL;
+    buf_init(&bytes, (size_t)1 << 36); /* also of another run with more parameters: which option differs is named */
+    int rc = file_of(&path, folder, err);
+    if (rc == GENARM_OK) {
+        rc = file_read(&bytes, path, err);
+    }
+    if (rc == GENARM_OK) {
+        rc = parse(&bytes, path, c, err);
+    }
+    free(path);
+    buf_deinit(&bytes);
+    return rc;
+}
+
+int checkpoint_remove(const char *folder, struct genarm_error *err) {
+    char *path = NULL;
+    int rc = file_of(&path, folder, err);
+    if (rc == GENARM_OK) {
+        remove_leftovers(folder);
+        if ((unlink(path) != 0 && errno != ENOENT) || (rmdir(folder) != 0 && errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST)) {
+            rc = error_at(err, error_set(err, GENARM_EIO, "cannot remove the checkpoint: %s", strerror(errno)), "%s", folder);
+        }
+    }
+    free(path);
+    return rc;
+}

@@ -1,0 +1,350 @@
+#include "train/graph.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+
+enum { NODES_PER_LAYER = 448 /* at most, of plain nodes */, MAX_TOGETHER = 3 /* maps of one input: q, k, v */ };
+
+/* What the forward pass leaves of one layer. */
+struct tape {
+    struct ggml_tensor *x;          /* [n_embd, n_rows] input */
+    struct ggml_tensor *q0, *k0;    /* before the q/k norm; same as q, k without one */
+    struct ggml_tensor *q, *k, *v;  /* [n_embd_head, heads, n_rows] before rope */
+    struct op_attention attention;
+    struct ggml_tensor *o_in;       /* [n_embd_q, n_rows]; in the last layer [n_embd_q, n_scored] */
+    struct ggml_tensor *mid;        /* [n_embd, as o_in] stream after attention */
+    struct ggml_tensor *gate, *up;  /* [n_ff, as o_in] */
+    struct ggml_tensor *u[LINEAR_COUNT]; /* [rank, rows of the map] A x */
+};
+
+struct builder {
+    struct train_graph *g;
+    struct ggml_context *ctx;
+    struct ops *ops;
+    const struct hparams *hp;
+    const struct weights *weights;
+    const struct trainable *adapter;
+    float dropout;
+    struct op_tree tree;
+    struct op_rope rope;
+    struct tape *tapes; /* [n_layer] */
+};
+
+static void expand(struct builder *b, struct ggml_tensor *node) { ggml_build_forward_expand(b->g->cgraph, node); }
+
+/* ---- linear maps and their LoRA ---- */
+
+static const struct lora *lora_of(const struct builder *b, int32_t layer, enum linear t) {
+    const struct lora *lora = b->adapter ? &b->adapter->layers[layer][t] : NULL;
+    return lora && lora->a ? lora : NULL;
+}
+
+static bool adapts(const struct builder *b, int32_t layer, enum linear first, enum linear last) {
+    for (int t = (int)first; t <= (int)last; t++) {
+        if (lora_of(b, layer, (enum linear)t)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The same mask for the same map, forward and backward: x [n, n_rows] -> [n, n_rows] */
+static struct ggml_tensor *drop(struct builder *b, int32_t layer, enum linear t, struct ggml_tensor *x) {
+    const uint32_t stream = (uint32_t)layer * LINEAR_COUNT + (uint32_t)t;
+    return b->dropout > 0 ? op_dropout(b->ctx, b->ops, x, b->dropout, stream) : x;
+}
+
+/* y += scale B A drop(x), in place. x: [n_in, n_rows], y: [n_out, n_rows] */
+static struct ggml_tensor *add_lora(struct builder *b, int32_t layer, enum linear t, struct ggml_tensor *x,
+                                    struct ggml_tensor *y) {
+    const struct lora *lora = lora_of(b, layer, t);
+    if (!lora) {
+        return y;
+    }
+    struct ggml_tensor *u = op_linear(b->ctx, b->ops, lora->a, drop(b, layer, t, x));
+    b->tapes[layer].u[t] = u;
+    return op_linear_acc(b->ctx, b->ops, y, lora->b, u, lora->scale);
+}
+
+/* y[i] = map first + i of x, for n neighbouring maps. x: [n_in, n_rows], y[i]: [n_out_i, n_rows] */
+static void maps(struct builder *b, int32_t layer, enum linear first, int n, struct ggml_tensor *x, struct ggml_tensor **y) {
+    const struct layer_weights *w = &b->weights->layers[layer];
+    struct ggml_tensor *all = op_linear_stack(b->ctx, b->ops, &w->linear[first], n, x);
+    for (int64_t i = 0, at = 0; i < n; i++) {
+        const enum linear t = (enum linear)((int)first + (int)i);
+        const int64_t n_out = w->linear[t]->ne[1];
+        y[i] = op_part(b->ctx, all, at, n_out);
+        if (w->bias[t]) {
+            y[i] = ggml_add_inplace(b->ctx, y[i], w->bias[t]);
+        }
+        y[i] = add_lora(b, layer, t, x, y[i]);
+        at += n_out;
+    }
+}
+
+/* Gradients of the LoRA matrices of n neighbouring maps of x, and, with `need_dx`, the gradient of x, else NULL.
+ * dy: [sum n_out_i, n_rows] -> [n_in, n_rows] */
+static struct ggml_tensor *maps_back(struct builder *b, int32_t layer, enum linear first, int n, struct ggml_tensor *x,
+                                     struct ggml_tensor *dy, bool need_dx) {
+    const struct layer_weights *w = &b->weights->layers[layer];
+    struct ggml_tensor *dx = need_dx ? op_linear_back_stack(b->ctx, b->ops, &w->linear[first], n, dy) : NULL;
+    for (int64_t i = 0, at = 0; i < n; i++) {
+        const enum linear t = (enum linear)((int)first + (int)i);
+        const struct lora *lora = lora_of(b, layer, t);
+        const int64_t n_out = w->linear[t]->ne[1];
+        if (lora) {
+            const struct lora *gradient = &b->adapter->gradients[layer][t];
+            struct ggml_tensor *dy_t = op_part(b->ctx, dy, at, n_out);
+            struct ggml_tensor *du = op_linear_back(b->ctx, b->ops, lora->b, dy_t); /* [rank, n_rows] */
+            expand(b, op_linear_grad_acc(b->ctx, b->ops, gradient->b, dy_t, b->tapes[layer].u[t], lora->scale));
+            expand(b, op_linear_grad_acc(b->ctx, b->ops, gradient->a, du, drop(b, layer, t, x), lora->scale));
+            if (dx && b->dropout > 0) {
+                struct ggml_tensor *dropped = op_linear_back(b->ctx, b->ops, lora->a, du); /* [n_in, n_rows] */
+                dropped = drop(b, layer, t, ggml_scale(b->ctx, dropped, lora->scale));
+                dx = ggml_add(b->ctx, dx, dropped);
+            } else if (dx) {
+                dx = op_linear_back_acc(b->ctx, b->ops, dx, lora->a, du, lora->scale);
+            }
+        }
+        at += n_out;
+    }
+    return dx;
+}
+
+/* ---- one layer forward ---- */
+
+static struct ggml_tensor *norm(struct builder *b, struct ggml_tensor *x, struct ggml_tensor *w) {
+    return op_rms_norm(b->ctx, b->ops, x, w, b->hp->norm_eps);
+}
+
+/* [n_embd_head * heads, n_rows] -> [n_embd_head, heads, n_rows], any row stride */
+static struct ggml_tensor *heads(struct builder *b, struct ggml_tensor *x) {
+    const int64_t n = b->hp->n_embd_head;
+    return ggml_view_3d(b->ctx, x, n, x->ne[0] / n, x->ne[1], (size_t)n * sizeof(float), x->nb[1], 0);
+}
+
+static float attention_scale(const struct hparams *hp) { return 1.0f / sqrtf((float)hp->n_embd_head); }
+
+/* x: [n_embd, n_rows] -> [n_embd_q, n_rows] */
+static struct ggml_tensor *attention(struct builder *b, int32_t layer, struct ggml_tensor *x) {
+    const struct layer_weights *w = &b->weights->layers[layer];
+    struct tape *t = &b->tapes[layer];
+    struct ggml_tensor *qkv[MAX_TOGETHER];
+    maps(b, layer, LINEAR_Q, 3, norm(b, x, w->attn_norm), qkv);
+    t->q = t->q0 = heads(b, qkv[0]);
+    t->k = t->k0 = heads(b, qkv[1]);
+    t->v = heads(b, qkv[2]);
+    if (w->q_norm) {
+        t->q = norm(b, t->q0, w->q_norm);
+        t->k = norm(b, t->k0, w->k_norm);
+    }
+    t->attention = op_attention(b->ctx, b->ops, t->q, t->k, t->v, &b->tree, &b->rope, attention_scale(b->hp));
+    return t->attention.out;
+}
+
+/* x: [n_embd, n_rows] -> [n_embd, n_rows], after the last layer [n_embd, n_scored] */
+static struct ggml_tensor *layer_forward(struct builder *b, int32_t layer, struct ggml_tensor *x) {
+    const struct layer_weights *w = &b->weights->layers[layer];
+    struct tape *t = &b->tapes[layer];
+    struct ggml_tensor *y, *gate_up[MAX_TOGETHER];
+    t->x = x;
+    t->o_in = attention(b, layer, x);
+    if (layer == b->hp->n_layer - 1) { /* other rows have done their part as keys and values */
+        t->o_in = ggml_get_rows(b->ctx, t->o_in, b->g->scored_rows);
+        x = ggml_get_rows(b->ctx, x, b->g->scored_rows);
+    }
+    maps(b, layer, LINEAR_O, 1, t->o_in, &y);
+    t->mid = ggml_add(b->ctx, x, y);
+    maps(b, layer, LINEAR_GATE, 2, norm(b, t->mid, w->ffn_norm), gate_up);
+    t->gate = gate_up[0];
+    t->up = gate_up[1];
+    maps(b, layer, LINEAR_DOWN, 1, op_swiglu(b->ctx, b->ops, t->gate, t->up), &y);
+    return ggml_add(b->ctx, t->mid, y);
+}
+
+/* ---- one layer backward ---- */
+
+/* The gradient of q0 k0 v0 from that of q k v: undoes the q/k norm. dqkv: [n_embd_q + 2 n_embd_kv, n_rows], also -> */
+static struct ggml_tensor *qk_norm_back(struct builder *b, int32_t layer, struct ggml_tensor *dqkv) {
+    const struct layer_weights *w = &b->weights->layers[layer];
+    const struct tape *t = &b->tapes[layer];
+    const int64_t n_q = hparams_n_embd_q(b->hp), n_kv = hparams_n_embd_kv(b->hp);
+    if (!w->q_norm) {
+        return dqkv;
+    }
+    struct ggml_tensor *dq = heads(b, op_part(b->ctx, dqkv, 0, n_q)), *dk = heads(b, op_part(b->ctx, dqkv, n_q, n_kv));
+    dq = op_rms_norm_back(b->ctx, b->ops, t->q0, w->q_norm, dq, NULL, b->hp->norm_eps);
+    dk = op_rms_norm_back(b->ctx, b->ops, t->k0, w->k_norm, dk, NULL, b->hp->norm_eps);
+    dq = ggml_reshape_2d(b->ctx, dq, n_q, dq->ne[2]);
+    dk = ggml_reshape_2d(b->ctx, dk, n_kv, dk->ne[2]);
+    struct ggml_tensor *dv = op_part(b->ctx, dqkv, n_q + n_kv, n_kv);
+    return ggml_concat(b->ctx, ggml_concat(b->ctx, dq, dk, 0), dv, 0);
+}
+
+/* Through down, SwiGLU, gate and up. dx: [n_embd, n_rows], of the layer's output -> of t->mid; NULL when nothing
+ * below needs it. */
+static struct ggml_tensor *feed_forward_back(struct builder *b, int32_t layer, struct ggml_tensor *dx, bool need_mid) {
+    const struct layer_weights *w = &b->weights->layers[layer];
+    const struct tape *t = &b->tapes[layer];
+    const bool gate_up = adapts(b, layer, LINEAR_GATE, LINEAR_UP), need_y = need_mid || gate_up;
+    struct ggml_tensor *y = adapts(b, layer, LINEAR_DOWN, LINEAR_DOWN) ? op_swiglu(b->ctx, b->ops, t->gate, t->up) : NULL;
+    struct ggml_tensor *dy = maps_back(b, layer, LINEAR_DOWN, 1, y, dx, need_y);
+    if (!need_y) {
+        return NULL;
+    }
+    dy = op_swiglu_back(b->ctx, b->ops, t->gate, t->up, dy); /* [2 n_ff, n_rows] */
+    dy = maps_back(b, layer, LINEAR_GATE, 2, gate_up ? norm(b, t->mid, w->ffn_norm) : NULL, dy, need_mid);
+    return need_mid ? op_rms_norm_back(b->ctx, b->ops, t->mid, w->ffn_norm, dy, dx, b->hp->norm_eps) : NULL;
+}
+
+/* The gradient of all rows from that of the scored ones; a row that is scored twice gets both. [n, n_scored] -> [n, n_rows] */
+static struct ggml_tensor *scatter(struct builder *b, struct ggml_tensor *d, struct ggml_tensor *like) {
+    return ggml_get_rows_back(b->ctx, d, b->g->scored_rows, like);
+}
+
+/* Through o, attention, q, k and v. dmid: of t->mid -> of t->x, or NULL when nothing below needs it. */
+static struct ggml_tensor *attention_back(struct builder *b, int32_t layer, struct ggml_tensor *dmid, bool need_x) {
+    const struct layer_weights *w = &b->weights->layers[layer];
+    const struct tape *t = &b->tapes[layer];
+    const bool qkv = adapts(b, layer, LINEAR_Q, LINEAR_V), need_attention = need_x || qkv;
+    struct ggml_tensor *dy = maps_back(b, layer, LINEAR_O, 1, t->o_in, dmid, need_attention);
+    if (!need_attention) {
+        return NULL;
+    }
+    if (layer == b->hp->n_layer - 1) {
+        dy = scatter(b, dy, t->attention.out);
+        dmid = need_x ? scatter(b, dmid, t->x) : NULL;
+    }
+    dy = op_attention_back(b->ctx, b->ops, t->q, t->k, t->v, &t->attention, dy, &b->tree, &b->rope, attention_scale(b->hp));
+    dy = qk_norm_back(b, layer, dy);
+    dy = maps_back(b, layer, LINEAR_Q, 3, qkv ? norm(b, t->x, w->attn_norm) : NULL, dy, need_x);
+    return need_x ? op_rms_norm_back(b->ctx, b->ops, t->x, w->attn_norm, dy, dmid, b->hp->norm_eps) : NULL;
+}
+
+/* dx: gradient of the layer's output -> of its input, or NULL when no lower layer is adapted */
+static struct ggml_tensor *layer_backward(struct builder *b, int32_t layer, struct ggml_tensor *dx, bool need_x) {
+    struct ggml_tensor *dmid = feed_forward_back(b, layer, dx, need_x || adapts(b, layer, LINEAR_Q, LINEAR_O));
+    return dmid ? attention_back(b, layer, dmid, need_x) : NULL;
+}
+
+static int32_t lowest_adapted_layer(const struct builder *b) {
+    int32_t layer = 0;
+    while (layer < b->hp->n_layer && !adapts(b, layer, LINEAR_Q, LINEAR_DOWN)) {
+        layer++;
+    }
+    return layer;
+}
+
+/* ---- head ---- */
+
+static void compute_coefficients(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
+    (void)nth;
+    const struct train_graph_params *p = userdata;
+    if (ith == 0) {
+        p->coefficients(dst->src[0]->data, dst->data, p->user);
+    }
+}
+
+/* d loss / d log p of each scored row: [n_scored] -> [1, n_scored] */
+static struct ggml_tensor *coefficients(struct builder *b, struct ggml_tensor *logp) {
+    return ggml_custom_4d(b->ctx, GGML_TYPE_F32, 1, logp->ne[0], 1, 1, &logp, 1, compute_coefficients, 1, &b->g->params);
+}
+
+/* x: [n_embd, n_scored] -> gradient of x, same shape; NULL without `gradient` */
+static struct ggml_tensor *head(struct builder *b, struct ggml_tensor *x, bool gradient) {
+    const struct weights *w = b->weights;
+    struct op_head head = op_head(b->ctx, b->ops, w->output, norm(b, x, w->output_norm), b->g->targets, gradient);
+    b->g->logp = head.logp;
+    ggml_set_output(b->g->logp);
+    expand(b, b->g->logp);
+    if (!gradient) {
+        return NULL;
+    }
+    struct ggml_tensor *dy = ggml_mul(b->ctx, head.grad, coefficients(b, head.logp));
+    return op_rms_norm_back(b->ctx, b->ops, x, w->output_norm, dy, NULL, b->hp->norm_eps);
+}
+
+/* ---- the whole ---- */
+
+static struct ggml_tensor *input(struct builder *b, enum ggml_type type, int64_t ne0, int64_t ne1) {
+    struct ggml_tensor *t = ne1 == 1 ? ggml_new_tensor_1d(b->ctx, type, ne0) : ggml_new_tensor_2d(b->ctx, type, ne0, ne1);
+    ggml_set_input(t);
+    return t;
+}
+
+static void make_inputs(struct builder *b, const struct train_graph_shape *s) {
+    struct train_graph *g = b->g;
+    const struct hparams *hp = b->hp;
+    g->tokens = input(b, GGML_TYPE_I32, s->n_rows, 1);
+    g->positions = input(b, GGML_TYPE_I32, s->n_rows, 1);
+    g->trees = ggml_new_tensor_2d(b->ctx, GGML_TYPE_I32, 4, s->n_pairs);
+    ggml_set_input(g->trees);
+    g->mask = g->params.plain ? ggml_new_tensor_2d(b->ctx, GGML_TYPE_F32, s->n_rows, s->n_rows) : NULL;
+    if (g->mask) {
+        ggml_set_input(g->mask);
+    }
+    g->scored_rows = input(b, GGML_TYPE_I32, s->n_scored, 1);
+    g->targets = input(b, GGML_TYPE_I32, s->n_scored, 1);
+    b->tree = (struct op_tree){.trees = g->trees, .mask = g->mask};
+    b->rope = (struct op_rope){.positions = g->positions,
+                               .freq_factors = b->weights->rope_freqs,
+                               .n_rot = hp->n_rot,
+                               .mode = hp->rope_mode,
+                               .n_ctx_orig = hp->n_ctx_orig,
+                               .freq_base = hp->rope_freq_base,
+                               .freq_scale = hp->rope_freq_scale,
+                               .ext_factor = hp->rope_ext_factor,
+                               .attn_factor = hp->rope_attn_factor,
+                               .beta_fast = hp->rope_beta_fast,
+                               .beta_slow = hp->rope_beta_slow};
+    op_rope_init(b->ctx, b->ops, &b->rope);
+}
+
+static void build(struct builder *b, const struct train_graph_shape *shape) {
+    make_inputs(b, shape);
+    struct ggml_tensor *x = ggml_get_rows(b->ctx, b->weights->token_embd, b->g->tokens); /* [n_embd, n_rows] */
+    for (int32_t l = 0; l < b->hp->n_layer; l++) {
+        x = layer_forward(b, l, x);
+    }
+    struct ggml_tensor *dx = head(b, x, shape->gradient);
+    const int32_t lowest = shape->gradient ? lowest_adapted_layer(b) : b->hp->n_layer;
+    for (int32_t l = b->hp->n_layer - 1; l >= lowest; l--) {
+        dx = layer_backward(b, l, dx, l > lowest);
+    }
+}
+
+size_t train_graph_max_nodes(const struct train_graph_params *params) {
+    return 256 + NODES_PER_LAYER * (size_t)params->model->hp.n_layer;
+}
+
+int train_graph_build(struct train_graph *g, const struct train_graph_params *params, const struct train_graph_shape *shape,
+                      struct genarm_error *err) {
+    const struct hparams *hp = &params->model->hp;
+    const size_t n_nodes = train_graph_max_nodes(params);
+    g->params = *params;
+    g->ctx = ggml_init((struct ggml_init_params){
+        .mem_size = 2 * n_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_nodes, false), .no_alloc = true});
+    struct builder b = {.g = g,
+                        .ctx = g->ctx,
+                        .ops = params->ops,
+                        .hp = hp,
+                        .weights = &params->model->weights,
+                        .adapter = params->adapter,
+                        .dropout = shape->gradient ? params->dropout : 0,
+                        .tapes = calloc((size_t)hp->n_layer, sizeof *b.tapes)};
+    if (!g->ctx || !b.tapes) {
+        free(b.tapes);
+        return error_nomem(err, "a training graph");
+    }
+    g->cgraph = ggml_new_graph_custom(g->ctx, n_nodes, false);
+    build(&b, shape);
+    free(b.tapes);
+    return GENARM_OK;
+}
+
+void train_graph_deinit(struct train_graph *g) {
+    ggml_free(g->ctx);
+    *g = (struct train_graph){0};
+}

@@ -1,0 +1,46 @@
+/* The adapter under training: its matrices, their gradients, where they start from.
+ *
+ * All A and B lie in one flat tensor and their gradients in another of the same layout, so that the optimiser and the
+ * checkpoint see two arrays. Both live in a backend buffer, where the graph reads and adds to them.
+ */
+#ifndef TRAIN_LORA_H
+#define TRAIN_LORA_H
+
+#include "model/adapter.h"
+
+struct trainable {
+    float alpha;
+    uint32_t targets;                 /* bit t: the map enum linear t is adapted in some layer */
+    size_t n;                         /* numbers in theta, padding between matrices included (it stays 0) */
+    struct ggml_tensor *theta;        /* f32 [n] */
+    struct ggml_tensor *gradient;     /* f32 [n] */
+    struct lora (*layers)[LINEAR_COUNT];    /* [n_layer] views into theta */
+    struct lora (*gradients)[LINEAR_COUNT]; /* [n_layer] views into gradient, same scale */
+    int32_t n_layer;
+    struct ggml_context *ctx;
+    ggml_backend_buffer_t buffer;
+};
+
+/* Bits of enum linear from "q,k,v"; an unknown or repeated name is GENARM_EINVAL and the error lists the known ones. */
+int targets_parse(uint32_t *targets, const char *names, struct genarm_error *err);
+/* Back to "q,k,v"; `text` holds at least 64 bytes. */
+void targets_print(char *text, size_t size, uint32_t targets);
+
+/* A fresh adapter as PEFT makes it: A uniform in +-1/sqrt(n_in) (kaiming_uniform with a = sqrt(5)), B zero, so that the
+ * model starts unchanged. The numbers depend on the seed, layer and map only. */
+int trainable_init(struct trainable *t, const struct hparams *hp, uint32_t targets, int32_t rank, float alpha,
+                   uint64_t seed, ggml_backend_buffer_type_t type, struct genarm_error *err);
+
+/* A copy of an adapter: its ranks, alpha and maps. */
+int trainable_init_from(struct trainable *t, const struct hparams *hp, const struct genarm_adapter *adapter,
+                        ggml_backend_buffer_type_t type, struct genarm_error *err);
+
+void trainable_deinit(struct trainable *t); /* safe on a zeroed struct */
+
+/* Whole arrays of n numbers to and from the host. */
+void trainable_get(const struct trainable *t, float *theta);
+void trainable_set(struct trainable *t, const float *theta);
+void trainable_get_gradient(const struct trainable *t, float *gradient);
+void trainable_zero_gradient(struct trainable *t);
+
+#endif

@@ -1,0 +1,74 @@
+#include "train/loss.h"
+
+#include <math.h>
+
+/* -log sigma(z) = log(1 + exp(-z)), without overflow */
+static double neg_log_sigmoid(double z) { return z > 0 ? log1p(exp(-z)) : log1p(exp(z)) - z; }
+
+static double sigmoid(double z) { return z > 0 ? 1 / (1 + exp(-z)) : exp(z) / (1 + exp(z)); }
+
+/* d reward / d logp of one side: 1, or 1 / length */
+static double slope(const struct loss_input *in, const struct loss_params *p, enum side side) {
+    return p->length_normalize ? 1.0 / in->n_tokens[side] : 1.0;
+}
+
+/* beta (r_w - r_l) */
+static double scaled_difference(const struct loss_input *in, const struct loss_params *p) {
+    return p->beta * (in->logp[CHOSEN] * slope(in, p, CHOSEN) - in->logp[REJECTED] * slope(in, p, REJECTED));
+}
+
+/* The value of a loss f(z), z = beta (r_w - r_l) - margin, with derivative df = f'(z). */
+static struct loss_value of_difference(const struct loss_input *in, const struct loss_params *p, double f, double df) {
+    return (struct loss_value){.loss = f,
+                               .d_logp = {[CHOSEN] = df * p->beta * slope(in, p, CHOSEN),
+                                          [REJECTED] = -df * p->beta * slope(in, p, REJECTED)},
+                               .margin = scaled_difference(in, p)};
+}
+
+/* -(1 - e) log sigma(z) - e log sigma(-z)     (GenARM, eq. 6; e: conservative DPO's label smoothing)
+ * and SimPO (arXiv 2405.14734, eq. 6), which is the same on means. */
+static struct loss_value log_sigmoid_loss(const struct loss_input *in, const struct loss_params *p) {
+    const double z = scaled_difference(in, p) - p->margin, e = p->label_smoothing;
+    const double f = (1 - e) * neg_log_sigmoid(z) + e * neg_log_sigmoid(-z);
+    return of_difference(in, p, f, sigmoid(z) - (1 - e));
+}
+
+/* max(0, 1 - z)     (SLiC-HF, arXiv 2305.10425) */
+static struct loss_value hinge_loss(const struct loss_input *in, const struct loss_params *p) {
+    const double z = scaled_difference(in, p) - p->margin;
+    return of_difference(in, p, z < 1 ? 1 - z : 0, z < 1 ? -1 : 0);
+}
+
+/* - mean log-probability of the chosen response's tokens */
+static struct loss_value sft_loss(const struct loss_input *in, const struct loss_params *p) {
+    const double n = in->n_tokens[CHOSEN];
+    return (struct loss_value){
+        .loss = -in->logp[CHOSEN] / n, .d_logp = {[CHOSEN] = -1 / n}, .margin = scaled_difference(in, p)};
+}
+
+static const struct loss losses[] = {
+    [GENARM_LOSS_ARM] = {.uses_rejected = true, .smooths = true, .value = log_sigmoid_loss},
+    [GENARM_LOSS_HINGE] = {.uses_rejected = true, .value = hinge_loss},
+    [GENARM_LOSS_SIMPO] = {.uses_rejected = true, .always_normalizes = true, .smooths = true, .value = log_sigmoid_loss},
+    [GENARM_LOSS_SFT] = {.always_normalizes = true, .value = sft_loss},
+};
+
+static const char *const names[] = {
+#define LOSS_NAME(id, name, text) [id] = name,
+    GENARM_LOSSES(LOSS_NAME)
+#undef LOSS_NAME
+};
+
+const struct loss *loss_get(enum genarm_loss id) {
+    return (size_t)id < sizeof losses / sizeof *losses ? &losses[id] : NULL;
+}
+
+const char *loss_name(enum genarm_loss id) { return loss_get(id) ? names[id] : NULL; }
+
+struct loss_params loss_params_from(const struct genarm_train_params *p) {
+    const struct loss *loss = loss_get(p->loss);
+    return (struct loss_params){.beta = p->beta,
+                                .margin = p->margin,
+                                .label_smoothing = p->label_smoothing,
+                                .length_normalize = p->length_normalize || (loss && loss->always_normalizes)};
+}

@@ -1,0 +1,26 @@
+/* The metrics log of a run: one JSON object a line, one line an optimiser step, one a validation. */
+#ifndef TRAIN_METRICS_H
+#define TRAIN_METRICS_H
+
+#include <stdio.h>
+
+#include "genarm/train.h"
+
+struct metrics {
+    FILE *stream; /* NULL: no log is wanted */
+    char *path;
+};
+
+/* path may be NULL. The file is cut to `size` bytes, the lines of the steps that a checkpoint knows; 0 empties it. */
+int metrics_open(struct metrics *m, const char *path, int64_t size, struct genarm_error *err);
+void metrics_close(struct metrics *m);
+
+/* {"step", "epoch", "loss", "accuracy", "margin", "learning_rate", "grad_norm", "pairs", "pairs_per_second"} */
+int metrics_step(struct metrics *m, const struct genarm_train_status *s, struct genarm_error *err);
+/* {"step", "epoch", "val_loss", "val_accuracy", "val_margin"} */
+int metrics_validation(struct metrics *m, const struct genarm_train_status *s, struct genarm_error *err);
+
+/* Brings all lines to disk; *size: bytes of the file so far, 0 without a log. */
+int metrics_sync(struct metrics *m, int64_t *size, struct genarm_error *err);
+
+#endif

@@ -1,0 +1,20 @@
+/* The options of a run: defaults, checks, a copy of its own, and what makes two runs the same. */
+#ifndef TRAIN_OPTIONS_H
+#define TRAIN_OPTIONS_H
+
+#include <jansson.h>
+
+#include "genarm/train.h"
+
+/* Errors name the option and its range. */
+int options_check(const struct genarm_train_params *p, struct genarm_error *err);
+
+/* Copies params with their strings. */
+int options_copy(struct genarm_train_params *to, const struct genarm_train_params *from, struct genarm_error *err);
+void options_deinit(struct genarm_train_params *p);
+
+/* A new object with every option that the result depends on. Not: threads, paths, how often is saved. NULL when out of
+ * memory. */
+json_t *options_to_json(const struct genarm_train_params *p);
+
+#endif

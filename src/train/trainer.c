@@ -1,0 +1,462 @@
+/* The public API of training: one run from pair files to an adapter. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/progress.h"
+#include "base/rng.h"
+#include "model/adapter.h"
+#include "train/backprop.h"
+#include "train/checkpoint.h"
+#include "train/data.h"
+#include "train/metrics.h"
+#include "train/optim.h"
+#include "train/options.h"
+#include "train/plan.h"
+
+enum {
+    MICRO_BATCH_ROWS = 1024, /* beyond, a bigger micro-batch is hardly faster and its activations cost memory */
+    STREAM_INIT = 3,         /* of the seed, beside those of plan.c */
+    STREAM_DROPOUT = 4,
+    MAX_MICRO_BATCHES = 1 << 20 /* of one step */
+};
+
+/* Sums over pairs. */
+struct tally {
+    int64_t n;
+    double loss, margin;
+    int64_t right;
+};
+
+struct genarm_trainer {
+    const struct genarm_model *model;
+    struct genarm_train_params params; /* own copy; rank, alpha and targets as they are in effect */
+    const struct loss *loss;
+    char *output, *folder;
+    struct data data;
+    struct plan plan;
+    struct trainable adapter;
+    struct adamw adamw;
+    struct backprop *backprop;
+    float *theta, *gradient; /* [adapter.n] the adapter on the host, its gradient */
+    struct loss_value *values; /* [batch_size] of a micro-batch */
+    json_t *run;             /* what a checkpoint must agree with */
+    struct metrics log;
+
+    int64_t step;      /* optimiser steps finished */
+    int64_t first_step; /* of this process */
+    int64_t validated; /* step of the last validation; -1: none */
+    int64_t saved;     /* step of the last checkpoint; -1: none */
+    double seconds;    /* spent training in this process */
+    int64_t pairs;     /* trained in this process */
+    double grad_norm;  /* of the last step */
+    struct tally last; /* of the last step */
+
+    int (*each)(const struct genarm_train_status *status, void *user);
+    void *user;
+};
+
+/* ---- construction ---- */
+
+static int load_data(struct genarm_trainer *t, const char *const *paths, size_t n_paths, struct genarm_error *err) {
+    struct genarm_train_params *p = &t->params;
+    if (p->max_length > t->model->hp.n_ctx_train) {
+        log_line(GENARM_LOG_INFO, "maximum length %d is cut to the model's context of %d tokens", p->max_length,
+                 t->model->hp.n_ctx_train);
+        p->max_length = t->model->hp.n_ctx_train;
+    }
+    int rc = data_read(&t->data, t->model, paths, n_paths, p->template_name, p->max_length, err);
+    return rc == GENARM_OK ? plan_init(&t->plan, &t->data, p, err) : rc;
+}
+
+/* Puts the adapter's own rank, alpha and targets in place of the options'. */
+static int adopt_adapter(struct genarm_trainer *t, const struct genarm_adapter *adapter, struct genarm_error *err) {
+    struct genarm_adapter_info info;
+    char targets[64];
+    genarm_adapter_get_info(adapter, &info);
+    targets_print(targets, sizeof targets, t->adapter.targets);
+    char *copy = strdup(targets);
+    if (!copy) {
+        return error_nomem(err, "the options");
+    }
+    free((char *)(uintptr_t)t->params.lora_targets);
+    t->params.lora_targets = copy;
+    t->params.lora_rank = info.rank;
+    t->params.lora_alpha = info.alpha;
+    return GENARM_OK;
+}
+
+static int make_adapter(struct genarm_trainer *t, struct genarm_error *err) {
+    const struct genarm_train_params *p = &t->params;
+    const struct hparams *hp = &t->model->hp;
+    ggml_backend_buffer_type_t type = ggml_backend_cpu_buffer_type();
+    if (p->init_adapter) {
+        struct genarm_adapter *adapter = NULL;
+        int rc = genarm_adapter_load(&adapter, t->model, p->init_adapter, err);
+        if (rc == GENARM_OK) {
+            rc = trainable_init_from(&t->adapter, hp, adapter, type, err);
+        }
+        if (rc == GENARM_OK) {
+            rc = adopt_adapter(t, adapter, err);
+        }
+        genarm_adapter_free(adapter);
+        return rc;
+    }
+    uint32_t targets;
+    int rc = targets_parse(&targets, p->lora_targets, err);
+    if (rc == GENARM_OK) {
+        rc = trainable_init(&t->adapter, hp, targets, p->lora_rank, p->lora_alpha, rng_hash(p->seed, STREAM_INIT, 0), type, err);
+    }
+    return rc;
+}
+
+static int make_machinery(struct genarm_trainer *t, struct genarm_error *err) {
+    const struct backprop_params params = {.loss = t->loss,
+                                           .loss_params = loss_params_from(&t->params),
+                                           .dropout = t->params.lora_dropout,
+                                           .n_threads = t->params.n_threads};
+    int rc = backprop_new(&t->backprop, t->model, &t->adapter, &params, err);
+    if (rc == GENARM_OK) {
+        rc = adamw_init(&t->adamw, t->adapter.n, &t->params, err);
+    }
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    t->theta = malloc(t->adapter.n * sizeof *t->theta);
+    t->gradient = malloc(t->adapter.n * sizeof *t->gradient);
+    t->values = malloc(t->data.n_pairs * sizeof *t->values);
+    if (!t->theta || !t->gradient || !t->values) {
+        return error_nomem(err, "the optimiser");
+    }
+    trainable_get(&t->adapter, t->theta);
+    return GENARM_OK;
+}
+
+static void hex(char text[17], uint64_t value) { snprintf(text, 17, "%016" PRIx64, value); }
+
+/* What makes this run: options, data, model. */
+static int describe_run(struct genarm_trainer *t, struct genarm_error *err) {
+    struct genarm_model_info info;
+    char data[17];
+    genarm_model_get_info(t->model, &info);
+    hex(data, t->data.hash);
+    t->run = options_to_json(&t->params);
+    if (!t->run || json_object_set_new(t->run, "model", json_string(info.fingerprint)) != 0 ||
+        json_object_set_new(t->run, "model type", json_string(info.file_type)) != 0 ||
+        json_object_set_new(t->run, "data", json_string(data)) != 0) {
+        return error_nomem(err, "the description of the run");
+    }
+    return GENARM_OK;
+}
+
+static struct checkpoint checkpoint_of(const struct genarm_trainer *t) {
+    return (struct checkpoint){.run = t->run,
+                               .step = t->step,
+                               .validated = t->validated,
+                               .n = t->adapter.n,
+                               .theta = t->theta,
+                               .m = t->adamw.m,
+                               .v = t->adamw.v};
+}
+
+/* Continues from the checkpoint, or starts anew; then opens the log. */
+static int start(struct genarm_trainer *t, struct genarm_error *err) {
+    struct checkpoint c = checkpoint_of(t);
+    const bool there = checkpoint_exists(t->folder);
+    if (there && t->params.resume) {
+        int rc = checkpoint_read(t->folder, &c, err);
+        if (rc != GENARM_OK) {
+            return rc;
+        }
+        t->step = t->first_step = t->saved = t->adamw.step = c.step;
+        t->validated = c.validated;
+        trainable_set(&t->adapter, t->theta);
+        log_line(GENARM_LOG_INFO, "%s: continuing after step %" PRId64 " of %" PRId64, t->folder, t->step, t->plan.n_steps);
+    } else if (there) {
+        log_line(GENARM_LOG_WARN, "%s: the checkpoint of an earlier run will be replaced", t->folder);
+    }
+    int rc = file_make_folder(t->folder, err);
+    return rc == GENARM_OK ? metrics_open(&t->log, t->params.log_path, c.log_size, err) : rc;
+}
+
+static int check_output(const char *output, struct genarm_error *err) {
+    struct stat st;
+    if (output[0] == '\0' || (stat(output, &st) == 0 && !S_ISREG(st.st_mode))) {
+        return error_at(err, error_set(err, GENARM_EINVAL, "the adapter cannot be written there: not a file"), "%s", output);
+    }
+    return GENARM_OK;
+}
+
+int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, const char *const *pair_paths, size_t n_paths,
+                       const char *output, const struct genarm_train_params *params, struct genarm_data_report *report,
+                       struct genarm_error *err) {
+    const struct genarm_train_params defaults = genarm_train_default_params();
+    params = params ? params : &defaults;
+    int rc = options_check(params, err);
+    if (rc == GENARM_OK) {
+        rc = check_output(output, err);
+    }
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    struct genarm_trainer *t = calloc(1, sizeof *t);
+    if (!t) {
+        return error_nomem(err, "a trainer");
+    }
+    *t = (struct genarm_trainer){.model = model, .loss = loss_get(params->loss), .validated = -1, .saved = -1,
+                                 .output = strdup(output), .folder = checkpoint_folder(output)};
+    rc = options_copy(&t->params, params, err);
+    if (rc == GENARM_OK && (!t->output || !t->folder)) {
+        rc = error_nomem(err, "a trainer");
+    }
+    if (rc == GENARM_OK) {
+        rc = load_data(t, pair_paths, n_paths, err);
+    }
+    int (*const steps[])(struct genarm_trainer *, struct genarm_error *) = {make_adapter, make_machinery, describe_run, start};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps && rc == GENARM_OK; i++) {
+        rc = steps[i](t, err);
+    }
+    if (rc != GENARM_OK) {
+        genarm_trainer_free(t);
+        return rc;
+    }
+    if (report) {
+        *report = t->data.report;
+    }
+    *out = t;
+    return GENARM_OK;
+}
+
+void genarm_trainer_free(struct genarm_trainer *t) {
+    if (!t) {
+        return;
+    }
+    metrics_close(&t->log);
+    backprop_free(t->backprop);
+    adamw_deinit(&t->adamw);
+    trainable_deinit(&t->adapter);
+    plan_deinit(&t->plan);
+    data_deinit(&t->data);
+    options_deinit(&t->params);
+    json_decref(t->run);
+    free(t->output);
+    free(t->folder);
+    free(t->theta);
+    free(t->gradient);
+    free(t->values);
+    free(t);
+}
+
+/* ---- reporting ---- */
+
+static double learning_rate(const struct genarm_trainer *t, int64_t step) {
+    return (double)t->params.learning_rate *
+           schedule_factor(t->params.schedule, step, t->params.warmup, t->plan.n_steps);
+}
+
+/* `step` is the one that the tally is of. */
+static struct genarm_train_status status_of(const struct genarm_trainer *t, int64_t step, const struct tally *tally) {
+    const double n = (double)tally->n, nothing = t->loss->uses_rejected ? 1 : NAN;
+    const int64_t in_step = t->step == step ? tally->n : 0;
+    return (struct genarm_train_status){
+        .step = t->step,
+        .n_steps = t->plan.n_steps,
+        .pairs_done = plan_pairs_before(&t->plan, t->step) + in_step,
+        .pairs_total = plan_pairs_before(&t->plan, t->plan.n_steps),
+        .pairs_before = plan_pairs_before(&t->plan, t->first_step),
+        .epoch = (int32_t)(step / t->plan.steps_per_epoch),
+        .loss = tally->loss / n,
+        .accuracy = nothing * (double)tally->right / n,
+        .margin = nothing * tally->margin / n,
+        .learning_rate = learning_rate(t, step),
+        .grad_norm = t->grad_norm,
+        .pairs_per_second = t->seconds > 0 ? (double)t->pairs / t->seconds : 0,
+    };
+}
+
+static int report(struct genarm_trainer *t, const struct genarm_train_status *status, struct genarm_error *err) {
+    if (t->each && t->each(status, t->user) != 0) {
+        return error_set(err, GENARM_ECANCELED, "stopped at step %" PRId64 " of %" PRId64, t->step, t->plan.n_steps);
+    }
+    return GENARM_OK;
+}
+
+static int save_checkpoint(struct genarm_trainer *t, struct genarm_error *err) {
+    struct checkpoint c = checkpoint_of(t);
+    int rc = metrics_sync(&t->log, &c.log_size, err);
+    if (rc == GENARM_OK) {
+        rc = checkpoint_write(t->folder, &c, err);
+    }
+    if (rc == GENARM_OK) {
+        t->saved = t->step;
+    }
+    return rc;
+}
+
+/* ---- computing ---- */
+
+static int add_values(const struct genarm_trainer *t, struct tally *tally, const struct pack *p, struct genarm_error *err) {
+    for (int32_t i = 0; i < p->n_pairs; i++) {
+        const struct loss_value *v = &t->values[i];
+        if (!isfinite(v->loss)) {
+            int rc = error_set(err, GENARM_EDIVERGED, "the loss is %f in step %" PRId64, v->loss, t->step + 1);
+            rc = error_at(err, rc, "%s:%" PRId64, t->data.paths[p->pairs[i]->file], p->pairs[i]->line);
+            return error_hint(err, rc, "lower the learning rate, or look at this pair");
+        }
+        tally->loss += v->loss;
+        tally->margin += v->margin;
+        tally->right += v->margin > 0;
+    }
+    tally->n += p->n_pairs;
+    return GENARM_OK;
+}
+
+/* One micro-batch: the next of n pairs, as many as *done grows by. */
+static int micro_batch(struct genarm_trainer *t, const uint32_t *pairs, int32_t n, int32_t *done, bool both,
+                       const struct backprop_job *job, struct tally *tally, struct genarm_error *err) {
+    struct pack pack;
+    const int32_t count = pack_count(&t->data, pairs + *done, n - *done, both, t->params.micro_batch, MICRO_BATCH_ROWS);
+    int rc = pack_init(&pack, &t->data, pairs + *done, count, both, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    rc = backprop_run(t->backprop, &pack, job, t->values, err);
+    if (rc == GENARM_OK) {
+        rc = add_values(t, tally, &pack, err);
+    }
+    *done += count;
+    pack_deinit(&pack);
+    return rc;
+}
+
+/* The losses of the held-out pairs, with both responses whatever the loss looks at. */
+static int validate(struct genarm_trainer *t, struct genarm_error *err) {
+    const struct backprop_job job = {.gradient = false};
+    struct tally tally = {0};
+    struct genarm_train_status status = status_of(t, t->step > 0 ? t->step - 1 : 0, &t->last);
+    int rc = GENARM_OK;
+    for (int32_t done = 0; done < t->plan.n_val && rc == GENARM_OK;) {
+        rc = micro_batch(t, t->plan.val, t->plan.n_val, &done, true, &job, &tally, err);
+        if (rc == GENARM_OK && done < t->plan.n_val) {
+            rc = report(t, &status, err);
+        }
+    }
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    const double n = (double)tally.n;
+    status.has_validation = true;
+    status.val_loss = tally.loss / n;
+    status.val_accuracy = (double)tally.right / n;
+    status.val_margin = tally.margin / n;
+    t->validated = t->step;
+    rc = metrics_validation(&t->log, &status, err);
+    return rc == GENARM_OK ? report(t, &status, err) : rc;
+}
+
+/* Clips the gradient that has added up and updates the adapter. */
+static int update(struct genarm_trainer *t, struct genarm_error *err) {
+    trainable_get_gradient(&t->adapter, t->gradient);
+    t->grad_norm = clip_gradients(t->gradient, t->adapter.n, (double)t->params.max_grad_norm);
+    if (!isfinite(t->grad_norm)) {
+        const int rc = error_set(err, GENARM_EDIVERGED, "the gradient is not finite in step %" PRId64, t->step + 1);
+        return error_hint(err, rc, "lower the learning rate");
+    }
+    adamw_update(&t->adamw, t->theta, t->gradient, learning_rate(t, t->step));
+    trainable_set(&t->adapter, t->theta);
+    return GENARM_OK;
+}
+
+static int train_step(struct genarm_trainer *t, struct genarm_error *err) {
+    struct tally tally = {0};
+    int32_t n = 0;
+    const uint32_t *pairs = plan_step(&t->plan, t->step, &n);
+    struct backprop_job job = {.gradient = true, .weight = 1.0 / n, .seed = rng_hash(t->params.seed, STREAM_DROPOUT, 0),
+                               .step = (uint64_t)t->step * MAX_MICRO_BATCHES};
+    int rc = GENARM_OK;
+    trainable_zero_gradient(&t->adapter);
+    for (int32_t done = 0; done < n && rc == GENARM_OK; job.step++) {
+        const double before = clock_seconds();
+        rc = micro_batch(t, pairs, n, &done, t->loss->uses_rejected, &job, &tally, err);
+        t->pairs = plan_pairs_before(&t->plan, t->step) - plan_pairs_before(&t->plan, t->first_step) + done;
+        t->seconds += clock_seconds() - before;
+        if (rc == GENARM_OK && done < n) {
+            const struct genarm_train_status status = status_of(t, t->step, &tally);
+            rc = report(t, &status, err);
+        }
+    }
+    if (rc == GENARM_OK) {
+        rc = update(t, err);
+    }
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    t->step++;
+    t->last = tally;
+    const struct genarm_train_status status = status_of(t, t->step - 1, &tally);
+    rc = metrics_step(&t->log, &status, err);
+    if (rc == GENARM_OK && t->params.save_every > 0 && t->step % t->params.save_every == 0) {
+        rc = save_checkpoint(t, err);
+    }
+    return rc == GENARM_OK ? report(t, &status, err) : rc;
+}
+
+static bool validation_due(const struct genarm_trainer *t) {
+    return t->plan.n_val > 0 && t->validated != t->step &&
+           (t->step % t->plan.steps_per_epoch == 0 || t->step == t->plan.n_steps);
+}
+
+static int train(struct genarm_trainer *t, struct genarm_error *err) {
+    int rc = validation_due(t) ? validate(t, err) : GENARM_OK;
+    while (rc == GENARM_OK && t->step < t->plan.n_steps) {
+        rc = train_step(t, err);
+        if (rc == GENARM_OK && validation_due(t)) {
+            rc = validate(t, err);
+        }
+    }
+    return rc;
+}
+
+static int save_adapter(const struct genarm_trainer *t, struct genarm_error *err) {
+    struct genarm_model_info model;
+    char data[17];
+    genarm_model_get_info(t->model, &model);
+    hex(data, t->data.hash);
+    /* adapter_save only reads the strings */
+    const struct adapter_info info = {.loss = (char *)(uintptr_t)loss_name(t->params.loss),
+                                      .beta = t->params.beta,
+                                      .template_ = (char *)(uintptr_t)t->params.template_name,
+                                      .base_hash = (char *)(uintptr_t)model.fingerprint,
+                                      .data_hash = data};
+    return adapter_save(t->output, &t->model->hp, t->adapter.layers, t->adapter.alpha, &info, err);
+}
+
+int genarm_trainer_run(struct genarm_trainer *t, int (*each)(const struct genarm_train_status *status, void *user),
+                       void *user, struct genarm_error *err) {
+    t->each = each;
+    t->user = user;
+    int rc = train(t, err);
+    if (rc == GENARM_ECANCELED) {
+        struct genarm_error failure;
+        if (t->saved != t->step && save_checkpoint(t, &failure) != GENARM_OK) {
+            if (err) {
+                *err = failure;
+            }
+            return failure.code;
+        }
+        return error_hint(err, rc, "resume to continue from %s", t->folder);
+    }
+    /* the adapter may fail to be written: a full disk; then the last step is not lost */
+    if (rc == GENARM_OK && t->saved != t->step) {
+        rc = save_checkpoint(t, err);
+    }
+    if (rc == GENARM_OK) {
+        rc = save_adapter(t, err);
+    }
+    return rc == GENARM_OK ? checkpoint_remove(t->folder, err) : rc;
+}

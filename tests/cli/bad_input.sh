@@ -1,0 +1,96 @@
+# What is wrong with files: exit status 1, a message that names the file (and line), nothing
+# on stdout, no crash.
+. "$(dirname "$0")/../support/cli.sh"
+
+bad() { # WHERE WHAT ARGUMENTS…
+    local where=$1 what=$2
+    shift 2
+    run 1 "$@"
+    says err "genarm: error: "
+    says err "$where"
+    says err "$what"
+    check "nothing on stdout: $*" [ ! -s out ]
+}
+tiny=$golden/llama.gguf
+
+# Models.
+bad nowhere.gguf "" info nowhere.gguf
+bad nowhere.gguf "" generate -m nowhere.gguf -p x
+echo "no model" >text.gguf
+bad text.gguf "" info text.gguf
+bad text.gguf "" generate -m text.gguf -p x
+: >empty.gguf
+bad empty.gguf "" info empty.gguf
+mkdir folder.gguf
+bad folder.gguf "" info folder.gguf
+size=$(stat -c %s "$tiny")
+for i in $(seq 1 50); do
+    head -c $((size * i / 51)) "$tiny" >cut.gguf
+    bad cut.gguf "" info cut.gguf
+done
+bad llama.lora.gguf "" generate -m "$golden/llama.lora.gguf" -p x
+
+# Reward models.
+bad nowhere.gguf "" generate -m "$tiny" -p x --arm nowhere.gguf:1
+says err "hint: "
+bad nowhere.gguf "" generate -m "$tiny" -p x --arm "$tiny+nowhere.gguf"
+bad qwen2.lora.gguf "" generate -m "$tiny" -p x --arm "$golden/qwen2.lora.gguf"
+bad llama-mismatch.gguf "270" generate -m "$tiny" -p x --arm "$golden/llama-mismatch.gguf"
+run 2 generate -m "$tiny" -p x --arm "$golden/llama.lora.gguf+$golden/llama.lora.gguf"
+says err "before '+' there must be a model"
+
+# Templates: the message lists what there is.
+bad "" "chatml" generate -m "$tiny" -p x --chat-template chattml
+bad "" "" generate -m "$tiny" -p x --arm "a=$golden/llama.lora.gguf" --arm-template a=chattml
+
+# Prompts.
+bad nowhere.txt "" generate -m "$tiny" -f nowhere.txt
+printf 'a\0b' >zero.txt
+bad zero.txt "not text" generate -m "$tiny" -f zero.txt
+bad "" "context" generate -m "$tiny" -c 16 -p "a prompt that is longer than sixteen tokens of one byte"
+printf '{"prompt": "fine"}\n{"prompt": "broken\n' >broken.jsonl
+bad broken.jsonl:2 "JSON" generate -m "$tiny" --prompts broken.jsonl
+printf '{"text": "no prompt"}\n' >missing.jsonl
+bad missing.jsonl:1 '"prompt"' generate -m "$tiny" --prompts missing.jsonl
+printf '{"prompt": 7}\n' >number.jsonl
+bad number.jsonl:1 '"prompt" is not a string' generate -m "$tiny" --prompts number.jsonl
+printf '["prompt"]\n' >list.jsonl
+bad list.jsonl:1 "not a JSON object" generate -m "$tiny" --prompts list.jsonl
+printf '{"messages": []}\n' >none.jsonl
+bad none.jsonl:1 '"messages"' generate -m "$tiny" --prompts none.jsonl
+printf '{"messages": [{"role": "robot", "content": "x"}]}\n' >role.jsonl
+bad role.jsonl:1 'role "robot"' generate -m "$tiny" --prompts role.jsonl
+printf '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}\n' >last.jsonl
+bad last.jsonl:1 "the last message" generate -m "$tiny" --prompts last.jsonl
+printf '\n \n' >blank.jsonl
+bad blank.jsonl "no records" generate -m "$tiny" --prompts blank.jsonl
+
+# Pairs.
+printf '{"prompt": "x", "chosen": "y"}\n' >half.jsonl
+bad half.jsonl:1 '"rejected"' score -m "$tiny" -d half.jsonl
+bad half.jsonl:1 '"rejected"' train -m "$tiny" -d half.jsonl -o arm.gguf
+bad broken.jsonl "" train -m "$tiny" -d broken.jsonl -o arm.gguf
+bad nowhere.jsonl "" train -m "$tiny" -d nowhere.jsonl -o arm.gguf
+printf '{"prompt": "x", "chosen": "", "rejected": "y"}\n' >empty.jsonl
+bad "" "" train -m "$tiny" -d empty.jsonl -o arm.gguf
+check "no adapter is left behind" [ ! -e arm.gguf ]
+
+# Output that cannot be written.
+bad nowhere/out.txt "" generate -m "$tiny" -p x -n 4 -o nowhere/out.txt
+if [ -w /dev/full ]; then
+    for arguments in "generate -p x -n 4" "generate -p x -n 4 --json" "info" "score -p x -r y"; do
+        status=0
+        "$genarm" $arguments -m "$tiny" >/dev/full 2>err || status=$?
+        check "a full disk is an error: $arguments ($status)" [ "$status" = 1 ]
+        says err "stdout"
+    done
+fi
+
+# Random bytes come out as valid UTF-8, whatever the model samples.
+for seed in 1 2 3 4 5 6; do
+    run 0 generate -m "$tiny" -p x -n 60 -s $seed
+    check "seed $seed: valid UTF-8" iconv -f UTF-8 -t UTF-8 -o /dev/null out
+    run 0 generate -m "$tiny" -p x -n 60 -s $seed --json
+    json_true out 'len(r) == 1'
+done
+finish

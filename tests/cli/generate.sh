@@ -1,0 +1,119 @@
+# genarm generate on the default model: the same seed gives the same answer, a weight of 0
+# is no reward model, prompts at once are prompts one by one, records are JSON.
+. "$(dirname "$0")/../support/cli.sh"
+adapter kind.gguf 1
+adapter terse.gguf 2
+ask=(generate -m "$model" -p "Name three birds." -n 24)
+
+# One answer.
+run 0 "${ask[@]}" -s 7
+cp out plain
+check "an answer is printed" [ -s plain ]
+check "only the answer is printed" [ ! -s err ]
+run 0 "${ask[@]}" -s 7
+same out plain
+run 0 "${ask[@]}" -s 8
+! cmp -s out plain || fail "another seed gives the same answer"
+run 0 "${ask[@]}" -s 7 --arm kind.gguf:0
+same out plain
+run 0 "${ask[@]}" -s 7 --arm kind.gguf:0 --arm terse.gguf:0
+same out plain
+run 0 "${ask[@]}" -s 7 --arm kind.gguf:1
+! cmp -s out plain || fail "a reward model changes nothing"
+cp out steered
+run 0 "${ask[@]}" -s 7 --arm a=kind.gguf:0.5 --arm b=kind.gguf:0.5
+same out steered
+
+# Greedy, and by nucleus sampling without any mass.
+run 0 "${ask[@]}" --temp 0
+cp out greedy
+run 0 "${ask[@]}" -s 3 --top-k 1
+same out greedy
+run 0 "${ask[@]}" -s 4 --top-p 0
+same out greedy
+
+# Where the prompt comes from.
+printf 'Name three birds.\n' >question.txt
+run 0 generate -m "$model" -f question.txt -n 24 -s 7
+same out plain
+"$genarm" generate -m "$model" -f - -n 24 -s 7 <question.txt >out 2>err
+same out plain
+LLAMA_ARG_MODEL=$model LLAMA_ARG_N_PREDICT=24 run 0 generate -p "Name three birds." -s 7
+same out plain
+run 0 generate -p "Name three birds." -n 24 -s 7
+same out plain
+says err "using the default model"
+run 0 "${ask[@]}" -s 7 -o answer.txt
+same answer.txt plain
+check "with -o nothing is on stdout" [ ! -s out ]
+check "with -o no temporary file is left" [ "$(find . -name 'answer.txt?*')" = "" ]
+run 0 "${ask[@]}" -s 7 -sys "You are a pirate."
+! cmp -s out plain || fail "the system message changes nothing"
+run 0 "${ask[@]}" -s 7 --chat-template "raw:{prompt}"
+! cmp -s out plain || fail "the template changes nothing"
+
+# Records.
+run 0 "${ask[@]}" -s 7 --json --arm kind.gguf:1.5 --arm x=terse.gguf:0.25
+json_true out 'len(r) == 1'
+json_true out 'list(r[0]) == ["prompt", "response", "tokens", "arms", "seed", "finish_reason", "model", "timings"]'
+json_true out 'r[0]["prompt"] == "Name three birds." and r[0]["seed"] == 7'
+json_true out 'r[0]["arms"] == {"kind": 1.5, "x": 0.25}'
+json_true out 'r[0]["model"] == "SmolLM2-135M-Instruct-Q4_1.gguf"'
+json_true out 'r[0]["finish_reason"] == "length" and len(r[0]["tokens"]) == 24'
+json_true out 'r[0]["timings"]["predicted_tokens"] == 24 and r[0]["timings"]["prompt_tokens"] > 5'
+json_true out 'r[0]["timings"]["prompt_ms"] > 0 and r[0]["timings"]["predicted_per_second"] > 0'
+run 0 "${ask[@]}" -s 7 --json
+check "the record has the text" [ "$(json out 'r[0]["response"]')" = "$(cat plain)" ]
+run 0 "${ask[@]}" --json
+seed=$(json out 'r[0]["seed"]')
+json out 'r[0]["response"]' >random
+run 0 "${ask[@]}" --json -s "$seed"
+json out 'r[0]["response"]' >again
+same again random
+run 0 generate -m "$model" -p "Say only: yes" --temp 0 -n 200 --json
+json_true out 'r[0]["finish_reason"] == "stop" and len(r[0]["tokens"]) < 200'
+json_true out '"<|im_end|>" not in r[0]["response"]'
+run 0 generate -m "$model" -p "Tell a long story." -c 64 --temp 0 --json
+json_true out 'r[0]["finish_reason"] == "context"'
+json_true out 'r[0]["timings"]["prompt_tokens"] + len(r[0]["tokens"]) == 64'
+run 0 generate -m "$model" -p $'bytes \xff\xfe' -n 2 --json
+json_true out 'r[0]["prompt"] == "bytes \ufffd\ufffd"'
+run 0 generate -m "$model" -p "" -n 0 --json
+json_true out 'r[0]["response"] == "" and r[0]["tokens"] == [] and r[0]["finish_reason"] == "length"'
+
+# Many prompts.
+cat >prompts.jsonl <<'END'
+{"prompt": "Name a fruit.", "id": "first"}
+{"prompt": "What is rain?", "system": "Answer in one word.", "extra": true}
+
+{"id": 3, "messages": [{"role": "user", "content": "Hi, I am Ada."}, {"role": "assistant", "content": "Hello!"}, {"role": "user", "content": "Who am I?"}]}
+{"prompt": "Count to five."}
+{"prompt": "Why is the sky blue?"}
+{"prompt": "Sing a song."}
+END
+many=(generate -m "$model" --prompts prompts.jsonl -s 5 --arm kind.gguf:0.7 --arm terse.gguf:0.3 -n 20)
+answers='[[x.get("id"), x["response"], x["tokens"], x["seed"], x["finish_reason"]] for x in r]'
+run 0 "${many[@]}"
+json_true out 'len(r) == 6 and [x.get("id") for x in r] == ["first", None, 3, None, None, None]'
+json_true out '"messages" in r[2] and "prompt" not in r[2]'
+json out "$answers" >one
+json out 'r[4]["seed"]' >seed
+json out 'r[4]["response"]' >fifth
+run 0 "${many[@]}" -np 4
+json out "$answers" >four
+same four one
+run 0 "${many[@]}" -np 16 -o records.jsonl
+json records.jsonl "$answers" >all
+same all one
+run 0 generate -m "$model" -p "Why is the sky blue?" -n 20 -s "$(cat seed)" --arm kind.gguf:0.7 --arm terse.gguf:0.3 --json
+json out 'r[0]["response"]' >alone
+same alone fifth
+
+# One that does not fit is recorded and does not stop the others.
+python3 -c 'import json; print(json.dumps({"prompt": "word " * 300})); print(json.dumps({"prompt": "Hi"}))' >long.jsonl
+run 1 generate -m "$model" --prompts long.jsonl -c 128 -n 4
+json_true out 'len(r) == 2 and r[0]["finish_reason"] == "error" and "context" in r[0]["error"]'
+json_true out 'r[1]["finish_reason"] in ("length", "stop")'
+says err "long.jsonl:1: "
+says err "1 of 2 prompts could not be answered"
+finish

@@ -1,0 +1,27 @@
+# genarm info: facts of models and adapters, for people and as JSON.
+. "$(dirname "$0")/../support/cli.sh"
+
+run 0 info "$model"
+says out "type           model"
+says out "architecture   llama"
+says out "Q4_1"
+run 0 info "$model" --json
+json_true out 'r[0]["type"] == "model" and r[0]["layers"] == 30 and r[0]["embedding"] == 576 and r[0]["vocabulary"] == 49152'
+json_true out 'r[0]["heads"] == 9 and r[0]["kv_heads"] == 3 and r[0]["feed_forward"] == 1536 and r[0]["context"] == 8192'
+json_true out 'len(r[0]["fingerprint"]) == 16 and int(r[0]["fingerprint"], 16) > 0'
+cp out named
+run 0 info --json
+json_true out 'r[0]["layers"] == 30'
+run 0 info -m "$model" --json
+same out named
+
+run 0 info "$golden/qwen3.gguf" "$golden/qwen3.lora.gguf" "$golden/llama.lora2.gguf" --json
+json_true out '[x["type"] for x in r] == ["model", "adapter", "adapter"]'
+json_true out 'r[0]["architecture"] == "qwen3" and r[0]["layers"] == 3 and r[0]["vocabulary"] == 301'
+json_true out 'r[1]["rank"] == 4 and r[1]["alpha"] == 8 and r[1]["layers"] == 3'
+json_true out 'set(r[1]["targets"].split(",")) == set("q,k,v,o,gate,up,down".split(","))'
+json_true out 'r[2]["rank"] == 2 and r[2]["alpha"] == 6 and set(r[2]["targets"].split(",")) == {"q", "v"}'
+run 0 info "$golden/llama.lora2.gguf"
+says out "LoRA adapter"
+says out "rank           2, alpha 6"
+finish

@@ -1,0 +1,76 @@
+# Ctrl-C: what was generated is kept and printed, the exit status is 130; output that goes
+# to a file is there; a signal that was ignored from the start stays ignored.
+. "$(dirname "$0")/../support/cli.sh"
+set -m # jobs get Ctrl-C as they do in an interactive shell
+
+# Waits until a file that matches the pattern has some bytes.
+await() {
+    for _ in $(seq 1200); do
+        [ "$(find . -name "$1" -size +0)" = "" ] || return
+        sleep 0.05
+    done
+    fail "nothing came: $1" err
+}
+
+# Runs the program, sends the signal when the file has something, and checks the status.
+interrupted() { # STATUS SIGNAL FILE ARGUMENTS…
+    local expected=$1 signal=$2 file=$3 pid status=0
+    shift 3
+    rm -f out
+    "$genarm" "$@" >out 2>err </dev/null &
+    pid=$!
+    await "$file"
+    sleep 0.2
+    kill -s "$signal" $pid
+    wait $pid || status=$?
+    [ "$status" = "$expected" ] || fail "status $status, not $expected: genarm $*" out err
+}
+
+story=(generate -m "$model" -p "Tell me a very long story about the sea." --temp 0)
+interrupted 130 INT out "${story[@]}"
+check "the text ends with a newline" [ "$(tail -c 1 out | od -An -c | tr -d ' ')" = '\n' ]
+part=$(cat out)
+run 0 "${story[@]}" -n 400
+check "the text is the start of the whole" [ "$(head -c "${#part}" out)" = "$part" ]
+check "it is not the whole" [ "$part" != "$(cat out)" ]
+interrupted 143 TERM out "${story[@]}"
+
+# A prompt that is never done in time, after one that cannot be answered.
+endless="1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,"
+python3 -c '
+import json, sys
+for i, text in enumerate(["word " * 6000, sys.argv[1], sys.argv[1]]):
+    print(json.dumps({"prompt": text, "id": i}))' "$endless" >prompts.jsonl
+many=(generate -m "$model" --prompts prompts.jsonl --chat-template "raw:{prompt}" --temp 0 -c 4096)
+interrupted 130 INT out "${many[@]}"
+json_true out '[[x["id"], x["finish_reason"]] for x in r] == [[0, "error"], [1, "interrupted"]]'
+json_true out 'r[1]["response"].startswith(" 1, 1, 1") and len(r[1]["tokens"]) > 3'
+interrupted 130 INT out "${many[@]}" -np 2
+json_true out '[[x["id"], x["finish_reason"]] for x in r] == [[0, "error"], [1, "interrupted"], [2, "interrupted"]]'
+interrupted 130 INT 'records.jsonl.tmp*' "${many[@]}" -o records.jsonl
+json_true records.jsonl '[[x["id"], x["finish_reason"]] for x in r] == [[0, "error"], [1, "interrupted"]]'
+
+# A chat that waits for its next line ends as well.
+mkfifo lines
+"$genarm" chat -m "$model" --temp 0 -n 4 <lines >out 2>err &
+pid=$!
+exec 3>lines
+echo "Hello." >&3
+await out
+sleep 1
+kill -s INT $pid
+status=0
+wait $pid || status=$?
+exec 3>&-
+check "a waiting chat ends with 130 ($status)" [ "$status" = 130 ]
+
+# Ignored signals stay ignored.
+rm -f out
+(trap '' INT; exec "$genarm" "${story[@]}" -n 60 >out 2>err </dev/null) &
+pid=$!
+await out
+kill -s INT $pid
+status=0
+wait $pid || status=$?
+check "an ignored signal does nothing ($status)" [ "$status" = 0 ]
+finish

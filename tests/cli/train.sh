@@ -1,0 +1,82 @@
+# genarm train, then generate and score with what came of it: on a tiny model, and on the
+# default model with a few pairs that any reward model must learn.
+. "$(dirname "$0")/../support/cli.sh"
+tiny=$golden/llama.gguf
+python3 - >pairs.jsonl <<'END'
+import json
+things = ["rain", "bread", "music", "trains", "rivers", "lamps", "cats", "snow", "chess", "tea", "glass", "maps"]
+for i, thing in enumerate(things * 4):
+    print(json.dumps({"prompt": f"{i}: what about {thing}?", "chosen": f"Wonderful! I love {thing}!", "rejected": f"Bad. I hate {thing}."}))
+END
+settings=(-m "$tiny" -d pairs.jsonl --lora-rank 4 --beta 0.5 -lr 1e-2 --batch-size 8 --epochs 3 -s 5)
+
+# The result, on stdout and as a record; metrics in the log.
+run 0 train "${settings[@]}" -o arm.gguf --log log.jsonl --json
+json_true out 'r[0]["output"] == "arm.gguf" and r[0]["steps"] > 5 and r[0]["val_accuracy"] > 0.8'
+json_true log.jsonl 'len(r) > 5'
+check "the adapter is there" [ -s arm.gguf ]
+check "the checkpoint is gone" [ ! -e arm.gguf.ckpt ]
+says err "48 of 48 pairs are used"
+run 0 train "${settings[@]}" -o again.gguf
+same again.gguf arm.gguf
+says out "again.gguf: "
+says out "held-out pairs"
+run 0 info arm.gguf --json
+json_true out 'r[0]["rank"] == 4 and r[0]["targets"] == "q,k,v" and r[0]["loss"] == "arm" and r[0]["beta"] == 0.5'
+fingerprint=$(json out 'r[0]["base_fingerprint"]')
+run 0 info "$tiny" --json
+json_true out "r[0]['fingerprint'] == '$fingerprint'"
+run 0 score -m "$tiny" -d pairs.jsonl --arm arm.gguf --json
+json_true out 'r[0]["arms"]["arm"]["accuracy"] > 0.8 and r[0]["arms"]["arm"]["minus_reference"]["accuracy"] > 0.8'
+
+# Pairs that are dropped or cut are counted.
+cp pairs.jsonl more.jsonl
+python3 - >>more.jsonl <<'END'
+import json
+print(json.dumps({"prompt": "p", "chosen": "same", "rejected": "same"}))
+print(json.dumps({"prompt": "p", "chosen": "", "rejected": "x"}))
+print(json.dumps({"prompt": "p", "chosen": "word " * 200, "rejected": "x"}))
+print(json.dumps({"prompt": "word " * 200, "chosen": "yes", "rejected": "no"}))
+END
+run 0 train -m "$tiny" -d more.jsonl -o more.gguf --max-length 128 --batch-size 16
+says err "49 of 52 pairs are used"
+says err "dropped: chosen equals rejected in 1"
+says err "dropped: a response is empty in 1"
+says err "dropped: a response alone exceeds --max-length in 1"
+says err "cut: the prompt loses its beginning in 1"
+
+# Stopped and resumed is uninterrupted.
+set -m
+long=(train "${settings[@]}" --epochs 40 -o stopped.gguf --log stopped.jsonl)
+"$genarm" "${long[@]}" >out 2>err </dev/null &
+pid=$!
+for _ in $(seq 600); do
+    [ "$(cat stopped.jsonl 2>/dev/null | wc -l)" -lt 5 ] || break
+    sleep 0.05
+done
+kill -s INT $pid
+status=0
+wait $pid || status=$?
+set +m
+check "training stops with 130 ($status)" [ "$status" = 130 ]
+says err "--resume goes on from stopped.gguf.ckpt"
+check "there is no adapter yet" [ ! -e stopped.gguf ]
+run 0 "${long[@]}" --resume
+run 0 train "${settings[@]}" --epochs 40 -o straight.gguf
+same stopped.gguf straight.gguf
+
+# The default model: train, then steer. The reward of what it says must rise.
+run 0 train -m "$model" -d pairs.jsonl -o joy.gguf --batch-size 8 --val-split 0 -lr 1e-3 --beta 0.1
+says out "joy.gguf: "
+ask=(generate -m "$model" -p "50: what about cheese?" -n 24 --temp 0 --json)
+run 0 "${ask[@]}" --arm joy.gguf:0
+json out 'r[0]["response"]' >plain
+run 0 "${ask[@]}" --arm joy.gguf:2
+json out 'r[0]["response"]' >steered
+! cmp -s plain steered || fail "the reward model changes nothing" plain
+reward() {
+    run 0 score -m "$model" -p "50: what about cheese?" -r "$(cat "$1")" --no-eos --arm joy.gguf --json
+    json out 'r[0]["rewards"]["joy"] / len(r[0]["tokens"])'
+}
+check "the reward rises" python3 -c "import sys; sys.exit(not $(reward steered) > $(reward plain))"
+finish

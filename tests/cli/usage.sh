@@ -1,0 +1,87 @@
+# Help, version, and wrong use: exit status 2, one line that says what is wrong, one that
+# says where help is, and nothing on stdout.
+. "$(dirname "$0")/../support/cli.sh"
+
+wrong() { # TEXT ARGUMENTS…
+    local text=$1
+    shift
+    run 2 "$@"
+    says err "genarm: error: $text"
+    says err "see genarm"
+    check "one line of error: $*" [ "$(grep -vc "^hint: " err)" = 2 ]
+    check "nothing on stdout: $*" [ ! -s out ]
+}
+
+run 0 --version
+check "version" grep -qE '^genarm [0-9]+\.[0-9]+\.[0-9]+$' out
+run 0 --help
+for command in generate chat score train info; do
+    says out "  $command"
+done
+run 2
+says err "usage: genarm"
+check "help that was not asked for is not on stdout" [ ! -s out ]
+
+for command in generate chat score train info; do
+    run 0 $command --help
+    says out "usage: genarm $command"
+    says out "Examples:"
+    check "nothing on stderr" [ ! -s err ]
+    check "$command: examples use known options" [ -z "$(
+        sed -n '/^Examples:/,$p' out | grep -oE ' --?[a-z][a-z0-9-]*' | sort -u | while read -r option; do
+            sed '/^Examples:/,$d' out | grep -qE "(^| )$option([ ,]|\$)" || echo "$option"
+        done)" ]
+done
+
+wrong "generat: unknown command; did you mean generate?" generat
+wrong "xyzzy: unknown command" xyzzy
+wrong "--frob: unknown option" --frob
+wrong "--topk: unknown option; did you mean --top-k?" generate --topk 3 -p x
+wrong "--top-p: \"2\" is not a number from 0 to 1" generate --top-p 2 -p x
+wrong "-n: \"ten\" is not a whole number" generate -n ten -p x
+wrong "-m: a value is missing" generate -p x -m
+wrong "x.gguf: not an option, and generate takes nothing else" generate x.gguf -p x
+wrong "-p: a prompt is missing" generate
+wrong "-f: -p gives the prompt already" generate -p x -f y
+wrong "--prompts: -p and -f cannot be given as well" generate -p x --prompts y
+wrong "--arm a.gguf:-1: the weight must be 0 or more" generate -p x --arm a.gguf:-1
+wrong "--arm: two reward models are called \"a\"" generate -p x --arm a.gguf --arm b/a.gguf
+wrong "--arm-template: no --arm is called \"b\"" generate -p x --arm a.gguf --arm-template b=chatml
+wrong "--arm-template: \"chatml\" is not NAME=TEMPLATE" generate -p x --arm a.gguf --arm-template chatml
+wrong "-r: a response is missing" score -p x
+wrong "-p: a prompt is missing" score -r x
+wrong "-d: -p, -f and -r cannot be given as well" score -d x -r y
+wrong "-d: training pairs are missing" train -o x.gguf
+wrong "-o: the file to write is missing" train -d x.jsonl
+wrong "--loss: \"ppo\" is none of arm|" train --loss ppo
+wrong "--beta: \"nan\" is not a number" train --beta nan
+LLAMA_ARG_THREADS=many wrong "LLAMA_ARG_THREADS: \"many\" is not a whole number" generate -p x
+
+for shell in bash zsh fish; do
+    run 0 --completion $shell
+    says out "genarm"
+    ! command -v $shell >/dev/null || check "completion for $shell parses" $shell -n out
+done
+run 2 --completion tcsh
+run 0 --completion bash
+. ./out
+COMP_WORDS=(genarm train --loss "s") COMP_CWORD=3
+_genarm
+check "bash completes the values of an option" [ "${COMPREPLY[*]}" = "simpo sft" ]
+COMP_WORDS=(genarm generate --top) COMP_CWORD=2
+_genarm
+check "bash completes options" [ "${COMPREPLY[*]}" = "--top-k --top-p" ]
+COMP_WORDS=(genarm s) COMP_CWORD=1
+_genarm
+check "bash completes commands" [ "${COMPREPLY[*]}" = score ]
+
+run 0 --man
+says out ".TH GENARM 1"
+! command -v man >/dev/null || check "the man page has no errors" [ -z "$(man --warnings -l out 2>&1 >/dev/null)" ]
+
+if [ -w /dev/full ]; then
+    status=0
+    "$genarm" --help >/dev/full 2>err || status=$?
+    check "help on a full disk fails" [ "$status" = 1 ]
+fi
+finish

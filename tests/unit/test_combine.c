@@ -1,0 +1,129 @@
+/* The guided mixture and its normalisation. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/rng.h"
+#include "guide/combine.h"
+
+enum { V = 49157 }; /* no multiple of a vector */
+
+static float a[V], b[V], c[V], out[V], other[V];
+
+static void fill(float *x, uint64_t seed, double scale) {
+    struct rng r;
+    rng_seed(&r, seed);
+    for (size_t i = 0; i < V; i++) {
+        x[i] = (float)(scale * rng_normal(&r));
+    }
+}
+
+static double exact_log_sum_exp(const float *x, size_t n) {
+    double max = -INFINITY, sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        max = fmax(max, (double)x[i]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        sum += exp((double)x[i] - max);
+    }
+    return max + log(sum);
+}
+
+static void test_log_sum_exp_equals_double_precision(void **state) {
+    (void)state;
+    for (int k = 0; k < 6; k++) {
+        fill(a, (uint64_t)k, pow(4.0, k - 1));
+        a[7] = -INFINITY;
+        for (size_t n = 1; n <= V; n = n * 3 + 1) {
+            const double want = exact_log_sum_exp(a, n);
+            assert_true(fabs((double)log_sum_exp(a, n) - want) <= 1e-6 + 2e-7 * fabs(want));
+        }
+    }
+}
+
+static void test_mixture_equals_the_formula(void **state) {
+    (void)state;
+    fill(a, 1, 3.0);
+    fill(b, 2, 2.0);
+    fill(c, 3, 4.0);
+    const struct part parts[] = {{a, V, 1.0f}, {b, V, 0.7f}, {c, V, 1.9f}};
+    combine(out, parts, 3);
+    static double want[V];
+    double max = -INFINITY, sum = 0.0;
+    const double za = exact_log_sum_exp(a, V), zb = exact_log_sum_exp(b, V), zc = exact_log_sum_exp(c, V);
+    for (size_t i = 0; i < V; i++) {
+        want[i] = (double)a[i] - za + (double)0.7f * ((double)b[i] - zb) + (double)1.9f * ((double)c[i] - zc);
+        max = fmax(max, want[i]);
+    }
+    for (size_t i = 0; i < V; i++) {
+        sum += exp(want[i] - max);
+    }
+    for (size_t i = 0; i < V; i++) {
+        assert_true(fabs((double)out[i] - (want[i] - max - log(sum))) < 2e-5);
+    }
+}
+
+static void test_weight_zero_is_the_base_to_the_bit(void **state) {
+    (void)state;
+    fill(a, 4, 3.0);
+    fill(b, 5, 3.0);
+    b[11] = -INFINITY;
+    const struct part parts[] = {{a, V, 1.0f}, {b, V, 0.0f}};
+    combine(out, parts, 2);
+    combine(other, parts, 1);
+    assert_memory_equal(out, other, sizeof out);
+}
+
+static void test_two_equal_arms_at_half_weight_are_one(void **state) {
+    (void)state;
+    fill(a, 6, 3.0);
+    fill(b, 7, 3.0);
+    const struct part two[] = {{a, V, 1.0f}, {b, V, 0.5f}, {b, V, 0.5f}}, one[] = {{a, V, 1.0f}, {b, V, 1.0f}};
+    combine(out, two, 3);
+    combine(other, one, 2);
+    for (size_t i = 0; i < V; i++) {
+        assert_true(fabsf(out[i] - other[i]) < 1e-5f);
+    }
+}
+
+static void test_result_does_not_depend_on_the_parts_normalisers(void **state) {
+    (void)state;
+    fill(a, 8, 3.0);
+    fill(b, 9, 3.0);
+    const struct part parts[] = {{a, V, 1.0f}, {b, V, 1.5f}};
+    combine(out, parts, 2);
+    for (size_t i = 0; i < V; i++) {
+        a[i] += 2.0f;
+        b[i] -= 8.0f;
+    }
+    combine(other, parts, 2);
+    for (size_t i = 0; i < V; i++) {
+        assert_true(fabsf(out[i] - other[i]) < 2e-5f);
+    }
+}
+
+static void test_tokens_that_a_part_lacks_get_no_probability(void **state) {
+    (void)state;
+    fill(a, 10, 3.0);
+    fill(b, 11, 3.0);
+    a[V - 1] = 50.0f; /* padding that the base likes */
+    const struct part parts[] = {{a, V, 1.0f}, {b, V - 3, 1.0f}};
+    combine(out, parts, 2);
+    assert_true(isinf(out[V - 1]) && isinf(out[V - 3]) && isfinite(out[V - 4]));
+    assert_true(fabsf(log_sum_exp(out, V)) < 1e-5f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_log_sum_exp_equals_double_precision),
+        cmocka_unit_test(test_mixture_equals_the_formula),
+        cmocka_unit_test(test_weight_zero_is_the_base_to_the_bit),
+        cmocka_unit_test(test_two_equal_arms_at_half_weight_are_one),
+        cmocka_unit_test(test_result_does_not_depend_on_the_parts_normalisers),
+        cmocka_unit_test(test_tokens_that_a_part_lacks_get_no_probability),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
