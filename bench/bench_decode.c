@@ -16,7 +16,7 @@
 #include "engine/engine.h"
 #include "support/random_adapter.h"
 
-enum { PROMPT = 68, STEPS = 16, ROUNDS = 15, CTX = 512, MAX_ARMS = 2, N_CELLS = MAX_ARMS + 2 };
+enum { PROMPT = 68, STEPS = 12, ROUNDS = 9, CTX = 512, MAX_ARMS = 2, N_CELLS = MAX_ARMS + 2 };
 
 struct subject {
     struct genarm_model *model;

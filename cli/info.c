@@ -22,6 +22,16 @@ static const struct option info_options[] = {
     OPTIONS_MODEL(struct info_args),
 };
 
+/* "1792", "134.5 million" */
+static const char *count_text(int64_t n, char *text, size_t max) {
+    if (n < 1000000) {
+        snprintf(text, max, "%lld", (long long)n);
+    } else {
+        snprintf(text, max, "%.1f million", (double)n / 1e6);
+    }
+    return text;
+}
+
 /* ---- models ---- */
 
 static json_t *model_json(const struct genarm_model *model) {
@@ -53,6 +63,7 @@ static const char *template_note(const struct genarm_model *model, const char *c
 
 static void print_model(const struct genarm_model *model) {
     struct genarm_model_info i;
+    char count[32];
     genarm_model_get_info(model, &i);
     printf("%s\n", i.path);
     printf("  type           model\n");
@@ -60,7 +71,7 @@ static void print_model(const struct genarm_model *model) {
         printf("  name           %s\n", i.name);
     }
     printf("  architecture   %s\n", i.architecture);
-    printf("  weights        %.1f million of type %s, %.1f MiB\n", (double)i.n_params / 1e6, i.file_type,
+    printf("  weights        %s of type %s, %.1f MiB\n", count_text(i.n_params, count, sizeof count), i.file_type,
            (double)i.size / (1024.0 * 1024.0));
     printf("  layers         %d\n", i.n_layer);
     printf("  embedding      %d\n", i.n_embd);
@@ -165,13 +176,14 @@ static json_t *adapter_json(const struct adapter_facts *f, const char *path) {
 }
 
 static void print_adapter(const struct adapter_facts *f, const char *path) {
+    char count[32];
     printf("%s\n  type           LoRA adapter\n", path);
     if (f->architecture) {
         printf("  architecture   %s\n", f->architecture);
     }
     printf("  targets        %s of %d layers\n", f->targets, f->layers);
     printf("  rank           %lld, alpha %g\n", (long long)f->rank, (double)f->alpha);
-    printf("  weights        %.2f million\n", (double)f->n_params / 1e6);
+    printf("  weights        %s\n", count_text(f->n_params, count, sizeof count));
     if (f->loss) {
         printf("  trained with   loss %s, beta %g\n", f->loss, (double)f->beta);
     }

@@ -68,7 +68,7 @@ EXAMPLES = [
         "level": "It depends on the state of the frame. Remove the old paint and the rust first, then put on "
                  "two thin layers and let each one dry."}),
 ]
-SAMPLES = {"short": 2, "joyful": 3, "level": 2}  # manner -> answers per prompt
+SAMPLES = {"short": 2, "joyful": 3, "level": 1}  # manner -> answers per prompt
 TEMPERATURE, MIN_P, MAX_TOKENS = 1.0, 0.1, 64
 
 

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 static int io_error(struct genarm_error *err, const char *path, const char *doing) {
@@ -111,10 +110,12 @@ static bool sync_folder(const char *path) {
     return ok;
 }
 
-/* Why an earlier write failed is forgotten by stdio; a full disk is worth finding out. */
+/* stdio forgets why an earlier write failed: write once more to the file, which is lost anyway, and see. */
 static int forgotten_errno(FILE *stream) {
-    struct statvfs fs;
-    return fstatvfs(fileno(stream), &fs) == 0 && fs.f_bavail == 0 ? ENOSPC : 0;
+    static const char block[65536];
+    const int fd = fileno(stream);
+    errno = 0;
+    return write(fd, block, sizeof block) == (ssize_t)sizeof block && fsync(fd) == 0 ? 0 : errno;
 }
 
 int file_commit(struct file_writer *w, struct genarm_error *err) {

@@ -34,6 +34,7 @@ struct engine_params {
     int32_t n_ctx;     /* positions of each sequence; 0: the model's training context */
     int32_t n_batch;   /* most rows of one forward pass; longer batches are cut; 0: 512 */
     int32_t n_threads; /* 0: number of cores */
+    bool plain;        /* nodes of plain ggml only: the reference that faster paths are tested against */
     bool kv_f32;       /* KV cache in f32 instead of f16: twice the memory, exact to f32 rounding */
 };
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "engine/engine.h"
+#include "engine/fused.h"
 #include "engine/graph.h"
 #include "engine/lora_bank.h"
 
@@ -26,6 +27,8 @@ struct rows_engine {
     ggml_backend_buffer_t kv_buffer;
 
     struct lora_bank bank;
+
+    struct fused *fused; /* for a few rows on the CPU; NULL: every pass takes the plain graph */
 
     struct graph graph; /* the last one, kept while the shape stays */
     struct graph_shape shape;
@@ -97,6 +100,11 @@ static int make_scheduler(struct rows_engine *e, struct genarm_error *err) {
     return e->alloc || e->sched ? GENARM_OK : error_nomem(err, "the compute scheduler");
 }
 
+static int make_fused(struct rows_engine *e, struct genarm_error *err) {
+    const bool possible = e->n_backends == 1 && !e->base.params.plain && fused_reads(e->base.model);
+    return possible ? fused_new(&e->fused, e->base.model, e->base.params.n_threads, err) : GENARM_OK;
+}
+
 static int make_scratch(struct rows_engine *e, struct genarm_error *err) {
     const size_t n = (size_t)e->base.params.n_batch;
     e->sorted = calloc(n, sizeof *e->sorted);
@@ -162,7 +170,9 @@ static int prepare_graph(struct rows_engine *e, const struct graph_shape *shape,
         return GENARM_OK;
     }
     graph_deinit(&e->graph);
-    int rc = graph_build(&e->graph, e->base.model, e->kv, e->base.params.n_ctx, &e->bank, shape, err);
+    int rc = e->fused && shape->n_rows <= FUSED_MAX_ROWS
+                 ? fused_build(&e->graph, e->fused, e->kv, e->base.params.n_ctx, &e->bank, shape, e->sorted, err)
+                 : graph_build(&e->graph, e->base.model, e->kv, e->base.params.n_ctx, &e->bank, shape, err);
     if (rc != GENARM_OK) {
         graph_deinit(&e->graph);
         return rc;
@@ -199,6 +209,9 @@ static int reserve(struct rows_engine *e, size_t size, struct genarm_error *err)
 }
 
 static int set_masks(struct rows_engine *e, struct genarm_error *err) {
+    if (!e->graph.masks) {
+        return GENARM_OK;
+    }
     const ggml_fp16_t zero = ggml_fp32_to_fp16(0.0f), hidden = ggml_fp32_to_fp16(-INFINITY);
     for (int32_t i = 0; i < e->shape.n_runs; i++) {
         const struct run *run = &e->shape.runs[i];
@@ -245,14 +258,18 @@ static int set_inputs(struct rows_engine *e, struct genarm_error *err) {
         small[r] = e->sorted[r].token;
     }
     ggml_backend_tensor_set(e->graph.tokens, small, 0, n * sizeof *small);
-    for (size_t r = 0; r < n; r++) {
-        small[r] = e->sorted[r].pos;
+    if (e->graph.positions) {
+        for (size_t r = 0; r < n; r++) {
+            small[r] = e->sorted[r].pos;
+        }
+        ggml_backend_tensor_set(e->graph.positions, small, 0, n * sizeof *small);
     }
-    ggml_backend_tensor_set(e->graph.positions, small, 0, n * sizeof *small);
-    for (size_t r = 0; r < n; r++) {
-        wide[r] = (int64_t)e->sorted[r].seq * e->base.params.n_ctx + e->sorted[r].pos;
+    if (e->graph.kv_index) {
+        for (size_t r = 0; r < n; r++) {
+            wide[r] = (int64_t)e->sorted[r].seq * e->base.params.n_ctx + e->sorted[r].pos;
+        }
+        ggml_backend_tensor_set(e->graph.kv_index, wide, 0, n * sizeof *wide);
     }
-    ggml_backend_tensor_set(e->graph.kv_index, wide, 0, n * sizeof *wide);
     if (e->graph.outputs) {
         int32_t n_outputs = 0;
         for (size_t r = 0; r < n; r++) {
@@ -347,6 +364,7 @@ static int rows_copy_prefix(struct engine *base, int32_t from, int32_t to, int32
 static void rows_free(struct engine *base) {
     struct rows_engine *e = (struct rows_engine *)base;
     graph_deinit(&e->graph);
+    fused_free(e->fused);
     lora_bank_deinit(&e->bank);
     ggml_gallocr_free(e->alloc);
     ggml_backend_sched_free(e->sched);
@@ -399,7 +417,8 @@ int engine_rows_new(struct engine **out, const struct genarm_model *model, const
         e->base.n_cached = calloc((size_t)e->base.params.n_seq, sizeof *e->base.n_cached);
         rc = e->base.n_cached ? GENARM_OK : error_nomem(err, "an engine");
     }
-    int (*const steps[])(struct rows_engine *, struct genarm_error *) = {open_backends, make_cache, make_scheduler, make_scratch};
+    int (*const steps[])(struct rows_engine *, struct genarm_error *) = {open_backends, make_cache, make_scheduler,
+                                                                                make_fused, make_scratch};
     for (size_t i = 0; i < sizeof steps / sizeof *steps && rc == GENARM_OK; i++) {
         rc = steps[i](e, err);
     }

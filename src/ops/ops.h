@@ -61,7 +61,10 @@ bool ops_reads_weight(const struct ggml_tensor *w);
 
 /* ---- linear maps ---------------------------------------------------------------------------------------------- */
 
-enum { OP_MAX_STACK = 7 };
+enum {
+    OP_MAX_STACK = 7,
+    OP_THIN = 64, /* an f32 map with no more inputs or outputs than this is computed in f32 whatever the precision */
+};
 
 /* y = W x.  w: [n_in, n_out] any type, x: [n_in, n_rows] -> [n_out, n_rows] */
 struct ggml_tensor *op_linear(struct ggml_context *ctx, struct ops *ops, struct ggml_tensor *w, struct ggml_tensor *x);

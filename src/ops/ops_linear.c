@@ -5,7 +5,7 @@ struct linear_params {
     float scale;
     int32_t n_w;
     int32_t in_place; /* then src[0] is the target */
-    int32_t weights;  /* the product of weights in the ops' precision, not a thin f32 one */
+    int32_t weights;  /* in the ops' precision, not f32 */
 };
 
 static void set_weights(struct gemm *g, struct ggml_tensor *const *w, int n_w) {
@@ -77,6 +77,11 @@ static void check_weights(struct ggml_tensor *const *w, int n_w) {
     }
 }
 
+/* A map of few inputs or outputs, as adapters have: worth the precision of f32 in any mode. */
+static bool is_thin(const struct ggml_tensor *w) {
+    return w->type == GGML_TYPE_F32 && (w->ne[0] <= OP_THIN || w->ne[1] <= OP_THIN);
+}
+
 static int64_t total_out(struct ggml_tensor *const *w, int n_w) {
     int64_t n = 0;
     for (int i = 0; i < n_w; i++) {
@@ -91,7 +96,7 @@ static struct ggml_tensor *node_linear(struct ggml_context *ctx, struct ops *ops
     node_check_rows(x);
     struct ggml_tensor *args[1 + OP_MAX_STACK] = {x};
     memcpy(args + 1, w, (size_t)n_w * sizeof(*w));
-    const struct linear_params p = {.scale = 1, .n_w = n_w, .weights = 1};
+    const struct linear_params p = {.scale = 1, .n_w = n_w, .weights = !is_thin(w[0])};
     return node_new(ctx, ops, run, (const int64_t[]){n_result, x->ne[1], 1}, args, 1 + n_w, &p, sizeof(p));
 }
 

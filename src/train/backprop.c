@@ -256,9 +256,11 @@ size_t backprop_memory(const struct backprop *b) {
 
 /* ---- profile ---- */
 
-/* What a node is called: the kind that a custom node was named after, or ggml's name of the operation. */
+/* What a node is called: the kind that a custom node was named after (ggml names the others node_N), or ggml's name of the
+ * operation. */
 static const char *kind_of(const struct ggml_tensor *node) {
-    return node->op == GGML_OP_CUSTOM && node->name[0] ? node->name : ggml_op_name(node->op);
+    const bool named = node->op == GGML_OP_CUSTOM && node->name[0] && strncmp(node->name, "node_", 5) != 0;
+    return named ? node->name : ggml_op_name(node->op);
 }
 
 static void add_time(struct backprop_profile *p, const char *kind, double seconds) {

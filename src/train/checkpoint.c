@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/json.h"
-#include "train/hash.h"
 
 #define FILE_NAME "checkpoint"
 #define MAGIC "GENARMCK"

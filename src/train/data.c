@@ -5,8 +5,8 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/json.h"
-#include "train/hash.h"
 
 enum { NAMED_DROPS = 5 }; /* dropped pairs of one kind that are named in the log; the rest is only counted */
 

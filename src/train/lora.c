@@ -108,7 +108,6 @@ static int allocate(struct trainable *t, const struct hparams *hp, const layer_r
             }
             const int64_t n_in = linear_n_in((enum linear)i, hp), n_out = linear_n_out((enum linear)i, hp);
             const float scale = alpha / (float)ranks[l][i];
-            t->targets |= 1u << i;
             t->layers[l][i] = view_map(t->ctx, t->theta, &at, n_in, n_out, ranks[l][i], scale);
             t->gradients[l][i] = view_map(t->ctx, t->gradient, &at_gradient, n_in, n_out, ranks[l][i], scale);
         }
@@ -207,6 +206,23 @@ static int copy_adapter(struct trainable *t, const struct genarm_adapter *adapte
     return rc;
 }
 
+/* Alpha of an adapter, also of one whose file gives none and whose scales say it. */
+static int find_alpha(float *alpha, const struct genarm_adapter *adapter, int32_t n_layer, struct genarm_error *err) {
+    *alpha = adapter->alpha;
+    for (int32_t l = 0; l < n_layer; l++) {
+        for (int i = 0; i < LINEAR_COUNT; i++) {
+            const struct lora *m = &adapter->layers[l][i];
+            const float of_map = m->a ? m->scale * (float)m->a->ne[1] : *alpha;
+            *alpha = *alpha > 0 ? *alpha : of_map;
+            if (fabsf(of_map - *alpha) > 1e-5f * *alpha) {
+                return error_at(err, error_set(err, GENARM_EUNSUPPORTED, "the adapter has no alpha and several ranks"), "%s",
+                                adapter->path);
+            }
+        }
+    }
+    return GENARM_OK;
+}
+
 int trainable_init_from(struct trainable *t, const struct hparams *hp, const struct genarm_adapter *adapter,
                         ggml_backend_buffer_type_t type, struct genarm_error *err) {
     layer_ranks *ranks = calloc((size_t)hp->n_layer, sizeof *ranks);
@@ -218,7 +234,11 @@ int trainable_init_from(struct trainable *t, const struct hparams *hp, const str
             ranks[l][i] = adapter->layers[l][i].a ? (int32_t)adapter->layers[l][i].a->ne[1] : 0;
         }
     }
-    int rc = allocate(t, hp, (const layer_ranks *)ranks, adapter->alpha, type, err);
+    float alpha;
+    int rc = find_alpha(&alpha, adapter, hp->n_layer, err);
+    if (rc == GENARM_OK) {
+        rc = allocate(t, hp, (const layer_ranks *)ranks, alpha, type, err);
+    }
     if (rc == GENARM_OK) {
         rc = copy_adapter(t, adapter, err);
     }

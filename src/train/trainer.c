@@ -74,43 +74,49 @@ static int load_data(struct genarm_trainer *t, const char *const *paths, size_t 
     return rc == GENARM_OK ? plan_init(&t->plan, &t->data, p, err) : rc;
 }
 
-/* Puts the adapter's own rank, alpha and targets in place of the options'. */
-static int adopt_adapter(struct genarm_trainer *t, const struct genarm_adapter *adapter, struct genarm_error *err) {
-    struct genarm_adapter_info info;
-    char targets[64];
-    genarm_adapter_get_info(adapter, &info);
-    targets_print(targets, sizeof targets, t->adapter.targets);
+/* Puts what the adapter adapts in place of what the options say. */
+static int set_targets(struct genarm_trainer *t, const char *targets, struct genarm_error *err) {
     char *copy = strdup(targets);
     if (!copy) {
         return error_nomem(err, "the options");
     }
     free((char *)(uintptr_t)t->params.lora_targets);
     t->params.lora_targets = copy;
-    t->params.lora_rank = info.rank;
-    t->params.lora_alpha = info.alpha;
     return GENARM_OK;
+}
+
+/* Continues an adapter: with its own rank, alpha and targets. */
+static int take_adapter(struct genarm_trainer *t, const char *path, ggml_backend_buffer_type_t type, struct genarm_error *err) {
+    struct genarm_adapter *adapter = NULL;
+    int rc = genarm_adapter_load(&adapter, t->model, path, err);
+    if (rc == GENARM_OK) {
+        rc = trainable_init_from(&t->adapter, &t->model->hp, adapter, type, err);
+    }
+    if (rc == GENARM_OK) {
+        t->params.lora_rank = adapter->rank;
+        t->params.lora_alpha = t->adapter.alpha;
+        rc = set_targets(t, adapter->targets, err);
+    }
+    genarm_adapter_free(adapter);
+    return rc;
 }
 
 static int make_adapter(struct genarm_trainer *t, struct genarm_error *err) {
     const struct genarm_train_params *p = &t->params;
-    const struct hparams *hp = &t->model->hp;
     ggml_backend_buffer_type_t type = ggml_backend_cpu_buffer_type();
     if (p->init_adapter) {
-        struct genarm_adapter *adapter = NULL;
-        int rc = genarm_adapter_load(&adapter, t->model, p->init_adapter, err);
-        if (rc == GENARM_OK) {
-            rc = trainable_init_from(&t->adapter, hp, adapter, type, err);
-        }
-        if (rc == GENARM_OK) {
-            rc = adopt_adapter(t, adapter, err);
-        }
-        genarm_adapter_free(adapter);
-        return rc;
+        return take_adapter(t, p->init_adapter, type, err);
     }
     uint32_t targets;
+    char names[64];
     int rc = targets_parse(&targets, p->lora_targets, err);
     if (rc == GENARM_OK) {
-        rc = trainable_init(&t->adapter, hp, targets, p->lora_rank, p->lora_alpha, rng_hash(p->seed, STREAM_INIT, 0), type, err);
+        rc = trainable_init(&t->adapter, &t->model->hp, targets, p->lora_rank, p->lora_alpha, rng_hash(p->seed, STREAM_INIT, 0),
+                            type, err);
+    }
+    if (rc == GENARM_OK) {
+        targets_print(names, sizeof names, targets);
+        rc = set_targets(t, names, err);
     }
     return rc;
 }

@@ -35,7 +35,7 @@ bad nowhere.gguf "" generate -m "$tiny" -p x --arm nowhere.gguf:1
 says err "hint: "
 bad nowhere.gguf "" generate -m "$tiny" -p x --arm "$tiny+nowhere.gguf"
 bad qwen2.lora.gguf "" generate -m "$tiny" -p x --arm "$golden/qwen2.lora.gguf"
-bad llama-mismatch.gguf "270" generate -m "$tiny" -p x --arm "$golden/llama-mismatch.gguf"
+bad llama-mismatch.gguf "the vocabularies differ: token 2" generate -m "$tiny" -p x --arm "$golden/llama-mismatch.gguf"
 run 2 generate -m "$tiny" -p x --arm "$golden/llama.lora.gguf+$golden/llama.lora.gguf"
 says err "before '+' there must be a model"
 
@@ -53,7 +53,7 @@ bad broken.jsonl:2 "JSON" generate -m "$tiny" --prompts broken.jsonl
 printf '{"text": "no prompt"}\n' >missing.jsonl
 bad missing.jsonl:1 '"prompt"' generate -m "$tiny" --prompts missing.jsonl
 printf '{"prompt": 7}\n' >number.jsonl
-bad number.jsonl:1 '"prompt" is not a string' generate -m "$tiny" --prompts number.jsonl
+bad number.jsonl:1 '"prompt" must be a string' generate -m "$tiny" --prompts number.jsonl
 printf '["prompt"]\n' >list.jsonl
 bad list.jsonl:1 "not a JSON object" generate -m "$tiny" --prompts list.jsonl
 printf '{"messages": []}\n' >none.jsonl

@@ -124,6 +124,37 @@ static void test_cached_steps_equal_pytorch(void **state) {
     }
 }
 
+/* The fused nodes and the plain graph, for every number of rows that the former take. */
+static void test_fused_equals_plain(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct fixture f, plain;
+        setup(&f, names[i], &(struct engine_params){.n_seq = 4, .n_ctx = 64, .n_threads = 3, .kv_f32 = true});
+        setup(&plain, names[i], &(struct engine_params){.n_seq = 4, .n_ctx = 64, .n_threads = 2, .kv_f32 = true, .plain = true});
+        size_t n_tokens;
+        const int32_t *tokens = golden_i32(&f.golden, &n_tokens, "seq1.tokens");
+        const size_t V = (size_t)f.model->hp.n_vocab;
+        float *a = calloc(8 * V, sizeof *a), *b = calloc(8 * V, sizeof *b);
+        struct genarm_error err = {0};
+        int32_t pos = 0;
+        for (int32_t each = 1; each <= 4; each++) { /* 1, 2, 3, 4 new rows of two sequences, one with LoRA */
+            struct row rows[8];
+            int32_t n = 0;
+            push_tokens(rows, &n, tokens, pos, pos + each, 1, 0);
+            push_tokens(rows, &n, tokens, pos, pos + each, 3, ENGINE_NO_ADAPTER);
+            rows[0].output = n <= 2;
+            pos += each;
+            must(engine_forward(f.engine, rows, n, a, &err), &err);
+            must(engine_forward(plain.engine, rows, n, b, &err), &err);
+            check("fused", names[i], a, b, (size_t)(n - !rows[0].output) * V);
+        }
+        free(a);
+        free(b);
+        teardown(&f);
+        teardown(&plain);
+    }
+}
+
 static void test_two_adapters_share_a_batch(void **state) {
     (void)state;
     struct fixture f;
@@ -249,6 +280,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_batch_equals_pytorch),
         cmocka_unit_test(test_cached_steps_equal_pytorch),
+        cmocka_unit_test(test_fused_equals_plain),
         cmocka_unit_test(test_two_adapters_share_a_batch),
         cmocka_unit_test(test_copied_prefix_continues_as_the_original),
         cmocka_unit_test(test_cache_in_f16_stays_close),

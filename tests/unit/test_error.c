@@ -88,7 +88,7 @@ static void test_what_a_file_says_cannot_drive_a_terminal(void **state) {
     (void)state;
     struct genarm_error err;
     error_set(&err, GENARM_EIO, "%s", "a\033[31mb\nc\td\xFF\xC3(\xC2\x9Bz\x7F\xED\xA0\x80 \xC3\xA9 \xF0\x9F\x98\x80");
-    assert_string_equal(err.what, "a?[31mb c d??(\x3F?z???? \xC3\xA9 \xF0\x9F\x98\x80");
+    assert_string_equal(err.what, "a?[31mb c d?" "?(?" "?z?" "?" "?" "? \xC3\xA9 \xF0\x9F\x98\x80");
 }
 
 struct lines {

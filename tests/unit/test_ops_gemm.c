@@ -19,7 +19,8 @@ struct kernel_case {
     double tolerance; /* of |c - reference| over sum |a b| */
 };
 
-/* What this processor runs. f32: the depth's rounding errors partly cancel. bf16 rounds each operand by 2^-9. */
+/* What this processor runs. f32: the depth's rounding errors partly cancel. bf16 rounds each operand by
+ * up to 2^-8, its split form by the square of that. */
 static int kernel_cases(struct kernel_case cases[6]) {
     int n = 0;
     const char *names[] = {"plain", "avx2", "avx512"};
@@ -29,10 +30,10 @@ static int kernel_cases(struct kernel_case cases[6]) {
             cases[n++] = (struct kernel_case){&k->gemm, 1e-6};
             const struct gemm_kernel *f32 = cpu_gemm(k, OPS_F32), *bf16 = cpu_gemm(k, OPS_BF16);
             if (f32 != &k->gemm) {
-                cases[n++] = (struct kernel_case){f32, 2e-5};
+                cases[n++] = (struct kernel_case){f32, 6e-5};
             }
             if (bf16 != &k->gemm) {
-                cases[n++] = (struct kernel_case){bf16, 5e-3};
+                cases[n++] = (struct kernel_case){bf16, 8e-3};
             }
         }
     }

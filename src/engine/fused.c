@@ -1,0 +1,527 @@
+#include "engine/fused.h"
+
+#include <ggml-cpu.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ops/cpu.h"
+
+enum { MAX_HEAD = 1024, NODES_PER_LAYER = 5 };
+
+struct fused {
+    const struct genarm_model *model;
+    const struct kernels *kernels;
+    int32_t n_threads;
+    float **scratch; /* [n_threads], see struct work */
+    size_t scratch_floats;
+
+    /* of the graph at hand */
+    const struct kv_layer *kv;
+    int32_t n_ctx;
+    const struct lora_bank *bank;
+    const struct row *rows;
+    int32_t n_rows, n_outputs;
+    struct step *steps; /* [n_layer] userdata of the nodes */
+};
+
+struct step {
+    struct fused *f;
+    int32_t layer;
+};
+
+/* ---- scratch of a thread ---- */
+
+struct work {
+    float *x;      /* [widest, FUSED_MAX_ROWS] rows ready for a product, f32 */
+    void *packed;  /* the same in the weights' own dot-product type */
+    float *up;     /* [n_ff, FUSED_MAX_ROWS] */
+    float *low;    /* [rank_total, FUSED_MAX_ROWS] A x of LoRA */
+    float *scores; /* [n_ctx] and more: see attend */
+};
+
+static int32_t widest(const struct hparams *hp) {
+    int32_t n = hp->n_ff;
+    n = hp->n_embd > n ? hp->n_embd : n;
+    return hparams_n_embd_q(hp) > n ? hparams_n_embd_q(hp) : n;
+}
+
+/* Rows of a share start at multiples of 16 floats: no two threads write to one cache line of an output row. */
+static void share(int64_t n, int ith, int nth, int64_t *first, int64_t *end) {
+    const int64_t blocks = (n + 15) / 16;
+    *first = blocks * ith / nth * 16;
+    *end = blocks * (ith + 1) / nth * 16;
+    *first = *first < n ? *first : n;
+    *end = *end < n ? *end : n;
+}
+
+static int32_t max_query_group(const struct hparams *hp) { return hp->n_head / hp->n_head_kv; }
+
+static size_t scratch_floats(const struct genarm_model *model, int32_t n_ctx, int32_t rank) {
+    const size_t x = (size_t)widest(&model->hp) * FUSED_MAX_ROWS;
+    const size_t group = (size_t)max_query_group(&model->hp);
+    return 3 * x + 64 + (size_t)rank * FUSED_MAX_ROWS + group * ((size_t)n_ctx + 3 * MAX_HEAD) + 2 * MAX_HEAD;
+}
+
+static struct work work_of(const struct fused *f, int ith) {
+    const size_t x = (size_t)widest(&f->model->hp) * FUSED_MAX_ROWS;
+    struct work w = {.x = f->scratch[ith]};
+    w.packed = w.x + x;
+    w.up = w.x + 2 * x + 64; /* packed rows may have a little more than 4 bytes an element */
+    w.low = w.up + x;
+    w.scores = w.low + (size_t)(f->bank->n_adapters ? lora_bank_rank(f->bank) : 0) * FUSED_MAX_ROWS;
+    return w;
+}
+
+static int reserve(struct fused *f, size_t floats, struct genarm_error *err) {
+    for (int32_t i = 0; floats > f->scratch_floats && i < f->n_threads; i++) {
+        void *p = NULL;
+        if (posix_memalign(&p, 64, floats * sizeof(float)) != 0) {
+            return error_nomem(err, "scratch of the engine");
+        }
+        free(f->scratch[i]);
+        f->scratch[i] = p;
+    }
+    f->scratch_floats = floats > f->scratch_floats ? floats : f->scratch_floats;
+    return GENARM_OK;
+}
+
+/* ---- products of a few rows ---- */
+
+/* Which row of the batch the i-th row of a node is: behind the last attention only rows with output go on. */
+static int32_t batch_row(const struct fused *f, bool outputs_only, int32_t i) {
+    if (!outputs_only) {
+        return i;
+    }
+    int32_t r = 0;
+    for (int32_t n = 0;; r++) {
+        n += f->rows[r].output;
+        if (n > i) {
+            return r;
+        }
+    }
+}
+
+/* Input rows of one product: x f32 [n_in, n], and packed for weights of `type` when the pointer is set. */
+struct input {
+    const float *x;
+    int64_t n_in;
+    int32_t n;
+    int32_t adapters[FUSED_MAX_ROWS];
+    void *packed;
+    enum ggml_type packed_type; /* GGML_TYPE_COUNT: nothing packed yet */
+    float *low;
+};
+
+static void pack(struct input *in, enum ggml_type weight_type) {
+    const enum ggml_type type = ggml_get_type_traits_cpu(weight_type)->vec_dot_type;
+    if (in->packed_type == type || type == GGML_TYPE_F32) {
+        return;
+    }
+    const size_t row = ggml_row_size(type, in->n_in);
+    for (int32_t r = 0; r < in->n; r++) {
+        ggml_get_type_traits_cpu(type)->from_float(in->x + r * in->n_in, (char *)in->packed + (size_t)r * row, in->n_in);
+    }
+    in->packed_type = type;
+}
+
+/* low[r] = A x_r on the rank slots of row r's adapter */
+static void shrink(const struct fused *f, const struct lora_stack *stack, struct input *in) {
+    const int32_t total = lora_bank_rank(f->bank);
+    const ggml_vec_dot_t dot = ggml_get_type_traits_cpu(GGML_TYPE_F32)->vec_dot;
+    for (int32_t r = 0; r < in->n; r++) {
+        const int32_t a = in->adapters[r];
+        for (int32_t s = a < 0 ? 0 : f->bank->first_rank[a]; a >= 0 && s < f->bank->first_rank[a + 1]; s++) {
+            dot((int)in->n_in, in->low + r * total + s, 0, (const float *)stack->a->data + s * in->n_in, 0,
+                in->x + r * in->n_in, 0, 1);
+        }
+    }
+}
+
+/* y_r[j] = w_j x_r + bias_j + (B low_r)_j for j in [first, end) */
+static void product(const struct fused *f, const struct ggml_tensor *w, const struct ggml_tensor *bias,
+                    const struct lora_stack *stack, struct input *in, float *y, int64_t stride, int64_t first, int64_t end) {
+    const struct ggml_type_traits_cpu *traits = ggml_get_type_traits_cpu(w->type);
+    const bool f32 = traits->vec_dot_type == GGML_TYPE_F32;
+    const size_t row = ggml_row_size(traits->vec_dot_type, in->n_in);
+    const bool lora = stack && stack->a;
+    const int32_t total = lora ? lora_bank_rank(f->bank) : 0;
+    pack(in, w->type);
+    if (lora) {
+        shrink(f, stack, in);
+    }
+    const char *x = f32 ? (const char *)in->x : in->packed;
+    for (int64_t j = first; j < end; j++) {
+        const char *wj = (const char *)w->data + (size_t)j * w->nb[1];
+        for (int32_t r = 0; r < in->n; r++) {
+            traits->vec_dot((int)in->n_in, &y[r * stride + j], 0, wj, 0, x + (size_t)r * row, 0, 1);
+        }
+    }
+    for (int32_t r = 0; r < in->n; r++) {
+        float *yr = y + r * stride;
+        for (int64_t j = first; bias && j < end; j++) {
+            yr[j] += ((const float *)bias->data)[j];
+        }
+        const int32_t a = lora ? in->adapters[r] : ENGINE_NO_ADAPTER;
+        for (int64_t j = first; a >= 0 && j < end; j++) {
+            const float *b = (const float *)stack->b->data + j * total;
+            float sum = 0.0f;
+            for (int32_t s = f->bank->first_rank[a]; s < f->bank->first_rank[a + 1]; s++) {
+                sum += b[s] * in->low[r * total + s];
+            }
+            yr[j] += sum;
+        }
+    }
+}
+
+static const struct lora_stack *stack_of(const struct fused *f, int32_t layer, enum linear t) {
+    return f->bank->n_adapters ? &f->bank->layers[layer][t] : NULL;
+}
+
+static struct input input_of(const struct fused *f, const struct work *w, const float *x, int64_t n_in, int32_t n,
+                             bool outputs_only) {
+    struct input in = {.x = x, .n_in = n_in, .n = n, .packed = w->packed, .packed_type = GGML_TYPE_COUNT, .low = w->low};
+    for (int32_t i = 0; i < n; i++) {
+        in.adapters[i] = f->rows[batch_row(f, outputs_only, i)].adapter;
+    }
+    return in;
+}
+
+/* All rows of x normed into the thread's scratch. */
+static const float *normed(const struct fused *f, const struct work *w, const struct ggml_tensor *x,
+                           const struct ggml_tensor *weight) {
+    for (int64_t r = 0; r < x->ne[1]; r++) {
+        f->kernels->rms_norm(w->x + r * x->ne[0], (const float *)x->data + r * x->ne[0], weight->data, x->ne[0], f->model->hp.norm_eps);
+    }
+    return w->x;
+}
+
+/* ---- nodes ---- */
+
+/* The map t of the stacked outputs [q | k | v] for this thread's share [first, end) of all of them. */
+static void node_qkv(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
+    const struct step *step = userdata;
+    const struct fused *f = step->f;
+    const struct layer_weights *l = &f->model->weights.layers[step->layer];
+    const struct ggml_tensor *x = dst->src[0];
+    const struct work w = work_of(f, ith);
+    struct input in = input_of(f, &w, normed(f, &w, x, l->attn_norm), x->ne[0], f->n_rows, false);
+    int64_t first, end, at = 0;
+    share(dst->ne[0], ith, nth, &first, &end);
+    for (int t = LINEAR_Q; t <= LINEAR_V; t++) {
+        const int64_t n = linear_n_out((enum linear)t, &f->model->hp);
+        const int64_t from = first > at ? first - at : 0, to = end - at < n ? end - at : n;
+        if (from < to) {
+            product(f, l->linear[t], l->bias[t], stack_of(f, step->layer, (enum linear)t), &in, (float *)dst->data + at,
+                    dst->ne[0], from, to);
+        }
+        at += n;
+    }
+}
+
+/* cos and sin in turn for one position, as ggml's rope computes them */
+static void rope_table(const struct fused *f, int32_t pos, float *table) {
+    const struct hparams *hp = &f->model->hp;
+    const float *factors = f->model->weights.rope_freqs ? f->model->weights.rope_freqs->data : NULL;
+    const float step = powf(hp->rope_freq_base, -2.0f / (float)hp->n_rot);
+    float dims[2];
+    ggml_rope_yarn_corr_dims(hp->n_rot, hp->n_ctx_orig, hp->rope_freq_base, hp->rope_beta_fast, hp->rope_beta_slow, dims);
+    float theta = (float)pos;
+    for (int32_t i = 0; i < hp->n_rot / 2; i++, theta *= step) {
+        const float extrapolated = theta / (factors ? factors[i] : 1.0f);
+        float angle = hp->rope_freq_scale * extrapolated, size = hp->rope_attn_factor;
+        if (hp->rope_ext_factor != 0.0f) {
+            const float y = ((float)i - dims[0]) / fmaxf(0.001f, dims[1] - dims[0]);
+            const float ramp = (1.0f - fminf(1.0f, fmaxf(0.0f, y))) * hp->rope_ext_factor;
+            angle = angle * (1.0f - ramp) + extrapolated * ramp;
+            size *= 1.0f + 0.1f * logf(1.0f / hp->rope_freq_scale);
+        }
+        table[2 * i] = cosf(angle) * size;
+        table[2 * i + 1] = sinf(angle) * size;
+    }
+}
+
+static void rotate_head(const struct fused *f, float *head, const struct ggml_tensor *norm, const float *table) {
+    const struct hparams *hp = &f->model->hp;
+    if (norm) {
+        f->kernels->rms_norm(head, head, norm->data, hp->n_embd_head, hp->norm_eps);
+    }
+    f->kernels->rope(head, head, table, hp->n_embd_head, hp->n_rot, hp->rope_mode == GGML_ROPE_TYPE_NEOX, false);
+}
+
+/* Element 0 of a head's key or value at a position of a sequence. */
+static char *cached(const struct fused *f, const struct ggml_tensor *cache, int32_t seq, int32_t pos, int32_t kv_head) {
+    const size_t column = (size_t)seq * (size_t)f->n_ctx + (size_t)pos;
+    return (char *)cache->data + column * cache->nb[1] + (size_t)kv_head * (size_t)f->model->hp.n_embd_head * cache->nb[0];
+}
+
+static void store_head(const struct ggml_tensor *cache, char *to, const float *head, int64_t n) {
+    if (cache->type == GGML_TYPE_F32) {
+        memcpy(to, head, (size_t)n * sizeof *head);
+    } else {
+        ggml_cpu_fp32_to_fp16(head, (ggml_fp16_t *)(void *)to, n);
+    }
+}
+
+/* softmax of scores[n] in place */
+static void softmax(float *scores, int32_t n) {
+    float max = scores[0], sum = 0.0f;
+    for (int32_t i = 1; i < n; i++) {
+        max = scores[i] > max ? scores[i] : max;
+    }
+    for (int32_t i = 0; i < n; i++) {
+        scores[i] = expf(scores[i] - max);
+        sum += scores[i];
+    }
+    for (int32_t i = 0; i < n; i++) {
+        scores[i] /= sum;
+    }
+}
+
+/* out[g][d] += sum_p scores[g][p] v[p][d] for the query heads g that share this key head */
+static void add_values(const struct fused *f, const struct kv_layer *kv, const struct row *row, int32_t kv_head,
+                       const float *scores, float *value, float *out, int64_t out_stride) {
+    const int32_t n = f->model->hp.n_embd_head, group = max_query_group(&f->model->hp);
+    for (int32_t p = 0; p <= row->pos; p++) {
+        const char *v = cached(f, kv->v, row->seq, p, kv_head);
+        const float *x = value;
+        if (kv->v->type == GGML_TYPE_F32) {
+            x = (const float *)(const void *)v;
+        } else {
+            ggml_cpu_fp16_to_fp32((const ggml_fp16_t *)(const void *)v, value, n);
+        }
+        for (int32_t g = 0; g < group; g++) {
+            const float s = scores[(size_t)g * (size_t)f->n_ctx + (size_t)p];
+            float *o = out + g * out_stride;
+            for (int32_t d = 0; d < n; d++) {
+                o[d] += s * x[d];
+            }
+        }
+    }
+}
+
+/* One row under one key head: its key and value into the cache, then all its query heads of the group. */
+static void attend_head(const struct fused *f, const struct step *step, struct work *w, const float *table, float *qkv,
+                        float *out, const struct row *row, int32_t kv_head) {
+    const struct hparams *hp = &f->model->hp;
+    const struct layer_weights *l = &f->model->weights.layers[step->layer];
+    const struct kv_layer *kv = &f->kv[step->layer];
+    const int32_t n = hp->n_embd_head, group = max_query_group(hp);
+    float *k = qkv + hparams_n_embd_q(hp) + kv_head * n, *v = k + hparams_n_embd_kv(hp);
+    rotate_head(f, k, l->k_norm, table);
+    store_head(kv->k, cached(f, kv->k, row->seq, row->pos, kv_head), k, n);
+    store_head(kv->v, cached(f, kv->v, row->seq, row->pos, kv_head), v, n);
+    const ggml_vec_dot_t dot = ggml_get_type_traits_cpu(kv->k->type)->vec_dot;
+    const float scale = 1.0f / sqrtf((float)n);
+    float *packed_q = w->scores + (size_t)group * (size_t)f->n_ctx, *value = packed_q + MAX_HEAD;
+    for (int32_t g = 0; g < group; g++) {
+        float *q = qkv + (kv_head * group + g) * n, *scores = w->scores + (size_t)g * (size_t)f->n_ctx;
+        rotate_head(f, q, l->q_norm, table);
+        store_head(kv->k, (char *)packed_q, q, n);
+        for (int32_t p = 0; p <= row->pos; p++) {
+            dot(n, &scores[p], 0, cached(f, kv->k, row->seq, p, kv_head), 0, packed_q, 0, 1);
+            scores[p] *= scale;
+        }
+        softmax(scores, row->pos + 1);
+    }
+    memset(out + kv_head * group * n, 0, (size_t)(group * n) * sizeof *out);
+    add_values(f, kv, row, kv_head, w->scores, value, out + kv_head * group * n, n);
+}
+
+/* Threads split pairs of (sequence, key head): rows of one sequence see each other's keys, so they go in order. */
+static void node_attend(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
+    const struct step *step = userdata;
+    const struct fused *f = step->f;
+    const struct ggml_tensor *qkv = dst->src[0];
+    struct work w = work_of(f, ith);
+    float *tables = w.x; /* [n_rot, n_rows] */
+    const int32_t n_rot = f->model->hp.n_rot;
+    for (int32_t r = 0; r < f->n_rows; r++) {
+        if (r > 0 && f->rows[r].pos == f->rows[r - 1].pos) {
+            memcpy(tables + r * n_rot, tables + (r - 1) * n_rot, (size_t)n_rot * sizeof *tables);
+        } else {
+            rope_table(f, f->rows[r].pos, tables + r * n_rot);
+        }
+    }
+    int32_t unit = 0;
+    for (int32_t first = 0, next; first < f->n_rows; first = next) {
+        for (next = first + 1; next < f->n_rows && f->rows[next].seq == f->rows[first].seq; next++) {
+        }
+        for (int32_t h = 0; h < f->model->hp.n_head_kv; h++) {
+            if (unit++ % nth != ith) {
+                continue;
+            }
+            for (int32_t r = first; r < next; r++) {
+                attend_head(f, step, &w, tables + r * n_rot, (float *)qkv->data + r * qkv->ne[0],
+                            (float *)dst->data + r * dst->ne[0], &f->rows[r], h);
+            }
+        }
+    }
+}
+
+/* y = x + W in: O and down. In the last layer's O only the rows with output are taken along. */
+static void add_product(struct ggml_tensor *dst, int ith, int nth, const struct step *step, enum linear t, bool gather) {
+    const struct fused *f = step->f;
+    const struct layer_weights *l = &f->model->weights.layers[step->layer];
+    const struct ggml_tensor *in = dst->src[0], *x = dst->src[1];
+    const struct work w = work_of(f, ith);
+    const float *rows = in->data;
+    const int32_t n = (int32_t)dst->ne[1];
+    const bool last = step->layer == f->model->hp.n_layer - 1;
+    for (int32_t i = 0; gather && i < n; i++) {
+        memcpy(w.x + i * in->ne[0], rows + batch_row(f, true, i) * in->ne[0], (size_t)in->ne[0] * sizeof *rows);
+    }
+    struct input input = input_of(f, &w, gather ? w.x : rows, in->ne[0], n, last);
+    int64_t first, end;
+    share(dst->ne[0], ith, nth, &first, &end);
+    product(f, l->linear[t], l->bias[t], stack_of(f, step->layer, t), &input, dst->data, dst->ne[0], first, end);
+    for (int32_t i = 0; i < n; i++) {
+        float *y = (float *)dst->data + i * dst->ne[0];
+        const float *xr = (const float *)x->data + (gather ? batch_row(f, true, i) : i) * x->ne[0];
+        for (int64_t j = first; j < end; j++) {
+            y[j] += xr[j];
+        }
+    }
+}
+
+static void node_out(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
+    const struct step *step = userdata;
+    add_product(dst, ith, nth, step, LINEAR_O, step->layer == step->f->model->hp.n_layer - 1);
+}
+
+static void node_down(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
+    add_product(dst, ith, nth, userdata, LINEAR_DOWN, false);
+}
+
+static void node_gate_up(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
+    const struct step *step = userdata;
+    const struct fused *f = step->f;
+    const struct layer_weights *l = &f->model->weights.layers[step->layer];
+    const struct ggml_tensor *x = dst->src[0];
+    const struct work w = work_of(f, ith);
+    const int64_t n_ff = f->model->hp.n_ff;
+    struct input in = input_of(f, &w, normed(f, &w, x, l->ffn_norm), x->ne[0], (int32_t)x->ne[1],
+                               step->layer == f->model->hp.n_layer - 1);
+    int64_t first, end;
+    share(n_ff, ith, nth, &first, &end);
+    product(f, l->linear[LINEAR_GATE], l->bias[LINEAR_GATE], stack_of(f, step->layer, LINEAR_GATE), &in, dst->data, n_ff, first, end);
+    product(f, l->linear[LINEAR_UP], l->bias[LINEAR_UP], stack_of(f, step->layer, LINEAR_UP), &in, w.up, n_ff, first, end);
+    for (int32_t i = 0; i < in.n; i++) {
+        float *gate = (float *)dst->data + i * n_ff + first;
+        f->kernels->swiglu(gate, gate, w.up + i * n_ff + first, end - first);
+    }
+}
+
+static void node_head(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
+    const struct step *step = userdata;
+    const struct fused *f = step->f;
+    const struct ggml_tensor *x = dst->src[0];
+    const struct work w = work_of(f, ith);
+    struct input in = input_of(f, &w, normed(f, &w, x, f->model->weights.output_norm), x->ne[0], (int32_t)x->ne[1], true);
+    int64_t first, end;
+    share(dst->ne[0], ith, nth, &first, &end);
+    product(f, f->model->weights.output, NULL, NULL, &in, dst->data, dst->ne[0], first, end);
+}
+
+/* ---- the graph ---- */
+
+static struct ggml_tensor *node(struct graph *g, struct step *step, ggml_custom_op_t run, int64_t n, int64_t n_rows,
+                                struct ggml_tensor *a, struct ggml_tensor *b) {
+    struct ggml_tensor *args[] = {a, b};
+    return ggml_custom_4d(g->ctx, GGML_TYPE_F32, n, n_rows, 1, 1, args, b ? 2 : 1, run, step->f->n_threads, step);
+}
+
+static void build(struct graph *g, struct fused *f) {
+    const struct hparams *hp = &f->model->hp;
+    const int64_t n_qkv = hparams_n_embd_q(hp) + 2 * hparams_n_embd_kv(hp);
+    struct ggml_tensor *x = ggml_get_rows(g->ctx, f->model->weights.token_embd, g->tokens), *y = NULL;
+    for (int32_t i = 0; i < hp->n_layer; i++) {
+        struct step *step = &f->steps[i];
+        const bool last = i == hp->n_layer - 1;
+        const int64_t n = last ? f->n_outputs : f->n_rows;
+        y = node(g, step, node_qkv, n_qkv, f->n_rows, x, NULL);
+        y = node(g, step, node_attend, hparams_n_embd_q(hp), f->n_rows, y, NULL);
+        if (last && n == 0) {
+            ggml_build_forward_expand(g->cgraph, y);
+            return;
+        }
+        x = node(g, step, node_out, hp->n_embd, n, y, x);
+        y = node(g, step, node_gate_up, hp->n_ff, n, x, NULL);
+        x = node(g, step, node_down, hp->n_embd, n, y, x);
+    }
+    g->logits = node(g, &f->steps[0], node_head, hp->n_vocab, f->n_outputs, x, NULL);
+    ggml_set_output(g->logits);
+    ggml_build_forward_expand(g->cgraph, g->logits);
+}
+
+int fused_build(struct graph *g, struct fused *f, const struct kv_layer *kv, int32_t n_ctx, const struct lora_bank *bank,
+                const struct graph_shape *shape, const struct row *rows, struct genarm_error *err) {
+    const size_t n_nodes = 64 + (size_t)f->model->hp.n_layer * (NODES_PER_LAYER + 1) * 2;
+    int rc = reserve(f, scratch_floats(f->model, n_ctx, bank->n_adapters ? lora_bank_rank(bank) : 0), err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    g->ctx = ggml_init((struct ggml_init_params){
+        .mem_size = n_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_nodes, false), .no_alloc = true});
+    if (!g->ctx) {
+        return error_nomem(err, "a compute graph");
+    }
+    g->cgraph = ggml_new_graph_custom(g->ctx, n_nodes, false);
+    g->tokens = ggml_new_tensor_1d(g->ctx, GGML_TYPE_I32, shape->n_rows);
+    ggml_set_input(g->tokens);
+    f->kv = kv;
+    f->n_ctx = n_ctx;
+    f->bank = bank;
+    f->rows = rows;
+    f->n_rows = shape->n_rows;
+    f->n_outputs = shape->n_outputs;
+    build(g, f);
+    return GENARM_OK;
+}
+
+/* ---- life ---- */
+
+static bool readable(const struct ggml_tensor *t) {
+    return !t || (t->buffer && ggml_backend_buffer_is_host(t->buffer) && ggml_get_type_traits_cpu(t->type)->vec_dot);
+}
+
+bool fused_reads(const struct genarm_model *model) {
+    bool ok = model->hp.n_embd_head <= MAX_HEAD && readable(model->weights.output) && readable(model->weights.token_embd);
+    for (int32_t l = 0; l < model->hp.n_layer; l++) {
+        for (int t = 0; t < LINEAR_COUNT; t++) {
+            ok = ok && readable(model->weights.layers[l].linear[t]);
+        }
+    }
+    return ok;
+}
+
+int fused_new(struct fused **out, const struct genarm_model *model, int32_t n_threads, struct genarm_error *err) {
+    struct fused *f = calloc(1, sizeof *f);
+    if (!f) {
+        return error_nomem(err, "an engine");
+    }
+    *f = (struct fused){.model = model, .kernels = cpu_kernels(NULL), .n_threads = n_threads};
+    f->scratch = calloc((size_t)n_threads, sizeof *f->scratch);
+    f->steps = calloc((size_t)model->hp.n_layer, sizeof *f->steps);
+    if (!f->scratch || !f->steps) {
+        fused_free(f);
+        return error_nomem(err, "an engine");
+    }
+    for (int32_t i = 0; i < model->hp.n_layer; i++) {
+        f->steps[i] = (struct step){.f = f, .layer = i};
+    }
+    *out = f;
+    return GENARM_OK;
+}
+
+void fused_free(struct fused *f) {
+    if (!f) {
+        return;
+    }
+    for (int32_t i = 0; f->scratch && i < f->n_threads; i++) {
+        free(f->scratch[i]);
+    }
+    free(f->scratch);
+    free(f->steps);
+    free(f);
+}

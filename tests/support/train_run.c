@@ -1,0 +1,86 @@
+#include "support/train_run.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "support/golden.h"
+
+void train_run_open(struct train_run *r, const char *model) {
+    snprintf(r->folder, sizeof r->folder, "/tmp/genarm-train-XXXXXX");
+    assert_non_null(mkdtemp(r->folder));
+    snprintf(r->pairs, sizeof r->pairs, "%s/pairs.jsonl", r->folder);
+    snprintf(r->output, sizeof r->output, "%s/arm.gguf", r->folder);
+    snprintf(r->log, sizeof r->log, "%s/log.jsonl", r->folder);
+    snprintf(r->checkpoint, sizeof r->checkpoint, "%s/arm.gguf.ckpt", r->folder);
+    r->model = model ? golden_model(model) : NULL;
+}
+
+void train_run_close(struct train_run *r) {
+    char command[128];
+    genarm_model_free(r->model);
+    snprintf(command, sizeof command, "rm -rf %s", r->folder);
+    assert_int_equal(system(command), 0);
+}
+
+void train_run_write_pairs(const struct train_run *r, int n) {
+    FILE *f = fopen(r->pairs, "w");
+    assert_non_null(f);
+    for (int i = 0; i < n; i++) {
+        const int a = 'b' + i * 7 % 20, b = 'c' + i * 3 % 19;
+        fprintf(f, "{\"prompt\": \"%c%c%d\", \"chosen\": \"%c%c%c\", \"rejected\": \"%c%c\"}\n", a, b, i, a, a + 1, a + 2, b, b - 1);
+    }
+    assert_int_equal(fclose(f), 0);
+}
+
+struct genarm_train_params train_run_params(const struct train_run *r) {
+    struct genarm_train_params p = genarm_train_default_params();
+    p.lora_rank = 4;
+    p.lora_targets = "q,v,o,down";
+    p.beta = 0.5f;
+    p.learning_rate = 1e-2f;
+    p.batch_size = 5;
+    p.val_split = 0.1f;
+    p.n_threads = 1;
+    p.save_every = 1;
+    p.log_path = r->log;
+    return p;
+}
+
+int train_run(struct train_run *r, const struct genarm_train_params *params,
+              int (*each)(const struct genarm_train_status *, void *), void *user, struct genarm_error *err) {
+    struct genarm_trainer *trainer = NULL;
+    const char *paths[] = {r->pairs};
+    int rc = genarm_trainer_new(&trainer, r->model, paths, 1, r->output, params, NULL, err);
+    if (rc == GENARM_OK) {
+        rc = genarm_trainer_run(trainer, each, user, err);
+    }
+    genarm_trainer_free(trainer);
+    return rc;
+}
+
+char *read_whole(const char *path, size_t *n) {
+    struct buf b;
+    buf_init(&b, 1 << 26);
+    if (file_read(&b, path, NULL) != GENARM_OK) {
+        buf_deinit(&b);
+        return NULL;
+    }
+    *n = b.len;
+    return b.data;
+}
+
+bool same_files(const char *a, const char *b) {
+    size_t n_a = 0, n_b = 0;
+    char *x = read_whole(a, &n_a), *y = read_whole(b, &n_b);
+    const bool same = x && y && n_a == n_b && memcmp(x, y, n_a) == 0;
+    free(x);
+    free(y);
+    return same;
+}

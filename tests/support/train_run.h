@@ -1,0 +1,33 @@
+/* Whole training runs on a tiny model in a folder of their own. */
+#ifndef SUPPORT_TRAIN_RUN_H
+#define SUPPORT_TRAIN_RUN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "genarm/genarm.h"
+
+struct train_run {
+    char folder[64];
+    char pairs[96], output[96], log[96], checkpoint[112]; /* files in it; checkpoint: the folder */
+    struct genarm_model *model;
+};
+
+void train_run_open(struct train_run *r, const char *model); /* a file in tests/golden; NULL: no model is loaded */
+void train_run_close(struct train_run *r);
+
+/* n pairs that can be learnt: the chosen response goes up the alphabet, the rejected one down. */
+void train_run_write_pairs(const struct train_run *r, int n);
+
+/* Small and quick: 5 pairs a step, one thread, a checkpoint after each step, logged. */
+struct genarm_train_params train_run_params(const struct train_run *r);
+
+/* A run from its options to the end, or until `each` stops it; returns the code of what failed. */
+int train_run(struct train_run *r, const struct genarm_train_params *params,
+              int (*each)(const struct genarm_train_status *, void *), void *user, struct genarm_error *err);
+
+/* The whole of a file, malloc'ed; *n bytes. NULL: there is none. */
+char *read_whole(const char *path, size_t *n);
+bool same_files(const char *a, const char *b);
+
+#endif
