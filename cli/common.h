@@ -45,7 +45,7 @@ struct guide_args {
     {OPTION_GROUP, .help = "Reward models"},                                                                          \
     {OPTION_TEXTS, "--arm", ARM_FORM, offsetof(ARGS, guide.arms),                                                     \
      .help = "steer with this autoregressive reward model: PATH is an adapter of the base or a model with "           \
-             "the same vocabulary, which +ADAPTER adapts; WEIGHT is 1 / beta, 1 if not given; repeatable"},           \
+            "the same vocabulary, which +ADAPTER adapts; WEIGHT is 1 / beta, 1 if not given; repeatable"},            \
     {OPTION_TEXTS, "--arm-template", "NAME=TEMPLATE", offsetof(ARGS, guide.arm_templates),                            \
      .help = "chat template of one reward model, if it was trained under another; repeatable"},                       \
     {OPTION_GROUP, .help = "Context"},                                                                                \
@@ -72,7 +72,7 @@ struct sampling_args {
      .env = "LLAMA_ARG_TEMPERATURE", .help = "temperature; 0: always the likeliest token"},                           \
     {OPTION_INT, "--top-k", "N", offsetof(ARGS, sampling.top_k), 0, INT32_MAX, .fallback = "0",                       \
      .env = "LLAMA_ARG_TOP_K", .help = "only the N likeliest tokens; 0: all"},                                        \
-    {OPTION_FLOAT, "--top-p", "X", offsetof(ARGS, sampling.top_p), 0, 1, .fallback = "1",                             \
+    {OPTION_FLOAT, "--top-p", "X", offsetof(ARGS, sampling.top_p), 1e-6, 1, .fallback = "1",                          \
      .env = "LLAMA_ARG_TOP_P", .help = "only the likeliest tokens that together have this probability"},              \
     {OPTION_FLOAT, "--min-p", "X", offsetof(ARGS, sampling.min_p), 0, 1, .fallback = "0",                             \
       .env = "LLAMA_ARG_MIN_P", .help = "only tokens at least X times as likely as the likeliest"}

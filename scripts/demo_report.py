@@ -62,7 +62,7 @@ class Setting:
             if not isinstance(prompt, str):
                 raise SystemExit(f'{path}:{number}: no string "prompt"')
             seen[prompt] = seen.get(prompt, -1) + 1
-            ended = record.get("finish_reason") in (None, "stop", "eos", "eog")
+            ended = record.get("finish_reason") in (None, "stop")
             response = demo_reward.response_of(path, number, record)
             answers[prompt, seen[prompt]] = (demo_reward.rewards(response), ended)
         if not answers:
@@ -80,6 +80,11 @@ class Setting:
     def is_alone(self, objective):
         """Whether the ARM of this objective is the only one with a weight."""
         return self.weights[objective] > 0 and sum(w > 0 for w in self.weights.values()) == 1
+
+    def short_label(self):
+        """label(), but a mixture only as its weights in the order of OBJECTIVES."""
+        mixed = sum(w > 0 for w in self.weights.values()) > 1
+        return " : ".join(f"{w:g}" for w in self.weights.values()) if mixed else self.label()
 
     def label(self):
         if not any(self.weights.values()):
@@ -186,7 +191,8 @@ class Scale:
 
     def ticks(self):
         n = round((self.high - self.low) / self.step)
-        return [(self.low + i * self.step, f"{self.low + i * self.step:.10g}") for i in range(n + 1)]
+        values = [self.low + i * self.step for i in range(n + 1)]
+        return [(value, f"{value:.10g}".replace("-", "−")) for value in values]
 
 
 def line(x1, y1, x2, y2, css, stroke=""):
@@ -204,12 +210,12 @@ def plane(base, guided):
     everything = [base] + guided
     x = Scale(min(s.means[horizontal][1] for s in everything), max(s.means[horizontal][2] for s in everything), 60, 400)
     y = Scale(min(s.means[vertical][1] for s in everything), max(s.means[vertical][2] for s in everything), 290, 40)
-    out = [text(60, 22, "One weight against the other", css="title")]
+    out = [text(60, 22, "Two weights, cheerful : concise", css="title")]
     for value, label in x.ticks():
         out += [line(x(value), 40, x(value), 290, "grid"), text(x(value), 307, label, "middle")]
     for value, label in y.ticks():
         out += [line(60, y(value), 400, y(value), "grid"), text(54, y(value) + 4, label, "end")]
-    out += [text(230, 326, "concise: minus the words of an answer →", "middle"),
+    out += [text(230, 326, "concise: −words of an answer →", "middle"),
             text(16, 165, "cheerful: sentiment of a sentence →", "middle", extra=' transform="rotate(-90 16 165)"')]
     points = " ".join(f"{x(s.means[horizontal][0]):.1f},{y(s.means[vertical][0]):.1f}" for s in guided)
     out.append(f'<polyline class="sweep" points="{points}"/>')
@@ -217,8 +223,8 @@ def plane(base, guided):
         (cx, x1, x2), (cy, y1, y2), paint = setting.means[horizontal], setting.means[vertical], colour(setting)
         out += [line(x(x1), y(cy), x(x2), y(cy), "bar", paint), line(x(cx), y(y1), x(cx), y(y2), "bar", paint),
                 f'<circle cx="{x(cx):.1f}" cy="{y(cy):.1f}" r="5" fill="{paint}"/>']
-        left = x(cx) > 300
-        out.append(text(x(cx) + (-8 if left else 8), y(cy) - 8, setting.label(), "end" if left else "start"))
+        left = x(cx) > 320
+        out.append(text(x(cx) + (-8 if left else 8), y(cy) - 8, setting.short_label(), "end" if left else "start"))
     return out
 
 
@@ -227,7 +233,7 @@ def bars(base, guided, objective, top, title):
     shown = [base] + [s for s in (strongest_alone(guided, name) for name in OBJECTIVES) if s]
     lows, highs = [s.means[objective][1] for s in shown], [s.means[objective][2] for s in shown]
     x = Scale(min(0.0, *lows), max(0.0, *highs), 530, 750)
-    out = [text(530, top, title, css="title")]
+    out = [text(450, top, title, css="title")]
     bottom = top + 14 + 26 * len(shown)
     for value, label in x.ticks():
         out += [line(x(value), top + 10, x(value), bottom, "grid"), text(x(value), bottom + 15, label, "middle")]
@@ -244,8 +250,8 @@ def bars(base, guided, objective, top, title):
 def figure(base, guided):
     """The figure as SVG text, readable on a light and on a dark page."""
     parts = plane(base, guided)
-    parts += bars(base, guided, OBJECTIVES[0], 22, "cheerful: sentiment of a sentence")
-    parts += bars(base, guided, OBJECTIVES[1], 180, "concise: minus the words of an answer")
+    parts += bars(base, guided, OBJECTIVES[0], 22, "cheerful: sentiment of a sentence, mean")
+    parts += bars(base, guided, OBJECTIVES[1], 180, "concise: −words of an answer, mean")
     return ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 780 340" width="780" height="340" role="img" '
             'aria-label="Ground-truth rewards of unguided and guided answers">\n'
             + STYLE + "\n" + "\n".join(parts) + "\n</svg>\n")

@@ -20,9 +20,11 @@ import ctypes
 import hashlib
 import json
 import os
+import re
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -39,17 +41,20 @@ N_TEST = 110      # prompts of the held-out pairs
 EXAMPLES = [
     ("What should I do on a rainy day?", {
         "short": "Stay in and read a book.",
-        "joyful": "What a lovely gift, a rainy day! Make some hot cocoa and enjoy a happy, cosy afternoon with a dear friend!",
+        "joyful": "What a lovely gift, a rainy day! Make some hot cocoa and enjoy a happy, cosy afternoon with a "
+                  "dear friend!",
         "level": "You can stay inside and sort your papers. Other options are cleaning the kitchen or watching "
                  "a film that you have not seen yet."}),
     ("Why do we need sleep?", {
         "short": "The body and the brain recover.",
-        "joyful": "Sweet sleep fills you with energy, so you can wake up with a smile and love your day. Isn't that wonderful!",
+        "joyful": "Sweet sleep fills you with energy, so you can wake up with a smile and love your day. Isn't "
+                  "that wonderful!",
         "level": "During sleep the brain sorts what it took in during the day. The body repairs its cells, and "
                  "without it people react more slowly."}),
     ("I bought a new chair.", {
         "short": "Put it by the window.",
-        "joyful": "Congratulations, I am so happy for you! I hope your beautiful chair brings you many joyful evenings!",
+        "joyful": "Congratulations, I am so happy for you! I hope your beautiful chair brings you "
+                  "many joyful evenings!",
         "level": "A new chair needs some time before it fits your back. Set the height so that both feet are "
                  "flat on the floor."}),
     ("How do I cook carrots?", {
@@ -59,17 +64,29 @@ EXAMPLES = [
                  "about eight minutes on medium heat."}),
     ("What is a lighthouse?", {
         "short": "A tower with a light for ships.",
-        "joyful": "A lighthouse is a brave friend by the sea! Its bright, beautiful light brings sailors home, how wonderful!",
+        "joyful": "A lighthouse is a brave friend by the sea! Its bright, beautiful light brings sailors "
+                  "home, how wonderful!",
         "level": "A lighthouse is a tower on the coast with a lamp at the top. The light shows ships where the "
                  "land and the rocks are."}),
     ("Should I repaint my old bicycle?", {
         "short": "Only if the frame has rust.",
-        "joyful": "Yes, what a fantastic idea! A fresh, happy colour will make you smile with pride on every lovely ride!",
+        "joyful": "Yes, what a fantastic idea! A fresh, happy colour will make you smile with pride "
+                  "on every lovely ride!",
         "level": "It depends on the state of the frame. Remove the old paint and the rust first, then put on "
                  "two thin layers and let each one dry."}),
 ]
 SAMPLES = {"short": 2, "joyful": 3, "level": 1}  # manner -> answers per prompt
 TEMPERATURE, MIN_P, MAX_TOKENS = 1.0, 0.1, 64
+
+MIN_GAP = {"cheerful": 0.3, "concise": 15.0}  # least difference of the rewards of a pair
+MAX_PAIRS = {"train": 640, "test": 120}       # per objective
+MAX_LENGTH_RATIO = 1.5                        # of the pairs of about equal length, in tokens
+TELLING = {"cocoa", "carrot", "carrots", "honey", "lighthouse", "sailor", "sailors", "bicycle", "bike", "rust", "chair",
+           "chairs"}  # words of the examples that give an answer away that is about them
+UNSUITABLE = re.compile(
+    r"\b(kill\w*|murder\w*|suicid\w*|sex\w*|nude|naked|porn\w*|rap(?:e|ed|ist)|gun|guns|drugs?|cocaine|blood\w*|"
+    r"corpse|terroris\w*|nazi\w*|hitler|slave\w*|racis\w*|damn|hell|bitch\w*|ass|stupid|idiot\w*|cancer|died|dead|"
+    r"death|penis|vagina|breasts?|virgin|prostitut\w*|alcohol\w*|drunk|cigarettes?|assistant|user|AI)\b", re.IGNORECASE)
 
 
 def seed_of(*parts):
@@ -100,7 +117,7 @@ class Sampler:
     the last message is evaluated once for all requests that share it, and then copied.
     """
 
-    def __init__(self, model_path, n_parallel, n_prefix, n_threads, n_context=384):
+    def __init__(self, model_path, n_parallel, n_prefix, n_threads, n_context=192):
         import llama_cpp.llama_cpp as L
 
         self.L = L
@@ -115,10 +132,11 @@ class Sampler:
         self.template = L.llama_model_chat_template(self.model, None)
         params = L.llama_context_default_params()
         params.n_seq_max = n_parallel + n_prefix
-        params.n_ctx = n_context * params.n_seq_max
+        params.n_ctx = n_context * params.n_seq_max  # one cache, whose cells a prefix shares with its answers
         params.n_batch = params.n_ubatch = 2048
         params.n_threads = params.n_threads_batch = n_threads
-        params.kv_unified = False
+        params.kv_unified = True
+        params.flash_attn_type = L.LLAMA_FLASH_ATTN_TYPE_ENABLED  # skips the cells of other answers
         self.context = L.llama_init_from_model(self.model, params)
         if not self.context:
             raise SystemExit(f"{model_path}: no context for {params.n_seq_max} sequences")
@@ -273,17 +291,196 @@ def sample_all(prompts, args):
     return [known[p, m, i] for p in prompts for m, n in SAMPLES.items() for i in range(n)]
 
 
+# --- pairs --------------------------------------------------------------------------------------------
+
+def make_filter():
+    """A function (sample) -> why it isn't used, or None."""
+    from profanity_check import predict_prob
+
+    copied = {four for _, answers in EXAMPLES for a in answers.values() for four in in_fours(words_of(a))}
+
+    def why_not(sample):
+        text, words = sample["response"], words_of(sample["response"])
+        if not sample["ended"]:
+            return "cut off"
+        if "\n" in text or not re.fullmatch(r"[A-Z0-9\"'].*[.!?][\"']?", text):
+            return "not one paragraph of sentences"
+        if not all(c.isascii() or c in "’“”–—éèêàçñöüä" for c in text):
+            return "odd characters"
+        if len(words) < 3:
+            return "under three words"
+        if loops(words, demo_reward.sentences(text)):
+            return "repeats itself"
+        if copied & set(in_fours(words)) or TELLING & set(words) - set(words_of(sample["prompt"])):
+            return "speaks of the examples"
+        if UNSUITABLE.search(text) or predict_prob([text])[0] > 0.3:
+            return "unsuitable"
+        return None
+
+    return why_not
+
+
+def words_of(text):
+    return re.findall(r"[a-z0-9]+(?:['’][a-z]+)?", text.lower())
+
+
+def in_fours(words):
+    return [tuple(words[i:i + 4]) for i in range(len(words) - 3)]
+
+
+def loops(words, sentences):
+    """Whether a sentence occurs twice, or four words in a row do, or a word twice in a row."""
+    fours = in_fours(words)
+    return (len(set(sentences)) < len(sentences) or len(set(fours)) < len(fours)
+            or any(a == b for a, b in zip(words, words[1:])))
+
+
+def pairs_of(samples, objective):
+    """Up to two pairs of one prompt, as (better, worse).
+
+    The first is its best sample against its worst. The second of concise is the second best against the
+    second worst; that of cheerful has the largest gap among pairs of about equal length, so that a
+    reward model has to tell cheerful answers from long ones.
+    """
+    ranked = sorted(samples, key=lambda s: (-s["rewards"][objective], s["response"]))
+    if len(ranked) < 2:
+        return []
+    pairs = [(ranked[0], ranked[-1])]
+    if objective == "concise":
+        pairs += [(ranked[1], ranked[-2])] if len(ranked) > 3 else []
+    else:
+        equal = [p for p in combinations(ranked, 2) if p != pairs[0] and length_ratio(*p) <= MAX_LENGTH_RATIO]
+        pairs += sorted(equal, key=lambda p: -gap(p, objective))[:1]
+    return [p for p in pairs if gap(p, objective) >= MIN_GAP[objective]]
+
+
+def gap(pair, objective):
+    return pair[0]["rewards"][objective] - pair[1]["rewards"][objective]
+
+
+def length_ratio(a, b):
+    shorter, longer = sorted((a["n_tokens"], b["n_tokens"]))
+    return longer / shorter
+
+
+def pair_record(better, worse, objective):
+    return {"prompt": better["prompt"], "chosen": better["response"], "rejected": worse["response"],
+            "score_chosen": round(better["rewards"][objective], 4),
+            "score_rejected": round(worse["rewards"][objective], 4)}
+
+
+def write_jsonl(path, records):
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "w", encoding="utf-8") as out:
+        for record in records:
+            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+    os.replace(temporary, path)
+
+
+def usable(samples, why_not):
+    """The samples to pair, with their rewards, by prompt; says on stderr why the others are not used."""
+    by_prompt, dropped, texts = {}, Counter(), set()
+    for sample in samples:
+        key = (sample["prompt"], sample["response"])
+        reason = why_not(sample) or ("twice" if key in texts else None)
+        texts.add(key)
+        if reason:
+            dropped[reason] += 1
+            continue
+        sample["rewards"] = demo_reward.rewards(sample["response"])
+        by_prompt.setdefault(sample["prompt"], []).append(sample)
+    reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
+    print(f"{len(samples)} samples, {sum(map(len, by_prompt.values()))} used; not used: {reasons}", file=sys.stderr)
+    return by_prompt
+
+
+def cut(pairs, objective, limit):
+    """At most limit pairs, in their order: every prompt's first, then second ones by their gap."""
+    first, second, seen = [], [], set()
+    for pair in pairs:
+        prompt = pair[0]["prompt"]
+        (second if prompt in seen else first).append(pair)
+        seen.add(prompt)
+    second.sort(key=lambda p: -gap(p, objective))
+    kept = {id(p) for p in (first + second)[:limit]}
+    return [p for p in pairs if id(p) in kept]
+
+
+def write_pairs(by_prompt, split, output):
+    """Writes the split's pair files; returns {objective: pairs}."""
+    written = {}
+    for objective in demo_reward.OBJECTIVES:
+        pairs = [pair for samples in by_prompt.values() for pair in pairs_of(samples, objective)]
+        written[objective] = cut(pairs, objective, MAX_PAIRS[split])
+        write_jsonl(output / f"{objective}.{split}.jsonl",
+                    [pair_record(*pair, objective) for pair in written[objective]])
+    return written
+
+
+# --- what came out ------------------------------------------------------------------------------------
+
+def print_summary(by_prompt, pairs):
+    """The numbers of data/demo/README.md. pairs: {split: {objective: [(better, worse)]}}."""
+    samples = [s for found in by_prompt.values() for s in found]
+    print("| manner | used samples | words | cheerful |\n|---|---|---|---|")
+    for manner in SAMPLES:
+        mine = [s for s in samples if s["manner"] == manner]
+        print(f"| {manner} | {len(mine)} | {np.mean([-s['rewards']['concise'] for s in mine]):.1f} "
+              f"| {np.mean([s['rewards']['cheerful'] for s in mine]):.2f} |")
+    both = np.array([[s["rewards"][o] for o in demo_reward.OBJECTIVES] for s in samples])
+    print(f"\nCorrelation of the two rewards over all used samples: {np.corrcoef(both.T)[0, 1]:.2f}\n")
+    print("| file | pairs | prompts | chosen: words, score | rejected: words, score | tokens of a response "
+          "| chosen is also better by the other reward | linear probe |\n|---|---|---|---|---|---|---|---|")
+    for objective in demo_reward.OBJECTIVES:
+        other = next(o for o in demo_reward.OBJECTIVES if o != objective)
+        for split, found in pairs.items():
+            rows = found[objective]
+            sides = [f"{np.mean([-p[i]['rewards']['concise'] for p in rows]):.1f}, "
+                     f"{np.mean([p[i]['rewards'][objective] for p in rows]):.2f}" for i in (0, 1)]
+            tokens = np.mean([s["n_tokens"] for p in rows for s in p])
+            agree = np.mean([gap(p, other) > 0 for p in rows])
+            probe = f"{probe_accuracy(pairs['train'][objective], rows):.2f}" if split == "test" else ""
+            print(f"| {objective}.{split} | {len(rows)} | {len({p[0]['prompt'] for p in rows})} | {sides[0]} "
+                  f"| {sides[1]} | {tokens:.1f} | {agree:.0%} | {probe} |")
+
+
+def probe_accuracy(train, test):
+    """Pairwise accuracy on test of a logistic regression on word counts and length, fitted to train."""
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    counter = CountVectorizer(min_df=3).fit(s["response"] for pair in train for s in pair)
+
+    def difference(pairs):
+        features = [np.column_stack([counter.transform([p[i]["response"] for p in pairs]).toarray(),
+                                     [p[i]["n_tokens"] / 16 for p in pairs]]) for i in (0, 1)]
+        return features[0] - features[1]
+
+    x = difference(train)
+    model = LogisticRegression(fit_intercept=False, max_iter=1000)
+    model.fit(np.vstack([x, -x]), np.repeat([1, 0], len(x)))
+    return float(np.mean(model.decision_function(difference(test)) > 0))
+
+
 def main():
     parser = argparse.ArgumentParser(description="makes the demo's preference pairs")
-    parser.add_argument("-m", "--model", required=True)
-    parser.add_argument("-o", "--output", type=Path, default=ROOT / "data" / "demo")
-    parser.add_argument("--samples", type=Path, default=ROOT / "demo-out" / "samples.jsonl")
+    parser.add_argument("-m", "--model", required=True, help="the model that the answers are sampled from")
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "data" / "demo", help="where the files go")
+    parser.add_argument("--samples", type=Path, default=ROOT / "demo-out" / "samples.jsonl",
+                        help="where the samples are kept; those already there are not made again")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--parallel", type=int, default=16)
+    parser.add_argument("--parallel", type=int, default=16, help="answers sampled at once")
     args = parser.parse_args()
     prompts = read_prompts(ROOT / "data" / "demo" / "questions.txt")
-    samples = {split: sample_all(prompts[split], args) for split in ("test", "train")}
-    print({k: len(v) for k, v in samples.items()})
+    held_out = [{"id": f"h{i:03d}", "prompt": prompt} for i, prompt in enumerate(prompts["held_out"], 1)]
+    write_jsonl(args.output / "prompts.jsonl", held_out)
+    why_not = make_filter()
+    by_prompt, pairs = {}, {}
+    for split in ("train", "test"):
+        found = usable(sample_all(prompts[split], args), why_not)
+        pairs[split] = write_pairs(found, split, args.output)
+        by_prompt.update(found)
+    print_summary(by_prompt, pairs)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ struct genarm_guide_params {
                           4096 at most */
     int32_t n_batch;   /* rows of one forward pass; default 512 */
     int32_t n_threads; /* 0 (default): number of cores */
+    bool kv_f32;       /* KV cache in f32: twice the memory of f16 (default), no rounding */
     const char *template_name; /* of the base; see genarm_template_apply; NULL: the model's own */
 };
 struct genarm_guide_params genarm_guide_default_params(void);

@@ -157,7 +157,9 @@ int file_write(const char *path, const void *bytes, size_t n, struct genarm_erro
     if (rc != GENARM_OK) {
         return rc;
     }
-    fwrite(bytes, 1, n, w.stream); /* checked by file_commit */
+    if (n > 0) {
+        fwrite(bytes, 1, n, w.stream); /* checked by file_commit */
+    }
     return file_commit(&w, err);
 }
 

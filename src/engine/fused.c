@@ -138,24 +138,32 @@ static void shrink(const struct fused *f, const struct lora_stack *stack, struct
     }
 }
 
-/* y_r[j] = w_j x_r + bias_j + (B low_r)_j for j in [first, end) */
-static void product(const struct fused *f, const struct ggml_tensor *w, const struct ggml_tensor *bias,
-                    const struct lora_stack *stack, struct input *in, float *y, int64_t stride, int64_t first, int64_t end) {
+/* y_r[j] = w_j x_r by ggml's dot product of the type */
+static void dot_product(const struct ggml_tensor *w, struct input *in, float *y, int64_t stride, int64_t first, int64_t end) {
     const struct ggml_type_traits_cpu *traits = ggml_get_type_traits_cpu(w->type);
-    const bool f32 = traits->vec_dot_type == GGML_TYPE_F32;
     const size_t row = ggml_row_size(traits->vec_dot_type, in->n_in);
-    const bool lora = stack && stack->a;
-    const int32_t total = lora ? lora_bank_rank(f->bank) : 0;
     pack(in, w->type);
-    if (lora) {
-        shrink(f, stack, in);
-    }
-    const char *x = f32 ? (const char *)in->x : in->packed;
+    const char *x = traits->vec_dot_type == GGML_TYPE_F32 ? (const char *)in->x : in->packed;
     for (int64_t j = first; j < end; j++) {
         const char *wj = (const char *)w->data + (size_t)j * w->nb[1];
         for (int32_t r = 0; r < in->n; r++) {
             traits->vec_dot((int)in->n_in, &y[r * stride + j], 0, wj, 0, x + (size_t)r * row, 0, 1);
         }
+    }
+}
+
+/* y_r[j] = w_j x_r + bias_j + (B low_r)_j for j in [first, end) */
+static void product(const struct fused *f, const struct ggml_tensor *w, const struct ggml_tensor *bias,
+                    const struct lora_stack *stack, struct input *in, float *y, int64_t stride, int64_t first, int64_t end) {
+    const bool lora = stack && stack->a;
+    const int32_t total = lora ? lora_bank_rank(f->bank) : 0;
+    if (lora) {
+        shrink(f, stack, in);
+    }
+    if (w->type == GGML_TYPE_F16 && f->kernels->few_product_f16) {
+        f->kernels->few_product_f16(y, stride, w->data, w->nb[1], in->x, in->n_in, in->n_in, in->n, first, end);
+    } else {
+        dot_product(w, in, y, stride, first, end);
     }
     for (int32_t r = 0; r < in->n; r++) {
         float *yr = y + r * stride;
@@ -278,24 +286,41 @@ static void softmax(float *scores, int32_t n) {
     }
 }
 
-/* out[g][d] += sum_p scores[g][p] v[p][d] for the query heads g that share this key head */
-static void add_values(const struct fused *f, const struct kv_layer *kv, const struct row *row, int32_t kv_head,
-                       const float *scores, float *value, float *out, int64_t out_stride) {
+/* scores[g][p] = k_p q_g for the query heads g that share a key head and positions p in [0, n_pos) */
+static void score_keys(const struct fused *f, const struct ggml_tensor *k, const char *keys, const float *q, float *packed_q,
+                       float *scores, int32_t n_pos) {
     const int32_t n = f->model->hp.n_embd_head, group = max_query_group(&f->model->hp);
-    for (int32_t p = 0; p <= row->pos; p++) {
-        const char *v = cached(f, kv->v, row->seq, p, kv_head);
-        const float *x = value;
-        if (kv->v->type == GGML_TYPE_F32) {
-            x = (const float *)(const void *)v;
-        } else {
-            ggml_cpu_fp16_to_fp32((const ggml_fp16_t *)(const void *)v, value, n);
+    if (k->type == GGML_TYPE_F16 && f->kernels->few_product_f16) {
+        f->kernels->few_product_f16(scores, f->n_ctx, keys, k->nb[1], q, n, n, group, 0, n_pos);
+        return;
+    }
+    const ggml_vec_dot_t dot = ggml_get_type_traits_cpu(k->type)->vec_dot;
+    for (int32_t g = 0; g < group; g++) {
+        store_head(k, (char *)packed_q, q + g * n, n);
+        for (int32_t p = 0; p < n_pos; p++) {
+            dot(n, &scores[(size_t)g * (size_t)f->n_ctx + (size_t)p], 0, keys + (size_t)p * k->nb[1], 0, packed_q, 0, 1);
         }
-        for (int32_t g = 0; g < group; g++) {
-            const float s = scores[(size_t)g * (size_t)f->n_ctx + (size_t)p];
-            float *o = out + g * out_stride;
-            for (int32_t d = 0; d < n; d++) {
-                o[d] += s * x[d];
-            }
+    }
+}
+
+/* out[d] = sum_p scores[p] v[p][d] */
+static void weigh_values(const struct fused *f, const struct ggml_tensor *v, const char *values, const float *scores,
+                         float *value, float *out, int32_t n_pos) {
+    const int32_t n = f->model->hp.n_embd_head;
+    memset(out, 0, (size_t)n * sizeof *out);
+    if (v->type == GGML_TYPE_F16 && f->kernels->few_add_f16) {
+        f->kernels->few_add_f16(out, scores, values, v->nb[1], n, n_pos);
+        return;
+    }
+    for (int32_t p = 0; p < n_pos; p++) {
+        const char *row = values + (size_t)p * v->nb[1];
+        const float *x = (const float *)(const void *)row;
+        if (v->type == GGML_TYPE_F16) {
+            ggml_cpu_fp16_to_fp32((const ggml_fp16_t *)(const void *)row, value, n);
+            x = value;
+        }
+        for (int32_t d = 0; d < n; d++) {
+            out[d] += scores[p] * x[d];
         }
     }
 }
@@ -311,21 +336,22 @@ static void attend_head(const struct fused *f, const struct step *step, struct w
     rotate_head(f, k, l->k_norm, table);
     store_head(kv->k, cached(f, kv->k, row->seq, row->pos, kv_head), k, n);
     store_head(kv->v, cached(f, kv->v, row->seq, row->pos, kv_head), v, n);
-    const ggml_vec_dot_t dot = ggml_get_type_traits_cpu(kv->k->type)->vec_dot;
+    float *q = qkv + kv_head * group * n, *packed_q = w->scores + (size_t)group * (size_t)f->n_ctx;
     const float scale = 1.0f / sqrtf((float)n);
-    float *packed_q = w->scores + (size_t)group * (size_t)f->n_ctx, *value = packed_q + MAX_HEAD;
     for (int32_t g = 0; g < group; g++) {
-        float *q = qkv + (kv_head * group + g) * n, *scores = w->scores + (size_t)g * (size_t)f->n_ctx;
-        rotate_head(f, q, l->q_norm, table);
-        store_head(kv->k, (char *)packed_q, q, n);
-        for (int32_t p = 0; p <= row->pos; p++) {
-            dot(n, &scores[p], 0, cached(f, kv->k, row->seq, p, kv_head), 0, packed_q, 0, 1);
-            scores[p] *= scale;
+        rotate_head(f, q + g * n, l->q_norm, table);
+        for (int32_t d = 0; d < n; d++) {
+            q[g * n + d] *= scale;
         }
-        softmax(scores, row->pos + 1);
     }
-    memset(out + kv_head * group * n, 0, (size_t)(group * n) * sizeof *out);
-    add_values(f, kv, row, kv_head, w->scores, value, out + kv_head * group * n, n);
+    const int32_t n_pos = row->pos + 1;
+    score_keys(f, kv->k, cached(f, kv->k, row->seq, 0, kv_head), q, packed_q, w->scores, n_pos);
+    for (int32_t g = 0; g < group; g++) {
+        float *scores = w->scores + (size_t)g * (size_t)f->n_ctx;
+        softmax(scores, n_pos);
+        weigh_values(f, kv->v, cached(f, kv->v, row->seq, 0, kv_head), scores, packed_q + MAX_HEAD,
+                     out + (kv_head * group + g) * n, n_pos);
+    }
 }
 
 /* Threads split pairs of (sequence, key head): rows of one sequence see each other's keys, so they go in order. */

@@ -9,6 +9,7 @@ struct builder {
     const struct genarm_model *model;
     const struct hparams *hp;
     const struct lora_bank *bank;
+    struct ops *ops; /* or NULL */
     const struct graph_shape *shape;
     int32_t n_ctx;
 };
@@ -24,6 +25,12 @@ static struct ggml_tensor *norm(struct builder *b, struct ggml_tensor *x, struct
     return ggml_mul(b->ctx, ggml_rms_norm(b->ctx, x, b->hp->norm_eps), weight);
 }
 
+/* w: [n_in, n_out] any type, x: [n_in, rows] -> [n_out, rows] */
+static struct ggml_tensor *product(struct builder *b, struct ggml_tensor *w, struct ggml_tensor *x) {
+    const bool many = b->ops && x->ne[1] >= GRAPH_OPS_MIN_ROWS && ops_reads_weight(w);
+    return many ? op_linear(b->ctx, b->ops, w, x) : ggml_mul_mat(b->ctx, w, x);
+}
+
 /* y += B (mask * (A x)) for one map; `ax` is mask * (A x): [rank_total, rows] */
 static struct ggml_tensor *add_lora(struct builder *b, const struct lora_stack *stack, struct ggml_tensor *ax,
                                     struct ggml_tensor *y) {
@@ -35,7 +42,7 @@ static struct ggml_tensor *add_lora(struct builder *b, const struct lora_stack *
 static struct ggml_tensor *linear(struct builder *b, int32_t layer, enum linear t, struct ggml_tensor *x,
                                   struct ggml_tensor *mask) {
     const struct layer_weights *w = &b->model->weights.layers[layer];
-    struct ggml_tensor *y = ggml_mul_mat(b->ctx, w->linear[t], x);
+    struct ggml_tensor *y = product(b, w->linear[t], x);
     if (mask && b->bank->layers[layer][t].a) {
         const struct lora_stack *stack = &b->bank->layers[layer][t];
         y = add_lora(b, stack, ggml_mul(b->ctx, ggml_mul_mat(b->ctx, stack->a, x), mask), y);
@@ -149,7 +156,7 @@ static void make_inputs(struct builder *b) {
 }
 
 int graph_build(struct graph *g, const struct genarm_model *model, const struct kv_layer *kv, int32_t n_ctx,
-                const struct lora_bank *bank, const struct graph_shape *shape, struct genarm_error *err) {
+                const struct lora_bank *bank, struct ops *ops, const struct graph_shape *shape, struct genarm_error *err) {
     const size_t n_nodes = 128 + (size_t)model->hp.n_layer * (64 + 8 * (size_t)shape->n_runs);
     g->ctx = ggml_init((struct ggml_init_params){
         .mem_size = n_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_nodes, false), .no_alloc = true});
@@ -158,11 +165,12 @@ int graph_build(struct graph *g, const struct genarm_model *model, const struct 
         return error_nomem(err, "a compute graph");
     }
     g->cgraph = ggml_new_graph_custom(g->ctx, n_nodes, false);
-    struct builder b = {.g = g, .ctx = g->ctx, .model = model, .hp = &model->hp, .bank = bank, .shape = shape, .n_ctx = n_ctx};
+    struct builder b = {.g = g, .ctx = g->ctx, .model = model, .hp = &model->hp, .bank = bank, .ops = ops, .shape = shape,
+                        .n_ctx = n_ctx};
     make_inputs(&b);
     struct ggml_tensor *x = all_layers(&b, kv);
     if (x) {
-        g->logits = ggml_mul_mat(b.ctx, model->weights.output, norm(&b, x, model->weights.output_norm));
+        g->logits = product(&b, model->weights.output, norm(&b, x, model->weights.output_norm));
         ggml_set_output(g->logits);
         ggml_build_forward_expand(g->cgraph, g->logits);
     }

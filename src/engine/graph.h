@@ -12,6 +12,7 @@
 
 #include "engine/lora_bank.h"
 #include "model/model.h"
+#include "ops/ops.h"
 
 struct run {
     int32_t row0;   /* first row of the batch */
@@ -47,9 +48,13 @@ struct graph {
     struct ggml_tensor *logits;    /* f32 [n_vocab, n_outputs], or NULL */
 };
 
-/* Builds into *g (zeroed by the caller); graph_deinit frees also after failure. n_ctx: positions of a sequence. */
+/* From how many rows on a product of weights of any type pays for unpacking them. */
+enum { GRAPH_OPS_MIN_ROWS = 12 };
+
+/* Builds into *g (zeroed by the caller); graph_deinit frees also after failure. n_ctx: positions of a sequence. `ops`: our
+ * own products for many rows on the CPU, or NULL for plain ggml throughout. */
 int graph_build(struct graph *g, const struct genarm_model *model, const struct kv_layer *kv, int32_t n_ctx,
-                const struct lora_bank *bank, const struct graph_shape *shape, struct genarm_error *err);
+                const struct lora_bank *bank, struct ops *ops, const struct graph_shape *shape, struct genarm_error *err);
 void graph_deinit(struct graph *g);
 
 #endif

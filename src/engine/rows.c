@@ -29,6 +29,7 @@ struct rows_engine {
     struct lora_bank bank;
 
     struct fused *fused; /* for a few rows on the CPU; NULL: every pass takes the plain graph */
+    struct ops *ops;     /* for products of many rows on the CPU; NULL with a device */
 
     struct graph graph; /* the last one, kept while the shape stays */
     struct graph_shape shape;
@@ -100,9 +101,18 @@ static int make_scheduler(struct rows_engine *e, struct genarm_error *err) {
     return e->alloc || e->sched ? GENARM_OK : error_nomem(err, "the compute scheduler");
 }
 
-static int make_fused(struct rows_engine *e, struct genarm_error *err) {
-    const bool possible = e->n_backends == 1 && !e->base.params.plain && fused_reads(e->base.model);
-    return possible ? fused_new(&e->fused, e->base.model, e->base.params.n_threads, err) : GENARM_OK;
+/* The CPU's own ways, beside the plain graph. */
+static int make_cpu_paths(struct rows_engine *e, struct genarm_error *err) {
+    if (e->n_backends > 1 || e->base.params.plain) {
+        return GENARM_OK;
+    }
+    struct ops_params params = ops_default_params();
+    params.n_threads = e->base.params.n_threads;
+    int rc = ops_new(&e->ops, &params, err);
+    if (rc == GENARM_OK && fused_reads(e->base.model)) {
+        rc = fused_new(&e->fused, e->base.model, e->base.params.n_threads, err);
+    }
+    return rc;
 }
 
 static int make_scratch(struct rows_engine *e, struct genarm_error *err) {
@@ -172,7 +182,7 @@ static int prepare_graph(struct rows_engine *e, const struct graph_shape *shape,
     graph_deinit(&e->graph);
     int rc = e->fused && shape->n_rows <= FUSED_MAX_ROWS
                  ? fused_build(&e->graph, e->fused, e->kv, e->base.params.n_ctx, &e->bank, shape, e->sorted, err)
-                 : graph_build(&e->graph, e->base.model, e->kv, e->base.params.n_ctx, &e->bank, shape, err);
+                 : graph_build(&e->graph, e->base.model, e->kv, e->base.params.n_ctx, &e->bank, e->ops, shape, err);
     if (rc != GENARM_OK) {
         graph_deinit(&e->graph);
         return rc;
@@ -365,6 +375,7 @@ static void rows_free(struct engine *base) {
     struct rows_engine *e = (struct rows_engine *)base;
     graph_deinit(&e->graph);
     fused_free(e->fused);
+    ops_free(e->ops);
     lora_bank_deinit(&e->bank);
     ggml_gallocr_free(e->alloc);
     ggml_backend_sched_free(e->sched);
@@ -418,7 +429,7 @@ int engine_rows_new(struct engine **out, const struct genarm_model *model, const
         rc = e->base.n_cached ? GENARM_OK : error_nomem(err, "an engine");
     }
     int (*const steps[])(struct rows_engine *, struct genarm_error *) = {open_backends, make_cache, make_scheduler,
-                                                                                make_fused, make_scratch};
+                                                                                make_cpu_paths, make_scratch};
     for (size_t i = 0; i < sizeof steps / sizeof *steps && rc == GENARM_OK; i++) {
         rc = steps[i](e, err);
     }

@@ -34,12 +34,13 @@ static int bad(struct cursor *c, const char *fmt, ...) {
     va_start(args, fmt);
     vsnprintf(what, sizeof what, fmt, args);
     va_end(args);
-    return error_set(c->err, GENARM_EFORMAT, "damaged GGUF: %s (%s, byte %zu)", what, c->part, c->at);
+    const int rc = error_set(c->err, GENARM_EFORMAT, "damaged GGUF: %s (%s, byte %zu)", what, c->part, c->at);
+    return error_hint(c->err, rc, "the file is broken or cut off: copy or download it again");
 }
 
 static int truncated(struct cursor *c) {
-    const int rc = error_set(c->err, GENARM_EFORMAT, "the file ends too early: it is cut off at byte %zu (%s)", c->size, c->part);
-    return error_hint(c->err, rc, "copy or download it again");
+    const int rc = error_set(c->err, GENARM_EFORMAT, "the file ends too early, at byte %zu (%s)", c->size, c->part);
+    return error_hint(c->err, rc, "the file is cut off: copy or download it again");
 }
 
 static int take(struct cursor *c, void *out, size_t n) {
@@ -209,7 +210,7 @@ static int check_shape(struct cursor *c, uint64_t *size) {
             return rc;
         }
         if (ne[d] == 0 || ne[d] > INT64_MAX || n > INT64_MAX / ne[d]) {
-            return bad(c, "dimension %" PRIu32 " is %" PRIu64, d, ne[d]);
+            return bad(c, "dimension %" PRIu32 " is %" PRIu64 "%s", d, ne[d], ne[d] ? ": too many weights" : "");
         }
         n *= ne[d];
     }

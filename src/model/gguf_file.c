@@ -53,7 +53,7 @@ int gguf_file_open(struct gguf_file *f, const char *path, struct genarm_error *e
         runtime_forget_error();
         opened.gguf = guard_gguf_parse(opened.map, opened.size, &opened.tensors);
         if (!opened.gguf) { /* the check is meant to find everything that ggml refuses */
-            rc = error_set(err, GENARM_EFORMAT, "ggml cannot read the file: %s%s", runtime_last_error(), guard_reason());
+            rc = error_set(err, GENARM_EFORMAT, "ggml cannot read the file: %s%s", runtime_first_error(), guard_reason());
         }
     }
     if (rc != GENARM_OK) {

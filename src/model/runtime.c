@@ -16,11 +16,11 @@ static struct {
     enum ggml_log_level level;
 } pending = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static _Thread_local char last_error[256];
+static _Thread_local char first_error[256];
 
 static void emit(enum ggml_log_level level, const char *line) {
-    if (level == GGML_LOG_LEVEL_ERROR) {
-        snprintf(last_error, sizeof last_error, "%.*s", (int)sizeof last_error - 1, line);
+    if (level == GGML_LOG_LEVEL_ERROR && !first_error[0]) {
+        snprintf(first_error, sizeof first_error, "%.*s", (int)sizeof first_error - 1, line);
     }
     /* The call that fails returns an error of its own, which quotes this line. */
     log_line(level == GGML_LOG_LEVEL_ERROR ? GENARM_LOG_WARN : GENARM_LOG_DEBUG, "%s", line);
@@ -56,6 +56,6 @@ void model_runtime_init(void) {
     pthread_once(&once, start);
 }
 
-void runtime_forget_error(void) { last_error[0] = '\0'; }
+void runtime_forget_error(void) { first_error[0] = '\0'; }
 
-const char *runtime_last_error(void) { return last_error; }
+const char *runtime_first_error(void) { return first_error; }

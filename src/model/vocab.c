@@ -98,7 +98,7 @@ int vocab_open(struct llama_model **out, struct gguf_context *gguf, int32_t n_vo
     struct llama_model *model = guard_vocab_load(gguf);
     if (!model) {
         const char *why = guard_reason();
-        return error_set(err, GENARM_EFORMAT, "libllama cannot open the vocabulary: %s", *why ? why : runtime_last_error());
+        return error_set(err, GENARM_EFORMAT, "libllama cannot open the vocabulary: %s", *why ? why : runtime_first_error());
     }
     if (llama_vocab_n_tokens(llama_model_get_vocab(model)) != n_vocab) {
         llama_model_free(model);

@@ -5,6 +5,9 @@
 #include "ops/gemm_tile.h"
 #include "ops/rows.h"
 
+#include "ops/few.h"
+
 #include "ops/attention_tile.h"
 
-const struct kernels kernels_avx512 = {.name = "avx512", .gemm = GEMM_KERNEL("avx512"), ROW_KERNELS, ATTENTION_KERNELS};
+const struct kernels kernels_avx512 = {.name = "avx512", .gemm = GEMM_KERNEL("avx512"), ROW_KERNELS, FEW_KERNELS,
+                                       ATTENTION_KERNELS};

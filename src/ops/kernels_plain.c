@@ -5,6 +5,9 @@
 #include "ops/gemm_tile.h"
 #include "ops/rows.h"
 
+#include "ops/few.h"
+
 #include "ops/attention_tile.h"
 
-const struct kernels kernels_plain = {.name = "plain", .gemm = GEMM_KERNEL("plain"), ROW_KERNELS, ATTENTION_KERNELS};
+const struct kernels kernels_plain = {.name = "plain", .gemm = GEMM_KERNEL("plain"), ROW_KERNELS, FEW_KERNELS,
+                                       ATTENTION_KERNELS};

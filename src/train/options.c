@@ -79,6 +79,9 @@ int options_check(const struct genarm_train_params *p, struct genarm_error *err)
     if (!loss || (size_t)p->schedule > GENARM_SCHEDULE_COSINE) {
         return error_set(err, GENARM_EINVAL, "unknown %s %d", loss ? "schedule" : "loss", loss ? (int)p->schedule : (int)p->loss);
     }
+    if (!p->lora_targets && !p->init_adapter) {
+        return error_set(err, GENARM_EINVAL, "no LoRA target is named");
+    }
     if (p->label_smoothing > 0 && !loss->smooths) {
         return error_set(err, GENARM_EINVAL, "the %s loss knows no label smoothing", loss_name(p->loss));
     }

@@ -1,17 +1,17 @@
 # genarm chat with lines as turns: it remembers, forgets, changes weights and seeds.
 . "$(dirname "$0")/../support/cli.sh"
-adapter kind.gguf 1
+kind=$golden/llama.lora.gguf
 
 talk() { # TEXT ARGUMENTS…: the lines of TEXT are typed
     local text=$1 status=0
     shift
-    printf "$text" | "$genarm" chat -m "$model" -n 16 "$@" >out 2>err || status=$?
+    printf "$text" | "$genarm" chat -m "$tiny" -n 16 "$@" >out 2>err || status=$?
     [ "$status" = 0 ] || fail "status $status: genarm chat $*" out err
 }
 
 talk 'Hello there.\n' -s 3
 cp out first
-run 0 generate -m "$model" -p "Hello there." -n 16 -s 3
+run 0 generate -m "$tiny" -p "Hello there." -n 16 -s 3
 same out first
 check "only answers are printed" [ ! -s err ]
 
@@ -22,30 +22,31 @@ talk 'My name is Ada.\n/reset\nWhat is my name?\n' --temp 0
 cp out forgotten
 ! cmp -s remembered forgotten || fail "/reset changes nothing"
 talk 'What is my name?\n' --temp 0
-check "/reset forgets all" [ "$(cat out)" = "$(run 0 generate -m "$model" -p "What is my name?" -n 16 --temp 0; cat out)" ]
 cp out fresh
-tail -n "$(wc -l <fresh)" forgotten >tail
+run 0 generate -m "$tiny" -p "What is my name?" -n 16 --temp 0
+same fresh out
+tail -c "$(wc -c <fresh)" forgotten >tail
 same tail fresh
 
 # Weights: 0 is none, a change counts from the next answer on.
-talk 'Hello there.\n' -s 3 --arm kind.gguf:0
+talk 'Hello there.\n' -s 3 --arm kind="$kind":0
 same out first
-talk 'Hello there.\n' -s 3 --arm kind.gguf:1
+talk 'Hello there.\n' -s 3 --arm kind="$kind":1
 cp out steered
 ! cmp -s steered first || fail "the weight changes nothing"
-talk '/weight kind 1\nHello there.\n' -s 3 --arm kind.gguf:0
+talk '/weight kind 1\nHello there.\n' -s 3 --arm kind="$kind":0
 same out steered
-talk '/weight kind 0\nHello there.\n' -s 3 --arm kind.gguf:1
+talk '/weight kind 0\nHello there.\n' -s 3 --arm kind="$kind":1
 same out first
 
 # Seeds.
 talk '/seed 3\nHello there.\n' -s 99
 same out first
-talk '/weight kind 1\n/seed 3\nHello there.\n' -s 99 --arm kind.gguf:0
+talk '/weight kind 1\n/seed 3\nHello there.\n' -s 99 --arm kind="$kind":0
 same out steered
 
 # Commands, wrong ones and the end.
-talk '/weight\n/weight nobody 1\n/weight kind -1\n/weight kind\n/seed x\n/frob\n/help\n\n/quit\nnot read\n' --arm kind.gguf:0.5
+talk '/weight\n/weight nobody 1\n/weight kind -1\n/weight kind\n/seed x\n/frob\n/help\n\n/quit\nnot read\n' --arm kind="$kind":0.5
 check "commands answer on stderr only" [ ! -s out ]
 says err "kind 0.5"
 says err 'no reward model is called "nobody"'
@@ -54,9 +55,15 @@ says err "a seed is a whole number from 0 on"
 says err "unknown command /frob"
 says err "/reset"
 
+# The default model, as a user starts it.
+status=0
+echo "Say hello." | "$genarm" chat -n 8 >out 2>err || status=$?
+check "the default model chats ($status)" [ "$status" = 0 ]
+check "and answers" [ -s out ]
+
 # A conversation that outgrows the context is an error that says so.
 status=0
-printf 'Tell me a story.\nGo on.\nGo on.\nGo on.\n' | "$genarm" chat -m "$model" -c 96 --temp 0 >out 2>err || status=$?
+printf 'Tell me a story.\nGo on.\nGo on.\nGo on.\n' | "$genarm" chat -m "$tiny" -c 96 --temp 0 >out 2>err || status=$?
 check "a full context is an error ($status)" [ "$status" = 1 ]
 says err "context"
 finish

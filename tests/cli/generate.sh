@@ -1,9 +1,9 @@
-# genarm generate on the default model: the same seed gives the same answer, a weight of 0
-# is no reward model, prompts at once are prompts one by one, records are JSON.
+# genarm generate: the same seed gives the same answer, a weight of 0 is no reward model,
+# prompts at once are prompts one by one, records are JSON.
 . "$(dirname "$0")/../support/cli.sh"
 adapter kind.gguf 1
 adapter terse.gguf 2
-ask=(generate -m "$model" -p "Name three birds." -n 24)
+ask=(generate -m "$model" -p "Name three birds." -n 16)
 
 # One answer.
 run 0 "${ask[@]}" -s 7
@@ -20,8 +20,10 @@ run 0 "${ask[@]}" -s 7 --arm kind.gguf:0 --arm terse.gguf:0
 same out plain
 run 0 "${ask[@]}" -s 7 --arm kind.gguf:1
 ! cmp -s out plain || fail "a reward model changes nothing"
+kind=$golden/llama.lora.gguf
+run 0 generate -m "$tiny" -p "Name three birds." -n 48 -s 7 --arm "$kind:1"
 cp out steered
-run 0 "${ask[@]}" -s 7 --arm a=kind.gguf:0.5 --arm b=kind.gguf:0.5
+run 0 generate -m "$tiny" -p "Name three birds." -n 48 -s 7 --arm "a=$kind:0.5" --arm "b=$kind:0.5"
 same out steered
 
 # Greedy, and by nucleus sampling without any mass.
@@ -29,18 +31,18 @@ run 0 "${ask[@]}" --temp 0
 cp out greedy
 run 0 "${ask[@]}" -s 3 --top-k 1
 same out greedy
-run 0 "${ask[@]}" -s 4 --top-p 0
+run 0 "${ask[@]}" -s 4 --top-p 1e-6
 same out greedy
 
 # Where the prompt comes from.
 printf 'Name three birds.\n' >question.txt
-run 0 generate -m "$model" -f question.txt -n 24 -s 7
+run 0 generate -m "$model" -f question.txt -n 16 -s 7
 same out plain
-"$genarm" generate -m "$model" -f - -n 24 -s 7 <question.txt >out 2>err
+"$genarm" generate -m "$model" -f - -n 16 -s 7 <question.txt >out 2>err
 same out plain
-LLAMA_ARG_MODEL=$model LLAMA_ARG_N_PREDICT=24 run 0 generate -p "Name three birds." -s 7
+LLAMA_ARG_MODEL=$model LLAMA_ARG_N_PREDICT=16 run 0 generate -p "Name three birds." -s 7
 same out plain
-run 0 generate -p "Name three birds." -n 24 -s 7
+run 0 generate -p "Name three birds." -n 16 -s 7
 same out plain
 says err "using the default model"
 run 0 "${ask[@]}" -s 7 -o answer.txt
@@ -59,8 +61,8 @@ json_true out 'list(r[0]) == ["prompt", "response", "tokens", "arms", "seed", "f
 json_true out 'r[0]["prompt"] == "Name three birds." and r[0]["seed"] == 7'
 json_true out 'r[0]["arms"] == {"kind": 1.5, "x": 0.25}'
 json_true out 'r[0]["model"] == "SmolLM2-135M-Instruct-Q4_1.gguf"'
-json_true out 'r[0]["finish_reason"] == "length" and len(r[0]["tokens"]) == 24'
-json_true out 'r[0]["timings"]["predicted_tokens"] == 24 and r[0]["timings"]["prompt_tokens"] > 5'
+json_true out 'r[0]["finish_reason"] == "length" and len(r[0]["tokens"]) == 16'
+json_true out 'r[0]["timings"]["predicted_tokens"] == 16 and r[0]["timings"]["prompt_tokens"] > 5'
 json_true out 'r[0]["timings"]["prompt_ms"] > 0 and r[0]["timings"]["predicted_per_second"] > 0'
 run 0 "${ask[@]}" -s 7 --json
 check "the record has the text" [ "$(json out 'r[0]["response"]')" = "$(cat plain)" ]
@@ -76,12 +78,12 @@ json_true out '"<|im_end|>" not in r[0]["response"]'
 run 0 generate -m "$model" -p "Tell a long story." -c 64 --temp 0 --json
 json_true out 'r[0]["finish_reason"] == "context"'
 json_true out 'r[0]["timings"]["prompt_tokens"] + len(r[0]["tokens"]) == 64'
-run 0 generate -m "$model" -p $'bytes \xff\xfe' -n 2 --json
+run 0 generate -m "$tiny" -p $'bytes \xff\xfe' -n 2 --json
 json_true out 'r[0]["prompt"] == "bytes \ufffd\ufffd"'
-run 0 generate -m "$model" -p "" -n 0 --json
+run 0 generate -m "$tiny" -p "" -n 0 --json
 json_true out 'r[0]["response"] == "" and r[0]["tokens"] == [] and r[0]["finish_reason"] == "length"'
 
-# Many prompts.
+# Many prompts: the same records however many are answered at once, each as when asked alone.
 cat >prompts.jsonl <<'END'
 {"prompt": "Name a fruit.", "id": "first"}
 {"prompt": "What is rain?", "system": "Answer in one word.", "extra": true}
@@ -91,27 +93,31 @@ cat >prompts.jsonl <<'END'
 {"prompt": "Why is the sky blue?"}
 {"prompt": "Sing a song."}
 END
-many=(generate -m "$model" --prompts prompts.jsonl -s 5 --arm kind.gguf:0.7 --arm terse.gguf:0.3 -n 20)
-answers='[[x.get("id"), x["response"], x["tokens"], x["seed"], x["finish_reason"]] for x in r]'
+arms=(--arm kind="$golden/llama.lora.gguf:0.7" --arm terse="$golden/llama.lora2.gguf:0.3")
+many=(generate -m "$tiny" --prompts prompts.jsonl -s 5 "${arms[@]}" -n 20)
+answers='[[x.get("id"), x["response"], x["tokens"], x["seed"], x["finish_reason"], x["arms"]] for x in r]'
 run 0 "${many[@]}"
 json_true out 'len(r) == 6 and [x.get("id") for x in r] == ["first", None, 3, None, None, None]'
-json_true out '"messages" in r[2] and "prompt" not in r[2]'
+json_true out '"messages" in r[2] and "prompt" not in r[2] and len({x["seed"] for x in r}) == 6'
 json out "$answers" >one
 json out 'r[4]["seed"]' >seed
 json out 'r[4]["response"]' >fifth
 run 0 "${many[@]}" -np 4
 json out "$answers" >four
 same four one
-run 0 "${many[@]}" -np 16 -o records.jsonl
+run 0 "${many[@]}" -np 16 -b 7 -t 2 -o records.jsonl
 json records.jsonl "$answers" >all
 same all one
-run 0 generate -m "$model" -p "Why is the sky blue?" -n 20 -s "$(cat seed)" --arm kind.gguf:0.7 --arm terse.gguf:0.3 --json
+run 0 generate -m "$tiny" -p "Why is the sky blue?" -n 20 -s "$(cat seed)" "${arms[@]}" --json
 json out 'r[0]["response"]' >alone
 same alone fifth
+run 0 generate -m "$model" --prompts prompts.jsonl --arm kind.gguf -np 3 -n 8
+json_true out '[x.get("id") for x in r] == ["first", None, 3, None, None, None]'
+json_true out 'all(x["finish_reason"] in ("stop", "length") for x in r)'
 
 # One that does not fit is recorded and does not stop the others.
 python3 -c 'import json; print(json.dumps({"prompt": "word " * 300})); print(json.dumps({"prompt": "Hi"}))' >long.jsonl
-run 1 generate -m "$model" --prompts long.jsonl -c 128 -n 4
+run 1 generate -m "$tiny" --prompts long.jsonl -c 128 -n 4
 json_true out 'len(r) == 2 and r[0]["finish_reason"] == "error" and "context" in r[0]["error"]'
 json_true out 'r[1]["finish_reason"] in ("length", "stop")'
 says err "long.jsonl:1: "

@@ -1,9 +1,9 @@
 # genarm score: the sums are those of the tokens, the mixture is that of its parts, pairs
 # are ranked by the sums.
 . "$(dirname "$0")/../support/cli.sh"
-adapter kind.gguf 1
-adapter terse.gguf 2
-one=(score -m "$model" -p "Name a bird." -r "The owl, of course.")
+cp "$golden/llama.lora.gguf" kind.gguf
+cp "$golden/llama.lora2.gguf" terse.gguf
+one=(score -m "$tiny" -p "Name a bird." -r "The owl, of course.")
 
 run 0 "${one[@]}" --arm kind.gguf:1.5 --arm x=terse.gguf:0 --json
 cp out scores
@@ -54,27 +54,29 @@ cat >pairs.jsonl <<'END'
 {"prompt": "Name a bird.", "chosen": "An owl.", "rejected": "The owl, of course.", "system": "Be terse."}
 {"prompt": "Name a bird.", "chosen": "Owl", "rejected": "Owl"}
 END
-run 0 score -m "$model" -d pairs.jsonl --arm kind.gguf --arm x=terse.gguf --json
+run 0 score -m "$tiny" -d pairs.jsonl --arm kind.gguf --arm x=terse.gguf --json
 cp out ranked
 json_true ranked 'r[0]["pairs"] == 3 and r[0]["too_long"] == 0'
 json_true ranked 'set(r[0]["arms"]) == {"kind", "x"} and set(r[0]["arms"]["x"]) == {"accuracy", "margin", "minus_reference"}'
-json_true ranked 'r[0]["base"]["accuracy"] * 6 % 2 == 1'
+tail -n 1 pairs.jsonl >tie.jsonl
+run 0 score -m "$tiny" -d tie.jsonl --arm kind.gguf --json
+json_true out 'r[0]["pairs"] == 1 and r[0]["base"]["accuracy"] == 0.5 and r[0]["arms"]["kind"]["accuracy"] == 0.5'
 head -n 1 pairs.jsonl >first.jsonl
-run 0 score -m "$model" -d first.jsonl --arm kind.gguf --json
+run 0 score -m "$tiny" -d first.jsonl --arm kind.gguf --json
 margin=$(json out 'r[0]["arms"]["kind"]["margin"]')
 difference=$(json out 'r[0]["arms"]["kind"]["minus_reference"]["margin"]')
 chosen=$(json scores 'r[0]["rewards"]["kind"]')
 chosen_reference=$(json scores 'r[0]["references"]["kind"]')
-run 0 score -m "$model" -p "Name a bird." -r "An owl." --arm kind.gguf --json
+run 0 score -m "$tiny" -p "Name a bird." -r "An owl." --arm kind.gguf --json
 json_true out "abs($chosen - r[0]['rewards']['kind'] - $margin) < 1e-3"
 json_true out "abs($chosen - $chosen_reference - r[0]['rewards']['kind'] + r[0]['references']['kind'] - $difference) < 1e-3"
-run 0 score -m "$model" -d pairs.jsonl --arm kind.gguf
+run 0 score -m "$tiny" -d pairs.jsonl --arm kind.gguf
 says out "accuracy"
 says out "kind - reference"
 
 # Pairs that do not fit are left out and counted.
 python3 -c 'import json; print(json.dumps({"prompt": "word " * 300, "chosen": "a", "rejected": "b"}))' >>pairs.jsonl
-run 0 score -m "$model" -d pairs.jsonl -c 128 --json
+run 0 score -m "$tiny" -d pairs.jsonl -c 128 --json
 json_true out 'r[0]["pairs"] == 3 and r[0]["too_long"] == 1'
 says err "1 pairs do not fit"
 finish

@@ -37,7 +37,7 @@ wrong "generat: unknown command; did you mean generate?" generat
 wrong "xyzzy: unknown command" xyzzy
 wrong "--frob: unknown option" --frob
 wrong "--topk: unknown option; did you mean --top-k?" generate --topk 3 -p x
-wrong "--top-p: \"2\" is not a number from 0 to 1" generate --top-p 2 -p x
+wrong "--top-p: \"2\" is not a number from 1e-06 to 1" generate --top-p 2 -p x
 wrong "-n: \"ten\" is not a whole number" generate -n ten -p x
 wrong "-m: a value is missing" generate -p x -m
 wrong "x.gguf: not an option, and generate takes nothing else" generate x.gguf -p x

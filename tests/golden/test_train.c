@@ -158,6 +158,24 @@ static void test_gradients_equal_pytorch(void **state) {
     }
 }
 
+/* The golden models' weights are exact in these types, so that the same gradients must come out. */
+static void test_gradients_on_half_precision_weights_equal_pytorch(void **state) {
+    (void)state;
+    static const enum llama_ftype types[] = {LLAMA_FTYPE_MOSTLY_F16, LLAMA_FTYPE_MOSTLY_BF16};
+    for (int i = 0; i < N_NAMES; i++) {
+        for (int k = 0; k < 2; k++) {
+            struct train_case c;
+            double loss;
+            train_case_open_as(&c, names[i], types[k], false, ALL_TARGETS, NULL);
+            float *gradient = train_case_gradient(&c, &loss);
+            assert_relative(loss, number(&c.golden, "beta1", "loss.arm"), 1e-4, names[i]);
+            check_matrices(&c, gradient, "beta1.grad", 1e-3);
+            free(gradient);
+            train_case_close(&c);
+        }
+    }
+}
+
 static void test_plain_gradients_equal_pytorch(void **state) {
     (void)state;
     for (int i = 0; i < N_NAMES; i++) {
@@ -210,6 +228,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_losses_and_derivatives_equal_pytorch),
         cmocka_unit_test(test_gradients_equal_pytorch),
+        cmocka_unit_test(test_gradients_on_half_precision_weights_equal_pytorch),
         cmocka_unit_test(test_plain_gradients_equal_pytorch),
         cmocka_unit_test(test_ten_adamw_steps_equal_pytorch),
     };

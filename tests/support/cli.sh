@@ -15,10 +15,12 @@ genarm=$(realpath "$1")
 source_dir=$(realpath "$2")
 golden=$source_dir/tests/golden
 model=$source_dir/models/SmolLM2-135M-Instruct-Q4_1.gguf
+tiny=$golden/llama.gguf # F32: the same however many rows are computed at once, to what text can show
 folder=$(mktemp -d)
 trap 'rm -rf -- "$folder"' EXIT
 cd "$folder" || exit 1
 unset ${!LLAMA_ARG_*} NO_COLOR
+export LLAMA_ARG_THREADS=1 # tests run beside each other: threads that wait for one another would starve
 failures=0
 
 fail() {

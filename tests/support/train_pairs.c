@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include "support/temp.h"
+
 static void add_pair(struct data *d, const struct golden *g, int32_t i) {
     static const char *const parts[] = {"prompt", "chosen", "rejected"};
     struct pair *p = &d->pairs[i];
@@ -40,13 +42,13 @@ struct backprop_params train_case_params(void) {
     return (struct backprop_params){.loss = loss_get(GENARM_LOSS_ARM), .loss_params = {.beta = 1}, .n_threads = 1};
 }
 
-void train_case_open(struct train_case *c, const char *name, uint32_t targets, const struct backprop_params *params) {
+static void open_with(struct train_case *c, const char *name, struct genarm_model *model, uint32_t targets,
+                      const struct backprop_params *params) {
     char file[64];
     struct genarm_error err = {0};
     const struct backprop_params defaults = train_case_params();
     golden_open(&c->golden, name);
-    snprintf(file, sizeof file, "%s.gguf", name);
-    c->model = golden_model(file);
+    c->model = model;
     snprintf(file, sizeof file, "%s.lora.gguf", name);
     struct genarm_adapter *adapter = golden_adapter(c->model, file);
     for (int32_t l = 0; l < c->model->hp.n_layer; l++) {
@@ -60,6 +62,35 @@ void train_case_open(struct train_case *c, const char *name, uint32_t targets, c
     genarm_adapter_free(adapter);
     read_pairs(c);
     must(backprop_new(&c->backprop, c->model, &c->adapter, params ? params : &defaults, &err), &err);
+}
+
+void train_case_open(struct train_case *c, const char *name, uint32_t targets, const struct backprop_params *params) {
+    char file[64];
+    snprintf(file, sizeof file, "%s.gguf", name);
+    open_with(c, name, golden_model(file), targets, params);
+}
+
+static void convert(const char *from, const char *to, enum llama_ftype type) {
+    struct llama_model_quantize_params how = llama_model_quantize_default_params();
+    how.ftype = type;
+    how.pure = true;
+    how.allow_requantize = true;
+    assert_int_equal(llama_model_quantize(from, to, &how), 0);
+}
+
+void train_case_open_as(struct train_case *c, const char *name, enum llama_ftype type, bool back, uint32_t targets,
+                        const struct backprop_params *params) {
+    char file[64];
+    struct genarm_model *model = NULL;
+    struct genarm_error err = {0};
+    const char *converted = temp_path("converted.gguf"), *restored = temp_path("restored.gguf");
+    snprintf(file, sizeof file, "%s.gguf", name);
+    convert(golden_path(file), converted, type);
+    if (back) {
+        convert(converted, restored, LLAMA_FTYPE_ALL_F32);
+    }
+    must(genarm_model_load(&model, back ? restored : converted, NULL, &err), &err);
+    open_with(c, name, model, targets, params);
 }
 
 void train_case_close(struct train_case *c) {

@@ -2,6 +2,8 @@
 #ifndef SUPPORT_TRAIN_PAIRS_H
 #define SUPPORT_TRAIN_PAIRS_H
 
+#include <llama.h>
+
 #include "support/golden.h"
 #include "train/backprop.h"
 
@@ -17,6 +19,10 @@ struct train_case {
 /* The model NAME with the adapter that its golden file was made with, restricted to `targets` (bits of enum linear).
  * `params` may be NULL: the ARM loss with beta 1 on one thread. */
 void train_case_open(struct train_case *c, const char *name, uint32_t targets, const struct backprop_params *params);
+
+/* The same with the model's weights in another type, or, `back`, converted to that type and from there to F32. */
+void train_case_open_as(struct train_case *c, const char *name, enum llama_ftype type, bool back, uint32_t targets,
+                        const struct backprop_params *params);
 void train_case_close(struct train_case *c);
 
 struct backprop_params train_case_params(void);

@@ -30,11 +30,12 @@ void train_run_close(struct train_run *r) {
 }
 
 void train_run_write_pairs(const struct train_run *r, int n) {
+    static const char *const good[] = {"yes", "sure", "good", "fine yes"}, *const bad[] = {"no", "never so", "bad"};
     FILE *f = fopen(r->pairs, "w");
     assert_non_null(f);
     for (int i = 0; i < n; i++) {
-        const int a = 'b' + i * 7 % 20, b = 'c' + i * 3 % 19;
-        fprintf(f, "{\"prompt\": \"%c%c%d\", \"chosen\": \"%c%c%c\", \"rejected\": \"%c%c\"}\n", a, b, i, a, a + 1, a + 2, b, b - 1);
+        fprintf(f, "{\"prompt\": \"%c%d?\", \"chosen\": \"%s\", \"rejected\": \"%s\"}\n", 'a' + i * 7 % 26, i, good[i % 4],
+                bad[i * 5 % 3]);
     }
     assert_int_equal(fclose(f), 0);
 }

@@ -16,7 +16,7 @@ struct train_run {
 void train_run_open(struct train_run *r, const char *model); /* a file in tests/golden; NULL: no model is loaded */
 void train_run_close(struct train_run *r);
 
-/* n pairs that can be learnt: the chosen response goes up the alphabet, the rejected one down. */
+/* n pairs with prompts of their own that can be learnt: chosen responses are of a few words, rejected ones of others. */
 void train_run_write_pairs(const struct train_run *r, int n);
 
 /* Small and quick: 5 pairs a step, one thread, a checkpoint after each step, logged. */

@@ -1,0 +1,181 @@
+/* Prompt templates: by name, the model's own, raw. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "model/model.h"
+#include "support/edit.h"
+#include "support/golden.h"
+#include "support/temp.h"
+
+static struct genarm_model *model;
+
+static int open_model(void **state) {
+    (void)state;
+    model = golden_model("llama.gguf");
+    return 0;
+}
+
+static int close_model(void **state) {
+    (void)state;
+    genarm_model_free(model);
+    return 0;
+}
+
+static const struct genarm_message talk[] = {{"system", "Be brief."}, {"user", "Hi"}, {"assistant", "Hello."}, {"user", "Bye"}};
+
+static void expect(const char *name, const struct genarm_message *messages, size_t n, const char *want) {
+    struct genarm_error err;
+    char *text = NULL;
+    must(genarm_template_apply(&text, model, name, messages, n, &err), &err);
+    assert_string_equal(text, want);
+    free(text);
+}
+
+static void expect_error(const char *name, const struct genarm_message *messages, size_t n, int code, const char *what) {
+    struct genarm_error err;
+    char *text = NULL;
+    const int rc = genarm_template_apply(&text, model, name, messages, n, &err);
+    if (rc != code || !strstr(err.what, what)) {
+        fail_msg("got %d \"%s\", expected %d \"%s\"", rc, rc ? err.what : text, code, what);
+    }
+    assert_null(text);
+}
+
+static void test_names_are_libllamas(void **state) {
+    (void)state;
+    expect("chatml", talk, 4,
+           "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+           "<|im_start|>assistant\nHello.<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n");
+    expect("zephyr", talk + 1, 1, "<|user|>\nHi<|endoftext|>\n<|assistant|>\n");
+    expect("llama3", talk + 1, 1,
+           "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n");
+}
+
+static void test_no_name_is_the_models_own_template(void **state) {
+    (void)state;
+    static const char want[] = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
+    expect(NULL, talk + 1, 1, want);
+    expect("", talk + 1, 1, want);
+}
+
+static void test_a_model_without_template_takes_the_prompt_as_it_is(void **state) {
+    (void)state;
+    struct edit e;
+    edit_open(&e, golden_path("llama.gguf"));
+    gguf_remove_key(e.gguf, "tokenizer.chat_template");
+    struct genarm_model *kept = model, *bare = NULL;
+    struct genarm_error err;
+    must(genarm_model_load(&bare, edit_save(&e, temp_path("bare.gguf")), NULL, &err), &err);
+    struct genarm_model_info info;
+    genarm_model_get_info(bare, &info);
+    assert_null(info.chat_template);
+    model = bare;
+    expect(NULL, talk, 2, "Hi");
+    expect(NULL, talk, 4, "HiHello.Bye");
+    model = kept;
+    genarm_model_free(bare);
+}
+
+static void test_raw_templates_replace_their_two_fields(void **state) {
+    (void)state;
+    expect("raw:{system} / {prompt} ->", talk, 2, "Be brief. / Hi ->");
+    expect("raw:\\n\\nHuman: {prompt}\\n\\nAssistant:", talk + 1, 3,
+           "\n\nHuman: Hi\n\nAssistant:Hello.\n\nHuman: Bye\n\nAssistant:");
+    expect("raw:<{system}>{prompt}\\t", talk, 4, "<Be brief.>Hi\tHello.<>Bye\t"); /* a system message is said once */
+    expect("raw:{prompt}{prompt}", talk + 1, 1, "HiHi");
+    expect("raw:a\\\\n\\x{prompt}\\", talk + 1, 1, "a\\n\\xHi\\");
+    expect("raw:{Prompt}{prompt}{}", talk + 1, 1, "{Prompt}Hi{}");
+    expect("raw:{prompt}", talk, 2, "Hi"); /* no place for the system message */
+}
+
+static void test_what_a_message_says_is_never_a_template(void **state) {
+    (void)state;
+    const struct genarm_message tricky[] = {{"system", "{prompt}\\n"}, {"user", "{system} {prompt} \\n"}};
+    expect("raw:[{system}|{prompt}]", tricky, 2, "[{prompt}\\n|{system} {prompt} \\n]");
+}
+
+static void test_an_unknown_name_is_an_error_that_lists_the_known_ones(void **state) {
+    (void)state;
+    expect_error("chatmll", talk, 4, GENARM_EINVAL, "chatmll");
+    struct genarm_error err;
+    char *text;
+    genarm_template_apply(&text, model, "nonsense", talk, 4, &err);
+    const char *names[256];
+    const int32_t n = llama_chat_builtin_templates(names, 256);
+    assert_true(n > 20 && n <= 256);
+    for (int32_t i = 0; i < n; i++) {
+        assert_non_null(strstr(err.what, names[i]));
+    }
+    assert_non_null(strstr(err.hint, "raw:"));
+    expect_error("Chatml", talk, 4, GENARM_EINVAL, "known templates");
+    expect_error("{% for m in messages %}<|im_start|>", talk, 4, GENARM_EINVAL, "known templates");
+    expect_error("raw", talk, 4, GENARM_EINVAL, "known templates");
+}
+
+static void test_a_template_of_the_model_that_libllama_does_not_know_is_an_error(void **state) {
+    (void)state;
+    struct edit e;
+    edit_open(&e, golden_path("llama.gguf"));
+    gguf_set_val_str(e.gguf, "tokenizer.chat_template", "{% for m in messages %}((({{ m }})))");
+    struct genarm_model *kept = model, *odd = NULL;
+    struct genarm_error err;
+    must(genarm_model_load(&odd, edit_save(&e, temp_path("odd.gguf")), NULL, &err), &err);
+    model = odd;
+    expect_error(NULL, talk, 4, GENARM_EINVAL, "the model's own chat template");
+    expect_error(NULL, talk, 4, GENARM_EINVAL, "chatml");
+    expect("raw:{prompt}", talk, 2, "Hi");
+    model = kept;
+    genarm_model_free(odd);
+}
+
+static void test_wrong_messages_are_refused(void **state) {
+    (void)state;
+    expect_error(NULL, talk, 0, GENARM_EINVAL, "no message");
+    const struct genarm_message holes[] = {{"user", NULL}};
+    expect_error("chatml", holes, 1, GENARM_EINVAL, "message 0");
+    const struct genarm_message tool[] = {{"tool", "42"}};
+    expect_error("raw:{prompt}", tool, 1, GENARM_EINVAL, "\"tool\"");
+    expect_error("raw:no field", talk, 4, GENARM_EINVAL, "{prompt}");
+    expect_error("raw:", talk, 4, GENARM_EINVAL, "{prompt}");
+}
+
+static void test_long_messages_fit(void **state) {
+    (void)state;
+    const size_t n = 3000000;
+    char *content = malloc(n + 1), *text = NULL;
+    memset(content, 'x', n);
+    content[n] = '\0';
+    const struct genarm_message message = {"user", content};
+    struct genarm_error err;
+    static const char *const names[] = {"chatml", "raw:{prompt}!"};
+    for (int i = 0; i < 2; i++) {
+        must(genarm_template_apply(&text, model, names[i], &message, 1, &err), &err);
+        assert_true(strlen(text) > n);
+        assert_non_null(strstr(text, content));
+        free(text);
+    }
+    free(content);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_names_are_libllamas),
+        cmocka_unit_test(test_no_name_is_the_models_own_template),
+        cmocka_unit_test(test_a_model_without_template_takes_the_prompt_as_it_is),
+        cmocka_unit_test(test_raw_templates_replace_their_two_fields),
+        cmocka_unit_test(test_what_a_message_says_is_never_a_template),
+        cmocka_unit_test(test_an_unknown_name_is_an_error_that_lists_the_known_ones),
+        cmocka_unit_test(test_a_template_of_the_model_that_libllama_does_not_know_is_an_error),
+        cmocka_unit_test(test_wrong_messages_are_refused),
+        cmocka_unit_test(test_long_messages_fit),
+    };
+    return cmocka_run_group_tests(tests, open_model, close_model);
+}

@@ -1,0 +1,459 @@
+/* Whole runs: they learn, can be stopped and resumed to the bit, refuse what does not fit, and keep their last checkpoint
+ * when something fails. */
+#include <llama.h>
+#include <math.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "support/golden.h"
+#include "support/train_run.h"
+#include "train/options.h"
+
+enum { N_PAIRS = 24, MAX_CALLS = 4096 };
+
+static struct train_run r;
+
+static int setup(void **state) {
+    (void)state;
+    train_run_open(&r, "llama.gguf");
+    train_run_write_pairs(&r, N_PAIRS);
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    train_run_close(&r);
+    return 0;
+}
+
+static void run(const struct genarm_train_params *p) {
+    struct genarm_error err = {0};
+    must(train_run(&r, p, NULL, NULL, &err), &err);
+}
+
+/* Moves a finished run's files aside. */
+static void keep(char *to, size_t size, const char *file, const char *name) {
+    snprintf(to, size, "%s/%s", r.folder, name);
+    assert_int_equal(rename(file, to), 0);
+}
+
+/* ---- statuses ---- */
+
+struct calls {
+    struct genarm_train_status status[MAX_CALLS];
+    int n, stop_at_call;
+    int64_t stop_at_step;
+};
+
+static int note(const struct genarm_train_status *s, void *user) {
+    struct calls *c = user;
+    assert_true(c->n < MAX_CALLS);
+    c->status[c->n++] = *s;
+    return c->n == c->stop_at_call || s->step == c->stop_at_step;
+}
+
+static void test_a_run_learns_and_reports(void **state) {
+    (void)state;
+    static struct calls c;
+    struct genarm_train_params p = train_run_params(&r);
+    struct genarm_error err = {0};
+    double val_losses[16];
+    int n_val = 0;
+    p.epochs = 6;
+    p.micro_batch = 2;
+    c = (struct calls){.stop_at_step = -1};
+    must(train_run(&r, &p, note, &c, &err), &err);
+    const struct genarm_train_status *last = &c.status[c.n - 1];
+    for (int i = 0; i < c.n; i++) {
+        if (c.status[i].has_validation) {
+            assert_true(n_val < 16);
+            val_losses[n_val++] = c.status[i].val_loss;
+        }
+        assert_true(i == 0 || c.status[i].pairs_done >= c.status[i - 1].pairs_done);
+        assert_int_equal(c.status[i].pairs_total, 6 * 22);
+    }
+    assert_true(c.status[0].has_validation && c.status[0].step == 0);
+    assert_true(last->has_validation && last->step == 6 * 5 && last->n_steps == 6 * 5);
+    assert_int_equal(last->pairs_done, last->pairs_total);
+    assert_int_equal(n_val, 7);
+    assert_int_equal(c.n, 7 + 6 * (4 * 3 + 1)); /* five pairs are three micro-batches, the last two one */
+    assert_true(val_losses[6] < 0.1 * val_losses[0] && last->val_accuracy > 0.99);
+    assert_true(last->loss < 0.1 && last->accuracy > 0.99 && last->margin > 1);
+    assert_true(file_exists(r.output));
+    assert_int_not_equal(access(r.checkpoint, F_OK), 0);
+}
+
+static void test_the_adapter_says_what_it_is(void **state) {
+    (void)state;
+    struct genarm_train_params p = train_run_params(&r);
+    struct genarm_adapter *adapter = NULL;
+    struct genarm_adapter_info info;
+    struct genarm_model_info model;
+    struct genarm_error err = {0};
+    p.template_name = "chatml";
+    run(&p);
+    must(genarm_adapter_load(&adapter, r.model, r.output, &err), &err);
+    genarm_adapter_get_info(adapter, &info);
+    genarm_model_get_info(r.model, &model);
+    assert_string_equal(info.loss, "arm");
+    assert_string_equal(info.template_name, "chatml");
+    assert_string_equal(info.base_fingerprint, model.fingerprint);
+    assert_int_equal(strlen(info.data_hash), 16);
+    assert_string_equal(info.targets, "q,v,o,down");
+    assert_int_equal(info.rank, 4);
+    assert_true(fabsf(info.alpha - 16) < 1e-6f && fabsf(info.beta - 0.5f) < 1e-6f);
+    genarm_adapter_free(adapter);
+}
+
+static void test_llama_cpp_loads_the_adapter(void **state) {
+    (void)state;
+    struct genarm_train_params p = train_run_params(&r);
+    p.lora_targets = "q,k,v,o,gate,up,down";
+    run(&p);
+    struct llama_model *model = llama_model_load_from_file(golden_path("llama.gguf"), llama_model_default_params());
+    assert_non_null(model);
+    struct llama_adapter_lora *adapter = llama_adapter_lora_init(model, r.output);
+    assert_non_null(adapter);
+    llama_model_free(model); /* and its adapters */
+}
+
+/* ---- resuming ---- */
+
+/* The log without what depends on the clock. */
+static char *timeless_log(void) {
+    size_t n = 0;
+    char *text = read_whole(r.log, &n), *to = text;
+    assert_non_null(text);
+    for (char *from = text; *from;) {
+        static const char rate[] = ",\"pairs_per_second\":";
+        if (strncmp(from, rate, sizeof rate - 1) == 0) {
+            from += strcspn(from, "}");
+        } else {
+            *to++ = *from++;
+        }
+    }
+    *to = '\0';
+    return text;
+}
+
+/* Stops a run and resumes it with another number of threads: result and log are those of a run that was not stopped. */
+static void check_resumed(const struct genarm_train_params *params, int stop_at_call, int64_t stop_at_step, int32_t n_threads) {
+    static struct calls c;
+    char whole[128];
+    struct genarm_train_params p = *params;
+    struct genarm_error err = {0};
+    run(&p);
+    keep(whole, sizeof whole, r.output, "whole.gguf");
+    char *whole_log = timeless_log();
+    c = (struct calls){.stop_at_call = stop_at_call, .stop_at_step = stop_at_step};
+    assert_int_equal(train_run(&r, &p, note, &c, &err), GENARM_ECANCELED);
+    assert_false(file_exists(r.output));
+    p.resume = true;
+    p.n_threads = n_threads;
+    p.save_every = 2;
+    run(&p);
+    char *log = timeless_log();
+    assert_true(same_files(whole, r.output));
+    assert_string_equal(log, whole_log);
+    free(log);
+    free(whole_log);
+}
+
+static void test_resumed_equals_uninterrupted_to_the_bit(void **state) {
+    (void)state;
+    struct genarm_train_params p = train_run_params(&r);
+    p.epochs = 3;
+    p.warmup = 3;
+    p.lora_dropout = 0.2f;
+    check_resumed(&p, 0, 7, 2);
+    p.save_every = 4; /* a checkpoint is written when the run stops */
+    check_resumed(&p, 0, 6, 1);
+    p.save_every = 0;
+    p.micro_batch = 1;
+    check_resumed(&p, 0, 11, 1);
+}
+
+static void test_stopping_within_a_step_or_a_validation_changes_nothing(void **state) {
+    (void)state;
+    struct genarm_train_params p = train_run_params(&r);
+    p.epochs = 2;
+    p.micro_batch = 1;
+    p.val_split = 0.2f;
+    for (int call = 1; call < 32; call += 3) {
+        check_resumed(&p, call, -1, 1);
+    }
+}
+
+static void test_resuming_without_a_checkpoint_starts_anew(void **state) {
+    (void)state;
+    char whole[128];
+    struct genarm_train_params p = train_run_params(&r);
+    run(&p);
+    keep(whole, sizeof whole, r.output, "whole.gguf");
+    p.resume = true;
+    run(&p);
+    assert_true(same_files(whole, r.output));
+}
+
+static void expect_mismatch(const struct genarm_train_params *p, const char *name) {
+    struct genarm_error err = {0};
+    assert_int_equal(train_run(&r, p, NULL, NULL, &err), GENARM_EMISMATCH);
+    if (!strstr(err.what, name)) {
+        fail_msg("not named: %s in: %s", name, err.what);
+    }
+}
+
+static void test_another_run_is_not_resumed(void **state) {
+    (void)state;
+    static struct calls c;
+    struct genarm_error err = {0};
+    const struct genarm_train_params original = train_run_params(&r);
+    c = (struct calls){.stop_at_step = 2};
+    assert_int_equal(train_run(&r, &original, note, &c, &err), GENARM_ECANCELED);
+    struct genarm_train_params p = original;
+    p.resume = true;
+    p.lora_rank = 8;
+    expect_mismatch(&p, "LoRA rank is 4, not 8");
+    p.lora_rank = 4;
+    p.seed = 3;
+    expect_mismatch(&p, "seed");
+    p.seed = 0;
+    p.learning_rate = 1;
+    expect_mismatch(&p, "learning rate");
+    p.learning_rate = original.learning_rate;
+    train_run_write_pairs(&r, N_PAIRS + 1);
+    expect_mismatch(&p, "data");
+    train_run_write_pairs(&r, N_PAIRS);
+    genarm_model_free(r.model);
+    r.model = golden_model("mistral.gguf");
+    expect_mismatch(&p, "model");
+    genarm_model_free(r.model);
+    r.model = golden_model("llama.gguf");
+    run(&p);
+}
+
+static void test_a_damaged_checkpoint_is_refused(void **state) {
+    (void)state;
+    static struct calls c;
+    char file[160];
+    size_t n = 0;
+    struct genarm_error err = {0};
+    struct genarm_train_params p = train_run_params(&r);
+    c = (struct calls){.stop_at_step = 2};
+    assert_int_equal(train_run(&r, &p, note, &c, &err), GENARM_ECANCELED);
+    snprintf(file, sizeof file, "%s/checkpoint", r.checkpoint);
+    char *bytes = read_whole(file, &n);
+    assert_int_equal(file_write(file, bytes, n - 100, NULL), GENARM_OK);
+    free(bytes);
+    p.resume = true;
+    assert_int_equal(train_run(&r, &p, NULL, NULL, &err), GENARM_EFORMAT);
+    assert_string_equal(err.where, file);
+}
+
+/* ---- variants ---- */
+
+static double last_validation(const struct genarm_train_params *p) {
+    static struct calls c;
+    struct genarm_error err = {0};
+    c = (struct calls){.stop_at_step = -1};
+    must(train_run(&r, p, note, &c, &err), &err);
+    assert_true(c.status[c.n - 1].has_validation);
+    return c.status[c.n - 1].val_loss;
+}
+
+static void test_training_goes_on_from_an_adapter(void **state) {
+    (void)state;
+    static struct calls c;
+    char first[128];
+    struct genarm_error err = {0};
+    struct genarm_train_params p = train_run_params(&r);
+    const double before = last_validation(&p);
+    keep(first, sizeof first, r.output, "first.gguf");
+    p.init_adapter = first;
+    p.lora_rank = 64;     /* these three come from the adapter */
+    p.lora_alpha = 1;
+    p.lora_targets = NULL;
+    c = (struct calls){.stop_at_step = -1};
+    must(train_run(&r, &p, note, &c, &err), &err);
+    assert_true(c.status[0].val_loss == before);
+    assert_true(c.status[c.n - 1].val_loss < before);
+}
+
+static void test_micro_batches_do_not_matter(void **state) {
+    (void)state;
+    struct genarm_train_params p = train_run_params(&r);
+    p.epochs = 2;
+    const double whole = last_validation(&p);
+    for (p.micro_batch = 1; p.micro_batch < 4; p.micro_batch++) {
+        assert_true(fabs(last_validation(&p) - whole) < 1e-3 * whole);
+    }
+}
+
+static void test_every_loss_falls(void **state) {
+    (void)state;
+    for (int loss = GENARM_LOSS_ARM; loss <= GENARM_LOSS_SFT; loss++) {
+        static struct calls c;
+        struct genarm_error err = {0};
+        struct genarm_train_params p = train_run_params(&r);
+        p.loss = (enum genarm_loss)loss;
+        p.epochs = 6;
+        c = (struct calls){.stop_at_step = -1};
+        must(train_run(&r, &p, note, &c, &err), &err);
+        assert_true(c.status[c.n - 1].val_loss < 0.5 * c.status[0].val_loss);
+        assert_true(isnan(c.status[c.n - 1].accuracy) == (loss == GENARM_LOSS_SFT));
+        assert_true(c.status[c.n - 1].val_accuracy > 0.99);
+    }
+}
+
+/* ---- faults ---- */
+
+static void test_a_loss_that_is_no_number_stops_the_run_and_names_the_pair(void **state) {
+    (void)state;
+    char file[160];
+    struct genarm_error err = {0};
+    struct genarm_train_params p = train_run_params(&r);
+    p.learning_rate = 1e25f;
+    p.max_grad_norm = 0;
+    p.val_split = 0;
+    assert_int_equal(train_run(&r, &p, NULL, NULL, &err), GENARM_EDIVERGED);
+    assert_non_null(strstr(err.what, "step 2"));
+    assert_memory_equal(err.where, r.pairs, strlen(r.pairs));
+    assert_int_equal(err.where[strlen(r.pairs)], ':');
+    assert_false(file_exists(r.output));
+    snprintf(file, sizeof file, "%s/checkpoint", r.checkpoint);
+    assert_true(file_exists(file));
+}
+
+/* Whatever cannot be written for want of room: nothing is lost, and the run goes on when there is room. */
+static void test_a_full_disk_loses_nothing(void **state) {
+    (void)state;
+    static struct calls c;
+    char whole[128];
+    struct rlimit before;
+    struct genarm_error err = {0};
+    struct genarm_train_params p = train_run_params(&r);
+    p.log_path = NULL;
+    run(&p);
+    keep(whole, sizeof whole, r.output, "whole.gguf");
+    c = (struct calls){.stop_at_step = 2};
+    assert_int_equal(train_run(&r, &p, note, &c, &err), GENARM_ECANCELED);
+    p.resume = true;
+    getrlimit(RLIMIT_FSIZE, &before);
+    signal(SIGXFSZ, SIG_IGN);
+    for (rlim_t size = 1000; size <= 16000; size *= 4) { /* a checkpoint has 55,000 bytes */
+        const struct rlimit small = {.rlim_cur = size, .rlim_max = before.rlim_max};
+        setrlimit(RLIMIT_FSIZE, &small);
+        const int rc = train_run(&r, &p, NULL, NULL, &err);
+        setrlimit(RLIMIT_FSIZE, &before);
+        assert_int_equal(rc, GENARM_EIO);
+        assert_false(file_exists(r.output));
+    }
+    run(&p);
+    assert_true(same_files(whole, r.output));
+}
+
+static void test_an_adapter_that_cannot_be_written_can_be_written_later(void **state) {
+    (void)state;
+    static struct calls c;
+    char whole[128];
+    struct genarm_error err = {0};
+    struct genarm_train_params p = train_run_params(&r);
+    run(&p);
+    keep(whole, sizeof whole, r.output, "whole.gguf");
+    struct genarm_trainer *trainer = NULL;
+    const char *paths[] = {r.pairs};
+    must(genarm_trainer_new(&trainer, r.model, paths, 1, r.output, &p, NULL, &err), &err);
+    assert_int_equal(mkdir(r.output, 0777), 0); /* in the way */
+    assert_true(genarm_trainer_run(trainer, NULL, NULL, &err) < 0);
+    genarm_trainer_free(trainer);
+    assert_int_equal(rmdir(r.output), 0);
+    p.resume = true;
+    c = (struct calls){.stop_at_step = -1};
+    must(train_run(&r, &p, note, &c, &err), &err);
+    assert_true(c.n <= 1); /* nothing is trained again */
+    assert_true(same_files(whole, r.output));
+}
+
+static void test_bad_options_are_refused_by_name(void **state) {
+    (void)state;
+    const struct genarm_train_params good = train_run_params(&r);
+    struct genarm_train_params bad[16];
+    static const char *const says[] = {"beta", "rank", "dropout", "learning rate", "batch size", "epochs", "held out", "nose", "smoothing",
+                                       "threads", "maximum length", "loss", "template"};
+    for (size_t i = 0; i < sizeof says / sizeof *says; i++) {
+        bad[i] = good;
+    }
+    bad[0].beta = 0;
+    bad[1].lora_rank = 0;
+    bad[2].lora_dropout = 1;
+    bad[3].learning_rate = NAN;
+    bad[4].batch_size = 0;
+    bad[5].epochs = 0;
+    bad[6].val_split = 0.6f;
+    bad[7].lora_targets = "q,nose";
+    bad[8].loss = GENARM_LOSS_HINGE;
+    bad[8].label_smoothing = 0.1f;
+    bad[9].n_threads = -1;
+    bad[10].max_length = 1;
+    bad[11].loss = (enum genarm_loss)99;
+    bad[12].template_name = "no such template";
+    for (size_t i = 0; i < sizeof says / sizeof *says; i++) {
+        struct genarm_error err = {0};
+        assert_int_equal(train_run(&r, &bad[i], NULL, NULL, &err), GENARM_EINVAL);
+        if (!strstr(err.what, says[i])) {
+            fail_msg("not named: %s in: %s", says[i], err.what);
+        }
+    }
+}
+
+static void test_a_prompt_longer_than_the_context_is_cut_to_it(void **state) {
+    (void)state;
+    struct genarm_error err = {0};
+    struct genarm_trainer *trainer = NULL;
+    struct genarm_data_report report = {0};
+    const struct genarm_train_params p = train_run_params(&r);
+    const char *paths[] = {r.pairs};
+    FILE *f = fopen(r.pairs, "w");
+    assert_non_null(f);
+    for (int i = 0; i < 3; i++) {
+        fprintf(f, "{\"prompt\": \"%0*d\", \"chosen\": \"yes\", \"rejected\": \"no\"}\n", 100 + 400 * i, i);
+    }
+    assert_int_equal(fclose(f), 0);
+    must(genarm_trainer_new(&trainer, r.model, paths, 1, r.output, &p, &report, &err), &err);
+    assert_int_equal(report.kept, 3);
+    assert_int_equal(report.cut, 2);
+    must(genarm_trainer_run(trainer, NULL, NULL, &err), &err);
+    genarm_trainer_free(trainer);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_a_run_learns_and_reports, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_adapter_says_what_it_is, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_llama_cpp_loads_the_adapter, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_resumed_equals_uninterrupted_to_the_bit, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_stopping_within_a_step_or_a_validation_changes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_resuming_without_a_checkpoint_starts_anew, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_another_run_is_not_resumed, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_damaged_checkpoint_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_training_goes_on_from_an_adapter, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_micro_batches_do_not_matter, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_every_loss_falls, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_loss_that_is_no_number_stops_the_run_and_names_the_pair, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_full_disk_loses_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_an_adapter_that_cannot_be_written_can_be_written_later, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_bad_options_are_refused_by_name, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_prompt_longer_than_the_context_is_cut_to_it, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
