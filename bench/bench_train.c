@@ -38,7 +38,7 @@ static void make_pairs(struct data *d, int32_t n, int32_t n_vocab) {
  * of the first layer, only scored rows after the last attention. */
 static double flop_of_pair(const struct hparams *hp) {
     const double rows = N_PROMPT + SIDES * (N_RESPONSE - 1), scored = SIDES * N_RESPONSE;
-    double flop = 4.0 * scored * 2.0 * hp->n_embd * hp->n_vocab / 2.0;
+    double flop = 4.0 * scored * hp->n_embd * hp->n_vocab;
     for (int32_t l = 0; l < hp->n_layer; l++) {
         for (int t = 0; t < LINEAR_COUNT; t++) {
             const bool last = l == hp->n_layer - 1 && t >= LINEAR_O, first = l == 0 && t <= LINEAR_V;

@@ -37,7 +37,7 @@ void answer_deinit(struct answer *a) {
 
 int answer_end(struct answer *a, enum finish finish, struct genarm_error *err) {
     a->finish = finish;
-    return utf8_end(&a->utf8, &a->text, err);
+    return text_end(&a->tail, &a->text, err);
 }
 
 static int push(struct answer *a, int32_t token, double now, struct genarm_error *err) {
@@ -56,7 +56,7 @@ static int push(struct answer *a, int32_t token, double now, struct genarm_error
     if (genarm_token_ends(a->model, token)) {
         return answer_end(a, FINISH_STOP, err);
     }
-    int code = text_push_token(&a->utf8, a->model, token, &a->text, err);
+    int code = text_push_token(&a->tail, a->model, token, &a->text, err);
     if (code) {
         return code;
     }

@@ -25,7 +25,7 @@ struct answer {
     int32_t *tokens;   /* [n_tokens] with the token that ended the turn */
     size_t n_tokens;
     struct buf text; /* valid UTF-8; without the end */
-    struct utf8 utf8;
+    struct text_tail tail;
     int32_t n_prompt;
     double started, first, last; /* clock_seconds: prompt given, first token there, last token there */
 };

@@ -247,6 +247,9 @@ int setup_load(struct setup *s, const struct model_args *model, const struct gui
                struct genarm_error *err) {
     struct genarm_guide_params params = genarm_guide_default_params();
     *s = (struct setup){0};
+    if (args->keys != args->values) {
+        return usage_error(err, "-ctk", "keys and values are stored alike: give the same type with -ctv");
+    }
     int code = read_arms(s, args, err);
     if (code == 0) {
         code = load_model(&s->base, model, err);
@@ -255,6 +258,7 @@ int setup_load(struct setup *s, const struct model_args *model, const struct gui
     params.n_ctx = args->n_ctx;
     params.n_batch = args->n_batch;
     params.n_threads = model->n_threads > 0 ? model->n_threads : 0;
+    params.kv_f32 = args->keys == 1;
     params.template_name = args->chat_template;
     if (code == 0) {
         code = genarm_guide_new(&s->guide, s->base, &params, err);
@@ -290,10 +294,10 @@ const char *setup_model_name(const struct setup *s) {
 
 struct genarm_sampling sampling_from(const struct sampling_args *args) {
     struct genarm_sampling sampling = genarm_sampling_default();
-    sampling.temperature = args->temperature;
+    sampling.temperature = (float)args->temperature;
     sampling.top_k = args->top_k;
-    sampling.top_p = args->top_p;
-    sampling.min_p = args->min_p;
+    sampling.top_p = (float)args->top_p;
+    sampling.min_p = (float)args->min_p;
     sampling.seed = (uint64_t)args->seed;
     if (args->seed < 0) {
         uint32_t drawn = 0; /* short enough to type */

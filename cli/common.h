@@ -36,7 +36,7 @@ struct model_args {
 #define DEFAULT_MODEL_NAME "SmolLM2-135M-Instruct"
 
 struct guide_args {
-    int32_t n_ctx, n_batch;
+    int32_t n_ctx, n_batch, keys, values; /* keys, values: 0 f16, 1 f32 */
     const char *chat_template;
     struct option_list arms, arm_templates;
 };
@@ -45,7 +45,7 @@ struct guide_args {
     {OPTION_GROUP, .help = "Reward models"},                                                                          \
     {OPTION_TEXTS, "--arm", ARM_FORM, offsetof(ARGS, guide.arms),                                                     \
      .help = "steer with this autoregressive reward model: PATH is an adapter of the base or a model with "           \
-            "the same vocabulary, which +ADAPTER adapts; WEIGHT is 1 / beta, 1 if not given; repeatable"},            \
+          "the same vocabulary, which +ADAPTER adapts; WEIGHT is 1 / beta, 1 if not given; repeatable"},              \
     {OPTION_TEXTS, "--arm-template", "NAME=TEMPLATE", offsetof(ARGS, guide.arm_templates),                            \
      .help = "chat template of one reward model, if it was trained under another; repeatable"},                       \
     {OPTION_GROUP, .help = "Context"},                                                                                \
@@ -54,13 +54,17 @@ struct guide_args {
      .help = "tokens of prompt and answer; 0: what all models were trained for, at most 4096"},                       \
     {OPTION_INT, "-b --batch-size", "N", offsetof(ARGS, guide.n_batch), 1, 1 << 20, .fallback = "512",                \
      .env = "LLAMA_ARG_BATCH", .help = "tokens of one forward pass"},                                                 \
+    {OPTION_CHOICE, "-ctk --cache-type-k", "TYPE", offsetof(ARGS, guide.keys), .choices = "f16|f32",                  \
+     .fallback = "f16", .env = "LLAMA_ARG_CACHE_TYPE_K", .help = "how cached keys are stored, as -ctv"},              \
+    {OPTION_CHOICE, "-ctv --cache-type-v", "TYPE", offsetof(ARGS, guide.values), .choices = "f16|f32",                \
+     .fallback = "f16", .env = "LLAMA_ARG_CACHE_TYPE_V", .help = "how cached values are stored, as -ctk"},            \
     {OPTION_TEXT, "--chat-template", "TEMPLATE", offsetof(ARGS, guide.chat_template),                                 \
      .env = "LLAMA_ARG_CHAT_TEMPLATE",                                                                                \
       .help = "a name that llama.cpp knows, or raw:TEXT with {system} and {prompt}; without it the model's own"}
 
 struct sampling_args {
     int64_t seed; /* -1: a random one */
-    float temperature, top_p, min_p;
+    double temperature, top_p, min_p;
     int32_t top_k;
 };
 
@@ -68,13 +72,13 @@ struct sampling_args {
     {OPTION_GROUP, .help = "Sampling"},                                                                               \
     {OPTION_SEED, "-s --seed", "N", offsetof(ARGS, sampling.seed), -1, 9007199254740991.0, .fallback = "-1",          \
      .help = "the same seed gives the same answer; -1: a random one"},                                                \
-    {OPTION_FLOAT, "--temp --temperature", "X", offsetof(ARGS, sampling.temperature), 0, 100, .fallback = "1",        \
+    {OPTION_NUMBER, "--temp --temperature", "X", offsetof(ARGS, sampling.temperature), 0, 100, .fallback = "1",       \
      .env = "LLAMA_ARG_TEMPERATURE", .help = "temperature; 0: always the likeliest token"},                           \
     {OPTION_INT, "--top-k", "N", offsetof(ARGS, sampling.top_k), 0, INT32_MAX, .fallback = "0",                       \
      .env = "LLAMA_ARG_TOP_K", .help = "only the N likeliest tokens; 0: all"},                                        \
-    {OPTION_FLOAT, "--top-p", "X", offsetof(ARGS, sampling.top_p), 1e-6, 1, .fallback = "1",                          \
+    {OPTION_NUMBER, "--top-p", "X", offsetof(ARGS, sampling.top_p), 1e-6, 1, .fallback = "1",                         \
      .env = "LLAMA_ARG_TOP_P", .help = "only the likeliest tokens that together have this probability"},              \
-    {OPTION_FLOAT, "--min-p", "X", offsetof(ARGS, sampling.min_p), 0, 1, .fallback = "0",                             \
+    {OPTION_NUMBER, "--min-p", "X", offsetof(ARGS, sampling.min_p), 0, 1, .fallback = "0",                            \
       .env = "LLAMA_ARG_MIN_P", .help = "only tokens at least X times as likely as the likeliest"}
 
 /* ---- loading ---- */

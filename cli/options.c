@@ -126,7 +126,7 @@ static int unknown_option(const struct command *c, const char *text, size_t n_te
 /* ---- values ---- */
 
 static int bad_value(const struct option *o, const char *text, struct genarm_error *err) {
-    const char *kind = o->type == OPTION_FLOAT ? "number" : "whole number";
+    const char *kind = o->type == OPTION_NUMBER ? "number" : "whole number";
     if (o->min < o->max) {
         return error_set(err, CLI_USAGE, "\"%.60s\" is not a %s from %.10g to %.10g", text, kind, o->min, o->max);
     }
@@ -138,7 +138,7 @@ static int set_number(const struct option *o, const char *text, void *member, st
     errno = 0;
     double x = 0;
     long long whole = 0;
-    if (o->type == OPTION_FLOAT) {
+    if (o->type == OPTION_NUMBER) {
         x = strtod(text, &end);
     } else {
         x = (double)(whole = strtoll(text, &end, 10));
@@ -147,8 +147,8 @@ static int set_number(const struct option *o, const char *text, void *member, st
     if (bad || (o->min < o->max && (x < o->min || x > o->max))) {
         return bad_value(o, text, err);
     }
-    if (o->type == OPTION_FLOAT) {
-        *(float *)member = (float)x;
+    if (o->type == OPTION_NUMBER) {
+        *(double *)member = x;
     } else if (o->type == OPTION_SEED) {
         *(int64_t *)member = whole;
     } else if (whole < INT32_MIN || whole > INT32_MAX) {
@@ -196,7 +196,7 @@ static int set_value(const struct option *o, const char *text, void *args, struc
         return 0;
     case OPTION_INT:
     case OPTION_SEED:
-    case OPTION_FLOAT:
+    case OPTION_NUMBER:
         return set_number(o, text, member, err);
     case OPTION_CHOICE:
         return set_choice(o, text, member, err);

@@ -18,7 +18,7 @@ enum option_type {
     OPTION_FLAG,   /* bool; takes no value */
     OPTION_INT,    /* int32_t */
     OPTION_SEED,   /* int64_t */
-    OPTION_FLOAT,  /* float, finite */
+    OPTION_NUMBER, /* double, finite */
     OPTION_CHOICE, /* int32_t: index of the value in `choices` */
     OPTION_TEXT,   /* const char *, borrowed from the command line, the environment or the table */
     OPTION_FILE,   /* the same, a path */

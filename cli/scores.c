@@ -14,7 +14,7 @@ enum { TOKEN_TEXT_MAX = 1 << 20 };
 struct collector {
     struct scores *scores;
     const struct genarm_model *model;
-    struct utf8 utf8;
+    struct text_tail tail;
     size_t max;
     struct genarm_error *err;
     int code;
@@ -25,11 +25,11 @@ static int token_text(char **out, struct collector *c, int32_t token, bool last)
     struct buf text;
     char spelling[256];
     buf_init(&text, TOKEN_TEXT_MAX);
-    int code = text_push_token(&c->utf8, c->model, token, &text, c->err);
+    int code = text_push_token(&c->tail, c->model, token, &text, c->err);
     if (code == 0 && last) {
-        code = utf8_end(&c->utf8, &text, c->err);
+        code = text_end(&c->tail, &text, c->err);
     }
-    if (code == 0 && text.len == 0 && c->utf8.n == 0) {
+    if (code == 0 && text.len == 0 && c->tail.n == 0) {
         int32_t n = genarm_token_bytes(c->model, token, true, spelling, sizeof spelling);
         if (n > 0) {
             code = buf_append(&text, spelling, (size_t)n, c->err);

@@ -26,7 +26,7 @@ static enum sequence classify(const unsigned char *s, size_t n) {
     return n == length ? SEQUENCE_COMPLETE : SEQUENCE_PARTIAL;
 }
 
-static int push_byte(struct utf8 *u, unsigned char byte, struct buf *out, struct genarm_error *err) {
+static int push_byte(struct text_tail *u, unsigned char byte, struct buf *out, struct genarm_error *err) {
     u->held[u->n++] = byte;
     size_t n = u->n;
     switch (classify(u->held, n)) {
@@ -46,7 +46,7 @@ static int push_byte(struct utf8 *u, unsigned char byte, struct buf *out, struct
     return push_byte(u, byte, out, err); /* the byte that broke the character off may start the next one */
 }
 
-int utf8_push(struct utf8 *u, const char *bytes, size_t n, struct buf *out, struct genarm_error *err) {
+int text_push(struct text_tail *u, const char *bytes, size_t n, struct buf *out, struct genarm_error *err) {
     int code = 0;
     for (size_t i = 0; i < n && code == 0; i++) {
         code = push_byte(u, (unsigned char)bytes[i], out, err);
@@ -54,13 +54,13 @@ int utf8_push(struct utf8 *u, const char *bytes, size_t n, struct buf *out, stru
     return code;
 }
 
-int utf8_end(struct utf8 *u, struct buf *out, struct genarm_error *err) {
+int text_end(struct text_tail *u, struct buf *out, struct genarm_error *err) {
     bool held = u->n > 0;
     u->n = 0;
     return held ? buf_puts(out, replacement, err) : 0;
 }
 
-int text_push_token(struct utf8 *u, const struct genarm_model *model, int32_t token, struct buf *out,
+int text_push_token(struct text_tail *u, const struct genarm_model *model, int32_t token, struct buf *out,
                     struct genarm_error *err) {
     char small[256], *bytes = small;
     int32_t n = genarm_token_bytes(model, token, false, small, sizeof small);
@@ -71,7 +71,7 @@ int text_push_token(struct utf8 *u, const struct genarm_model *model, int32_t to
         }
         n = genarm_token_bytes(model, token, false, bytes, -n);
     }
-    int code = n > 0 ? utf8_push(u, bytes, (size_t)n, out, err) : 0;
+    int code = n > 0 ? text_push(u, bytes, (size_t)n, out, err) : 0;
     if (bytes != small) {
         free(bytes);
     }
@@ -96,11 +96,11 @@ int text_tokenize(int32_t **out, size_t *n, const struct genarm_model *model, co
 }
 
 json_t *text_json(const char *text) {
-    struct utf8 u = {0};
+    struct text_tail u = {0};
     struct buf clean;
     json_t *value = NULL;
     buf_init(&clean, 3 * strlen(text) + 4);
-    if (utf8_push(&u, text, strlen(text), &clean, NULL) == 0 && utf8_end(&u, &clean, NULL) == 0) {
+    if (text_push(&u, text, strlen(text), &clean, NULL) == 0 && text_end(&u, &clean, NULL) == 0) {
         value = json_stringn(clean.data ? clean.data : "", clean.len);
     }
     buf_deinit(&clean);

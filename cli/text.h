@@ -8,18 +8,18 @@
 #include "genarm/model.h"
 
 /* Bytes of a character that is not complete yet. Zero-initialise. */
-struct utf8 {
+struct text_tail {
     unsigned char held[4];
     size_t n;
 };
 
 /* Appends the complete characters among the held and the new bytes to `out`; what can be no character becomes U+FFFD,
  * and the start of one is held. */
-int utf8_push(struct utf8 *u, const char *bytes, size_t n, struct buf *out, struct genarm_error *err);
-int utf8_end(struct utf8 *u, struct buf *out, struct genarm_error *err); /* a held start becomes U+FFFD */
+int text_push(struct text_tail *u, const char *bytes, size_t n, struct buf *out, struct genarm_error *err);
+int text_end(struct text_tail *u, struct buf *out, struct genarm_error *err); /* a held start becomes U+FFFD */
 
 /* Adds a token's bytes to a text; control tokens add nothing. */
-int text_push_token(struct utf8 *u, const struct genarm_model *model, int32_t token, struct buf *out,
+int text_push_token(struct text_tail *u, const struct genarm_model *model, int32_t token, struct buf *out,
                     struct genarm_error *err);
 
 /* A whole text to tokens, control tokens' spellings taken as plain text, no BOS. *out is malloc'ed. */

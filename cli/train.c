@@ -1,5 +1,6 @@
 /* genarm train: a reward model from preference pairs. */
 #include <math.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/progress.h"
@@ -13,9 +14,9 @@ struct train_args {
     struct option_list data;
     const char *output, *chat_template, *init_adapter, *lora_targets, *log;
     int32_t loss, schedule;
-    float beta, margin, label_smoothing, lora_alpha, lora_dropout, learning_rate, weight_decay, max_grad_norm,
+    double beta, margin, label_smoothing, lora_alpha, lora_dropout, learning_rate, weight_decay, max_grad_norm,
         val_split;
-    float adam_beta1, adam_beta2, adam_eps;
+    double adam_beta1, adam_beta2, adam_eps;
     bool length_normalize, no_shuffle, resume, json;
     int32_t lora_rank, warmup, batch_size, micro_batch, epochs, max_length, save_every;
     int64_t seed;
@@ -34,7 +35,7 @@ static const struct option train_options[] = {
          "is done"},
     {OPTION_INT, "--max-length", "N", ARGS(max_length), 2, 1 << 20, .fallback = "1024",
      .help = "tokens of prompt and longer response; longer prompts lose their beginning"},
-    {OPTION_FLOAT, "--val-split", "X", ARGS(val_split), 0, 0.5, .fallback = "0.05",
+    {OPTION_NUMBER, "--val-split", "X", ARGS(val_split), 0, 0.5, .fallback = "0.05",
      .help = "share of the pairs held out to measure loss, accuracy and margin"},
     {OPTION_FLAG, "--no-shuffle", "", ARGS(no_shuffle), .help = "keep the pairs in their order"},
     {OPTION_TEXT, "--chat-template", "TEMPLATE", ARGS(chat_template), .env = "LLAMA_ARG_CHAT_TEMPLATE",
@@ -42,38 +43,38 @@ static const struct option train_options[] = {
     {OPTION_GROUP, .help = "Loss"},
     {OPTION_CHOICE, "--loss", "NAME", ARGS(loss), .choices = GENARM_LOSSES(LOSS_NAME), .fallback = "arm",
      .help = "what is minimised"},
-    {OPTION_FLOAT, "--beta", "X", ARGS(beta), 0, 1000, .fallback = "0.05",
+    {OPTION_NUMBER, "--beta", "X", ARGS(beta), 0, 1000, .fallback = "0.05",
      .help = "scale of the difference of log-probabilities"},
-    {OPTION_FLOAT, "--margin", "X", ARGS(margin), -1000, 1000, .fallback = "0",
+    {OPTION_NUMBER, "--margin", "X", ARGS(margin), -1000, 1000, .fallback = "0",
      .help = "how much larger the chosen response's scaled reward should be"},
-    {OPTION_FLOAT, "--label-smoothing", "X", ARGS(label_smoothing), 0, 0.5, .fallback = "0",
+    {OPTION_NUMBER, "--label-smoothing", "X", ARGS(label_smoothing), 0, 0.5, .fallback = "0",
      .help = "share of pairs that are taken to be labelled wrongly"},
     {OPTION_FLAG, "--length-normalize", "", ARGS(length_normalize),
      .help = "rewards are means over a response's tokens, not sums"},
     {OPTION_GROUP, .help = "Adapter"},
     {OPTION_INT, "--lora-rank", "N", ARGS(lora_rank), 1, 4096, .fallback = "8", .help = "rank"},
-    {OPTION_FLOAT, "--lora-alpha", "X", ARGS(lora_alpha), 0, 65536, .fallback = "16", .help = "scale times rank"},
+    {OPTION_NUMBER, "--lora-alpha", "X", ARGS(lora_alpha), 0, 65536, .fallback = "16", .help = "scale times rank"},
     {OPTION_TEXT, "--lora-targets", "LIST", ARGS(lora_targets), .fallback = "q,k,v",
      .help = "what is adapted: any of q,k,v,o,gate,up,down"},
-    {OPTION_FLOAT, "--lora-dropout", "X", ARGS(lora_dropout), 0, 0.99, .fallback = "0",
+    {OPTION_NUMBER, "--lora-dropout", "X", ARGS(lora_dropout), 0, 0.99, .fallback = "0",
      .help = "share of the adapter's inputs dropped while training"},
     {OPTION_FILE, "--init-adapter", "FILE.gguf", ARGS(init_adapter),
      .help = "start from this adapter, with its rank, alpha and targets"},
     {OPTION_GROUP, .help = "Optimiser"},
-    {OPTION_FLOAT, "-lr --learning-rate", "X", ARGS(learning_rate), 0, 10, .fallback = "5e-4",
+    {OPTION_NUMBER, "-lr --learning-rate", "X", ARGS(learning_rate), 0, 10, .fallback = "5e-4",
      .help = "largest learning rate"},
     {OPTION_CHOICE, "--lr-schedule", "NAME", ARGS(schedule), .choices = "constant|linear|cosine", .fallback = "cosine",
      .help = "how the learning rate goes on after the warm-up"},
     {OPTION_INT, "--warmup", "N", ARGS(warmup), 0, INT32_MAX, .fallback = "0",
      .help = "steps over which the learning rate rises"},
-    {OPTION_FLOAT, "--weight-decay", "X", ARGS(weight_decay), 0, 10, .fallback = "0.05",
+    {OPTION_NUMBER, "--weight-decay", "X", ARGS(weight_decay), 0, 10, .fallback = "0.05",
      .help = "decoupled weight decay"},
-    {OPTION_FLOAT, "--max-grad-norm", "X", ARGS(max_grad_norm), 0, 1e6, .fallback = "1",
+    {OPTION_NUMBER, "--max-grad-norm", "X", ARGS(max_grad_norm), 0, 1e6, .fallback = "1",
      .help = "clip the gradient to this norm; 0: never"},
-    {OPTION_FLOAT, "--adam-beta1", "X", ARGS(adam_beta1), 0, 1, .fallback = "0.9",
+    {OPTION_NUMBER, "--adam-beta1", "X", ARGS(adam_beta1), 0, 1, .fallback = "0.9",
      .help = "decay of the mean gradient"},
-    {OPTION_FLOAT, "--adam-beta2", "X", ARGS(adam_beta2), 0, 1, .fallback = "0.999", .help = "decay of its square"},
-    {OPTION_FLOAT, "--adam-eps", "X", ARGS(adam_eps), 0, 1, .fallback = "1e-8",
+    {OPTION_NUMBER, "--adam-beta2", "X", ARGS(adam_beta2), 0, 1, .fallback = "0.999", .help = "decay of its square"},
+    {OPTION_NUMBER, "--adam-eps", "X", ARGS(adam_eps), 0, 1, .fallback = "1e-8",
      .help = "added to the root of the square"},
     {OPTION_INT, "--batch-size", "N", ARGS(batch_size), 1, 1 << 20, .fallback = "32", .help = "pairs of one step"},
     {OPTION_INT, "--micro-batch", "N", ARGS(micro_batch), 0, 1 << 20, .fallback = "0",
@@ -94,28 +95,28 @@ static const struct option train_options[] = {
 static struct genarm_train_params params_from(const struct train_args *args) {
     struct genarm_train_params p = genarm_train_default_params();
     p.loss = (enum genarm_loss)args->loss;
-    p.beta = args->beta;
-    p.margin = args->margin;
-    p.label_smoothing = args->label_smoothing;
+    p.beta = (float)args->beta;
+    p.margin = (float)args->margin;
+    p.label_smoothing = (float)args->label_smoothing;
     p.length_normalize = args->length_normalize;
     p.lora_rank = args->lora_rank;
-    p.lora_alpha = args->lora_alpha;
-    p.lora_dropout = args->lora_dropout;
+    p.lora_alpha = (float)args->lora_alpha;
+    p.lora_dropout = (float)args->lora_dropout;
     p.lora_targets = args->lora_targets;
     p.init_adapter = args->init_adapter;
-    p.learning_rate = args->learning_rate;
+    p.learning_rate = (float)args->learning_rate;
     p.schedule = (enum genarm_schedule)args->schedule;
     p.warmup = args->warmup;
-    p.weight_decay = args->weight_decay;
+    p.weight_decay = (float)args->weight_decay;
     p.adam_beta1 = args->adam_beta1;
     p.adam_beta2 = args->adam_beta2;
     p.adam_eps = args->adam_eps;
-    p.max_grad_norm = args->max_grad_norm;
+    p.max_grad_norm = (float)args->max_grad_norm;
     p.batch_size = args->batch_size;
     p.micro_batch = args->micro_batch;
     p.epochs = args->epochs;
     p.max_length = args->max_length;
-    p.val_split = args->val_split;
+    p.val_split = (float)args->val_split;
     p.shuffle = !args->no_shuffle;
     p.seed = (uint64_t)args->seed;
     p.n_threads = args->model.n_threads > 0 ? args->model.n_threads : 0;
@@ -160,7 +161,11 @@ static int on_step(const struct genarm_train_status *status, void *user) {
     if (status->has_validation) {
         w->validation = *status;
     }
-    snprintf(text, sizeof text, "loss %.3f acc %.2f margin %.2f", status->loss, status->accuracy, status->margin);
+    if (isnan(status->accuracy)) {
+        snprintf(text, sizeof text, "loss %.3f", status->loss);
+    } else {
+        snprintf(text, sizeof text, "loss %.3f acc %.2f margin %.2f", status->loss, status->accuracy, status->margin);
+    }
     progress_update(&w->progress, status->pairs_done, text);
     return interrupt_signal();
 }
@@ -180,13 +185,14 @@ static int print_result(const struct watch *w, const struct train_args *args, st
         }
         return print_json(stdout, record, err);
     }
-    if (v->has_validation) {
-        printf("%s: %lld steps, held-out pairs: loss %.4f, accuracy %.3f, margin %.3f\n", args->output,
-               (long long)l->step, v->val_loss, v->val_accuracy, v->val_margin);
-    } else {
-        printf("%s: %lld steps, last step: loss %.4f, accuracy %.3f, margin %.3f\n", args->output, (long long)l->step,
-               l->loss, l->accuracy, l->margin);
+    bool held_out = v->has_validation;
+    double accuracy = held_out ? v->val_accuracy : l->accuracy;
+    printf("%s: %lld steps, %s: loss %.4f", args->output, (long long)l->step, held_out ? "held-out pairs" : "last step",
+           held_out ? v->val_loss : l->loss);
+    if (!isnan(accuracy)) {
+        printf(", accuracy %.3f, margin %.3f", accuracy, held_out ? v->val_margin : l->margin);
     }
+    printf("\n");
     return flush_output(stdout, err);
 }
 

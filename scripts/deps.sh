@@ -5,6 +5,7 @@
 #   scripts/deps.sh packages   compilers and libraries of the system
 #   scripts/deps.sh llama      ggml and libllama, into deps/
 #   scripts/deps.sh model      the default model, into models/
+#   scripts/deps.sh demo       the Python package that measures the demo's answers, into deps/demo
 #
 # ggml and libllama come from an installed copy of a fitting version, else from
 # the package pinned in scripts/lock/llama.txt, built here for this machine:
@@ -263,11 +264,25 @@ os.replace(tmp, out)
 PY
 }
 
+# ---- what measures the demo ----------------------------------------------------
+
+provide_demo() {
+    local stamp
+    stamp=$(cksum <scripts/requirements-demo.txt)
+    [ "$(cat deps/demo/stamp 2>/dev/null)" != "$stamp" ] || return 0
+    say "fetching what measures the demo's answers"
+    make_venv
+    pip install -q --require-hashes --no-deps --target "$work/demo" -r scripts/requirements-demo.txt
+    printf '%s\n' "$stamp" >"$work/demo/stamp"
+    rm -rf deps/demo
+    mv "$work/demo" deps/demo
+}
+
 # ------------------------------------------------------------------------------
 
 what=${1:-all}
 case $what in
-    all | packages | llama | model) ;;
+    all | packages | llama | model | demo) ;;
     *) sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac
 mkdir -p deps
@@ -283,3 +298,4 @@ python=
 case $what in all | packages) install_packages ;; esac
 case $what in all | llama) provide_llama ;; esac
 case $what in all | model) provide_model ;; esac
+case $what in all | demo) provide_demo ;; esac

@@ -75,7 +75,7 @@ struct genarm_data_report {
 
 /* Where a run is, for progress and logs. Losses are means per pair; a margin is beta (r_w - r_l), in nats; accuracy is the
  * share of pairs with a positive margin. Those three are of the step at hand, over its pairs so far, until the step is
- * finished; NaN where the loss does not look at the rejected response. */
+ * finished, and NaN before the first; accuracy and margin are NaN where the loss does not look at the rejected response. */
 struct genarm_train_status {
     int64_t step, n_steps; /* optimiser steps finished, and to do in all */
     int64_t pairs_done, pairs_total, pairs_before; /* pairs_before: done before this process (resumed) */

@@ -61,7 +61,7 @@ struct text {
 };
 
 static int take_text(struct cursor *c, struct text *out) {
-    uint64_t len;
+    uint64_t len = 0;
     const int rc = take_u64(c, &len);
     if (rc != GENARM_OK) {
         return rc;
@@ -158,7 +158,7 @@ static int check_alignment(struct cursor *c, uint32_t type, size_t at) {
 }
 
 static int check_value(struct cursor *c, const struct text *key) {
-    uint32_t type;
+    uint32_t type = 0;
     uint64_t n = 1;
     int rc = take_u32(c, &type);
     const size_t at = c->at;
@@ -183,7 +183,7 @@ static int check_metadata(struct cursor *c, uint64_t n_keys) {
     struct strset seen = {0};
     int rc = GENARM_OK;
     for (uint64_t i = 0; rc == GENARM_OK && i < n_keys; i++) {
-        struct text key;
+        struct text key = {0};
         rc = take_name(c, &key, MAX_KEY_BYTES, &seen);
         rc = rc == GENARM_OK ? check_value(c, &key) : rc;
     }
@@ -195,7 +195,7 @@ static int check_metadata(struct cursor *c, uint64_t n_keys) {
 
 /* Reads dimensions and type; *size is the tensor's bytes. */
 static int check_shape(struct cursor *c, uint64_t *size) {
-    uint32_t n_dims, type;
+    uint32_t n_dims = 0, type = 0;
     int rc = take_u32(c, &n_dims);
     if (rc != GENARM_OK) {
         return rc;
@@ -203,7 +203,7 @@ static int check_shape(struct cursor *c, uint64_t *size) {
     if (n_dims < 1 || n_dims > GGML_MAX_DIMS) {
         return bad(c, "%" PRIu32 " dimensions, 1 to %d are allowed", n_dims, GGML_MAX_DIMS);
     }
-    uint64_t ne[GGML_MAX_DIMS], n = 1;
+    uint64_t ne[GGML_MAX_DIMS] = {0}, n = 1;
     for (uint32_t d = 0; d < n_dims; d++) {
         rc = take_u64(c, &ne[d]);
         if (rc != GENARM_OK) {
@@ -259,7 +259,7 @@ static int check_tensors(struct cursor *c, uint64_t n_tensors) {
     uint64_t end = 0;
     int rc = GENARM_OK;
     for (uint64_t i = 0; rc == GENARM_OK && i < n_tensors; i++) {
-        struct text name;
+        struct text name = {0};
         rc = take_name(c, &name, GGML_MAX_NAME - 1, &seen);
         if (rc == GENARM_OK) {
             rc = error_at(c->err, check_tensor(c, &end), "%s: %.*s", c->path, (int)name.len, name.data);
@@ -300,8 +300,8 @@ static int check_version(struct cursor *c, uint32_t version) {
 int gguf_check_bytes(const void *bytes, size_t n, const char *path, struct genarm_error *err) {
     struct cursor c = {.bytes = bytes, .size = n, .path = path, .part = "header", .alignment = GGUF_DEFAULT_ALIGNMENT, .err = err};
     char magic[4] = {0};
-    uint32_t version;
-    uint64_t n_tensors, n_keys;
+    uint32_t version = 0;
+    uint64_t n_tensors = 0, n_keys = 0;
     int rc = n == 0 ? error_set(err, GENARM_EFORMAT, "the file is empty") : GENARM_OK;
     if (rc == GENARM_OK && (n < sizeof magic || memcmp(bytes, GGUF_MAGIC, sizeof magic) != 0)) {
         rc = not_gguf(&c);

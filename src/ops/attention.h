@@ -32,7 +32,8 @@ struct attention {
     int64_t n_rows;
     const int32_t *trees; /* [n_trees][4]: first row, n_prompt, n_chosen, n_rejected; ascending */
     int n_trees;
-    const float *table; /* [n_rows][n_rot] cos and sin in turn, or NULL: q and k are rotated already */
+    const float *table; /* [n_rows][2][n_rot]: the factor of each rotated element itself (cos), then that of its partner (sin,
+                           with sign); NULL: q and k are rotated already */
     int n_rot;
     bool neox;
     float scale;

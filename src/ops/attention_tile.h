@@ -4,15 +4,17 @@
  */
 #include "ops/attention.h"
 
-enum { KEY_BLOCK = 128 }; /* keys whose scores exist at one time */
+enum {
+    KEY_BLOCK = 128, /* keys whose scores exist at one time */
+    AHEAD = 8,       /* rows */
+};
 
-/* A thread's scratch, for a tree of n_keys rows and heads of d elements, dp when padded to whole vectors. The pass forward
- * uses what stands before k_rows, and what stands after it. */
+/* A thread's scratch, for a tree of n_keys rows and heads of d elements, dp when padded to whole vectors. */
 struct attention_scratch {
     int d, dp, n_keys;
     size_t key_stride;                    /* of k_t and v_t: n_keys, padded so that rows of a power of two do not collide */
     float *k_t, *v_t;                     /* [d][key_stride] */
-    float *k_rows, *dk, *dv;              /* [n_keys][dp] */
+    float *k_rows, *v_rows, *dk, *dv;     /* [n_keys][dp]; v_rows, of the forward pass, is dv's memory */
     float *q_rows, *dout_rows;            /* [TILE_NR][dp] */
     float *q_t, *dout_t, *out_t, *dq_t;   /* [d][TILE_NR] */
     float *s, *ds;                        /* [KEY_BLOCK][TILE_NR] */
@@ -42,7 +44,7 @@ static struct attention_scratch scratch_layout(const struct attention *at, int64
     s.v_t = take(&m, d * s.key_stride);
     s.k_rows = take(&m, dp * keys);
     s.dk = take(&m, dp * keys);
-    s.dv = take(&m, dp * keys);
+    s.dv = s.v_rows = take(&m, dp * keys);
     return s;
 }
 
@@ -52,11 +54,23 @@ static float *head_at(const struct heads *h, int64_t row, int head) {
 
 static int tile_count(int rows) { return (rows + TILE_MR - 1) / TILE_MR; }
 
+static const float *table_row(const struct attention *at, int64_t row) {
+    return at->table + (size_t)row * 2 * (size_t)at->n_rot;
+}
+
+/* Rows of a head lie far apart, where no processor expects the next one. */
+VEC_INLINE void prefetch_row(const struct heads *h, int64_t row, int64_t n_rows, int head, int d) {
+    const float *p = head_at(h, row < n_rows ? row : n_rows - 1, head);
+    for (int e = 0; e < d; e += 16) {
+        __builtin_prefetch(p + e);
+    }
+}
+
 /* Copies a head's row to dst[dp], the padding 0, rotated if the attention rotates. */
 static void copy_row(const struct attention *at, float *dst, int dp, const float *src, int64_t row, bool rotate) {
     const int d = at->n_embd_head;
     if (rotate && at->table) {
-        row_rope(dst, src, at->table + (size_t)row * (size_t)at->n_rot, d, at->n_rot, at->neox, false);
+        row_rope(dst, src, table_row(at, row), d, at->n_rot, at->neox, false);
     } else {
         memcpy(dst, src, (size_t)d * sizeof(float));
     }
@@ -145,7 +159,10 @@ static void attend_keys(const struct attention *at, int64_t tree_row, int64_t n_
         const int n = s.n_keys - first < TILE_NR ? s.n_keys - first : TILE_NR;
         for (int i = 0; i < n; i++) {
             const int64_t row = tree_row + first + i;
+            prefetch_row(&at->k, row + AHEAD, at->n_rows, kv_head, s.d);
+            prefetch_row(&at->v, row + AHEAD, at->n_rows, kv_head, s.d);
             copy_row(at, s.q_rows + i * s.dp, s.dp, head_at(&at->k, row, kv_head), row, true);
+            copy_row(at, s.v_rows + (size_t)(first + i) * (size_t)s.dp, s.dp, head_at(&at->v, row, kv_head), row, false);
         }
         transpose_rows(s.k_t + first, s.key_stride, s.q_rows, (size_t)s.dp, n, s.d);
     }
@@ -154,6 +171,7 @@ static void attend_keys(const struct attention *at, int64_t tree_row, int64_t n_
 static void load_queries(const struct attention_block *b, const struct attention_scratch *s) {
     for (int i = 0; i < b->n; i++) {
         const int64_t row = b->tree_row + b->first + i;
+        prefetch_row(&b->at->q, row + AHEAD, b->at->n_rows, b->head, s->d);
         copy_row(b->at, s->q_rows + i * s->dp, s->dp, head_at(&b->at->q, row, b->head), row, true);
     }
     transpose_rows(s->q_t, TILE_NR, s->q_rows, (size_t)s->dp, b->n, s->d);
@@ -203,7 +221,7 @@ static void finish_block(const struct attention_block *b, const struct attention
 static void attend(const struct attention_block *b, int64_t n_keys, void *memory) {
     const struct attention *at = b->at;
     const struct attention_scratch s = scratch_layout(at, n_keys, memory);
-    const int kv_head = b->head / (at->n_head / at->n_head_kv), nv = b->n > VEC ? TILE_NV : 1;
+    const int nv = b->n > VEC ? TILE_NV : 1;
     const vf scale = v_set1(at->scale);
     vf max[TILE_NV], sum[TILE_NV];
     for (int v = 0; v < TILE_NV; v++) {
@@ -226,7 +244,7 @@ static void attend(const struct attention_block *b, int64_t n_keys, void *memory
                     scale_lanes(s.out_t, s.d, v, shrink);
                 }
             }
-            weighted_rows(s.d, head_at(&at->v, b->tree_row + first, kv_head), at->v.row_stride, s.s, n, nv, s.out_t, started);
+            weighted_rows(s.d, s.v_rows + (size_t)first * (size_t)s.dp, (size_t)s.dp, s.s, n, nv, s.out_t, started);
             started = true;
         }
     }
@@ -257,6 +275,8 @@ static void load_gradients(const struct attention_block *b, const struct attenti
     for (int i = 0; i < b->n; i++) {
         const int64_t row = b->tree_row + b->first + i;
         const float *out = head_at(&at->out, row, b->head), *dout = head_at(&at->dout, row, b->head);
+        prefetch_row(&at->out, row + AHEAD, at->n_rows, b->head, s->d);
+        prefetch_row(&at->dout, row + AHEAD, at->n_rows, b->head, s->d);
         copy_row(at, s->dout_rows + i * s->dp, s->dp, dout, row, false);
         vf dot = v_zero();
         for (int e = 0; e < s->d; e += VEC) {
@@ -309,7 +329,7 @@ static void attend_back(const struct attention_block *b, int64_t n_keys, void *m
     lanes_to_rows(head_at(&at->dq, row, b->head), at->dq.row_stride, s.dq_t, b->n, s.d);
     for (int i = 0; at->table && i < b->n; i++) {
         float *dq = head_at(&at->dq, row + i, b->head);
-        row_rope(dq, dq, at->table + (size_t)(row + i) * (size_t)at->n_rot, s.d, at->n_rot, at->neox, true);
+        row_rope(dq, dq, table_row(at, row + i), s.d, at->n_rot, at->neox, true);
     }
 }
 
@@ -321,7 +341,7 @@ static void attend_back_end(const struct attention *at, int64_t tree_row, int64_
         memcpy(dk, s.dk + (size_t)i * (size_t)s.dp, (size_t)s.d * sizeof(float));
         memcpy(head_at(&at->dv, row, kv_head), s.dv + (size_t)i * (size_t)s.dp, (size_t)s.d * sizeof(float));
         if (at->table) {
-            row_rope(dk, dk, at->table + (size_t)row * (size_t)at->n_rot, s.d, at->n_rot, at->neox, true);
+            row_rope(dk, dk, table_row(at, row), s.d, at->n_rot, at->neox, true);
         }
     }
 }

@@ -4,6 +4,7 @@
  * C tiles of 32 x 32 are four tile registers. A panel of A is, for each 32 steps of depth, [32 rows][32] bf16 (split: twice,
  * the rest after the rounded), one of B [16 pairs][32 columns] pairs of bf16.
  */
+#include "ops/convert.h"
 #include "ops/gemm_bf16.h"
 #include "ops/kernels.h"
 
@@ -165,11 +166,11 @@ static void pack_b_depth_bf16x3(void *panel, const float *const *rows, size_t fi
 const struct gemm_kernel gemm_bf16_amx = {
     .name = "amxbf16", .mr = TILE, .nr = TILE, .nr_step = 1, .depth_step = PAIRS_STEP, .a_bytes = 2, .b_bytes = 2,
     .pack_a = pack_a_bf16, .pack_b_columns = pack_b_columns_bf16, .pack_b_depth = pack_b_depth_bf16, .tile = tile_bf16,
-    .begin = begin, .end = end,
+    .begin = begin, .end = end, .to_float = own_to_float,
 };
 
 const struct gemm_kernel gemm_bf16x3_amx = {
     .name = "amxbf16x3", .mr = TILE, .nr = TILE, .nr_step = 1, .depth_step = PAIRS_STEP, .a_bytes = 4, .b_bytes = 4,
     .pack_a = pack_a_bf16x3, .pack_b_columns = pack_b_columns_bf16x3, .pack_b_depth = pack_b_depth_bf16x3,
-    .tile = tile_bf16x3, .begin = begin, .end = end,
+    .tile = tile_bf16x3, .begin = begin, .end = end, .to_float = own_to_float,
 };

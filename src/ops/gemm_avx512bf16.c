@@ -1,4 +1,5 @@
 /* The product in bf16 with f32 sums, of the AVX512_BF16 instructions: the f32 tile with a pair of bf16 for each float. */
+#include "ops/convert.h"
 #include "ops/gemm_bf16.h"
 #include "ops/kernels.h"
 
@@ -82,4 +83,5 @@ static void pack_b_depth(void *panel, const float *const *rows, size_t first_col
 const struct gemm_kernel gemm_bf16_avx512 = {
     .name = "avx512bf16", .mr = TILE_MR, .nr = PAIRS_NR, .nr_step = VEC, .depth_step = 2, .a_bytes = 2, .b_bytes = 2,
     .pack_a = pack_a, .pack_b_columns = pack_b_columns, .pack_b_depth = pack_b_depth, .tile = tile,
+    .to_float = own_to_float,
 };

@@ -20,7 +20,7 @@ struct kernels {
     /* y = silu(gate) up; y may be either */
     void (*swiglu)(float *y, const float *gate, const float *up, int64_t n);
     void (*swiglu_back)(float *dgate, float *dup, const float *gate, const float *up, const float *dy, int64_t n);
-    /* rotation of the first n_rot of n elements by a row of cos and sin in turn; y may be x */
+    /* rotation of the first n_rot of n elements by a row of struct attention's table; y may be x */
     void (*rope)(float *y, const float *x, const float *table, int64_t n, int n_rot, bool neox, bool back);
     float (*log_sum_exp)(const float *x, int64_t n);
     void (*negate_softmax)(float *x, int64_t n, float lse); /* x = -exp(x - lse) */

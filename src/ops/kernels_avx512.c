@@ -1,5 +1,6 @@
 #define TILE_MR 14
 #define TILE_NV 2
+#include "ops/convert.h"
 #include "ops/kernels.h"
 
 #include "ops/gemm_tile.h"

@@ -132,7 +132,7 @@ struct op_rope {
     int32_t n_ctx_orig;
     float freq_base, freq_scale, ext_factor, attn_factor, beta_fast, beta_slow;
 
-    struct ggml_tensor *table; /* set by op_rope_init: [n_rot, n_rows], cos and sin in turn; NULL when plain */
+    struct ggml_tensor *table; /* set by op_rope_init: [2 n_rot, n_rows] of cos and sin; NULL when plain */
 };
 
 void op_rope_init(struct ggml_context *ctx, struct ops *ops, struct op_rope *rope);

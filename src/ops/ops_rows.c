@@ -138,6 +138,7 @@ void ops_set_dropout(struct ops *ops, uint64_t seed, uint64_t step) { ops->dropo
 struct table_params {
     float freq_base, freq_scale, ext_factor, attn_factor, beta_fast, beta_slow;
     int32_t n_ctx_orig;
+    int32_t neox;
 };
 
 /* The dimension whose wavelength fits n_rot times in the original context, in the manner of YaRN (Peng et al., 2023). */
@@ -147,31 +148,34 @@ static float correction_dim(const struct table_params *p, int64_t n_rot, float r
 }
 
 /* cos and sin of each pair's angle at each position, as ggml_rope_ext takes them: angles of the pairs fall geometrically, are
- * divided by freq_factors, and blend between the extrapolated and the interpolated by YaRN's ramp. */
+ * divided by freq_factors, and blend between the extrapolated and the interpolated by YaRN's ramp. Laid out as struct
+ * attention's table. */
 static void run_table(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
     (void)userdata;
     struct table_params p;
     node_get_params(dst, &p, sizeof(p));
     const int32_t *positions = dst->src[0]->data;
     const float *factors = dst->src[1] ? dst->src[1]->data : NULL;
-    const int64_t n_rot = dst->ne[0];
+    const int64_t n_rot = dst->ne[0] / 2;
     const float low = fmaxf(0.0f, floorf(correction_dim(&p, n_rot, p.beta_fast)));
     const float high = fminf((float)(n_rot - 1), ceilf(correction_dim(&p, n_rot, p.beta_slow)));
     const float theta_scale = powf(p.freq_base, -2.0f / (float)n_rot);
     const float magnitude = p.ext_factor != 0 ? p.attn_factor * (1.0f + 0.1f * logf(1.0f / p.freq_scale)) : p.attn_factor;
     int64_t row, end;
     for (node_share(dst->ne[1], ith, nth, &row, &end); row < end; row++) {
-        float *out = node_row(dst, row), theta = (float)positions[row];
-        for (int64_t i = 0; i < n_rot; i += 2, theta *= theta_scale) {
-            const float extrapolated = theta / (factors ? factors[i / 2] : 1.0f);
+        float *own = node_row(dst, row), *other = own + n_rot, theta = (float)positions[row];
+        for (int64_t i = 0; i < n_rot / 2; i++, theta *= theta_scale) {
+            const float extrapolated = theta / (factors ? factors[i] : 1.0f);
             float angle = p.freq_scale * extrapolated;
             if (p.ext_factor != 0) {
-                const float ramp = ((float)(i / 2) - low) / fmaxf(0.001f, high - low);
+                const float ramp = ((float)i - low) / fmaxf(0.001f, high - low);
                 const float mix = (1.0f - fminf(1.0f, fmaxf(0.0f, ramp))) * p.ext_factor;
                 angle = angle * (1.0f - mix) + extrapolated * mix;
             }
-            out[i] = cosf(angle) * magnitude;
-            out[i + 1] = sinf(angle) * magnitude;
+            const int64_t first = p.neox ? i : 2 * i, second = p.neox ? i + n_rot / 2 : 2 * i + 1;
+            own[first] = own[second] = cosf(angle) * magnitude;
+            other[second] = sinf(angle) * magnitude;
+            other[first] = -other[second];
         }
     }
 }
@@ -184,9 +188,9 @@ void op_rope_init(struct ggml_context *ctx, struct ops *ops, struct op_rope *rop
         return;
     }
     const struct table_params p = {rope->freq_base, rope->freq_scale, rope->ext_factor, rope->attn_factor,
-                                   rope->beta_fast, rope->beta_slow,  rope->n_ctx_orig};
+                                   rope->beta_fast, rope->beta_slow,  rope->n_ctx_orig,  rope->mode == GGML_ROPE_TYPE_NEOX};
     struct ggml_tensor *args[] = {rope->positions, rope->freq_factors};
-    const int64_t ne[] = {rope->n_rot, rope->positions->ne[0], 1};
+    const int64_t ne[] = {2 * rope->n_rot, rope->positions->ne[0], 1};
     rope->table = node_new(ctx, ops, run_table, ne, args, rope->freq_factors ? 2 : 1, &p, sizeof(p));
 }
 
@@ -202,7 +206,7 @@ static void run_rope(struct ggml_tensor *dst, int ith, int nth, void *userdata) 
     int64_t i, end;
     for (node_share(dst->ne[1] * dst->ne[2], ith, nth, &i, &end); i < end; i++) {
         float *x = node_row(dst, i);
-        ops->kernels->rope(x, x, node_row(table, i / dst->ne[1]), dst->ne[0], (int)table->ne[0], p.neox, p.back);
+        ops->kernels->rope(x, x, node_row(table, i / dst->ne[1]), dst->ne[0], (int)table->ne[0] / 2, p.neox, p.back);
     }
 }
 

@@ -80,15 +80,25 @@ static void row_swiglu_back(float *dgate, float *dup, const float *gate, const f
 
 /* ---- rotation ------------------------------------------------------------------------------------------------- */
 
-/* Rotates the first n_rot of n elements in pairs: (2i, 2i + 1), or (i, i + n_rot/2) for neox. table: cos and sin in turn.
- * back: by the negated angle. y may be x. */
+/* Rotates the first n_rot of n elements in pairs: (2i, 2i + 1), or (i, i + n_rot/2) for neox. table: for each of the n_rot
+ * elements the factor of itself, then for each that of its partner (cos, and sin with its sign). back: by the negated angle.
+ * y may be x: both values of a pair are read before either is written. */
 static void row_rope(float *y, const float *x, const float *table, int64_t n, int n_rot, bool neox, bool back) {
-    const int half = n_rot / 2, far = neox ? half : 1, near = neox ? 1 : 2;
-    for (int i = 0; i < half; i++) {
-        const float c = table[2 * i], s = back ? -table[2 * i + 1] : table[2 * i + 1];
-        const float a = x[i * near], b = x[i * near + far];
-        y[i * near] = a * c - b * s;
-        y[i * near + far] = a * s + b * c;
+    const float *own = table, *other = table + n_rot;
+    const vf sign = v_set1(back ? -1.0f : 1.0f);
+    if (neox) {
+        const int half = n_rot / 2;
+        for (int i = 0; i < half; i += VEC) {
+            const vf a = load_at(x, i, half), b = load_at(x + half, i, half);
+            const vf sa = v_mul(sign, load_at(other, i, half)), sb = v_mul(sign, load_at(other + half, i, half));
+            store_at(y, i, half, v_fma(a, load_at(own, i, half), v_mul(b, sa)));
+            store_at(y + half, i, half, v_fma(b, load_at(own + half, i, half), v_mul(a, sb)));
+        }
+    } else {
+        for (int i = 0; i < n_rot; i += VEC) {
+            const vf a = load_at(x, i, n_rot), s = v_mul(sign, load_at(other, i, n_rot));
+            store_at(y, i, n_rot, v_fma(a, load_at(own, i, n_rot), v_mul(v_swap_pairs(a), s)));
+        }
     }
     if (y != x && n > n_rot) {
         memcpy(y + n_rot, x + n_rot, (size_t)(n - n_rot) * sizeof(float));

@@ -46,6 +46,8 @@ VEC_INLINE float v_sum(vf a) { return _mm512_reduce_add_ps(a); }
 /* a < b ? 0 : x */
 VEC_INLINE vf v_zero_if_less(vf a, vf b, vf x) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ), x); }
 VEC_INLINE vf v_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+/* lanes 1, 0, 3, 2, ... */
+VEC_INLINE vf v_swap_pairs(vf a) { return _mm512_permute_ps(a, 0xb1); }
 /* x * 2^n for integral n with normal results */
 VEC_INLINE vf v_scale2(vf x, vf n) {
     return _mm512_mul_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23)));
@@ -109,6 +111,7 @@ VEC_INLINE float v_sum(vf a) {
 }
 VEC_INLINE vf v_zero_if_less(vf a, vf b, vf x) { return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_NLT_UQ), x); }
 VEC_INLINE vf v_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+VEC_INLINE vf v_swap_pairs(vf a) { return _mm256_permute_ps(a, 0xb1); }
 VEC_INLINE vf v_scale2(vf x, vf n) {
     return _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23)));
 }
@@ -179,6 +182,7 @@ VEC_INLINE vf v_zero_if_less(vf a, vf b, vf x) { return (vf)((vec_i32)x & ~(a < 
 VEC_INLINE vf v_round(vf a) {
     return (a + v_set1(12582912.0f)) - v_set1(12582912.0f);
 }
+VEC_INLINE vf v_swap_pairs(vf a) { return __builtin_shufflevector(a, a, 1, 0, 3, 2); }
 VEC_INLINE vf v_scale2(vf x, vf n) {
     return x * (vf)(((vec_u32)__builtin_convertvector(n, vec_i32) + 127u) << 23);
 }

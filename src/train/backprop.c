@@ -90,7 +90,8 @@ static int open_backends(struct backprop *b, struct genarm_error *err) {
 /* Whether custom nodes can compute this model where it lies. */
 static bool suits_custom_nodes(const struct genarm_model *model) {
     const struct weights *w = &model->weights;
-    bool suits = model->hp.n_embd_head % HEAD_MULTIPLE == 0 && model->hp.n_embd_head <= HEAD_MAX && ops_reads_weight(w->output);
+    const int32_t n_head = model->hp.n_embd_head;
+    bool suits = n_head % HEAD_MULTIPLE == 0 && n_head <= HEAD_MAX && ops_reads_weight(w->output);
     for (int32_t l = 0; l < model->hp.n_layer; l++) {
         for (int t = 0; t < LINEAR_COUNT; t++) {
             suits = suits && ops_reads_weight(w->layers[l].linear[t]);
@@ -111,7 +112,8 @@ static int make_scheduler(struct backprop *b, struct genarm_error *err) {
     if (b->n_backends == 1) {
         b->alloc = ggml_gallocr_new(ggml_backend_get_default_buffer_type(b->backends[0]));
     } else {
-        b->sched = ggml_backend_sched_new(b->backends, NULL, b->n_backends, train_graph_max_nodes(&b->graph_params), false, true);
+        const size_t n_nodes = train_graph_max_nodes(&b->graph_params);
+        b->sched = ggml_backend_sched_new(b->backends, NULL, b->n_backends, n_nodes, false, true);
     }
     return b->alloc || b->sched ? GENARM_OK : error_nomem(err, "the training graph's memory");
 }
@@ -195,6 +197,19 @@ static int reserve_logp(struct backprop *b, size_t n, struct genarm_error *err) 
     return GENARM_OK;
 }
 
+static int allocate(struct backprop *b, struct train_graph *g, struct genarm_error *err) {
+    bool ok;
+    if (b->sched) {
+        ggml_backend_sched_reset(b->sched);
+        ok = ggml_backend_sched_alloc_graph(b->sched, g->cgraph);
+    } else {
+        ok = ggml_gallocr_alloc_graph(b->alloc, g->cgraph);
+    }
+    return ok ? GENARM_OK
+              : error_hint(err, error_nomem(err, "the activations of a micro-batch"),
+                           "use a smaller micro-batch or a smaller maximum length");
+}
+
 static int compute(struct backprop *b, struct train_graph *g, struct genarm_error *err) {
     b->profiled = g->cgraph;
     b->next_node = 0;
@@ -224,13 +239,7 @@ int backprop_run(struct backprop *b, const struct pack *p, const struct backprop
         rc = train_graph_build(&g, &b->graph_params, &shape, err);
     }
     if (rc == GENARM_OK) {
-        if (b->sched) {
-            ggml_backend_sched_reset(b->sched);
-        }
-        const bool ok = b->sched ? ggml_backend_sched_alloc_graph(b->sched, g.cgraph) : ggml_gallocr_alloc_graph(b->alloc, g.cgraph);
-        rc = ok ? GENARM_OK
-                : error_hint(err, error_nomem(err, "the activations of a micro-batch"),
-                             "use a smaller micro-batch or a smaller maximum length");
+        rc = allocate(b, &g, err);
     }
     if (rc == GENARM_OK) {
         rc = set_inputs(&g, p, err);
@@ -251,17 +260,11 @@ int backprop_run(struct backprop *b, const struct pack *p, const struct backprop
 const float *backprop_logp(const struct backprop *b) { return b->logp; }
 
 size_t backprop_memory(const struct backprop *b) {
-    return b->sched ? ggml_backend_sched_get_buffer_size(b->sched, b->backends[0]) : ggml_gallocr_get_buffer_size(b->alloc, 0);
+    return b->sched ? ggml_backend_sched_get_buffer_size(b->sched, b->backends[0])
+                    : ggml_gallocr_get_buffer_size(b->alloc, 0);
 }
 
 /* ---- profile ---- */
-
-/* What a node is called: the kind that a custom node was named after (ggml names the others node_N), or ggml's name of the
- * operation. */
-static const char *kind_of(const struct ggml_tensor *node) {
-    const bool named = node->op == GGML_OP_CUSTOM && node->name[0] && strncmp(node->name, "node_", 5) != 0;
-    return named ? node->name : ggml_op_name(node->op);
-}
 
 static void add_time(struct backprop_profile *p, const char *kind, double seconds) {
     const int max = (int)(sizeof p->kinds / sizeof *p->kinds);
@@ -277,9 +280,15 @@ static void add_time(struct backprop_profile *p, const char *kind, double second
     p->kinds[i].nodes++;
 }
 
+/* Whether ggml computes nothing for a node. */
 static bool skipped(const struct ggml_tensor *node) {
-    return node->op == GGML_OP_NONE || node->op == GGML_OP_VIEW || node->op == GGML_OP_RESHAPE || node->op == GGML_OP_PERMUTE ||
-           node->op == GGML_OP_TRANSPOSE;
+    static const enum ggml_op empty[] = {GGML_OP_NONE, GGML_OP_VIEW, GGML_OP_RESHAPE, GGML_OP_PERMUTE, GGML_OP_TRANSPOSE};
+    for (size_t i = 0; i < sizeof empty / sizeof *empty; i++) {
+        if (node->op == empty[i]) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* ggml asks after every node whether to go on. */
@@ -292,7 +301,7 @@ static bool after_node(void *user) {
     }
     const double now = clock_seconds();
     if (b->profile && b->next_node < n) {
-        add_time(b->profile, kind_of(ggml_graph_node(graph, b->next_node++)), now - b->last_time);
+        add_time(b->profile, ggml_get_name(ggml_graph_node(graph, b->next_node++)), now - b->last_time);
     }
     b->last_time = now;
     return false;

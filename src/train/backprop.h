@@ -25,7 +25,7 @@ struct backprop_job {
     uint64_t seed, step; /* of dropout */
 };
 
-/* Where time went, by kind of node; for measurements. */
+/* Where time went, by the labels of graph.c; for measurements. */
 struct backprop_profile {
     struct {
         char name[GGML_MAX_NAME];

@@ -163,7 +163,8 @@ static int compare_runs(const json_t *saved, const json_t *wanted, const char *p
             char was[96], is[96];
             describe(was, sizeof was, other);
             describe(is, sizeof is, value);
-            int rc = error_set(err, GENARM_EMISMATCH, "the checkpoint is of another run: its %s is %s, not %s", key, was, is);
+            int rc = error_set(err, GENARM_EMISMATCH, "the checkpoint is of another run: its %s is %s, not %s", key, was,
+                               is);
             rc = error_at(err, rc, "%s", path);
             return error_hint(err, rc, "resume with what the run was started with, or start anew without resuming");
         }
@@ -172,8 +173,8 @@ static int compare_runs(const json_t *saved, const json_t *wanted, const char *p
 }
 
 /* Checks the head against *c and takes step and log_size out of it. */
-static int read_head(json_t *head, const struct checkpoint *c, size_t n_payload, const char *path, struct checkpoint *found,
-                     struct genarm_error *err) {
+static int read_head(json_t *head, const struct checkpoint *c, size_t n_payload, const char *path,
+                     struct checkpoint *found, struct genarm_error *err) {
     json_int_t step, validated, log_size, n;
     json_t *run;
     if (json_unpack(head, "{s:o, s:I, s:I, s:I, s:I}", "run", &run, "step", &step, "validated", &validated, "log_size",
@@ -238,7 +239,9 @@ int checkpoint_remove(const char *folder, struct genarm_error *err) {
     int rc = file_of(&path, folder, err);
     if (rc == GENARM_OK) {
         remove_leftovers(folder);
-        if ((unlink(path) != 0 && errno != ENOENT) || (rmdir(folder) != 0 && errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST)) {
+        const bool file_stays = unlink(path) != 0 && errno != ENOENT;
+        const bool folder_stays = rmdir(folder) != 0 && errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST;
+        if (file_stays || folder_stays) {
             rc = error_at(err, error_set(err, GENARM_EIO, "cannot remove the checkpoint: %s", strerror(errno)), "%s", folder);
         }
     }

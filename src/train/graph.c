@@ -30,9 +30,19 @@ struct builder {
     struct op_tree tree;
     struct op_rope rope;
     struct tape *tapes; /* [n_layer] */
+    struct ggml_tensor *labelled; /* the last tensor that has its label */
 };
 
 static void expand(struct builder *b, struct ggml_tensor *node) { ggml_build_forward_expand(b->g->cgraph, node); }
+
+/* Names all tensors that were made since the last call, for profiles. */
+static void label(struct builder *b, const char *kind) {
+    struct ggml_tensor *t = b->labelled ? ggml_get_next_tensor(b->ctx, b->labelled) : ggml_get_first_tensor(b->ctx);
+    for (; t; t = ggml_get_next_tensor(b->ctx, t)) {
+        ggml_set_name(t, kind);
+        b->labelled = t;
+    }
+}
 
 /* ---- linear maps and their LoRA ---- */
 
@@ -65,13 +75,16 @@ static struct ggml_tensor *add_lora(struct builder *b, int32_t layer, enum linea
     }
     struct ggml_tensor *u = op_linear(b->ctx, b->ops, lora->a, drop(b, layer, t, x));
     b->tapes[layer].u[t] = u;
-    return op_linear_acc(b->ctx, b->ops, y, lora->b, u, lora->scale);
+    y = op_linear_acc(b->ctx, b->ops, y, lora->b, u, lora->scale);
+    label(b, "lora");
+    return y;
 }
 
 /* y[i] = map first + i of x, for n neighbouring maps. x: [n_in, n_rows], y[i]: [n_out_i, n_rows] */
 static void maps(struct builder *b, int32_t layer, enum linear first, int n, struct ggml_tensor *x, struct ggml_tensor **y) {
     const struct layer_weights *w = &b->weights->layers[layer];
     struct ggml_tensor *all = op_linear_stack(b->ctx, b->ops, &w->linear[first], n, x);
+    label(b, "weights");
     for (int64_t i = 0, at = 0; i < n; i++) {
         const enum linear t = (enum linear)((int)first + (int)i);
         const int64_t n_out = w->linear[t]->ne[1];
@@ -79,6 +92,7 @@ static void maps(struct builder *b, int32_t layer, enum linear first, int n, str
         if (w->bias[t]) {
             y[i] = ggml_add_inplace(b->ctx, y[i], w->bias[t]);
         }
+        label(b, "bias");
         y[i] = add_lora(b, layer, t, x, y[i]);
         at += n_out;
     }
@@ -90,6 +104,7 @@ static struct ggml_tensor *maps_back(struct builder *b, int32_t layer, enum line
                                      struct ggml_tensor *dy, bool need_dx) {
     const struct layer_weights *w = &b->weights->layers[layer];
     struct ggml_tensor *dx = need_dx ? op_linear_back_stack(b->ctx, b->ops, &w->linear[first], n, dy) : NULL;
+    label(b, "weights back");
     for (int64_t i = 0, at = 0; i < n; i++) {
         const enum linear t = (enum linear)((int)first + (int)i);
         const struct lora *lora = lora_of(b, layer, t);
@@ -110,13 +125,24 @@ static struct ggml_tensor *maps_back(struct builder *b, int32_t layer, enum line
         }
         at += n_out;
     }
+    label(b, "lora back");
     return dx;
 }
 
 /* ---- one layer forward ---- */
 
 static struct ggml_tensor *norm(struct builder *b, struct ggml_tensor *x, struct ggml_tensor *w) {
-    return op_rms_norm(b->ctx, b->ops, x, w, b->hp->norm_eps);
+    struct ggml_tensor *y = op_rms_norm(b->ctx, b->ops, x, w, b->hp->norm_eps);
+    label(b, "norm");
+    return y;
+}
+
+/* `add`: the gradient that goes round the norm, or NULL. */
+static struct ggml_tensor *norm_back(struct builder *b, struct ggml_tensor *x, struct ggml_tensor *w, struct ggml_tensor *dy,
+                                     struct ggml_tensor *add) {
+    struct ggml_tensor *dx = op_rms_norm_back(b->ctx, b->ops, x, w, dy, add, b->hp->norm_eps);
+    label(b, "norm back");
+    return dx;
 }
 
 /* [n_embd_head * heads, n_rows] -> [n_embd_head, heads, n_rows], any row stride */
@@ -141,6 +167,7 @@ static struct ggml_tensor *attention(struct builder *b, int32_t layer, struct gg
         t->k = norm(b, t->k0, w->k_norm);
     }
     t->attention = op_attention(b->ctx, b->ops, t->q, t->k, t->v, &b->tree, &b->rope, attention_scale(b->hp));
+    label(b, "attention");
     return t->attention.out;
 }
 
@@ -154,14 +181,20 @@ static struct ggml_tensor *layer_forward(struct builder *b, int32_t layer, struc
     if (layer == b->hp->n_layer - 1) { /* other rows have done their part as keys and values */
         t->o_in = ggml_get_rows(b->ctx, t->o_in, b->g->scored_rows);
         x = ggml_get_rows(b->ctx, x, b->g->scored_rows);
+        label(b, "gather");
     }
     maps(b, layer, LINEAR_O, 1, t->o_in, &y);
     t->mid = ggml_add(b->ctx, x, y);
+    label(b, "add");
     maps(b, layer, LINEAR_GATE, 2, norm(b, t->mid, w->ffn_norm), gate_up);
     t->gate = gate_up[0];
     t->up = gate_up[1];
-    maps(b, layer, LINEAR_DOWN, 1, op_swiglu(b->ctx, b->ops, t->gate, t->up), &y);
-    return ggml_add(b->ctx, t->mid, y);
+    y = op_swiglu(b->ctx, b->ops, t->gate, t->up);
+    label(b, "swiglu");
+    maps(b, layer, LINEAR_DOWN, 1, y, &y);
+    y = ggml_add(b->ctx, t->mid, y);
+    label(b, "add");
+    return y;
 }
 
 /* ---- one layer backward ---- */
@@ -175,12 +208,14 @@ static struct ggml_tensor *qk_norm_back(struct builder *b, int32_t layer, struct
         return dqkv;
     }
     struct ggml_tensor *dq = heads(b, op_part(b->ctx, dqkv, 0, n_q)), *dk = heads(b, op_part(b->ctx, dqkv, n_q, n_kv));
-    dq = op_rms_norm_back(b->ctx, b->ops, t->q0, w->q_norm, dq, NULL, b->hp->norm_eps);
-    dk = op_rms_norm_back(b->ctx, b->ops, t->k0, w->k_norm, dk, NULL, b->hp->norm_eps);
+    dq = norm_back(b, t->q0, w->q_norm, dq, NULL);
+    dk = norm_back(b, t->k0, w->k_norm, dk, NULL);
     dq = ggml_reshape_2d(b->ctx, dq, n_q, dq->ne[2]);
     dk = ggml_reshape_2d(b->ctx, dk, n_kv, dk->ne[2]);
     struct ggml_tensor *dv = op_part(b->ctx, dqkv, n_q + n_kv, n_kv);
-    return ggml_concat(b->ctx, ggml_concat(b->ctx, dq, dk, 0), dv, 0);
+    dqkv = ggml_concat(b->ctx, ggml_concat(b->ctx, dq, dk, 0), dv, 0);
+    label(b, "norm back");
+    return dqkv;
 }
 
 /* Through down, SwiGLU, gate and up. dx: [n_embd, n_rows], of the layer's output -> of t->mid; NULL when nothing
@@ -190,13 +225,15 @@ static struct ggml_tensor *feed_forward_back(struct builder *b, int32_t layer, s
     const struct tape *t = &b->tapes[layer];
     const bool gate_up = adapts(b, layer, LINEAR_GATE, LINEAR_UP), need_y = need_mid || gate_up;
     struct ggml_tensor *y = adapts(b, layer, LINEAR_DOWN, LINEAR_DOWN) ? op_swiglu(b->ctx, b->ops, t->gate, t->up) : NULL;
+    label(b, "swiglu");
     struct ggml_tensor *dy = maps_back(b, layer, LINEAR_DOWN, 1, y, dx, need_y);
     if (!need_y) {
         return NULL;
     }
     dy = op_swiglu_back(b->ctx, b->ops, t->gate, t->up, dy); /* [2 n_ff, n_rows] */
+    label(b, "swiglu back");
     dy = maps_back(b, layer, LINEAR_GATE, 2, gate_up ? norm(b, t->mid, w->ffn_norm) : NULL, dy, need_mid);
-    return need_mid ? op_rms_norm_back(b->ctx, b->ops, t->mid, w->ffn_norm, dy, dx, b->hp->norm_eps) : NULL;
+    return need_mid ? norm_back(b, t->mid, w->ffn_norm, dy, dx) : NULL;
 }
 
 /* The gradient of all rows from that of the scored ones; a row that is scored twice gets both. [n, n_scored] -> [n, n_rows] */
@@ -216,11 +253,13 @@ static struct ggml_tensor *attention_back(struct builder *b, int32_t layer, stru
     if (layer == b->hp->n_layer - 1) {
         dy = scatter(b, dy, t->attention.out);
         dmid = need_x ? scatter(b, dmid, t->x) : NULL;
+        label(b, "gather");
     }
     dy = op_attention_back(b->ctx, b->ops, t->q, t->k, t->v, &t->attention, dy, &b->tree, &b->rope, attention_scale(b->hp));
+    label(b, "attention back");
     dy = qk_norm_back(b, layer, dy);
     dy = maps_back(b, layer, LINEAR_Q, 3, qkv ? norm(b, t->x, w->attn_norm) : NULL, dy, need_x);
-    return need_x ? op_rms_norm_back(b->ctx, b->ops, t->x, w->attn_norm, dy, dmid, b->hp->norm_eps) : NULL;
+    return need_x ? norm_back(b, t->x, w->attn_norm, dy, dmid) : NULL;
 }
 
 /* dx: gradient of the layer's output -> of its input, or NULL when no lower layer is adapted */
@@ -258,12 +297,14 @@ static struct ggml_tensor *head(struct builder *b, struct ggml_tensor *x, bool g
     struct op_head head = op_head(b->ctx, b->ops, w->output, norm(b, x, w->output_norm), b->g->targets, gradient);
     b->g->logp = head.logp;
     ggml_set_output(b->g->logp);
+    label(b, "head");
     expand(b, b->g->logp);
     if (!gradient) {
         return NULL;
     }
     struct ggml_tensor *dy = ggml_mul(b->ctx, head.grad, coefficients(b, head.logp));
-    return op_rms_norm_back(b->ctx, b->ops, x, w->output_norm, dy, NULL, b->hp->norm_eps);
+    label(b, "head");
+    return norm_back(b, x, w->output_norm, dy, NULL);
 }
 
 /* ---- the whole ---- */
@@ -300,11 +341,13 @@ static void make_inputs(struct builder *b, const struct train_graph_shape *s) {
                                .beta_fast = hp->rope_beta_fast,
                                .beta_slow = hp->rope_beta_slow};
     op_rope_init(b->ctx, b->ops, &b->rope);
+    label(b, "input");
 }
 
 static void build(struct builder *b, const struct train_graph_shape *shape) {
     make_inputs(b, shape);
     struct ggml_tensor *x = ggml_get_rows(b->ctx, b->weights->token_embd, b->g->tokens); /* [n_embd, n_rows] */
+    label(b, "embedding");
     for (int32_t l = 0; l < b->hp->n_layer; l++) {
         x = layer_forward(b, l, x);
     }

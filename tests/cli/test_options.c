@@ -17,7 +17,7 @@ struct args {
     bool flag;
     int32_t number, choice;
     int64_t seed;
-    float real;
+    double real;
     const char *text;
     struct option_list list, files;
 };
@@ -31,7 +31,7 @@ static const struct option table[] = {
     {OPTION_CHOICE, "--loss", "NAME", offsetof(struct args, choice), .choices = "arm|hinge|sft|", .fallback = "hinge",
      .help = "a choice"},
     {OPTION_SEED, "-s --seed", "N", offsetof(struct args, seed), .fallback = "-1", .help = "a seed"},
-    {OPTION_FLOAT, "--top-p", "X", offsetof(struct args, real), 0, 1, .fallback = "0.25", .help = "a share"},
+    {OPTION_NUMBER, "--top-p", "X", offsetof(struct args, real), 0, 1, .fallback = "0.25", .help = "a share"},
     {OPTION_TEXT, "-ngl --text", "TEXT", offsetof(struct args, text), .help = "a text"},
     {OPTION_TEXTS, "--arm", "TEXT", offsetof(struct args, list), .help = "texts"},
 };
@@ -72,7 +72,7 @@ static void test_defaults_are_those_of_the_table(void **state) {
     assert_int_equal(parsed.number, 7);
     assert_int_equal(parsed.choice, 1);
     assert_int_equal(parsed.seed, -1);
-    assert_true(parsed.real == 0.25f);
+    assert_true(parsed.real == 0.25);
     assert_null(parsed.text);
     assert_int_equal(parsed.list.n, 0);
 }
@@ -83,7 +83,7 @@ static void test_every_name_and_form_of_an_option_is_understood(void **state) {
     assert_int_equal(parsed.number, 1);
     assert_true(parsed.flag);
     assert_string_equal(parsed.text, "-dash");
-    assert_true(parsed.real == 0.01f);
+    assert_true(parsed.real == 0.01);
     assert_int_equal(parsed.choice, 2);
     assert_int_equal(parse("--n-predict=-1", "--text=a=b", "--seed", "9007199254740993", NULL), 0);
     assert_int_equal(parsed.number, -1);
@@ -193,8 +193,8 @@ static size_t member_size(enum option_type type) {
         return sizeof(int32_t);
     case OPTION_SEED:
         return sizeof(int64_t);
-    case OPTION_FLOAT:
-        return sizeof(float);
+    case OPTION_NUMBER:
+        return sizeof(double);
     case OPTION_TEXT:
     case OPTION_FILE:
         return sizeof(const char *);
@@ -257,9 +257,9 @@ static void test_defaults_shown_are_those_of_the_library(void **state) {
         {"train", "-lr", (double)t.learning_rate},
         {"train", "--warmup", t.warmup},
         {"train", "--weight-decay", (double)t.weight_decay},
-        {"train", "--adam-beta1", (double)t.adam_beta1},
-        {"train", "--adam-beta2", (double)t.adam_beta2},
-        {"train", "--adam-eps", (double)t.adam_eps},
+        {"train", "--adam-beta1", t.adam_beta1},
+        {"train", "--adam-beta2", t.adam_beta2},
+        {"train", "--adam-eps", t.adam_eps},
         {"train", "--max-grad-norm", (double)t.max_grad_norm},
         {"train", "--batch-size", t.batch_size},
         {"train", "--micro-batch", t.micro_batch},

@@ -14,13 +14,13 @@
 /* The text that comes out when the bytes arrive `step` at a time. */
 static void check(const char *bytes, size_t n, const char *expected) {
     for (size_t step = 1; step <= n; step++) {
-        struct utf8 u = {0};
+        struct text_tail u = {0};
         struct buf out;
         buf_init(&out, 1000);
         for (size_t at = 0; at < n; at += step) {
-            assert_int_equal(utf8_push(&u, bytes + at, step < n - at ? step : n - at, &out, NULL), 0);
+            assert_int_equal(text_push(&u, bytes + at, step < n - at ? step : n - at, &out, NULL), 0);
         }
-        assert_int_equal(utf8_end(&u, &out, NULL), 0);
+        assert_int_equal(text_end(&u, &out, NULL), 0);
         assert_string_equal(out.data, expected);
         buf_deinit(&out);
     }
@@ -48,13 +48,13 @@ static void test_what_is_no_character_is_replaced_as_unicode_says(void **state) 
 }
 
 static void test_incomplete_characters_are_held_back(void **state) {
-    struct utf8 u = {0};
+    struct text_tail u = {0};
     struct buf out;
     (void)state;
     buf_init(&out, 100);
-    assert_int_equal(utf8_push(&u, "ab\xE2\x82", 4, &out, NULL), 0);
+    assert_int_equal(text_push(&u, "ab\xE2\x82", 4, &out, NULL), 0);
     assert_string_equal(out.data, "ab");
-    assert_int_equal(utf8_push(&u, "\xAC", 1, &out, NULL), 0);
+    assert_int_equal(text_push(&u, "\xAC", 1, &out, NULL), 0);
     assert_string_equal(out.data, "ab\xE2\x82\xAC");
     buf_deinit(&out);
 }

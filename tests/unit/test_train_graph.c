@@ -357,6 +357,54 @@ static void test_fewer_targets_have_the_same_gradients(void **state) {
     }
 }
 
+static void test_a_fresh_adapter_changes_nothing_and_depends_on_its_seed(void **state) {
+    (void)state;
+    struct train_case c;
+    struct trainable fresh[3];
+    struct backprop *with = NULL, *without = NULL;
+    struct pack pack;
+    struct loss_value values[16];
+    struct genarm_error err = {0};
+    const struct backprop_params params = train_case_params();
+    const struct backprop_job job = {.gradient = false};
+    train_case_open(&c, "qwen3", ALL_TARGETS, NULL);
+    for (uint64_t i = 0; i < 3; i++) {
+        must(trainable_init(&fresh[i], &c.model->hp, 1 << LINEAR_Q | 1 << LINEAR_DOWN, 5, 16, i / 2, ggml_backend_cpu_buffer_type(), &err), &err);
+    }
+    must(backprop_new(&with, c.model, &fresh[0], &params, &err), &err);
+    must(backprop_new(&without, c.model, NULL, &params, &err), &err);
+    must(pack_init(&pack, &c.data, c.all, (int32_t)c.data.n_pairs, true, &err), &err);
+    must(backprop_run(with, &pack, &job, values, &err), &err);
+    must(backprop_run(without, &pack, &job, values, &err), &err);
+    assert_memory_equal(backprop_logp(with), backprop_logp(without), (size_t)pack.n_scored * sizeof(float));
+    const size_t n = fresh[0].n;
+    float *theta[3];
+    for (int i = 0; i < 3; i++) {
+        theta[i] = malloc(n * sizeof **theta);
+        trainable_get(&fresh[i], theta[i]);
+    }
+    assert_memory_equal(theta[0], theta[1], n * sizeof **theta);
+    assert_memory_not_equal(theta[0], theta[2], n * sizeof **theta);
+    const struct ggml_tensor *a = fresh[0].layers[1][LINEAR_DOWN].a;
+    const float bound = 1 / sqrtf((float)a->ne[0]), *values_a = theta[0] + a->view_offs / sizeof(float);
+    float largest = 0;
+    double sum = 0;
+    for (int64_t i = 0; i < ggml_nelements(a); i++) {
+        largest = fmaxf(largest, fabsf(values_a[i]));
+        sum += (double)values_a[i];
+    }
+    assert_true(largest <= bound && largest > 0.95f * bound);
+    assert_true(fabs(sum) < 3 * (double)bound * sqrt((double)ggml_nelements(a) / 3));
+    for (int i = 0; i < 3; i++) {
+        free(theta[i]);
+        trainable_deinit(&fresh[i]);
+    }
+    pack_deinit(&pack);
+    backprop_free(with);
+    backprop_free(without);
+    train_case_close(&c);
+}
+
 static void test_dropout_differs_by_step_and_not_in_validation(void **state) {
     (void)state;
     struct train_case c;
@@ -387,6 +435,7 @@ int main(void) {
         cmocka_unit_test(test_custom_nodes_equal_plain_ones),
         cmocka_unit_test(test_quantised_weights_equal_their_values_in_f32),
         cmocka_unit_test(test_fewer_targets_have_the_same_gradients),
+        cmocka_unit_test(test_a_fresh_adapter_changes_nothing_and_depends_on_its_seed),
         cmocka_unit_test(test_dropout_differs_by_step_and_not_in_validation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -225,6 +225,9 @@ static void test_another_run_is_not_resumed(void **state) {
     p.lora_rank = 8;
     expect_mismatch(&p, "LoRA rank is 4, not 8");
     p.lora_rank = 4;
+    p.beta = 0.05f;
+    expect_mismatch(&p, "beta is 0.5, not 0.05");
+    p.beta = original.beta;
     p.seed = 3;
     expect_mismatch(&p, "seed");
     p.seed = 0;
@@ -389,7 +392,7 @@ static void test_bad_options_are_refused_by_name(void **state) {
     const struct genarm_train_params good = train_run_params(&r);
     struct genarm_train_params bad[16];
     static const char *const says[] = {"beta", "rank", "dropout", "learning rate", "batch size", "epochs", "held out", "nose", "smoothing",
-                                       "threads", "maximum length", "loss", "template"};
+                                       "threads", "maximum length", "loss", "template", "twice", "\"\""};
     for (size_t i = 0; i < sizeof says / sizeof *says; i++) {
         bad[i] = good;
     }
@@ -407,6 +410,8 @@ static void test_bad_options_are_refused_by_name(void **state) {
     bad[10].max_length = 1;
     bad[11].loss = (enum genarm_loss)99;
     bad[12].template_name = "no such template";
+    bad[13].lora_targets = "q,v,q";
+    bad[14].lora_targets = "q,";
     for (size_t i = 0; i < sizeof says / sizeof *says; i++) {
         struct genarm_error err = {0};
         assert_int_equal(train_run(&r, &bad[i], NULL, NULL, &err), GENARM_EINVAL);

@@ -1,0 +1,97 @@
+/* Weights to f32 for the types where vector instructions beat ggml's own conversion; included once by each kernels_*.c. */
+#include <ggml.h>
+
+#include "ops/vec.h"
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+
+#if defined(__AVX512F__)
+VEC_INLINE vf v_from_f16(const uint8_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p)); }
+VEC_INLINE vf v_from_i8(const uint8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p))); }
+/* the low (shift 0) or high (4) halves of VEC bytes */
+VEC_INLINE vf v_from_half_bytes(const uint8_t *p, int shift) {
+    const __m512i q = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
+    return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(q, (unsigned)shift), _mm512_set1_epi32(15)));
+}
+#else
+VEC_INLINE vf v_from_f16(const uint8_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const void *)p)); }
+VEC_INLINE vf v_from_i8(const uint8_t *p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p))); }
+VEC_INLINE vf v_from_half_bytes(const uint8_t *p, int shift) {
+    const __m256i q = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p));
+    return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(q, shift), _mm256_set1_epi32(15)));
+}
+#endif
+
+VEC_INLINE vf v_set1_f16(const uint8_t *p) {
+    uint16_t h;
+    memcpy(&h, p, sizeof(h));
+    return v_set1(_mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))));
+}
+
+static void f16_to_float(const void *x, float *y, int64_t n) {
+    const uint8_t *h = x;
+    int64_t i = 0;
+    for (; i + VEC <= n; i += VEC) {
+        v_store(y + i, v_from_f16(h + 2 * i));
+    }
+    for (; i < n; i++) {
+        v_store_part(y + i, 1, v_set1_f16(h + 2 * i));
+    }
+}
+
+enum { BLOCK = 32 }; /* values of a block of q8_0, q4_0 and q4_1 */
+
+/* f16 scale, 32 signed bytes */
+static void q8_0_to_float(const void *x, float *y, int64_t n) {
+    const uint8_t *block = x;
+    for (int64_t i = 0; i < n; i += BLOCK, block += 2 + BLOCK) {
+        const vf d = v_set1_f16(block);
+        UNROLL
+        for (int j = 0; j < BLOCK; j += VEC) {
+            v_store(y + i + j, v_mul(d, v_from_i8(block + 2 + j)));
+        }
+    }
+}
+
+/* f16 scale, 16 bytes: the low halves are the first 16 values, the high ones the rest, less 8 */
+static void q4_0_to_float(const void *x, float *y, int64_t n) {
+    const uint8_t *block = x;
+    for (int64_t i = 0; i < n; i += BLOCK, block += 2 + BLOCK / 2) {
+        const vf d = v_set1_f16(block);
+        UNROLL
+        for (int j = 0; j < BLOCK / 2; j += VEC) {
+            v_store(y + i + j, v_mul(d, v_sub(v_from_half_bytes(block + 2 + j, 0), v_set1(8))));
+            v_store(y + i + j + BLOCK / 2, v_mul(d, v_sub(v_from_half_bytes(block + 2 + j, 4), v_set1(8))));
+        }
+    }
+}
+
+/* f16 scale, f16 minimum, 16 bytes likewise */
+static void q4_1_to_float(const void *x, float *y, int64_t n) {
+    const uint8_t *block = x;
+    for (int64_t i = 0; i < n; i += BLOCK, block += 4 + BLOCK / 2) {
+        const vf d = v_set1_f16(block), m = v_set1_f16(block + 2);
+        UNROLL
+        for (int j = 0; j < BLOCK / 2; j += VEC) {
+            v_store(y + i + j, v_fma(d, v_from_half_bytes(block + 4 + j, 0), m));
+            v_store(y + i + j + BLOCK / 2, v_fma(d, v_from_half_bytes(block + 4 + j, 4), m));
+        }
+    }
+}
+
+static ggml_to_float_t own_to_float(enum ggml_type type) {
+    switch (type) {
+    case GGML_TYPE_F16: return f16_to_float;
+    case GGML_TYPE_Q8_0: return q8_0_to_float;
+    case GGML_TYPE_Q4_0: return q4_0_to_float;
+    case GGML_TYPE_Q4_1: return q4_1_to_float;
+    default: return NULL;
+    }
+}
+
+#else
+static ggml_to_float_t own_to_float(enum ggml_type type) {
+    (void)type;
+    return NULL;
+}
+#endif
