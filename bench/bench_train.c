@@ -24,13 +24,14 @@ static void make_pairs(struct data *d, int32_t n, int32_t n_vocab) {
     struct rng rng;
     rng_seed(&rng, 1);
     *d = (struct data){.tokens = malloc((size_t)n * n_tokens * sizeof *d->tokens),
-                       .pairs = calloc((size_t)n, sizeof *d->pairs), .n_pairs = (size_t)n};
+                       .pairs = calloc((size_t)n, sizeof *d->pairs),
+                       .n_pairs = (size_t)n};
     for (size_t i = 0; i < (size_t)n * n_tokens; i++) {
         d->tokens[i] = (int32_t)rng_below(&rng, (uint64_t)n_vocab);
     }
     for (int32_t i = 0; i < n; i++) {
-        d->pairs[i] = (struct pair){.first = (size_t)i * n_tokens, .n_prompt = N_PROMPT,
-                                    .n_response = {N_RESPONSE, N_RESPONSE}};
+        d->pairs[i] =
+            (struct pair){.first = (size_t)i * n_tokens, .n_prompt = N_PROMPT, .n_response = {N_RESPONSE, N_RESPONSE}};
     }
 }
 
@@ -42,7 +43,8 @@ static double flop_of_pair(const struct hparams *hp) {
     for (int32_t l = 0; l < hp->n_layer; l++) {
         for (int t = 0; t < LINEAR_COUNT; t++) {
             const bool last = l == hp->n_layer - 1 && t >= LINEAR_O, first = l == 0 && t <= LINEAR_V;
-            flop += (first ? 2.0 : 4.0) * (last ? scored : rows) * linear_n_in((enum linear)t, hp) * linear_n_out((enum linear)t, hp);
+            flop += (first ? 2.0 : 4.0) * (last ? scored : rows) * linear_n_in((enum linear)t, hp) *
+                    linear_n_out((enum linear)t, hp);
         }
     }
     return flop;
@@ -65,12 +67,13 @@ struct bench {
 static void setup(struct bench *b, const char *path, int32_t n_pairs, int32_t n_threads) {
     struct genarm_error err = {0};
     const struct genarm_train_params params = genarm_train_default_params();
-    const struct backprop_params bp = {.loss = loss_get(GENARM_LOSS_ARM), .loss_params = loss_params_from(&params), .n_threads = n_threads};
+    const struct backprop_params bp = {
+        .loss = loss_get(GENARM_LOSS_ARM), .loss_params = loss_params_from(&params), .n_threads = n_threads};
     uint32_t targets;
     if (genarm_model_load(&b->model, path, NULL, &err) != GENARM_OK ||
         targets_parse(&targets, params.lora_targets, &err) != GENARM_OK ||
-        trainable_init(&b->adapter, &b->model->hp, targets, params.lora_rank, params.lora_alpha, 0, ggml_backend_cpu_buffer_type(),
-                       &err) != GENARM_OK ||
+        trainable_init(&b->adapter, &b->model->hp, targets, params.lora_rank, params.lora_alpha, 0,
+                       ggml_backend_cpu_buffer_type(), &err) != GENARM_OK ||
         backprop_new(&b->backprop, b->model, &b->adapter, &bp, &err) != GENARM_OK ||
         adamw_init(&b->adamw, b->adapter.n, &params, &err) != GENARM_OK) {
         die(&err);
@@ -97,7 +100,8 @@ static double step(struct bench *b, double *loss) {
             pairs[k] = (uint32_t)(i + k);
         }
         if (pack_init(&pack, &b->data, pairs, count, true, &err) != GENARM_OK ||
-            backprop_run(b->backprop, &pack, &(struct backprop_job){.gradient = true, .weight = 1.0 / n}, values, &err) != GENARM_OK) {
+            backprop_run(b->backprop, &pack, &(struct backprop_job){.gradient = true, .weight = 1.0 / n}, values,
+                         &err) != GENARM_OK) {
             die(&err);
         }
         pack_deinit(&pack);
@@ -150,7 +154,8 @@ int main(int argc, char **argv) {
     printf("training, %s, %d + 2 x %d tokens a pair:\n", path, N_PROMPT, N_RESPONSE);
     printf("  %.2f pairs/s (bar: at least 0.8), peak memory %.2f GB (bar: at most 1.5), activations %.2f GB\n", rate,
            (double)usage.ru_maxrss / 1e6, (double)backprop_memory(b.backprop) / 1e9);
-    printf("  %.0f GFLOPS over all, %.0f GFLOP a pair\n", rate * flop_of_pair(&b.model->hp) / 1e9, flop_of_pair(&b.model->hp) / 1e9);
+    printf("  %.0f GFLOPS over all, %.0f GFLOP a pair\n", rate * flop_of_pair(&b.model->hp) / 1e9,
+           flop_of_pair(&b.model->hp) / 1e9);
     print_profile(&profile, profiled);
     free(b.theta);
     free(b.gradient);

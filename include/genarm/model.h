@@ -25,8 +25,10 @@ struct genarm_model_params {
 };
 struct genarm_model_params genarm_model_default_params(void);
 
-/* Opens a GGUF model. `params` may be NULL. Errors: GENARM_EIO, GENARM_EFORMAT (damaged), GENARM_EUNSUPPORTED
- * (architecture, weight type), GENARM_ENOMEM, GENARM_EBACKEND. *out is owned by the caller: genarm_model_free. */
+/* Opens a GGUF model. `params` may be NULL. The file is mapped, not copied: do not change it while the model is in use.
+ * Errors: GENARM_EIO, GENARM_EFORMAT (damaged), GENARM_EUNSUPPORTED (architecture, weight type, a feature that would be
+ * computed wrongly), GENARM_EINVAL (no such device), GENARM_ENOMEM, GENARM_EBACKEND. *out is owned by the caller:
+ * genarm_model_free. Thread-safe. */
 int genarm_model_load(struct genarm_model **out, const char *path, const struct genarm_model_params *params,
                       struct genarm_error *err);
 void genarm_model_free(struct genarm_model *model); /* NULL is fine */

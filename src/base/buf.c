@@ -6,9 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void buf_init(struct buf *b, size_t max) {
-    *b = (struct buf){.max = max};
-}
+void buf_init(struct buf *b, size_t max) { *b = (struct buf){.max = max}; }
 
 void buf_deinit(struct buf *b) {
     free(b->data);
@@ -67,9 +65,7 @@ int buf_append(struct buf *b, const void *bytes, size_t n, struct genarm_error *
     return GENARM_OK;
 }
 
-int buf_puts(struct buf *b, const char *s, struct genarm_error *err) {
-    return buf_append(b, s, strlen(s), err);
-}
+int buf_puts(struct buf *b, const char *s, struct genarm_error *err) { return buf_append(b, s, strlen(s), err); }
 
 int buf_printf(struct buf *b, struct genarm_error *err, const char *fmt, ...) {
     va_list args;

@@ -10,8 +10,8 @@
 
 const char *genarm_status_text(int code) {
     switch (code) {
-#define STATUS_TEXT(name, value, meaning)                                                                    \
-    case name:                                                                                               \
+#define STATUS_TEXT(name, value, meaning)                                                                              \
+    case name:                                                                                                         \
         return meaning;
         GENARM_ERRORS(STATUS_TEXT)
 #undef STATUS_TEXT
@@ -20,8 +20,8 @@ const char *genarm_status_text(int code) {
     }
 }
 
-/* Formats one line into a fixed buffer. A text that does not fit ends in "...", never in half a UTF-8 character; what a file
- * from outside put into it cannot drive a terminal. */
+/* Formats one line into a fixed buffer. A text that does not fit ends in "...", never in half a UTF-8 character; what a
+ * file from outside put into it cannot drive a terminal. */
 static void format_into(char *out, size_t size, const char *fmt, va_list args) PRINTF_LIKE(3, 0);
 static void format_into(char *out, size_t size, const char *fmt, va_list args) {
     const int n = vsnprintf(out, size, fmt, args);

@@ -188,6 +188,4 @@ int file_make_folder(const char *path, struct genarm_error *err) {
     return rc;
 }
 
-bool file_exists(const char *path) {
-    return access(path, F_OK) == 0;
-}
+bool file_exists(const char *path) { return access(path, F_OK) == 0; }

@@ -20,8 +20,9 @@ struct file_writer {
     char *temp_path;
 };
 int file_open(struct file_writer *w, const char *path, struct genarm_error *err);
-int file_commit(struct file_writer *w, struct genarm_error *err); /* flush, fsync, rename, fsync the folder; always closes */
-void file_abort(struct file_writer *w);                           /* drops the temporary file; safe after commit */
+int file_commit(struct file_writer *w,
+                struct genarm_error *err); /* flush, fsync, rename, fsync the folder; always closes */
+void file_abort(struct file_writer *w);    /* drops the temporary file; safe after commit */
 
 /* The same for bytes at hand. */
 int file_write(const char *path, const void *bytes, size_t n, struct genarm_error *err);

@@ -10,7 +10,8 @@ int json_parse(json_t **out, const char *text, size_t n, const char *where, stru
         if (json_error_code(&e) == json_error_out_of_memory) {
             return error_nomem(err, "a JSON value");
         }
-        const int rc = e.line > 1 ? error_set(err, GENARM_EFORMAT, "broken JSON: %s (line %d, column %d)", e.text, e.line, e.column)
+        const int rc = e.line > 1 ? error_set(err, GENARM_EFORMAT, "broken JSON: %s (line %d, column %d)", e.text,
+                                              e.line, e.column)
                                   : error_set(err, GENARM_EFORMAT, "broken JSON: %s (column %d)", e.text, e.column);
         return error_at(err, rc, "%s", where);
     }
@@ -38,15 +39,20 @@ static const char *type_name(const json_t *value) {
     return "null";
 }
 
-static int wrong_type(const char *key, const char *want, const json_t *got, const char *where, struct genarm_error *err) {
-    return error_at(err, error_set(err, GENARM_EFORMAT, "\"%s\" must be %s, not %s", key, want, type_name(got)), "%s", where);
+static int wrong_type(const char *key, const char *want, const json_t *got, const char *where,
+                      struct genarm_error *err) {
+    return error_at(err, error_set(err, GENARM_EFORMAT, "\"%s\" must be %s, not %s", key, want, type_name(got)), "%s",
+                    where);
 }
 
 /* *out: the member, or NULL when it is missing or null. */
-static int member(const json_t **out, const json_t *object, const char *key, const char *where, struct genarm_error *err) {
+static int member(const json_t **out, const json_t *object, const char *key, const char *where,
+                  struct genarm_error *err) {
     if (!json_is_object(object)) {
-        return error_at(err, error_set(err, GENARM_EFORMAT, "must be a JSON object, not %s", object ? type_name(object) : "nothing"),
-                        "%s", where);
+        return error_at(
+            err,
+            error_set(err, GENARM_EFORMAT, "must be a JSON object, not %s", object ? type_name(object) : "nothing"),
+            "%s", where);
     }
     const json_t *value = json_object_get(object, key);
     *out = json_is_null(value) ? NULL : value;
@@ -67,7 +73,8 @@ int json_opt_string(const char **out, const json_t *object, const char *key, con
     return GENARM_OK;
 }
 
-int json_get_string(const char **out, const json_t *object, const char *key, const char *where, struct genarm_error *err) {
+int json_get_string(const char **out, const json_t *object, const char *key, const char *where,
+                    struct genarm_error *err) {
     const char *value;
     const int rc = json_opt_string(&value, object, key, NULL, where, err);
     if (rc != GENARM_OK) {

@@ -7,13 +7,14 @@
 
 #include "base/buf.h"
 
-/* Parses one value from text; duplicate keys and trailing text are errors. `where` names the source (e.g. "p.jsonl:12").
- * *out is a new reference. */
+/* Parses one value from text; duplicate keys and trailing text are errors. `where` names the source (e.g.
+ * "p.jsonl:12"). *out is a new reference. */
 int json_parse(json_t **out, const char *text, size_t n, const char *where, struct genarm_error *err);
 
 /* Required or optional members of an object. The returned strings are borrowed from `object`.
  * A missing required member or a wrong type is GENARM_EFORMAT and names the key. null counts as missing. */
-int json_get_string(const char **out, const json_t *object, const char *key, const char *where, struct genarm_error *err);
+int json_get_string(const char **out, const json_t *object, const char *key, const char *where,
+                    struct genarm_error *err);
 int json_opt_string(const char **out, const json_t *object, const char *key, const char *fallback, const char *where,
                     struct genarm_error *err);
 int json_opt_number(double *out, const json_t *object, const char *key, double fallback, const char *where,

@@ -70,8 +70,8 @@ void progress_format(char *line, size_t size, const struct progress *p, double n
         format_time(left, sizeof left, (double)(p->total - p->done) / rate);
         snprintf(rest, sizeof rest, "  %.3g/s  %s left", rate, left);
     }
-    snprintf(line, size, "%s [%s] %lld/%lld %s%s%s%s", p->label, bar, (long long)p->done, (long long)p->total, p->unit, rest,
-             note && *note ? "  " : "", note ? note : "");
+    snprintf(line, size, "%s [%s] %lld/%lld %s%s%s%s", p->label, bar, (long long)p->done, (long long)p->total, p->unit,
+             rest, note && *note ? "  " : "", note ? note : "");
     cut_columns(line, width);
 }
 
@@ -84,8 +84,13 @@ static void draw(struct progress *p, double now, const char *note) {
 }
 
 void progress_start(struct progress *p, const char *label, const char *unit, int64_t total, int64_t first) {
-    *p = (struct progress){.label = label, .unit = unit, .total = total, .done = first, .first = first,
-                           .start = clock_seconds(), .terminal = is_terminal()};
+    *p = (struct progress){.label = label,
+                           .unit = unit,
+                           .total = total,
+                           .done = first,
+                           .first = first,
+                           .start = clock_seconds(),
+                           .terminal = is_terminal()};
     if (p->terminal) {
         draw(p, p->start, NULL);
     }

@@ -17,7 +17,8 @@ struct progress {
 
 /* `first`: items that were done before this run (a resumed training), left out of the rate. */
 void progress_start(struct progress *p, const char *label, const char *unit, int64_t total, int64_t first);
-void progress_update(struct progress *p, int64_t done, const char *note); /* note: e.g. "loss 0.61 acc 0.72"; may be NULL */
+void progress_update(struct progress *p, int64_t done,
+                     const char *note); /* note: e.g. "loss 0.61 acc 0.72"; may be NULL */
 void progress_end(struct progress *p);
 
 double clock_seconds(void); /* monotonic */

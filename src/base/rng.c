@@ -1,11 +1,10 @@
-/* xoshiro256** and splitmix64 after D. Blackman and S. Vigna, "Scrambled linear pseudorandom number generators", 2021. */
+/* xoshiro256** and splitmix64 after D. Blackman and S. Vigna, "Scrambled linear pseudorandom number generators", 2021.
+ */
 #include "base/rng.h"
 
 #include <math.h>
 
-static uint64_t rotl(uint64_t x, int k) {
-    return x << k | x >> (64 - k);
-}
+static uint64_t rotl(uint64_t x, int k) { return x << k | x >> (64 - k); }
 
 /* The output function of splitmix64: a bijection of 64-bit words. */
 static uint64_t mix(uint64_t z) {
@@ -36,9 +35,7 @@ uint64_t rng_next(struct rng *r) {
     return result;
 }
 
-double rng_uniform(struct rng *r) {
-    return (double)(rng_next(r) >> 11) * 0x1p-53;
-}
+double rng_uniform(struct rng *r) { return (double)(rng_next(r) >> 11) * 0x1p-53; }
 
 double rng_normal(struct rng *r) {
     const double u = 1.0 - rng_uniform(r); /* (0, 1]: the logarithm is finite */

@@ -44,7 +44,8 @@ void utf8_clean(char *s) {
         const unsigned char c = (unsigned char)*s;
         if (len == 1 && (c == '\n' || c == '\r' || c == '\t')) {
             *s = ' ';
-        } else if (len == 0 || (len == 1 && (c < 0x20 || c == 0x7F)) || (len == 2 && c == 0xC2 && (unsigned char)s[1] < 0xA0)) {
+        } else if (len == 0 || (len == 1 && (c < 0x20 || c == 0x7F)) ||
+                   (len == 2 && c == 0xC2 && (unsigned char)s[1] < 0xA0)) {
             *s = '?'; /* the rest of a two-byte control character is then not UTF-8 either */
         }
         const size_t step = len && *s != '?' ? len : 1;

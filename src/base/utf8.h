@@ -5,7 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Bytes of the character at s, of which n bytes are left: 1 to 4; 0: not UTF-8 (also overlong forms and surrogates) or n is 0. */
+/* Bytes of the character at s, of which n bytes are left: 1 to 4; 0: not UTF-8 (also overlong forms and surrogates) or
+ * n is 0. */
 size_t utf8_char(const char *s, size_t n);
 
 bool utf8_valid(const char *s, size_t n);

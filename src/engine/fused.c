@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "ops/cpu.h"
+#include "ops/rope.h"
 
 enum { MAX_HEAD = 1024, NODES_PER_LAYER = 5 };
 
@@ -227,26 +228,12 @@ static void node_qkv(struct ggml_tensor *dst, int ith, int nth, void *userdata) 
     }
 }
 
-/* cos and sin in turn for one position, as ggml's rope computes them */
-static void rope_table(const struct fused *f, int32_t pos, float *table) {
-    const struct hparams *hp = &f->model->hp;
-    const float *factors = f->model->weights.rope_freqs ? f->model->weights.rope_freqs->data : NULL;
-    const float step = powf(hp->rope_freq_base, -2.0f / (float)hp->n_rot);
-    float dims[2];
-    ggml_rope_yarn_corr_dims(hp->n_rot, hp->n_ctx_orig, hp->rope_freq_base, hp->rope_beta_fast, hp->rope_beta_slow, dims);
-    float theta = (float)pos;
-    for (int32_t i = 0; i < hp->n_rot / 2; i++, theta *= step) {
-        const float extrapolated = theta / (factors ? factors[i] : 1.0f);
-        float angle = hp->rope_freq_scale * extrapolated, size = hp->rope_attn_factor;
-        if (hp->rope_ext_factor != 0.0f) {
-            const float y = ((float)i - dims[0]) / fmaxf(0.001f, dims[1] - dims[0]);
-            const float ramp = (1.0f - fminf(1.0f, fmaxf(0.0f, y))) * hp->rope_ext_factor;
-            angle = angle * (1.0f - ramp) + extrapolated * ramp;
-            size *= 1.0f + 0.1f * logf(1.0f / hp->rope_freq_scale);
-        }
-        table[2 * i] = cosf(angle) * size;
-        table[2 * i + 1] = sinf(angle) * size;
-    }
+static struct rope_params rope_params(const struct hparams *hp) {
+    return (struct rope_params){
+        .n_rot = hp->n_rot, .neox = hp->rope_mode == GGML_ROPE_TYPE_NEOX, .n_ctx_orig = hp->n_ctx_orig,
+        .freq_base = hp->rope_freq_base, .freq_scale = hp->rope_freq_scale, .ext_factor = hp->rope_ext_factor,
+        .attn_factor = hp->rope_attn_factor, .beta_fast = hp->rope_beta_fast, .beta_slow = hp->rope_beta_slow,
+    };
 }
 
 static void rotate_head(const struct fused *f, float *head, const struct ggml_tensor *norm, const float *table) {
@@ -360,13 +347,15 @@ static void node_attend(struct ggml_tensor *dst, int ith, int nth, void *userdat
     const struct fused *f = step->f;
     const struct ggml_tensor *qkv = dst->src[0];
     struct work w = work_of(f, ith);
-    float *tables = w.x; /* [n_rot, n_rows] */
-    const int32_t n_rot = f->model->hp.n_rot;
+    float *tables = w.x; /* [2 n_rot, n_rows] */
+    const struct rope_params rope = rope_params(&f->model->hp);
+    const float *factors = f->model->weights.rope_freqs ? f->model->weights.rope_freqs->data : NULL;
+    const int32_t n = 2 * rope.n_rot;
     for (int32_t r = 0; r < f->n_rows; r++) {
         if (r > 0 && f->rows[r].pos == f->rows[r - 1].pos) {
-            memcpy(tables + r * n_rot, tables + (r - 1) * n_rot, (size_t)n_rot * sizeof *tables);
+            memcpy(tables + r * n, tables + (r - 1) * n, (size_t)n * sizeof *tables);
         } else {
-            rope_table(f, f->rows[r].pos, tables + r * n_rot);
+            rope_table(&rope, factors, f->rows[r].pos, tables + r * n);
         }
     }
     int32_t unit = 0;
@@ -378,7 +367,7 @@ static void node_attend(struct ggml_tensor *dst, int ith, int nth, void *userdat
                 continue;
             }
             for (int32_t r = first; r < next; r++) {
-                attend_head(f, step, &w, tables + r * n_rot, (float *)qkv->data + r * qkv->ne[0],
+                attend_head(f, step, &w, tables + r * n, (float *)qkv->data + r * qkv->ne[0],
                             (float *)dst->data + r * dst->ne[0], &f->rows[r], h);
             }
         }

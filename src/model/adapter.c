@@ -53,11 +53,13 @@ static int read_metadata(struct loader *l) {
         return rc;
     }
     if (strcmp(arch, model_arch) != 0) {
-        rc = error_set(l->err, GENARM_EMISMATCH, "the adapter is for architecture %s, the model is %s", arch, model_arch);
+        rc = error_set(l->err, GENARM_EMISMATCH, "the adapter is for architecture %s, the model is %s", arch,
+                       model_arch);
         return another_model(l->err, rc);
     }
     if (gguf_find_key(g, "adapter.alora.invocation_tokens") >= 0) {
-        return error_set(l->err, GENARM_EUNSUPPORTED, "adapter.alora.invocation_tokens: activated LoRA is not supported");
+        return error_set(l->err, GENARM_EUNSUPPORTED,
+                         "adapter.alora.invocation_tokens: activated LoRA is not supported");
     }
     rc = gguf_opt_f32(&ad->alpha, g, "adapter.lora.alpha", 0.0f, l->err);
     if (rc == GENARM_OK && !isfinite(ad->alpha)) {
@@ -75,8 +77,9 @@ static int check_fingerprint(const struct loader *l) {
     if (!base || strcmp(base, l->ad->model->fingerprint) == 0) {
         return GENARM_OK;
     }
-    const int rc = error_set(l->err, GENARM_EMISMATCH, "the adapter was trained on the model with fingerprint %s, this one has %s",
-                             base, l->ad->model->fingerprint);
+    const int rc =
+        error_set(l->err, GENARM_EMISMATCH, "the adapter was trained on the model with fingerprint %s, this one has %s",
+                  base, l->ad->model->fingerprint);
     return another_model(l->err, rc);
 }
 
@@ -108,10 +111,12 @@ static int add_tensor(struct loader *l, const struct ggml_tensor *t) {
     const struct hparams *hp = &l->ad->model->hp;
     struct place p;
     if (!parse_name(&p, t->name)) {
-        return error_set(l->err, GENARM_EUNSUPPORTED, "tensor %s adapts something other than q, k, v, o, gate, up or down", t->name);
+        return error_set(l->err, GENARM_EUNSUPPORTED,
+                         "tensor %s adapts something other than q, k, v, o, gate, up or down", t->name);
     }
     if (p.layer >= hp->n_layer) {
-        return another_model(l->err, error_set(l->err, GENARM_EMISMATCH, "tensor %s: the model has %d layers", t->name, hp->n_layer));
+        return another_model(
+            l->err, error_set(l->err, GENARM_EMISMATCH, "tensor %s: the model has %d layers", t->name, hp->n_layer));
     }
     struct lora *x = &l->ad->layers[p.layer][p.linear];
     struct ggml_tensor **to = p.is_b ? &x->b : &x->a;
@@ -121,17 +126,17 @@ static int add_tensor(struct loader *l, const struct ggml_tensor *t) {
     const int64_t size = p.is_b ? t->ne[1] : t->ne[0], rank = p.is_b ? t->ne[0] : t->ne[1];
     const int64_t expected = p.is_b ? linear_n_out((enum linear)p.linear, hp) : linear_n_in((enum linear)p.linear, hp);
     if (size != expected || t->ne[2] != 1 || t->ne[3] != 1) {
-        const int rc = error_set(l->err, GENARM_EMISMATCH, "tensor %s has shape [%lld, %lld], the model needs %s%lld%s", t->name,
-                                 (long long)t->ne[0], (long long)t->ne[1], p.is_b ? "[rank, " : "[", (long long)expected,
-                                 p.is_b ? "]" : ", rank]");
+        const int rc = error_set(l->err, GENARM_EMISMATCH, "tensor %s has shape [%lld, %lld], the model needs %s%lld%s",
+                                 t->name, (long long)t->ne[0], (long long)t->ne[1], p.is_b ? "[rank, " : "[",
+                                 (long long)expected, p.is_b ? "]" : ", rank]");
         return another_model(l->err, rc);
     }
     if (rank > MAX_RANK) {
         return error_set(l->err, GENARM_EFORMAT, "tensor %s has rank %lld", t->name, (long long)rank);
     }
     if (t->type != GGML_TYPE_F32 && t->type != GGML_TYPE_F16 && t->type != GGML_TYPE_BF16) {
-        return error_set(l->err, GENARM_EUNSUPPORTED, "tensor %s has type %s; adapters can be F32, F16 and BF16", t->name,
-                         ggml_type_name(t->type));
+        return error_set(l->err, GENARM_EUNSUPPORTED, "tensor %s has type %s; adapters can be F32, F16 and BF16",
+                         t->name, ggml_type_name(t->type));
     }
     *to = ggml_new_tensor_2d(l->ad->ctx, GGML_TYPE_F32, t->ne[0], t->ne[1]);
     ggml_set_name(*to, t->name);
@@ -146,8 +151,8 @@ static int check_pairs(struct loader *l) {
         for (int t = 0; t < LINEAR_COUNT; t++) {
             struct lora *x = &ad->layers[i][t];
             if (!x->a != !x->b) {
-                return error_set(l->err, GENARM_EFORMAT, "tensor %s has no counterpart lora_%c", (x->a ? x->a : x->b)->name,
-                                 x->a ? 'b' : 'a');
+                return error_set(l->err, GENARM_EFORMAT, "tensor %s has no counterpart lora_%c",
+                                 (x->a ? x->a : x->b)->name, x->a ? 'b' : 'a');
             }
             if (!x->a) {
                 continue;
@@ -182,8 +187,8 @@ static int fill_tensor(const struct loader *l, struct ggml_tensor *to, float *f3
     }
     for (int64_t i = 0; i < n; i++) {
         if (!isfinite(f32[i])) {
-            const int rc = error_set(l->err, GENARM_EFORMAT, "tensor %s has a value that is not finite (%g at %lld)", to->name,
-                                     (double)f32[i], (long long)i);
+            const int rc = error_set(l->err, GENARM_EFORMAT, "tensor %s has a value that is not finite (%g at %lld)",
+                                     to->name, (double)f32[i], (long long)i);
             return error_hint(l->err, rc, "its training went wrong: train it again with a smaller learning rate");
         }
     }
@@ -194,8 +199,8 @@ static int fill_tensor(const struct loader *l, struct ggml_tensor *to, float *f3
 static int fill_tensors(struct loader *l) {
     struct genarm_adapter *ad = l->ad;
     ggml_backend_dev_t device = ad->model->placement.device;
-    ad->buffer = ggml_backend_alloc_ctx_tensors_from_buft(
-        ad->ctx, device ? ggml_backend_dev_buffer_type(device) : ggml_backend_cpu_buffer_type());
+    ad->buffer = ggml_backend_alloc_ctx_tensors_from_buft(ad->ctx, device ? ggml_backend_dev_buffer_type(device)
+                                                                          : ggml_backend_cpu_buffer_type());
     if (!ad->buffer) {
         return error_nomem(l->err, "an adapter");
     }
@@ -205,7 +210,8 @@ static int fill_tensors(struct loader *l) {
     }
     float *f32 = malloc(most);
     int rc = f32 ? GENARM_OK : error_nomem(l->err, "an adapter");
-    for (struct ggml_tensor *t = ggml_get_first_tensor(ad->ctx); rc == GENARM_OK && t; t = ggml_get_next_tensor(ad->ctx, t)) {
+    for (struct ggml_tensor *t = ggml_get_first_tensor(ad->ctx); rc == GENARM_OK && t;
+         t = ggml_get_next_tensor(ad->ctx, t)) {
         rc = fill_tensor(l, t, f32);
     }
     free(f32);

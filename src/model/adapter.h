@@ -35,10 +35,12 @@ struct genarm_adapter {
 
 /* genarm_adapter_load (genarm/model.h) reads: checks architecture, every tensor name and shape against the model,
  * finite values, and the fingerprint (a different fingerprint with fitting shapes is an error naming both,
- * because an adapter of another model gives garbage silently; genarm's own files only). F32, F16 and BF16 tensors become F32. */
+ * because an adapter of another model gives garbage silently; genarm's own files only). F32, F16 and BF16 tensors
+ * become F32. */
 
-/* Writes an adapter atomically, readable by llama.cpp. a and b of `layers` are read through the backend, or from memory when
- * they have no buffer. info, and strings in it, may be NULL. GENARM_EDIVERGED when a value is not finite: nothing is written. */
+/* Writes an adapter atomically, readable by llama.cpp. a and b of `layers` are read through the backend, or from memory
+ * when they have no buffer. info, and strings in it, may be NULL. GENARM_EDIVERGED when a value is not finite: nothing
+ * is written. */
 int adapter_save(const char *path, const struct hparams *hp, struct lora (*layers)[LINEAR_COUNT], float alpha,
                  const struct adapter_info *info, struct genarm_error *err);
 

@@ -47,7 +47,8 @@ static int for_tensors(struct writer *w, int (*each)(struct writer *w, const str
             const struct lora *x = &w->layers[i][t];
             for (int b = 0; rc == GENARM_OK && x->a && b < 2; b++) {
                 char name[GGML_MAX_NAME];
-                snprintf(name, sizeof name, "blk.%d.%s.weight.lora_%c", i, linear_tensor_name((enum linear)t), b ? 'b' : 'a');
+                snprintf(name, sizeof name, "blk.%d.%s.weight.lora_%c", i, linear_tensor_name((enum linear)t),
+                         b ? 'b' : 'a');
                 rc = each(w, b ? x->b : x->a, name);
             }
         }
@@ -77,7 +78,8 @@ static int write_values(struct writer *w, const struct ggml_tensor *t, const cha
     int rc = GENARM_OK;
     for (size_t i = 0; rc == GENARM_OK && i < n; i++) {
         if (!isfinite(copy[i])) {
-            rc = error_set(w->err, GENARM_EDIVERGED, "tensor %s has a value that is not finite, so the adapter was not written", name);
+            rc = error_set(w->err, GENARM_EDIVERGED,
+                           "tensor %s has a value that is not finite, so the adapter was not written", name);
             error_at(w->err, rc, "%s", w->path);
         }
     }

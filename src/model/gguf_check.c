@@ -77,7 +77,7 @@ static int take_text(struct cursor *c, struct text *out) {
     return GENARM_OK;
 }
 
-/* A key or tensor name: not empty, no control characters (so that it can be shown), at most max bytes, not seen before. */
+/* A key or tensor name: not empty, no control characters (it will be shown), at most max bytes, not seen before. */
 static int take_name(struct cursor *c, struct text *out, size_t max, struct strset *seen) {
     int rc = take_text(c, out);
     if (rc != GENARM_OK) {
@@ -124,8 +124,8 @@ static int skip_values(struct cursor *c, uint32_t type, uint64_t n) {
         return rc;
     }
     static const uint8_t sizes[GGUF_TYPE_COUNT] = {
-        [GGUF_TYPE_UINT8] = 1,  [GGUF_TYPE_INT8] = 1,   [GGUF_TYPE_UINT16] = 2,  [GGUF_TYPE_INT16] = 2,
-        [GGUF_TYPE_UINT32] = 4, [GGUF_TYPE_INT32] = 4,  [GGUF_TYPE_FLOAT32] = 4, [GGUF_TYPE_BOOL] = 1,
+        [GGUF_TYPE_UINT8] = 1,  [GGUF_TYPE_INT8] = 1,  [GGUF_TYPE_UINT16] = 2,  [GGUF_TYPE_INT16] = 2,
+        [GGUF_TYPE_UINT32] = 4, [GGUF_TYPE_INT32] = 4, [GGUF_TYPE_FLOAT32] = 4, [GGUF_TYPE_BOOL] = 1,
         [GGUF_TYPE_UINT64] = 8, [GGUF_TYPE_INT64] = 8, [GGUF_TYPE_FLOAT64] = 8,
     };
     if (type >= GGUF_TYPE_COUNT || sizes[type] == 0) {
@@ -144,7 +144,9 @@ static int skip_values(struct cursor *c, uint32_t type, uint64_t n) {
     return GENARM_OK;
 }
 
-static bool text_is(const struct text *t, const char *s) { return t->len == strlen(s) && memcmp(t->data, s, t->len) == 0; }
+static bool text_is(const struct text *t, const char *s) {
+    return t->len == strlen(s) && memcmp(t->data, s, t->len) == 0;
+}
 
 static int check_alignment(struct cursor *c, uint32_t type, size_t at) {
     if (type != GGUF_TYPE_UINT32) {
@@ -282,7 +284,8 @@ static int not_gguf(struct cursor *c) {
     if (c->size >= sizeof lfs - 1 && memcmp(c->bytes, lfs, sizeof lfs - 1) == 0) {
         return error_hint(c->err, rc, "this is a pointer of Git LFS: get the file itself with git lfs pull");
     }
-    return error_hint(c->err, rc, "models and adapters are read in llama.cpp's GGUF format: convert it with llama.cpp's scripts");
+    return error_hint(c->err, rc,
+                      "models and adapters are read in llama.cpp's GGUF format: convert it with llama.cpp's scripts");
 }
 
 static int check_version(struct cursor *c, uint32_t version) {
@@ -293,12 +296,14 @@ static int check_version(struct cursor *c, uint32_t version) {
         const int rc = error_set(c->err, GENARM_EUNSUPPORTED, "the file is big-endian, this machine is little-endian");
         return error_hint(c->err, rc, "convert it with llama.cpp's gguf_convert_endian.py");
     }
-    const int rc = error_set(c->err, GENARM_EUNSUPPORTED, "GGUF version %" PRIu32 ", 2 and %d can be read", version, GGUF_VERSION);
+    const int rc =
+        error_set(c->err, GENARM_EUNSUPPORTED, "GGUF version %" PRIu32 ", 2 and %d can be read", version, GGUF_VERSION);
     return error_hint(c->err, rc, version < 2 ? "convert the model again" : "a newer genarm may read it");
 }
 
 int gguf_check_bytes(const void *bytes, size_t n, const char *path, struct genarm_error *err) {
-    struct cursor c = {.bytes = bytes, .size = n, .path = path, .part = "header", .alignment = GGUF_DEFAULT_ALIGNMENT, .err = err};
+    struct cursor c = {
+        .bytes = bytes, .size = n, .path = path, .part = "header", .alignment = GGUF_DEFAULT_ALIGNMENT, .err = err};
     char magic[4] = {0};
     uint32_t version = 0;
     uint64_t n_tensors = 0, n_keys = 0;
@@ -312,7 +317,8 @@ int gguf_check_bytes(const void *bytes, size_t n, const char *path, struct genar
     rc = rc == GENARM_OK ? take_u64(&c, &n_tensors) : rc;
     rc = rc == GENARM_OK ? take_u64(&c, &n_keys) : rc;
     if (rc == GENARM_OK && (n_tensors > MAX_TENSORS || n_keys > MAX_KEYS)) {
-        rc = bad(&c, "%" PRIu64 " tensors and %" PRIu64 " keys, at most %d and %d can be", n_tensors, n_keys, MAX_TENSORS, MAX_KEYS);
+        rc = bad(&c, "%" PRIu64 " tensors and %" PRIu64 " keys, at most %d and %d can be", n_tensors, n_keys,
+                 MAX_TENSORS, MAX_KEYS);
     }
     rc = rc == GENARM_OK ? check_metadata(&c, n_keys) : rc;
     rc = rc == GENARM_OK ? check_tensors(&c, n_tensors) : rc;

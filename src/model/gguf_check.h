@@ -33,14 +33,16 @@ void gguf_file_close(struct gguf_file *f); /* safe on a zeroed struct */
 /* Pointer to a tensor's bytes in the map; NULL if there is no such tensor. */
 const void *gguf_file_data(const struct gguf_file *f, const char *tensor);
 
-/* Metadata look-ups that check the type: a wrong one is GENARM_EFORMAT, an array where a number belongs (layers that differ)
- * GENARM_EUNSUPPORTED. Missing: *out is the fallback, or, for the `need` forms, an error that names the key. */
+/* Metadata look-ups that check the type: a wrong one is GENARM_EFORMAT, an array where a number belongs (layers that
+ * differ) GENARM_EUNSUPPORTED. Missing: *out is the fallback, or, for the `need` forms, an error that names the key. */
 int gguf_need_u32(uint32_t *out, const struct gguf_context *g, const char *key, struct genarm_error *err);
-int gguf_opt_u32(uint32_t *out, const struct gguf_context *g, const char *key, uint32_t fallback, struct genarm_error *err);
+int gguf_opt_u32(uint32_t *out, const struct gguf_context *g, const char *key, uint32_t fallback,
+                 struct genarm_error *err);
 int gguf_need_f32(float *out, const struct gguf_context *g, const char *key, struct genarm_error *err);
 int gguf_opt_f32(float *out, const struct gguf_context *g, const char *key, float fallback, struct genarm_error *err);
 int gguf_opt_bool(bool *out, const struct gguf_context *g, const char *key, bool fallback, struct genarm_error *err);
 int gguf_need_str(const char **out, const struct gguf_context *g, const char *key, struct genarm_error *err);
-int gguf_opt_str(const char **out, const struct gguf_context *g, const char *key, const char *fallback, struct genarm_error *err);
+int gguf_opt_str(const char **out, const struct gguf_context *g, const char *key, const char *fallback,
+                 struct genarm_error *err);
 
 #endif

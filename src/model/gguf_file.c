@@ -53,7 +53,8 @@ int gguf_file_open(struct gguf_file *f, const char *path, struct genarm_error *e
         runtime_forget_error();
         opened.gguf = guard_gguf_parse(opened.map, opened.size, &opened.tensors);
         if (!opened.gguf) { /* the check is meant to find everything that ggml refuses */
-            rc = error_set(err, GENARM_EFORMAT, "ggml cannot read the file: %s%s", runtime_first_error(), guard_reason());
+            rc = error_set(err, GENARM_EFORMAT, "ggml cannot read the file: %s%s", runtime_first_error(),
+                           guard_reason());
         }
     }
     if (rc != GENARM_OK) {
@@ -93,7 +94,8 @@ static int find(int64_t *id, const struct gguf_context *g, const char *key, enum
         return error_set(err, GENARM_EUNSUPPORTED, "%s is an array: one value for all layers is supported", key);
     }
     return got == type ? GENARM_OK
-                       : error_set(err, GENARM_EFORMAT, "%s has type %s, not %s", key, gguf_type_name(got), gguf_type_name(type));
+                       : error_set(err, GENARM_EFORMAT, "%s has type %s, not %s", key, gguf_type_name(got),
+                                   gguf_type_name(type));
 }
 
 static int get_u32(uint32_t *out, const struct gguf_context *g, const char *key, bool required, uint32_t fallback,
@@ -110,7 +112,8 @@ int gguf_need_u32(uint32_t *out, const struct gguf_context *g, const char *key, 
     return get_u32(out, g, key, true, 0, err);
 }
 
-int gguf_opt_u32(uint32_t *out, const struct gguf_context *g, const char *key, uint32_t fallback, struct genarm_error *err) {
+int gguf_opt_u32(uint32_t *out, const struct gguf_context *g, const char *key, uint32_t fallback,
+                 struct genarm_error *err) {
     return get_u32(out, g, key, false, fallback, err);
 }
 

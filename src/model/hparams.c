@@ -15,7 +15,8 @@ enum {
     MAX_WIDTH = 1 << 20, /* of embeddings and feed-forward layers */
 };
 
-static const char *const arch_names[ARCH_COUNT] = {[ARCH_LLAMA] = "llama", [ARCH_QWEN2] = "qwen2", [ARCH_QWEN3] = "qwen3"};
+static const char *const arch_names[ARCH_COUNT] = {
+    [ARCH_LLAMA] = "llama", [ARCH_QWEN2] = "qwen2", [ARCH_QWEN3] = "qwen3"};
 
 const char *arch_name(enum arch arch) { return (unsigned)arch < ARCH_COUNT ? arch_names[arch] : NULL; }
 
@@ -114,7 +115,8 @@ static void read_rope(struct reader *r, struct hparams *hp) {
         refuse(r, "rope.dimension_count", "rotating a part of a head");
     }
     if (ok(r) && hp->n_rot % 2 != 0) {
-        r->rc = error_set(r->err, GENARM_EFORMAT, "%s: heads of %d, an odd number", key(r, "attention.key_length"), hp->n_rot);
+        r->rc = error_set(r->err, GENARM_EFORMAT, "%s: heads of %d, an odd number", key(r, "attention.key_length"),
+                          hp->n_rot);
     }
     hp->n_ctx_orig = hp->n_ctx_train;
     if (has(r, "rope.scaling.original_context_length")) {
@@ -155,10 +157,10 @@ static void refuse_foreign_features(struct reader *r, const struct hparams *hp) 
         const char *suffix;
         float neutral;
     } numbers[] = {
-        {"attention.scale", 0},      {"attention.output_scale", 1},      {"attention.value_scale", 1},
-        {"attention.clamp_kqv", 0},  {"attention.max_alibi_bias", 0},    {"attention.temperature_scale", 0},
-        {"attn_logit_softcapping", 0}, {"final_logit_softcapping", 0},   {"logit_scale", 1},
-        {"residual_scale", 1},       {"embedding_scale", 1},
+        {"attention.scale", 0},        {"attention.output_scale", 1},   {"attention.value_scale", 1},
+        {"attention.clamp_kqv", 0},    {"attention.max_alibi_bias", 0}, {"attention.temperature_scale", 0},
+        {"attn_logit_softcapping", 0}, {"final_logit_softcapping", 0},  {"logit_scale", 1},
+        {"residual_scale", 1},         {"embedding_scale", 1},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         const float value = read_number(r, numbers[i].suffix, 0.0f);
@@ -207,7 +209,8 @@ int hparams_read(struct hparams *hp, const struct gguf_context *gguf, struct gen
         r.rc = gguf_need_f32(&h.norm_eps, gguf, key(&r, "attention.layer_norm_rms_epsilon"), err);
     }
     if (ok(&r) && !(h.norm_eps > 0.0f && h.norm_eps < 1.0f)) {
-        r.rc = error_set(err, GENARM_EFORMAT, "%s is %g", key(&r, "attention.layer_norm_rms_epsilon"), (double)h.norm_eps);
+        r.rc =
+            error_set(err, GENARM_EFORMAT, "%s is %g", key(&r, "attention.layer_norm_rms_epsilon"), (double)h.norm_eps);
     }
     read_rope(&r, &h);
     refuse_foreign_features(&r, &h);

@@ -31,18 +31,22 @@ struct llama_model *guard_vocab_load(struct gguf_context *metadata) {
     llama_model_params params = llama_model_default_params();
     params.vocab_only = true;
     params.devices = no_devices; /* do not wake a GPU for a vocabulary */
-    return guarded<llama_model *>(nullptr, [&] { return llama_model_init_from_user(metadata, nullptr, nullptr, params); });
+    return guarded<llama_model *>(nullptr,
+                                  [&] { return llama_model_init_from_user(metadata, nullptr, nullptr, params); });
 }
 
 int32_t guard_tokenize(const struct llama_vocab *vocab, const char *text, int32_t n_text, int32_t *tokens, int32_t max,
                        bool special) {
-    return guarded<int32_t>(GUARD_FAILED, [&] { return llama_tokenize(vocab, text, n_text, tokens, max, false, special); });
+    return guarded<int32_t>(GUARD_FAILED,
+                            [&] { return llama_tokenize(vocab, text, n_text, tokens, max, false, special); });
 }
 
 int32_t guard_token_to_piece(const struct llama_vocab *vocab, int32_t token, char *bytes, int32_t max, bool special) {
     return guarded<int32_t>(GUARD_FAILED, [&] { return llama_token_to_piece(vocab, token, bytes, max, 0, special); });
 }
 
-int32_t guard_chat_apply(const char *tmpl, const struct llama_chat_message *chat, size_t n_chat, char *text, int32_t max) {
-    return guarded<int32_t>(GUARD_FAILED, [&] { return llama_chat_apply_template(tmpl, chat, n_chat, true, text, max); });
+int32_t guard_chat_apply(const char *tmpl, const struct llama_chat_message *chat, size_t n_chat, char *text,
+                         int32_t max) {
+    return guarded<int32_t>(GUARD_FAILED,
+                            [&] { return llama_chat_apply_template(tmpl, chat, n_chat, true, text, max); });
 }

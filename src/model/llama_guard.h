@@ -30,7 +30,8 @@ int32_t guard_tokenize(const struct llama_vocab *vocab, const char *text, int32_
 /* As llama_token_to_piece with lstrip 0. */
 int32_t guard_token_to_piece(const struct llama_vocab *vocab, int32_t token, char *bytes, int32_t max, bool special);
 /* As llama_chat_apply_template with the assistant's turn opened. */
-int32_t guard_chat_apply(const char *tmpl, const struct llama_chat_message *chat, size_t n_chat, char *text, int32_t max);
+int32_t guard_chat_apply(const char *tmpl, const struct llama_chat_message *chat, size_t n_chat, char *text,
+                         int32_t max);
 
 #ifdef __cplusplus
 }

@@ -22,7 +22,8 @@ static int unknown_device(const char *name, struct genarm_error *err) {
     struct buf names;
     buf_init(&names, 200);
     for (size_t i = 0; i < ggml_backend_dev_count(); i++) {
-        buf_printf(&names, NULL, "%s%s", i ? ", " : "", ggml_backend_dev_name(ggml_backend_dev_get(i))); /* as many as fit */
+        buf_printf(&names, NULL, "%s%s", i ? ", " : "",
+                   ggml_backend_dev_name(ggml_backend_dev_get(i))); /* as many as fit */
     }
     const int rc = error_set(err, GENARM_EINVAL, "there is no device %s", name);
     error_hint(err, rc, "devices of this machine: %s", names.data ? names.data : "none");
@@ -63,7 +64,8 @@ static int check_purpose(const struct gguf_context *gguf, struct genarm_error *e
         return error_hint(err, rc, "give its base model (-m), and the adapter as reward model (--arm)");
     }
     const int64_t split = gguf_find_key(gguf, "split.count");
-    if (rc == GENARM_OK && split >= 0 && !(gguf_get_kv_type(gguf, split) == GGUF_TYPE_UINT16 && gguf_get_val_u16(gguf, split) <= 1)) {
+    if (rc == GENARM_OK && split >= 0 &&
+        !(gguf_get_kv_type(gguf, split) == GGUF_TYPE_UINT16 && gguf_get_val_u16(gguf, split) <= 1)) {
         rc = error_set(err, GENARM_EUNSUPPORTED, "the model is split over several files");
         return error_hint(err, rc, "join them with llama-gguf-split --merge");
     }
@@ -73,7 +75,8 @@ static int check_purpose(const struct gguf_context *gguf, struct genarm_error *e
 static void fingerprint(struct genarm_model *m) {
     const struct hparams *hp = &m->hp;
     const char *arch = arch_name(hp->arch);
-    const int32_t sizes[] = {hp->n_vocab, hp->n_embd, hp->n_layer, hp->n_head, hp->n_head_kv, hp->n_embd_head, hp->n_ff};
+    const int32_t sizes[] = {hp->n_vocab,   hp->n_embd,      hp->n_layer, hp->n_head,
+                             hp->n_head_kv, hp->n_embd_head, hp->n_ff};
     uint64_t hash = hash_bytes(HASH_START, arch, strlen(arch) + 1);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         hash = hash_u64(hash, (uint64_t)sizes[i]);
@@ -99,8 +102,9 @@ static void name_file_type(struct genarm_model *m) {
 
 static int describe(struct genarm_model *m, struct genarm_error *err) {
     const char *name, *chat_template;
-    int rc = gguf_opt_str(&name, m->weights.file.gguf, "general.name", "", err);
-    rc = rc == GENARM_OK ? gguf_opt_str(&chat_template, m->weights.file.gguf, "tokenizer.chat_template", NULL, err) : rc;
+    const struct gguf_context *gguf = m->weights.file.gguf;
+    int rc = gguf_opt_str(&name, gguf, "general.name", "", err);
+    rc = rc == GENARM_OK ? gguf_opt_str(&chat_template, gguf, "tokenizer.chat_template", NULL, err) : rc;
     if (rc != GENARM_OK) {
         return rc;
     }
@@ -109,7 +113,7 @@ static int describe(struct genarm_model *m, struct genarm_error *err) {
     if (chat_template && !(m->chat_template = strdup(chat_template))) {
         return error_nomem(err, "a chat template");
     }
-    m->turn_end = vocab_turn_end(m->vocab, m->weights.file.gguf);
+    m->turn_end = vocab_turn_end(m->vocab, gguf);
     name_file_type(m);
     fingerprint(m);
     return GENARM_OK;

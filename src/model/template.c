@@ -39,7 +39,9 @@ static int unknown(const char *what, const char *name, struct genarm_error *err)
     int rc = list_names(&names, err);
     if (rc == GENARM_OK) {
         rc = error_set(err, GENARM_EINVAL, "%s%s; known templates: %s", what, name, names.data ? names.data : "");
-        rc = error_hint(err, rc, "give one of these names, or raw:TEXT with {system} and {prompt} (--chat-template, --arm-template)");
+        rc = error_hint(
+            err, rc,
+            "give one of these names, or raw:TEXT with {system} and {prompt} (--chat-template, --arm-template)");
     }
     buf_deinit(&names);
     return rc;
@@ -80,7 +82,8 @@ static int apply_known(char **out, const char *tmpl, bool own, const struct gena
 /* ---- raw ---- */
 
 /* Appends one turn: the template's text with its escapes and its two fields replaced. */
-static int apply_turn(struct buf *b, const char *text, const char *system, const char *prompt, struct genarm_error *err) {
+static int apply_turn(struct buf *b, const char *text, const char *system, const char *prompt,
+                      struct genarm_error *err) {
     int rc = GENARM_OK;
     while (rc == GENARM_OK && *text) {
         if (strncmp(text, "{system}", 8) == 0) {
@@ -99,7 +102,8 @@ static int apply_turn(struct buf *b, const char *text, const char *system, const
     return rc;
 }
 
-static int apply_raw(char **out, const char *text, const struct genarm_message *messages, size_t n, struct genarm_error *err) {
+static int apply_raw(char **out, const char *text, const struct genarm_message *messages, size_t n,
+                     struct genarm_error *err) {
     if (!strstr(text, "{prompt}")) {
         return error_set(err, GENARM_EINVAL, "the template raw:%s has no {prompt}", text);
     }

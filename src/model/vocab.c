@@ -28,12 +28,15 @@ static int check_kind(const struct gguf_context *gguf, struct genarm_error *err)
     }
     return strcmp(kind, "gpt2") == 0 || strcmp(kind, "llama") == 0
                ? GENARM_OK
-               : error_set(err, GENARM_EUNSUPPORTED, "tokenizer.ggml.model: \"%s\" is not supported, \"gpt2\" (BPE) and "
-                                                     "\"llama\" (SentencePiece) are", kind);
+               : error_set(err, GENARM_EUNSUPPORTED,
+                           "tokenizer.ggml.model: \"%s\" is not supported, \"gpt2\" (BPE) and "
+                           "\"llama\" (SentencePiece) are",
+                           kind);
 }
 
 /* *id: of an array with at least n entries. */
-static int check_array(int64_t *id, const struct gguf_context *gguf, const char *key, size_t n, struct genarm_error *err) {
+static int check_array(int64_t *id, const struct gguf_context *gguf, const char *key, size_t n,
+                       struct genarm_error *err) {
     *id = gguf_find_key(gguf, key);
     if (*id >= 0 && gguf_get_kv_type(gguf, *id) != GGUF_TYPE_ARRAY) {
         return error_set(err, GENARM_EFORMAT, "%s is not an array", key);
@@ -55,14 +58,15 @@ static int check_texts(const struct gguf_context *gguf, int64_t id, int32_t n_vo
         int32_t of = -1, end = 0;
         if (len > MAX_TOKEN_BYTES) {
             rc = error_set(err, GENARM_EFORMAT, "%s: token %" PRId32 " is %zu bytes long", tokens_key, i, len);
-        } else if (sscanf(text, "[EMPTY_%" SCNd32 "]%n", &of, &end) == 1 && (size_t)end == len && of >= 0 && of < n_vocab &&
-                   !gguf_get_arr_str(gguf, id, (size_t)of)[0]) {
-            rc = error_set(err, GENARM_EFORMAT, "%s: token %" PRId32 " is named as the empty token %" PRId32, tokens_key, i, of);
+        } else if (sscanf(text, "[EMPTY_%" SCNd32 "]%n", &of, &end) == 1 && (size_t)end == len && of >= 0 &&
+                   of < n_vocab && !gguf_get_arr_str(gguf, id, (size_t)of)[0]) {
+            rc = error_set(err, GENARM_EFORMAT, "%s: token %" PRId32 " is named as the empty token %" PRId32,
+                           tokens_key, i, of);
         } else if (len > 0) {
             rc = strset_add(&seen, text, len, &first, err);
             if (rc == 0) {
-                rc = error_set(err, GENARM_EFORMAT, "%s: \"%.*s\" is there more than once, last as token %" PRId32, tokens_key,
-                               SHOWN_TOKEN, text, i);
+                rc = error_set(err, GENARM_EFORMAT, "%s: \"%.*s\" is there more than once, last as token %" PRId32,
+                               tokens_key, SHOWN_TOKEN, text, i);
             }
         }
     }
@@ -81,7 +85,8 @@ static int check_tokens(const struct gguf_context *gguf, int32_t n_vocab, struct
     }
     const size_t n = gguf_get_arr_n(gguf, id);
     if (n != (size_t)n_vocab) {
-        return error_set(err, GENARM_EFORMAT, "%s has %zu tokens, token_embd.weight has %" PRId32 " rows", tokens_key, n, n_vocab);
+        return error_set(err, GENARM_EFORMAT, "%s has %zu tokens, token_embd.weight has %" PRId32 " rows", tokens_key,
+                         n, n_vocab);
     }
     rc = check_texts(gguf, id, n_vocab, err);
     rc = rc == GENARM_OK ? check_array(&id, gguf, "tokenizer.ggml.scores", n, err) : rc;
@@ -98,7 +103,8 @@ int vocab_open(struct llama_model **out, struct gguf_context *gguf, int32_t n_vo
     struct llama_model *model = guard_vocab_load(gguf);
     if (!model) {
         const char *why = guard_reason();
-        return error_set(err, GENARM_EFORMAT, "libllama cannot open the vocabulary: %s", *why ? why : runtime_first_error());
+        return error_set(err, GENARM_EFORMAT, "libllama cannot open the vocabulary: %s",
+                         *why ? why : runtime_first_error());
     }
     if (llama_vocab_n_tokens(llama_model_get_vocab(model)) != n_vocab) {
         llama_model_free(model);
@@ -129,7 +135,9 @@ uint64_t vocab_hash(uint64_t hash, const struct llama_vocab *vocab) {
 
 /* ---- public ---- */
 
-static bool in_vocab(const struct genarm_model *model, int32_t token) { return token >= 0 && token < model->hp.n_vocab; }
+static bool in_vocab(const struct genarm_model *model, int32_t token) {
+    return token >= 0 && token < model->hp.n_vocab;
+}
 
 int32_t genarm_tokenize(const struct genarm_model *model, const char *text, size_t n_text, bool bos, bool special,
                         int32_t *tokens, int32_t max) {
@@ -140,8 +148,8 @@ int32_t genarm_tokenize(const struct genarm_model *model, const char *text, size
     const int32_t n_bos = bos && llama_vocab_get_add_bos(model->vocab) && start != LLAMA_TOKEN_NULL ? 1 : 0;
     const int32_t left = max > n_bos ? max - n_bos : 0;
     int32_t nothing;
-    const int32_t n = guard_tokenize(model->vocab, n_text ? text : "", (int32_t)n_text, left ? tokens + n_bos : &nothing, left,
-                                     special);
+    const int32_t n = guard_tokenize(model->vocab, n_text ? text : "", (int32_t)n_text,
+                                     left ? tokens + n_bos : &nothing, left, special);
     if (n == GUARD_FAILED) {
         return n;
     }
@@ -181,16 +189,18 @@ static int differ(const struct genarm_model *a, const struct genarm_model *b, in
     const char *in_b = token < b->hp.n_vocab ? llama_vocab_get_text(b->vocab, token) : NULL;
     int rc;
     if (in_a && in_b) {
-        rc = error_set(err, GENARM_EMISMATCH, "the vocabularies differ: token %" PRId32 " is \"%.*s\" in %s and \"%.*s\" in %s",
-                       token, SHOWN_TOKEN, in_a, a->path, SHOWN_TOKEN, in_b, b->path);
+        rc = error_set(err, GENARM_EMISMATCH,
+                       "the vocabularies differ: token %" PRId32 " is \"%.*s\" in %s and \"%.*s\" in %s", token,
+                       SHOWN_TOKEN, in_a, a->path, SHOWN_TOKEN, in_b, b->path);
     } else {
-        rc = error_set(err, GENARM_EMISMATCH, "the vocabularies differ: token %" PRId32 ", \"%.*s\", is in %s only", token,
-                       SHOWN_TOKEN, in_a ? in_a : in_b, in_a ? a->path : b->path);
+        rc = error_set(err, GENARM_EMISMATCH, "the vocabularies differ: token %" PRId32 ", \"%.*s\", is in %s only",
+                       token, SHOWN_TOKEN, in_a ? in_a : in_b, in_a ? a->path : b->path);
     }
     return error_hint(err, rc, "models are combined token by token: use models of one family");
 }
 
-int model_vocab_compare(const struct genarm_model *a, const struct genarm_model *b, int32_t *n_common, struct genarm_error *err) {
+int model_vocab_compare(const struct genarm_model *a, const struct genarm_model *b, int32_t *n_common,
+                        struct genarm_error *err) {
     const int32_t n_a = a->hp.n_vocab, n_b = b->hp.n_vocab, n = n_a < n_b ? n_a : n_b;
     for (int32_t i = 0; i < n; i++) {
         if (strcmp(llama_vocab_get_text(a->vocab, i), llama_vocab_get_text(b->vocab, i)) != 0) {

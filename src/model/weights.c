@@ -12,8 +12,8 @@
 static const struct {
     const char *name, *tensor;
 } linears[LINEAR_COUNT] = {
-    [LINEAR_Q] = {"q", "attn_q"},          [LINEAR_K] = {"k", "attn_k"},      [LINEAR_V] = {"v", "attn_v"},
-    [LINEAR_O] = {"o", "attn_output"},     [LINEAR_GATE] = {"gate", "ffn_gate"}, [LINEAR_UP] = {"up", "ffn_up"},
+    [LINEAR_Q] = {"q", "attn_q"},         [LINEAR_K] = {"k", "attn_k"},         [LINEAR_V] = {"v", "attn_v"},
+    [LINEAR_O] = {"o", "attn_output"},    [LINEAR_GATE] = {"gate", "ffn_gate"}, [LINEAR_UP] = {"up", "ffn_up"},
     [LINEAR_DOWN] = {"down", "ffn_down"},
 };
 
@@ -40,8 +40,9 @@ int32_t linear_n_out(enum linear l, const struct hparams *hp) {
 }
 
 /* What the row kernels, the gradients and ggml's CPU backend all have. */
-static const enum ggml_type matrix_types[] = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0,
-                                              GGML_TYPE_Q4_1, GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K};
+static const enum ggml_type matrix_types[] = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16,
+                                              GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
+                                              GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K};
 
 /* ---- what to load ---- */
 
@@ -78,9 +79,12 @@ static void check_type(struct loader *l, const struct ggml_tensor *t, enum kind 
         ok |= t->type == matrix_types[i];
     }
     if (!ok) {
-        l->rc = error_set(l->err, GENARM_EUNSUPPORTED, "tensor %s has the unsupported type %s", t->name, ggml_type_name(t->type));
-        error_hint(l->err, l->rc, "%s", kind == VECTOR ? "norms and biases can be F32, F16 and BF16"
-                                 : "weights can be F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q5_K and Q6_K: requantize the model");
+        l->rc = error_set(l->err, GENARM_EUNSUPPORTED, "tensor %s has the unsupported type %s", t->name,
+                          ggml_type_name(t->type));
+        error_hint(l->err, l->rc, "%s",
+                   kind == VECTOR
+                       ? "norms and biases can be F32, F16 and BF16"
+                       : "weights can be F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q5_K and Q6_K: requantize the model");
     }
 }
 
@@ -97,17 +101,17 @@ static void want(struct loader *l, struct ggml_tensor **to, int64_t ne0, int64_t
     }
     const int64_t rows = ne1 ? ne1 : 1;
     if (t->ne[0] != ne0 || t->ne[1] != rows || t->ne[2] != 1 || t->ne[3] != 1) {
-        l->rc = error_set(l->err, GENARM_EFORMAT, "tensor %s has shape [%lld, %lld, %lld, %lld], not [%lld, %lld]", name,
-                          (long long)t->ne[0], (long long)t->ne[1], (long long)t->ne[2], (long long)t->ne[3], (long long)ne0,
-                          (long long)rows);
+        l->rc = error_set(l->err, GENARM_EFORMAT, "tensor %s has shape [%lld, %lld, %lld, %lld], not [%lld, %lld]",
+                          name, (long long)t->ne[0], (long long)t->ne[1], (long long)t->ne[2], (long long)t->ne[3],
+                          (long long)ne0, (long long)rows);
         return;
     }
     check_type(l, t, ne1 ? MATRIX : VECTOR);
     const enum ggml_type type = ne1 ? t->type : GGML_TYPE_F32;
     const size_t align = ggml_backend_buft_get_alignment(ggml_backend_cpu_buffer_type());
     const bool fits = type == t->type && (uintptr_t)bytes_of(l, t) % align == 0;
-    l->wants[l->n_wants++] =
-        (struct want){.to = to, .from = t, .type = type, .home = on_device ? HOME_DEVICE : fits ? HOME_MAP : HOME_CPU};
+    const enum home home = on_device ? HOME_DEVICE : fits ? HOME_MAP : HOME_CPU;
+    l->wants[l->n_wants++] = (struct want){.to = to, .from = t, .type = type, .home = home};
 }
 
 static void want_layer(struct loader *l, int32_t i) {
@@ -137,9 +141,12 @@ static void want_layer(struct loader *l, int32_t i) {
 static void want_all(struct loader *l) {
     struct weights *w = l->w;
     const struct ggml_tensor *embd = ggml_get_tensor(w->file.tensors, "token_embd.weight");
-    if (!embd || embd->ne[1] > INT32_MAX) {
-        l->rc = error_set(l->err, GENARM_EFORMAT, embd ? "tensor token_embd.weight has %lld rows" : "tensor token_embd.weight is missing",
-                          embd ? (long long)embd->ne[1] : 0LL);
+    if (!embd) {
+        l->rc = error_set(l->err, GENARM_EFORMAT, "tensor token_embd.weight is missing");
+        return;
+    }
+    if (embd->ne[1] > INT32_MAX) {
+        l->rc = error_set(l->err, GENARM_EFORMAT, "tensor token_embd.weight has %lld rows", (long long)embd->ne[1]);
         return;
     }
     l->hp->n_vocab = (int32_t)embd->ne[1];
@@ -148,7 +155,8 @@ static void want_all(struct loader *l) {
     want(l, &w->output_norm, l->hp->n_embd, 0, false, head_on_device, "output_norm.weight");
     const bool tied = !ggml_get_tensor(w->file.tensors, "output.weight");
     if (!tied || head_on_device) { /* a tied head on the device is a copy: embeddings stay on the CPU */
-        want(l, &w->output, l->hp->n_embd, l->hp->n_vocab, false, head_on_device, tied ? "token_embd.weight" : "output.weight");
+        want(l, &w->output, l->hp->n_embd, l->hp->n_vocab, false, head_on_device,
+             tied ? "token_embd.weight" : "output.weight");
     }
     if (l->hp->arch == ARCH_LLAMA) {
         want(l, &w->rope_freqs, l->hp->n_rot / 2, 0, true, false, "rope_freqs.weight");
@@ -208,7 +216,8 @@ static ggml_backend_buffer_t keep_buffer(struct loader *l, ggml_backend_buffer_t
 }
 
 /* Puts the wanted tensors [first, end) that live in this home into one new buffer. */
-static int copy_range(struct loader *l, enum home home, ggml_backend_buffer_type_t type, size_t first, size_t end, size_t size) {
+static int copy_range(struct loader *l, enum home home, ggml_backend_buffer_type_t type, size_t first, size_t end,
+                      size_t size) {
     ggml_backend_buffer_t buffer = keep_buffer(l, ggml_backend_buft_alloc_buffer(type, size));
     if (!buffer) {
         const int rc = error_set(l->err, GENARM_ENOMEM, "not enough memory for %zu MiB of weights on %s", size >> 20,
@@ -222,7 +231,8 @@ static int copy_range(struct loader *l, enum home home, ggml_backend_buffer_type
         if (x->home == home) {
             rc = ggml_tallocr_alloc(&at, *x->to) == GGML_STATUS_SUCCESS
                      ? upload(l, x)
-                     : error_set(l->err, GENARM_EBACKEND, "cannot place tensor %s on %s", x->from->name, ggml_backend_buft_name(type));
+                     : error_set(l->err, GENARM_EBACKEND, "cannot place tensor %s on %s", x->from->name,
+                                 ggml_backend_buft_name(type));
         }
     }
     return rc;
@@ -268,7 +278,8 @@ static int place_in_map(struct loader *l) {
 }
 
 static int create_tensors(struct loader *l) {
-    l->w->ctx = ggml_init((struct ggml_init_params){.mem_size = (l->n_wants + 1) * ggml_tensor_overhead(), .no_alloc = true});
+    l->w->ctx =
+        ggml_init((struct ggml_init_params){.mem_size = (l->n_wants + 1) * ggml_tensor_overhead(), .no_alloc = true});
     if (!l->w->ctx) {
         return error_nomem(l->err, "weights");
     }

@@ -1,7 +1,6 @@
 /* Nodes of row-wise ops and of rotary positions: ops.h. Threads share rows. */
-#include <math.h>
-
 #include "ops/node.h"
+#include "ops/rope.h"
 
 static int64_t n_rows(const struct ggml_tensor *t) { return t->ne[1] * t->ne[2] * t->ne[3]; }
 
@@ -135,48 +134,26 @@ void ops_set_dropout(struct ops *ops, uint64_t seed, uint64_t step) { ops->dropo
 
 /* ---- rotary positions ----------------------------------------------------------------------------------------- */
 
+/* What of rope_params is not told by the op's shape; as wide as a node's parameters may be */
 struct table_params {
     float freq_base, freq_scale, ext_factor, attn_factor, beta_fast, beta_slow;
-    int32_t n_ctx_orig;
-    int32_t neox;
+    int32_t n_ctx_orig, neox;
 };
 
-/* The dimension whose wavelength fits n_rot times in the original context, in the manner of YaRN (Peng et al., 2023). */
-static float correction_dim(const struct table_params *p, int64_t n_rot, float rotations) {
-    const float pi = 3.14159265358979323846f;
-    return (float)n_rot * logf((float)p->n_ctx_orig / (rotations * 2 * pi)) / (2 * logf(p->freq_base));
-}
-
-/* cos and sin of each pair's angle at each position, as ggml_rope_ext takes them: angles of the pairs fall geometrically, are
- * divided by freq_factors, and blend between the extrapolated and the interpolated by YaRN's ramp. Laid out as struct
- * attention's table. */
 static void run_table(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
     (void)userdata;
     struct table_params p;
     node_get_params(dst, &p, sizeof(p));
+    const struct rope_params rope = {
+        .n_rot = (int32_t)dst->ne[0] / 2, .neox = p.neox, .n_ctx_orig = p.n_ctx_orig,
+        .freq_base = p.freq_base, .freq_scale = p.freq_scale, .ext_factor = p.ext_factor, .attn_factor = p.attn_factor,
+        .beta_fast = p.beta_fast, .beta_slow = p.beta_slow,
+    };
     const int32_t *positions = dst->src[0]->data;
     const float *factors = dst->src[1] ? dst->src[1]->data : NULL;
-    const int64_t n_rot = dst->ne[0] / 2;
-    const float low = fmaxf(0.0f, floorf(correction_dim(&p, n_rot, p.beta_fast)));
-    const float high = fminf((float)(n_rot - 1), ceilf(correction_dim(&p, n_rot, p.beta_slow)));
-    const float theta_scale = powf(p.freq_base, -2.0f / (float)n_rot);
-    const float magnitude = p.ext_factor != 0 ? p.attn_factor * (1.0f + 0.1f * logf(1.0f / p.freq_scale)) : p.attn_factor;
-    int64_t row, end;
-    for (node_share(dst->ne[1], ith, nth, &row, &end); row < end; row++) {
-        float *own = node_row(dst, row), *other = own + n_rot, theta = (float)positions[row];
-        for (int64_t i = 0; i < n_rot / 2; i++, theta *= theta_scale) {
-            const float extrapolated = theta / (factors ? factors[i] : 1.0f);
-            float angle = p.freq_scale * extrapolated;
-            if (p.ext_factor != 0) {
-                const float ramp = ((float)i - low) / fmaxf(0.001f, high - low);
-                const float mix = (1.0f - fminf(1.0f, fmaxf(0.0f, ramp))) * p.ext_factor;
-                angle = angle * (1.0f - mix) + extrapolated * mix;
-            }
-            const int64_t first = p.neox ? i : 2 * i, second = p.neox ? i + n_rot / 2 : 2 * i + 1;
-            own[first] = own[second] = cosf(angle) * magnitude;
-            other[second] = sinf(angle) * magnitude;
-            other[first] = -other[second];
-        }
+    int64_t i, end;
+    for (node_share(dst->ne[1], ith, nth, &i, &end); i < end; i++) {
+        rope_table(&rope, factors, positions[i], node_row(dst, i));
     }
 }
 
@@ -194,14 +171,14 @@ void op_rope_init(struct ggml_context *ctx, struct ops *ops, struct op_rope *rop
     rope->table = node_new(ctx, ops, run_table, ne, args, rope->freq_factors ? 2 : 1, &p, sizeof(p));
 }
 
-struct rope_params {
+struct rotate_params {
     int32_t neox, back;
 };
 
 static void run_rope(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
     const struct ops *ops = userdata;
     const struct ggml_tensor *table = dst->src[1];
-    struct rope_params p;
+    struct rotate_params p;
     node_get_params(dst, &p, sizeof(p));
     int64_t i, end;
     for (node_share(dst->ne[1] * dst->ne[2], ith, nth, &i, &end); i < end; i++) {
@@ -221,7 +198,7 @@ static struct ggml_tensor *rotate(struct ggml_context *ctx, struct ops *ops, str
         return emit(ctx, x, rope->positions, rope->freq_factors, rope->n_rot, rope->mode, rope->n_ctx_orig, rope->freq_base,
                     rope->freq_scale, rope->ext_factor, rope->attn_factor, rope->beta_fast, rope->beta_slow);
     }
-    const struct rope_params p = {rope->mode == GGML_ROPE_TYPE_NEOX, back};
+    const struct rotate_params p = {rope->mode == GGML_ROPE_TYPE_NEOX, back};
     struct ggml_tensor *table = rope->table;
     return node_inplace(ctx, ops, run_rope, x, &table, 1, &p, sizeof(p));
 }

@@ -282,7 +282,8 @@ static void add_time(struct backprop_profile *p, const char *kind, double second
 
 /* Whether ggml computes nothing for a node. */
 static bool skipped(const struct ggml_tensor *node) {
-    static const enum ggml_op empty[] = {GGML_OP_NONE, GGML_OP_VIEW, GGML_OP_RESHAPE, GGML_OP_PERMUTE, GGML_OP_TRANSPOSE};
+    static const enum ggml_op empty[] = {GGML_OP_NONE, GGML_OP_VIEW, GGML_OP_RESHAPE, GGML_OP_PERMUTE,
+                                         GGML_OP_TRANSPOSE};
     for (size_t i = 0; i < sizeof empty / sizeof *empty; i++) {
         if (node->op == empty[i]) {
             return true;

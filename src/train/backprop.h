@@ -21,7 +21,7 @@ struct backprop_params {
 /* What is computed of a micro-batch. */
 struct backprop_job {
     bool gradient;
-    double weight;  /* of each pair's loss in the gradient: 1 / pairs of the optimiser's step */
+    double weight;       /* of each pair's loss in the gradient: 1 / pairs of the optimiser's step */
     uint64_t seed, step; /* of dropout */
 };
 

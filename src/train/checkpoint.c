@@ -58,8 +58,9 @@ static uint64_t put(FILE *stream, uint64_t hash, const void *bytes, size_t n) {
 }
 
 static int make_head(struct buf *text, const struct checkpoint *c, struct genarm_error *err) {
-    json_t *head = json_pack("{s:O, s:I, s:I, s:I, s:I}", "run", c->run, "step", (json_int_t)c->step, "validated",
-                             (json_int_t)c->validated, "log_size", (json_int_t)c->log_size, "numbers", (json_int_t)c->n);
+    json_t *head =
+        json_pack("{s:O, s:I, s:I, s:I, s:I}", "run", c->run, "step", (json_int_t)c->step, "validated",
+                  (json_int_t)c->validated, "log_size", (json_int_t)c->log_size, "numbers", (json_int_t)c->n);
     int rc = head ? json_dump(text, head, err) : error_nomem(err, "a checkpoint");
     json_decref(head);
     return rc;
@@ -163,8 +164,8 @@ static int compare_runs(const json_t *saved, const json_t *wanted, const char *p
             char was[96], is[96];
             describe(was, sizeof was, other);
             describe(is, sizeof is, value);
-            int rc = error_set(err, GENARM_EMISMATCH, "the checkpoint is of another run: its %s is %s, not %s", key, was,
-                               is);
+            int rc = error_set(err, GENARM_EMISMATCH, "the checkpoint is of another run: its %s is %s, not %s", key,
+                               was, is);
             rc = error_at(err, rc, "%s", path);
             return error_hint(err, rc, "resume with what the run was started with, or start anew without resuming");
         }
@@ -242,7 +243,8 @@ int checkpoint_remove(const char *folder, struct genarm_error *err) {
         const bool file_stays = unlink(path) != 0 && errno != ENOENT;
         const bool folder_stays = rmdir(folder) != 0 && errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST;
         if (file_stays || folder_stays) {
-            rc = error_at(err, error_set(err, GENARM_EIO, "cannot remove the checkpoint: %s", strerror(errno)), "%s", folder);
+            rc = error_at(err, error_set(err, GENARM_EIO, "cannot remove the checkpoint: %s", strerror(errno)), "%s",
+                          folder);
         }
     }
     free(path);

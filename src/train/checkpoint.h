@@ -16,10 +16,10 @@
 
 /* What is saved and restored. Arrays are [n] and belong to the caller. */
 struct checkpoint {
-    const json_t *run;  /* object: names and values that must agree for a checkpoint to fit; borrowed */
-    int64_t step;       /* optimiser steps done */
-    int64_t validated;  /* step of the last validation; -1: none */
-    int64_t log_size;   /* bytes of the metrics log that belong to those steps; 0 without a log */
+    const json_t *run; /* object: names and values that must agree for a checkpoint to fit; borrowed */
+    int64_t step;      /* optimiser steps done */
+    int64_t validated; /* step of the last validation; -1: none */
+    int64_t log_size;  /* bytes of the metrics log that belong to those steps; 0 without a log */
     size_t n;
     float *theta, *m, *v;
 };

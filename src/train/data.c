@@ -63,7 +63,8 @@ static int tokenize(struct tokens *t, const struct genarm_model *model, const ch
     return GENARM_OK;
 }
 
-static int tokenize_response(struct tokens *t, const struct genarm_model *model, const char *text, struct genarm_error *err) {
+static int tokenize_response(struct tokens *t, const struct genarm_model *model, const char *text,
+                             struct genarm_error *err) {
     int rc = tokenize(t, model, text, false, err);
     if (rc == GENARM_OK) {
         rc = reserve_tokens(t, t->n + 1, err);
@@ -112,8 +113,8 @@ static size_t bytes_of(const struct genarm_model *model, const char *text, const
 }
 
 /* Shortens the user's text from the left until the prompt has at most `budget` tokens. *fits: whether it now does. */
-static int cut_prompt(struct tokens *prompt, const struct reader *r, const struct record *record, int32_t budget, bool *fits,
-                      struct genarm_error *err) {
+static int cut_prompt(struct tokens *prompt, const struct reader *r, const struct record *record, int32_t budget,
+                      bool *fits, struct genarm_error *err) {
     struct tokens user = {0};
     int rc = tokenize(&user, r->model, record->prompt, false, err);
     for (int32_t skip = 0; rc == GENARM_OK && prompt->n > budget && skip < user.n;) {
@@ -145,8 +146,8 @@ static int append_tokens(struct data *d, const struct tokens *t, struct genarm_e
     return GENARM_OK;
 }
 
-static int append_pair(struct data *d, const struct pair *pair, const struct tokens *prompt, const struct tokens *responses,
-                       struct genarm_error *err) {
+static int append_pair(struct data *d, const struct pair *pair, const struct tokens *prompt,
+                       const struct tokens *responses, struct genarm_error *err) {
     if (d->n_pairs == d->cap_pairs) {
         const size_t cap = 64 + 2 * d->cap_pairs;
         struct pair *grown = realloc(d->pairs, cap * sizeof *grown);
@@ -232,7 +233,8 @@ static int read_line(struct reader *r, const struct file_lines *lines, struct ge
     struct record record = {0};
     int rc = json_parse(&object, lines->text.data, lines->text.len, r->where, err);
     if (rc == GENARM_OK && !json_is_object(object)) {
-        rc = error_at(err, error_set(err, GENARM_EFORMAT, "a pair is an object with prompt, chosen and rejected"), "%s", r->where);
+        rc = error_at(err, error_set(err, GENARM_EFORMAT, "a pair is an object with prompt, chosen and rejected"), "%s",
+                      r->where);
     }
     if (rc == GENARM_OK) {
         rc = json_get_string(&record.prompt, object, "prompt", r->where, err);
@@ -302,13 +304,14 @@ static int check_some_left(const struct data *d, int32_t max_length, struct gena
     if (d->n_pairs > 0) {
         return GENARM_OK;
     }
-    return error_hint(err,
-                      error_set(err, GENARM_EFORMAT,
-                                "none of %lld pairs can be used: %lld with an empty response, %lld with equal responses, %lld longer "
-                                "than %d tokens",
-                                (long long)r->read, (long long)r->dropped_empty, (long long)r->dropped_equal,
-                                (long long)r->dropped_long, max_length),
-                      "look at the data, or raise the maximum length");
+    return error_hint(
+        err,
+        error_set(err, GENARM_EFORMAT,
+                  "none of %lld pairs can be used: %lld with an empty response, %lld with equal responses, %lld longer "
+                  "than %d tokens",
+                  (long long)r->read, (long long)r->dropped_empty, (long long)r->dropped_equal,
+                  (long long)r->dropped_long, max_length),
+        "look at the data, or raise the maximum length");
 }
 
 int data_read(struct data *d, const struct genarm_model *model, const char *const *paths, size_t n_paths,

@@ -9,13 +9,13 @@ enum { NODES_PER_LAYER = 448 /* at most, of plain nodes */, MAX_TOGETHER = 3 /* 
 
 /* What the forward pass leaves of one layer. */
 struct tape {
-    struct ggml_tensor *x;          /* [n_embd, n_rows] input */
-    struct ggml_tensor *q0, *k0;    /* before the q/k norm; same as q, k without one */
-    struct ggml_tensor *q, *k, *v;  /* [n_embd_head, heads, n_rows] before rope */
+    struct ggml_tensor *x;         /* [n_embd, n_rows] input */
+    struct ggml_tensor *q0, *k0;   /* before the q/k norm; same as q, k without one */
+    struct ggml_tensor *q, *k, *v; /* [n_embd_head, heads, n_rows] before rope */
     struct op_attention attention;
-    struct ggml_tensor *o_in;       /* [n_embd_q, n_rows]; in the last layer [n_embd_q, n_scored] */
-    struct ggml_tensor *mid;        /* [n_embd, as o_in] stream after attention */
-    struct ggml_tensor *gate, *up;  /* [n_ff, as o_in] */
+    struct ggml_tensor *o_in;            /* [n_embd_q, n_rows]; in the last layer [n_embd_q, n_scored] */
+    struct ggml_tensor *mid;             /* [n_embd, as o_in] stream after attention */
+    struct ggml_tensor *gate, *up;       /* [n_ff, as o_in] */
     struct ggml_tensor *u[LINEAR_COUNT]; /* [rank, rows of the map] A x */
 };
 
@@ -29,7 +29,7 @@ struct builder {
     float dropout;
     struct op_tree tree;
     struct op_rope rope;
-    struct tape *tapes; /* [n_layer] */
+    struct tape *tapes;           /* [n_layer] */
     struct ggml_tensor *labelled; /* the last tensor that has its label */
 };
 
@@ -81,7 +81,8 @@ static struct ggml_tensor *add_lora(struct builder *b, int32_t layer, enum linea
 }
 
 /* y[i] = map first + i of x, for n neighbouring maps. x: [n_in, n_rows], y[i]: [n_out_i, n_rows] */
-static void maps(struct builder *b, int32_t layer, enum linear first, int n, struct ggml_tensor *x, struct ggml_tensor **y) {
+static void maps(struct builder *b, int32_t layer, enum linear first, int n, struct ggml_tensor *x,
+                 struct ggml_tensor **y) {
     const struct layer_weights *w = &b->weights->layers[layer];
     struct ggml_tensor *all = op_linear_stack(b->ctx, b->ops, &w->linear[first], n, x);
     label(b, "weights");
@@ -138,8 +139,8 @@ static struct ggml_tensor *norm(struct builder *b, struct ggml_tensor *x, struct
 }
 
 /* `add`: the gradient that goes round the norm, or NULL. */
-static struct ggml_tensor *norm_back(struct builder *b, struct ggml_tensor *x, struct ggml_tensor *w, struct ggml_tensor *dy,
-                                     struct ggml_tensor *add) {
+static struct ggml_tensor *norm_back(struct builder *b, struct ggml_tensor *x, struct ggml_tensor *w,
+                                     struct ggml_tensor *dy, struct ggml_tensor *add) {
     struct ggml_tensor *dx = op_rms_norm_back(b->ctx, b->ops, x, w, dy, add, b->hp->norm_eps);
     label(b, "norm back");
     return dx;
@@ -224,7 +225,8 @@ static struct ggml_tensor *feed_forward_back(struct builder *b, int32_t layer, s
     const struct layer_weights *w = &b->weights->layers[layer];
     const struct tape *t = &b->tapes[layer];
     const bool gate_up = adapts(b, layer, LINEAR_GATE, LINEAR_UP), need_y = need_mid || gate_up;
-    struct ggml_tensor *y = adapts(b, layer, LINEAR_DOWN, LINEAR_DOWN) ? op_swiglu(b->ctx, b->ops, t->gate, t->up) : NULL;
+    struct ggml_tensor *y =
+        adapts(b, layer, LINEAR_DOWN, LINEAR_DOWN) ? op_swiglu(b->ctx, b->ops, t->gate, t->up) : NULL;
     label(b, "swiglu");
     struct ggml_tensor *dy = maps_back(b, layer, LINEAR_DOWN, 1, y, dx, need_y);
     if (!need_y) {
@@ -255,7 +257,8 @@ static struct ggml_tensor *attention_back(struct builder *b, int32_t layer, stru
         dmid = need_x ? scatter(b, dmid, t->x) : NULL;
         label(b, "gather");
     }
-    dy = op_attention_back(b->ctx, b->ops, t->q, t->k, t->v, &t->attention, dy, &b->tree, &b->rope, attention_scale(b->hp));
+    dy = op_attention_back(b->ctx, b->ops, t->q, t->k, t->v, &t->attention, dy, &b->tree, &b->rope,
+                           attention_scale(b->hp));
     label(b, "attention back");
     dy = qk_norm_back(b, layer, dy);
     dy = maps_back(b, layer, LINEAR_Q, 3, qkv ? norm(b, t->x, w->attn_norm) : NULL, dy, need_x);
@@ -288,7 +291,8 @@ static void compute_coefficients(struct ggml_tensor *dst, int ith, int nth, void
 
 /* d loss / d log p of each scored row: [n_scored] -> [1, n_scored] */
 static struct ggml_tensor *coefficients(struct builder *b, struct ggml_tensor *logp) {
-    return ggml_custom_4d(b->ctx, GGML_TYPE_F32, 1, logp->ne[0], 1, 1, &logp, 1, compute_coefficients, 1, &b->g->params);
+    return ggml_custom_4d(b->ctx, GGML_TYPE_F32, 1, logp->ne[0], 1, 1, &logp, 1, compute_coefficients, 1,
+                          &b->g->params);
 }
 
 /* x: [n_embd, n_scored] -> gradient of x, same shape; NULL without `gradient` */
@@ -310,7 +314,8 @@ static struct ggml_tensor *head(struct builder *b, struct ggml_tensor *x, bool g
 /* ---- the whole ---- */
 
 static struct ggml_tensor *input(struct builder *b, enum ggml_type type, int64_t ne0, int64_t ne1) {
-    struct ggml_tensor *t = ne1 == 1 ? ggml_new_tensor_1d(b->ctx, type, ne0) : ggml_new_tensor_2d(b->ctx, type, ne0, ne1);
+    struct ggml_tensor *t =
+        ne1 == 1 ? ggml_new_tensor_1d(b->ctx, type, ne0) : ggml_new_tensor_2d(b->ctx, type, ne0, ne1);
     ggml_set_input(t);
     return t;
 }
@@ -362,13 +367,14 @@ size_t train_graph_max_nodes(const struct train_graph_params *params) {
     return 256 + NODES_PER_LAYER * (size_t)params->model->hp.n_layer;
 }
 
-int train_graph_build(struct train_graph *g, const struct train_graph_params *params, const struct train_graph_shape *shape,
-                      struct genarm_error *err) {
+int train_graph_build(struct train_graph *g, const struct train_graph_params *params,
+                      const struct train_graph_shape *shape, struct genarm_error *err) {
     const struct hparams *hp = &params->model->hp;
     const size_t n_nodes = train_graph_max_nodes(params);
     g->params = *params;
-    g->ctx = ggml_init((struct ggml_init_params){
-        .mem_size = 2 * n_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_nodes, false), .no_alloc = true});
+    g->ctx = ggml_init((struct ggml_init_params){.mem_size = 2 * n_nodes * ggml_tensor_overhead() +
+                                                             ggml_graph_overhead_custom(n_nodes, false),
+                                                 .no_alloc = true});
     struct builder b = {.g = g,
                         .ctx = g->ctx,
                         .ops = params->ops,

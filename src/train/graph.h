@@ -51,8 +51,8 @@ struct train_graph {
 };
 
 /* Builds into *g (zeroed by the caller, at its final address); train_graph_deinit frees also after failure. */
-int train_graph_build(struct train_graph *g, const struct train_graph_params *params, const struct train_graph_shape *shape,
-                      struct genarm_error *err);
+int train_graph_build(struct train_graph *g, const struct train_graph_params *params,
+                      const struct train_graph_shape *shape, struct genarm_error *err);
 void train_graph_deinit(struct train_graph *g);
 
 /* Upper bound of the nodes of a graph. */

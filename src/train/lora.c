@@ -75,8 +75,8 @@ static size_t count_numbers(const struct hparams *hp, const layer_ranks *ranks) 
 }
 
 /* The matrices of one map as views of a flat tensor, from *offset on. */
-static struct lora view_map(struct ggml_context *ctx, struct ggml_tensor *flat, size_t *offset, int64_t n_in, int64_t n_out,
-                            int64_t rank, float scale) {
+static struct lora view_map(struct ggml_context *ctx, struct ggml_tensor *flat, size_t *offset, int64_t n_in,
+                            int64_t n_out, int64_t rank, float scale) {
     struct lora m = {.scale = scale};
     m.a = ggml_view_2d(ctx, flat, n_in, rank, (size_t)n_in * sizeof(float), *offset * sizeof(float));
     *offset += padded(n_in * rank);
@@ -215,8 +215,8 @@ static int find_alpha(float *alpha, const struct genarm_adapter *adapter, int32_
             const float of_map = m->a ? m->scale * (float)m->a->ne[1] : *alpha;
             *alpha = *alpha > 0 ? *alpha : of_map;
             if (fabsf(of_map - *alpha) > 1e-5f * *alpha) {
-                return error_at(err, error_set(err, GENARM_EUNSUPPORTED, "the adapter has no alpha and several ranks"), "%s",
-                                adapter->path);
+                return error_at(err, error_set(err, GENARM_EUNSUPPORTED, "the adapter has no alpha and several ranks"),
+                                "%s", adapter->path);
             }
         }
     }
@@ -263,4 +263,6 @@ void trainable_get_gradient(const struct trainable *t, float *gradient) {
     ggml_backend_tensor_get(t->gradient, gradient, 0, t->n * sizeof *gradient);
 }
 
-void trainable_zero_gradient(struct trainable *t) { ggml_backend_tensor_memset(t->gradient, 0, 0, t->n * sizeof(float)); }
+void trainable_zero_gradient(struct trainable *t) {
+    ggml_backend_tensor_memset(t->gradient, 0, 0, t->n * sizeof(float));
+}

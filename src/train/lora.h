@@ -10,9 +10,9 @@
 
 struct trainable {
     float alpha;
-    size_t n;                     /* numbers in theta, padding between matrices included (it stays 0) */
-    struct ggml_tensor *theta;    /* f32 [n] */
-    struct ggml_tensor *gradient; /* f32 [n] */
+    size_t n;                               /* numbers in theta, padding between matrices included (it stays 0) */
+    struct ggml_tensor *theta;              /* f32 [n] */
+    struct ggml_tensor *gradient;           /* f32 [n] */
     struct lora (*layers)[LINEAR_COUNT];    /* [n_layer] views into theta */
     struct lora (*gradients)[LINEAR_COUNT]; /* [n_layer] views into gradient, same scale */
     int32_t n_layer;

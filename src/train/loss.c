@@ -19,10 +19,10 @@ static double scaled_difference(const struct loss_input *in, const struct loss_p
 
 /* The value of a loss f(z), z = beta (r_w - r_l) - margin, with derivative df = f'(z). */
 static struct loss_value of_difference(const struct loss_input *in, const struct loss_params *p, double f, double df) {
-    return (struct loss_value){.loss = f,
-                               .d_logp = {[CHOSEN] = df * p->beta * slope(in, p, CHOSEN),
-                                          [REJECTED] = -df * p->beta * slope(in, p, REJECTED)},
-                               .margin = scaled_difference(in, p)};
+    return (struct loss_value){
+        .loss = f,
+        .d_logp = {[CHOSEN] = df * p->beta * slope(in, p, CHOSEN), [REJECTED] = -df * p->beta * slope(in, p, REJECTED)},
+        .margin = scaled_difference(in, p)};
 }
 
 /* -(1 - e) log sigma(z) - e log sigma(-z)     (GenARM, eq. 6; e: conservative DPO's label smoothing)
@@ -49,7 +49,10 @@ static struct loss_value sft_loss(const struct loss_input *in, const struct loss
 static const struct loss losses[] = {
     [GENARM_LOSS_ARM] = {.uses_rejected = true, .smooths = true, .value = log_sigmoid_loss},
     [GENARM_LOSS_HINGE] = {.uses_rejected = true, .value = hinge_loss},
-    [GENARM_LOSS_SIMPO] = {.uses_rejected = true, .always_normalizes = true, .smooths = true, .value = log_sigmoid_loss},
+    [GENARM_LOSS_SIMPO] = {.uses_rejected = true,
+                           .always_normalizes = true,
+                           .smooths = true,
+                           .value = log_sigmoid_loss},
     [GENARM_LOSS_SFT] = {.always_normalizes = true, .value = sft_loss},
 };
 

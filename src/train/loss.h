@@ -17,7 +17,7 @@ struct loss_input {
 struct loss_value {
     double loss;
     double d_logp[SIDES]; /* derivative by logp[side] */
-    double margin;        /* beta (r_w - r_l); positive: the pair is ranked right. Without meaning where the rejected response
+    double margin; /* beta (r_w - r_l); positive: the pair is ranked right. Without meaning where the rejected response
                              was not computed */
 };
 
@@ -27,9 +27,9 @@ struct loss_params {
 };
 
 struct loss {
-    bool uses_rejected;    /* otherwise only the chosen response is computed */
+    bool uses_rejected; /* otherwise only the chosen response is computed */
     bool always_normalizes;
-    bool smooths;          /* label_smoothing has a meaning */
+    bool smooths; /* label_smoothing has a meaning */
     struct loss_value (*value)(const struct loss_input *in, const struct loss_params *p);
 };
 

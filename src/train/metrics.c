@@ -25,7 +25,8 @@ static int cut(struct metrics *m, int64_t size, struct genarm_error *err) {
         return GENARM_OK; /* a pipe or a terminal */
     }
     if (st.st_size < size) {
-        log_line(GENARM_LOG_WARN, "%s: the log is shorter than the checkpoint knows it: earlier lines are lost", m->path);
+        log_line(GENARM_LOG_WARN, "%s: the log is shorter than the checkpoint knows it: earlier lines are lost",
+                 m->path);
         size = st.st_size;
     }
     if (ftruncate(fd, size) != 0 || fseek(m->stream, 0, SEEK_END) != 0) {

@@ -43,8 +43,8 @@ static int check_range(const struct range *r, struct genarm_error *err) {
     if (above && below) { /* false for NaN */
         return GENARM_OK;
     }
-    return error_set(err, GENARM_EINVAL, "%s is %g, outside of %c%g, %g%c", r->name, r->value, r->open_low ? '(' : '[', r->low,
-                     r->high, r->open_high ? ')' : ']');
+    return error_set(err, GENARM_EINVAL, "%s is %g, outside of %c%g, %g%c", r->name, r->value, r->open_low ? '(' : '[',
+                     r->low, r->high, r->open_high ? ')' : ']');
 }
 
 int options_check(const struct genarm_train_params *p, struct genarm_error *err) {
@@ -78,7 +78,8 @@ int options_check(const struct genarm_train_params *p, struct genarm_error *err)
     }
     const struct loss *loss = loss_get(p->loss);
     if (!loss || (size_t)p->schedule > GENARM_SCHEDULE_COSINE) {
-        return error_set(err, GENARM_EINVAL, "unknown %s %d", loss ? "schedule" : "loss", loss ? (int)p->schedule : (int)p->loss);
+        return error_set(err, GENARM_EINVAL, "unknown %s %d", loss ? "schedule" : "loss",
+                         loss ? (int)p->schedule : (int)p->loss);
     }
     if (!p->lora_targets && !p->init_adapter) {
         return error_set(err, GENARM_EINVAL, "no LoRA target is named");
@@ -127,8 +128,9 @@ double options_decimal(float x) {
 static json_t *decimal(float x) { return json_real(options_decimal(x)); }
 
 json_t *options_to_json(const struct genarm_train_params *p) {
-    static const char *const schedules[] = {
-        [GENARM_SCHEDULE_CONSTANT] = "constant", [GENARM_SCHEDULE_LINEAR] = "linear", [GENARM_SCHEDULE_COSINE] = "cosine"};
+    static const char *const schedules[] = {[GENARM_SCHEDULE_CONSTANT] = "constant",
+                                            [GENARM_SCHEDULE_LINEAR] = "linear",
+                                            [GENARM_SCHEDULE_COSINE] = "cosine"};
     const struct {
         const char *name;
         json_t *value;

@@ -50,7 +50,8 @@ static int32_t add_rows(struct pack *p, const int32_t *tokens, int32_t n, int32_
     return first;
 }
 
-static void add_branch(struct pack *p, const struct data *d, const struct pair *pair, enum side side, int32_t prompt_row) {
+static void add_branch(struct pack *p, const struct data *d, const struct pair *pair, enum side side,
+                       int32_t prompt_row) {
     const int32_t n = pair->n_response[side], *tokens = data_response(d, pair, side);
     const int32_t first = add_rows(p, tokens, n - 1, pair->n_prompt);
     for (int32_t i = 0; i < n; i++, p->n_scored++) {

@@ -11,12 +11,12 @@
 
 struct pack {
     int32_t n_rows, n_pairs, n_scored;
-    int32_t *tokens;        /* [n_rows] */
-    int32_t *positions;     /* [n_rows] */
-    int32_t *trees;         /* [4 * n_pairs] first row, rows of prompt, of chosen, of rejected */
-    int32_t *scored_rows;   /* [n_scored] */
-    int32_t *targets;       /* [n_scored] token that the row predicts */
-    int32_t *branches;      /* [n_scored] SIDES * pair + side; branches are contiguous and ascend */
+    int32_t *tokens;           /* [n_rows] */
+    int32_t *positions;        /* [n_rows] */
+    int32_t *trees;            /* [4 * n_pairs] first row, rows of prompt, of chosen, of rejected */
+    int32_t *scored_rows;      /* [n_scored] */
+    int32_t *targets;          /* [n_scored] token that the row predicts */
+    int32_t *branches;         /* [n_scored] SIDES * pair + side; branches are contiguous and ascend */
     const struct pair **pairs; /* [n_pairs] */
 };
 

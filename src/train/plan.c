@@ -54,7 +54,8 @@ static int split(struct plan *p, const struct data *d, double share, struct gena
         return error_nomem(err, "the order of pairs");
     }
     for (int32_t i = 0; i < n; i++) {
-        places[i] = (struct place){.key = rng_hash(p->seed, STREAM_SPLIT, d->pairs[i].prompt_hash), .pair = (uint32_t)i};
+        places[i] =
+            (struct place){.key = rng_hash(p->seed, STREAM_SPLIT, d->pairs[i].prompt_hash), .pair = (uint32_t)i};
     }
     qsort(places, d->n_pairs, sizeof *places, compare_places);
     wanted = share > 0 && wanted == 0 ? 1 : wanted;
@@ -70,7 +71,8 @@ static int split(struct plan *p, const struct data *d, double share, struct gena
     return GENARM_OK;
 }
 
-int plan_init(struct plan *p, const struct data *d, const struct genarm_train_params *params, struct genarm_error *err) {
+int plan_init(struct plan *p, const struct data *d, const struct genarm_train_params *params,
+              struct genarm_error *err) {
     *p = (struct plan){.batch_size = params->batch_size,
                        .epochs = params->epochs,
                        .shuffle = params->shuffle,
@@ -82,7 +84,8 @@ int plan_init(struct plan *p, const struct data *d, const struct genarm_train_pa
     p->train = malloc(d->n_pairs * sizeof *p->train);
     p->val = malloc(d->n_pairs * sizeof *p->val);
     p->order = malloc(d->n_pairs * sizeof *p->order);
-    int rc = p->train && p->val && p->order ? split(p, d, params->val_split, err) : error_nomem(err, "the order of pairs");
+    int rc =
+        p->train && p->val && p->order ? split(p, d, params->val_split, err) : error_nomem(err, "the order of pairs");
     if (rc != GENARM_OK) {
         plan_deinit(p);
         return rc;

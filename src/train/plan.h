@@ -12,8 +12,8 @@ struct plan {
     int64_t steps_per_epoch, n_steps; /* the last step of an epoch may be smaller */
     bool shuffle;
     uint64_t seed;
-    int64_t epoch;         /* that `order` is of; -1: none yet */
-    uint32_t *order;       /* [n_train] */
+    int64_t epoch;   /* that `order` is of; -1: none yet */
+    uint32_t *order; /* [n_train] */
 };
 
 /* Holds out about val_split of the pairs, at least one if that is positive. Pairs with equal prompts stay together, so that

@@ -43,19 +43,19 @@ struct genarm_trainer {
     struct trainable adapter;
     struct adamw adamw;
     struct backprop *backprop;
-    float *theta, *gradient; /* [adapter.n] the adapter on the host, its gradient */
+    float *theta, *gradient;   /* [adapter.n] the adapter on the host, its gradient */
     struct loss_value *values; /* [batch_size] of a micro-batch */
-    json_t *run;             /* what a checkpoint must agree with */
+    json_t *run;               /* what a checkpoint must agree with */
     struct metrics log;
 
-    int64_t step;      /* optimiser steps finished */
+    int64_t step;       /* optimiser steps finished */
     int64_t first_step; /* of this process */
-    int64_t validated; /* step of the last validation; -1: none */
-    int64_t saved;     /* step of the last checkpoint; -1: none */
-    double seconds;    /* spent training in this process */
-    int64_t pairs;     /* trained in this process */
-    double grad_norm;  /* of the last step */
-    struct tally last; /* of the last step */
+    int64_t validated;  /* step of the last validation; -1: none */
+    int64_t saved;      /* step of the last checkpoint; -1: none */
+    double seconds;     /* spent training in this process */
+    int64_t pairs;      /* trained in this process */
+    double grad_norm;   /* of the last step */
+    struct tally last;  /* of the last step */
 
     int (*each)(const struct genarm_train_status *status, void *user);
     void *user;
@@ -86,7 +86,8 @@ static int set_targets(struct genarm_trainer *t, const char *targets, struct gen
 }
 
 /* Continues an adapter: with its own rank, alpha and targets. */
-static int take_adapter(struct genarm_trainer *t, const char *path, ggml_backend_buffer_type_t type, struct genarm_error *err) {
+static int take_adapter(struct genarm_trainer *t, const char *path, ggml_backend_buffer_type_t type,
+                        struct genarm_error *err) {
     struct genarm_adapter *adapter = NULL;
     int rc = genarm_adapter_load(&adapter, t->model, path, err);
     if (rc == GENARM_OK) {
@@ -111,8 +112,8 @@ static int make_adapter(struct genarm_trainer *t, struct genarm_error *err) {
     char names[64];
     int rc = targets_parse(&targets, p->lora_targets, err);
     if (rc == GENARM_OK) {
-        rc = trainable_init(&t->adapter, &t->model->hp, targets, p->lora_rank, p->lora_alpha, rng_hash(p->seed, STREAM_INIT, 0),
-                            type, err);
+        rc = trainable_init(&t->adapter, &t->model->hp, targets, p->lora_rank, p->lora_alpha,
+                            rng_hash(p->seed, STREAM_INIT, 0), type, err);
     }
     if (rc == GENARM_OK) {
         targets_print(names, sizeof names, targets);
@@ -182,7 +183,8 @@ static int start(struct genarm_trainer *t, struct genarm_error *err) {
         t->step = t->first_step = t->saved = t->adamw.step = c.step;
         t->validated = c.validated;
         trainable_set(&t->adapter, t->theta);
-        log_line(GENARM_LOG_INFO, "%s: continuing after step %" PRId64 " of %" PRId64, t->folder, t->step, t->plan.n_steps);
+        log_line(GENARM_LOG_INFO, "%s: continuing after step %" PRId64 " of %" PRId64, t->folder, t->step,
+                 t->plan.n_steps);
     } else if (there) {
         log_line(GENARM_LOG_WARN, "%s: the checkpoint of an earlier run will be replaced", t->folder);
     }
@@ -193,14 +195,15 @@ static int start(struct genarm_trainer *t, struct genarm_error *err) {
 static int check_output(const char *output, struct genarm_error *err) {
     struct stat st;
     if (output[0] == '\0' || (stat(output, &st) == 0 && !S_ISREG(st.st_mode))) {
-        return error_at(err, error_set(err, GENARM_EINVAL, "the adapter cannot be written there: not a file"), "%s", output);
+        return error_at(err, error_set(err, GENARM_EINVAL, "the adapter cannot be written there: not a file"), "%s",
+                        output);
     }
     return GENARM_OK;
 }
 
-int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, const char *const *pair_paths, size_t n_paths,
-                       const char *output, const struct genarm_train_params *params, struct genarm_data_report *report,
-                       struct genarm_error *err) {
+int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, const char *const *pair_paths,
+                       size_t n_paths, const char *output, const struct genarm_train_params *params,
+                       struct genarm_data_report *report, struct genarm_error *err) {
     const struct genarm_train_params defaults = genarm_train_default_params();
     params = params ? params : &defaults;
     int rc = options_check(params, err);
@@ -214,8 +217,12 @@ int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, 
     if (!t) {
         return error_nomem(err, "a trainer");
     }
-    *t = (struct genarm_trainer){.model = model, .loss = loss_get(params->loss), .validated = -1, .saved = -1,
-                                 .output = strdup(output), .folder = checkpoint_folder(output)};
+    *t = (struct genarm_trainer){.model = model,
+                                 .loss = loss_get(params->loss),
+                                 .validated = -1,
+                                 .saved = -1,
+                                 .output = strdup(output),
+                                 .folder = checkpoint_folder(output)};
     rc = options_copy(&t->params, params, err);
     if (rc == GENARM_OK && (!t->output || !t->folder)) {
         rc = error_nomem(err, "a trainer");
@@ -223,7 +230,8 @@ int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, 
     if (rc == GENARM_OK) {
         rc = load_data(t, pair_paths, n_paths, err);
     }
-    int (*const steps[])(struct genarm_trainer *, struct genarm_error *) = {make_adapter, make_machinery, describe_run, start};
+    int (*const steps[])(struct genarm_trainer *, struct genarm_error *) = {make_adapter, make_machinery, describe_run,
+                                                                            start};
     for (size_t i = 0; i < sizeof steps / sizeof *steps && rc == GENARM_OK; i++) {
         rc = steps[i](t, err);
     }
@@ -306,7 +314,8 @@ static int save_checkpoint(struct genarm_trainer *t, struct genarm_error *err) {
 
 /* ---- computing ---- */
 
-static int add_values(const struct genarm_trainer *t, struct tally *tally, const struct pack *p, struct genarm_error *err) {
+static int add_values(const struct genarm_trainer *t, struct tally *tally, const struct pack *p,
+                      struct genarm_error *err) {
     for (int32_t i = 0; i < p->n_pairs; i++) {
         const struct loss_value *v = &t->values[i];
         if (!isfinite(v->loss)) {
@@ -382,7 +391,9 @@ static int train_step(struct genarm_trainer *t, struct genarm_error *err) {
     struct tally tally = {0};
     int32_t n = 0;
     const uint32_t *pairs = plan_step(&t->plan, t->step, &n);
-    struct backprop_job job = {.gradient = true, .weight = 1.0 / n, .seed = rng_hash(t->params.seed, STREAM_DROPOUT, 0),
+    struct backprop_job job = {.gradient = true,
+                               .weight = 1.0 / n,
+                               .seed = rng_hash(t->params.seed, STREAM_DROPOUT, 0),
                                .step = (uint64_t)t->step * MAX_MICRO_BATCHES};
     int rc = GENARM_OK;
     trainable_zero_gradient(&t->adapter);

@@ -55,7 +55,8 @@ static void check_option(const struct golden *g, const char *beta, const struct 
     const struct loss_params p = loss_params_from(&params);
     const float *logp[] = {golden_f32(g, &n, "chosen_logp"), golden_f32(g, NULL, "rejected_logp")};
     const float *losses = golden_f32(g, NULL, "%s.loss.%s", beta, o->name);
-    const float *d[] = {golden_f32(g, NULL, "%s.d_chosen.%s", beta, o->name), golden_f32(g, NULL, "%s.d_rejected.%s", beta, o->name)};
+    const float *d[] = {golden_f32(g, NULL, "%s.d_chosen.%s", beta, o->name),
+                        golden_f32(g, NULL, "%s.d_rejected.%s", beta, o->name)};
     for (size_t i = 0; i < n; i++) {
         golden_i32(g, &n_tokens[CHOSEN], "pair%zu.chosen", i);
         golden_i32(g, &n_tokens[REJECTED], "pair%zu.rejected", i);
@@ -64,7 +65,8 @@ static void check_option(const struct golden *g, const char *beta, const struct 
         const struct loss_value v = loss_get(o->loss)->value(&in, &p);
         assert_true(fabs(v.loss - (double)losses[i]) <= 1e-5 * fabs((double)losses[i]) + 1e-7);
         for (int side = 0; side < SIDES; side++) { /* theirs is of the mean */
-            assert_true(fabs(v.d_logp[side] - (double)d[side][i] * (double)n) <= 1e-5 * fabs((double)d[side][i]) * (double)n + 1e-7);
+            assert_true(fabs(v.d_logp[side] - (double)d[side][i] * (double)n) <=
+                        1e-5 * fabs((double)d[side][i]) * (double)n + 1e-7);
         }
     }
 }
@@ -126,7 +128,8 @@ static void check_matrices(const struct train_case *c, const float *flat, const 
                 assert_int_equal(n, ggml_nelements(matrices[m]));
                 const double distance = relative_distance(flat + matrices[m]->view_offs / sizeof(float), expected, n);
                 if (!(distance <= tolerance)) {
-                    fail_msg("%s.blk.%d.%s.lora_%c is off by %g", prefix, l, linear_name((enum linear)t), "ab"[m], distance);
+                    fail_msg("%s.blk.%d.%s.lora_%c is off by %g", prefix, l, linear_name((enum linear)t), "ab"[m],
+                             distance);
                 }
                 checked++;
             }

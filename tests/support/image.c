@@ -47,7 +47,8 @@ void image_key_str(struct buf *b, const char *key, const char *value) {
     image_str(b, value);
 }
 
-void image_tensor(struct buf *b, const char *name, uint32_t n_dims, const uint64_t *ne, enum ggml_type type, uint64_t offset) {
+void image_tensor(struct buf *b, const char *name, uint32_t n_dims, const uint64_t *ne, enum ggml_type type,
+                  uint64_t offset) {
     image_str(b, name);
     image_u32(b, n_dims);
     for (uint32_t d = 0; d < n_dims && d < 16; d++) {

@@ -18,6 +18,7 @@ void image_pad(struct buf *b, size_t align);
 void image_key(struct buf *b, const char *key, enum gguf_type type); /* its value follows */
 void image_key_u32(struct buf *b, const char *key, uint32_t value);
 void image_key_str(struct buf *b, const char *key, const char *value);
-void image_tensor(struct buf *b, const char *name, uint32_t n_dims, const uint64_t *ne, enum ggml_type type, uint64_t offset);
+void image_tensor(struct buf *b, const char *name, uint32_t n_dims, const uint64_t *ne, enum ggml_type type,
+                  uint64_t offset);
 
 #endif

@@ -102,7 +102,8 @@ void train_case_close(struct train_case *c) {
     golden_close(&c->golden);
 }
 
-void train_case_run(struct train_case *c, int32_t first, int32_t n, const struct backprop_job *job, struct loss_value *values) {
+void train_case_run(struct train_case *c, int32_t first, int32_t n, const struct backprop_job *job,
+                    struct loss_value *values) {
     struct pack pack;
     struct genarm_error err = {0};
     must(pack_init(&pack, &c->data, c->all + first, n, true, &err), &err);

@@ -28,7 +28,8 @@ void train_case_close(struct train_case *c);
 struct backprop_params train_case_params(void);
 
 /* Runs pairs [first, first + n) as one micro-batch; values[n]. */
-void train_case_run(struct train_case *c, int32_t first, int32_t n, const struct backprop_job *job, struct loss_value *values);
+void train_case_run(struct train_case *c, int32_t first, int32_t n, const struct backprop_job *job,
+                    struct loss_value *values);
 
 /* Gradient of the mean loss over all pairs in one micro-batch, [adapter.n], malloc'ed; *loss: that mean. */
 float *train_case_gradient(struct train_case *c, double *loss);

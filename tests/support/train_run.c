@@ -34,8 +34,8 @@ void train_run_write_pairs(const struct train_run *r, int n) {
     FILE *f = fopen(r->pairs, "w");
     assert_non_null(f);
     for (int i = 0; i < n; i++) {
-        fprintf(f, "{\"prompt\": \"%c%d?\", \"chosen\": \"%s\", \"rejected\": \"%s\"}\n", 'a' + i * 7 % 26, i, good[i % 4],
-                bad[i * 5 % 3]);
+        fprintf(f, "{\"prompt\": \"%c%d?\", \"chosen\": \"%s\", \"rejected\": \"%s\"}\n", 'a' + i * 7 % 26, i,
+                good[i % 4], bad[i * 5 % 3]);
     }
     assert_int_equal(fclose(f), 0);
 }

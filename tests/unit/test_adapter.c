@@ -71,7 +71,8 @@ static void test_values_scale_and_facts_are_those_of_the_file(void **state) {
             assert_true(x->scale == 2.0f);
             for (int b = 0; b < 2; b++) {
                 char name[80];
-                snprintf(name, sizeof name, "blk.%d.%s.weight.lora_%c", l, linear_tensor_name((enum linear)t), b ? 'b' : 'a');
+                snprintf(name, sizeof name, "blk.%d.%s.weight.lora_%c", l, linear_tensor_name((enum linear)t),
+                         b ? 'b' : 'a');
                 const struct ggml_tensor *got = b ? x->b : x->a, *want = edit_tensor(&e, name);
                 assert_true(ggml_are_same_shape(got, want));
                 float *values = malloc(ggml_nbytes(want));
@@ -172,7 +173,8 @@ static void test_a_saved_adapter_reads_back_to_the_bit(void **state) {
     struct genarm_error err;
     char loss[] = "arm", template_[] = "raw:{prompt}\\n", base[17], data[] = "0123456789abcdef";
     memcpy(base, model->fingerprint, sizeof base);
-    const struct adapter_info info = {.loss = loss, .beta = 0.05f, .template_ = template_, .base_hash = base, .data_hash = data};
+    const struct adapter_info info = {
+        .loss = loss, .beta = 0.05f, .template_ = template_, .base_hash = base, .data_hash = data};
     const char *path = temp_path("saved.gguf");
     must(adapter_save(path, &model->hp, ad->layers, ad->alpha, &info, &err), &err);
     must(genarm_adapter_load(&again, model, path, &err), &err);
@@ -262,7 +264,8 @@ static void test_nothing_to_write_is_an_error(void **state) {
 static void test_an_adapter_for_another_model_is_told_so(void **state) {
     (void)state;
     expect_error(golden_path("qwen2.lora.gguf"), GENARM_EMISMATCH, "architecture qwen2, the model is llama");
-    expect_error(golden_path("mistral.lora.gguf"), GENARM_EMISMATCH, "blk.0.attn_q.weight.lora_b has shape [4, 128], the model needs [rank, 64]");
+    expect_error(golden_path("mistral.lora.gguf"), GENARM_EMISMATCH,
+                 "blk.0.attn_q.weight.lora_b has shape [4, 128], the model needs [rank, 64]");
     struct edit e;
     edit_adapter(&e);
     edit_rename(&e, "blk.1.attn_q.weight.lora_a", "blk.2.attn_q.weight.lora_a");
@@ -316,10 +319,12 @@ static void test_halves_and_ranks_must_match(void **state) {
 static void test_names_that_we_cannot_place_are_refused(void **state) {
     (void)state;
     static const char *const names[] = {
-        "token_embd.weight.lora_a",   "output.weight.lora_b",           "blk.0.attn_norm.weight",
-        "blk.0.attn_qkv.weight.lora_a", "blk.0.attn_q.weight.lora_c",   "blk.0.attn_q.weight.lora_ab",
-        "blk.-1.attn_q.weight.lora_a", "blk.x.attn_q.weight.lora_a",    "blk.0.attn_q.bias.lora_a",
-        "blk.99999999999.attn_q.weight.lora_a", "attn_q.weight.lora_a", "xblk.0.attn_q.weight.lora_a",
+        "token_embd.weight.lora_a",    "output.weight.lora_b",
+        "blk.0.attn_norm.weight",      "blk.0.attn_qkv.weight.lora_a",
+        "blk.0.attn_q.weight.lora_c",  "blk.0.attn_q.weight.lora_ab",
+        "blk.-1.attn_q.weight.lora_a", "blk.x.attn_q.weight.lora_a",
+        "blk.0.attn_q.bias.lora_a",    "blk.99999999999.attn_q.weight.lora_a",
+        "attn_q.weight.lora_a",        "xblk.0.attn_q.weight.lora_a",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct edit e;

@@ -49,6 +49,17 @@ static void test_the_maximum_is_reached_and_never_passed(void **state) {
     buf_deinit(&b);
 }
 
+static void test_a_set_tells_a_string_from_its_beginnings(void **state) {
+    (void)state;
+    static char names[20000][8];
+    struct strset set = {0};
+    for (int i = 19999; i >= 0; i--) { /* long ones first: "12345" before "1234" */
+        const size_t len = (size_t)snprintf(names[i], sizeof names[i], "%d", i);
+        assert_int_equal(strset_add(&set, names[i], len, NULL, NULL), 1);
+    }
+    strset_deinit(&set);
+}
+
 static void test_a_set_finds_exactly_the_duplicates(void **state) {
     (void)state;
     static char names[5000][8];
@@ -74,6 +85,7 @@ int main(void) {
         cmocka_unit_test(test_appended_pieces_are_one_string),
         cmocka_unit_test(test_the_maximum_is_reached_and_never_passed),
         cmocka_unit_test(test_a_set_finds_exactly_the_duplicates),
+        cmocka_unit_test(test_a_set_tells_a_string_from_its_beginnings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -88,7 +88,12 @@ static void test_what_a_file_says_cannot_drive_a_terminal(void **state) {
     (void)state;
     struct genarm_error err;
     error_set(&err, GENARM_EIO, "%s", "a\033[31mb\nc\td\xFF\xC3(\xC2\x9Bz\x7F\xED\xA0\x80 \xC3\xA9 \xF0\x9F\x98\x80");
-    assert_string_equal(err.what, "a?[31mb c d?" "?(?" "?z?" "?" "?" "? \xC3\xA9 \xF0\x9F\x98\x80");
+    assert_string_equal(err.what, "a?[31mb c d?"
+                                  "?(?"
+                                  "?z?"
+                                  "?"
+                                  "?"
+                                  "? \xC3\xA9 \xF0\x9F\x98\x80");
 }
 
 struct lines {
@@ -150,10 +155,22 @@ static void test_utf8_is_what_rfc_3629_says(void **state) {
         const char *bytes;
         size_t n, len;
     } cases[] = {
-        {"a", 1, 1},          {"\xC3\xA9", 2, 2},     {"\xE2\x82\xAC", 3, 3},     {"\xF0\x9F\x98\x80", 4, 4},
-        {"", 0, 0},           {"\xC3", 1, 0},         {"\x80", 1, 0},             {"\xC0\xAF", 2, 0},
-        {"\xE0\x80\xAF", 3, 0}, {"\xED\xA0\x80", 3, 0}, {"\xF4\x90\x80\x80", 4, 0}, {"\xF4\x8F\xBF\xBF", 4, 4},
-        {"\xF5\x80\x80\x80", 4, 0}, {"\xE2\x82", 2, 0}, {"\xE2(\xAC", 3, 0},        {"\0", 1, 1},
+        {"a", 1, 1},
+        {"\xC3\xA9", 2, 2},
+        {"\xE2\x82\xAC", 3, 3},
+        {"\xF0\x9F\x98\x80", 4, 4},
+        {"", 0, 0},
+        {"\xC3", 1, 0},
+        {"\x80", 1, 0},
+        {"\xC0\xAF", 2, 0},
+        {"\xE0\x80\xAF", 3, 0},
+        {"\xED\xA0\x80", 3, 0},
+        {"\xF4\x90\x80\x80", 4, 0},
+        {"\xF4\x8F\xBF\xBF", 4, 4},
+        {"\xF5\x80\x80\x80", 4, 0},
+        {"\xE2\x82", 2, 0},
+        {"\xE2(\xAC", 3, 0},
+        {"\0", 1, 1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         assert_int_equal(utf8_char(cases[i].bytes, cases[i].n), cases[i].len);

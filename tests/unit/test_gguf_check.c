@@ -99,7 +99,9 @@ static void test_other_files_are_recognised(void **state) {
     struct buf b;
     static const struct {
         const char *text, *hint;
-    } cases[] = {{"PK\003\004 zip file here", "convert"}, {"GG", "convert"}, {"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"}};
+    } cases[] = {{"PK\003\004 zip file here", "convert"},
+                 {"GG", "convert"},
+                 {"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct genarm_error err;
         assert_int_equal(gguf_check_bytes(cases[i].text, strlen(cases[i].text), "f", &err), GENARM_EFORMAT);
@@ -243,7 +245,8 @@ static void test_wrong_offsets_are_refused(void **state) {
     static const struct {
         uint64_t second;
         const char *text;
-    } cases[] = {{64, NULL}, {32, "overlaps"}, {0, "overlaps"}, {96, "leaves a gap"}, {(uint64_t)1 << 63, "leaves a gap"}};
+    } cases[] = {
+        {64, NULL}, {32, "overlaps"}, {0, "overlaps"}, {96, "leaves a gap"}, {(uint64_t)1 << 63, "leaves a gap"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct buf b;
         image_init(&b, GGUF_VERSION, 2, 0);
@@ -251,6 +254,32 @@ static void test_wrong_offsets_are_refused(void **state) {
         image_tensor(&b, "b", 1, (uint64_t[]){8}, GGML_TYPE_F32, cases[i].second);
         image_pad(&b, 1024);
         expect(&b, cases[i].text ? GENARM_EFORMAT : GENARM_OK, cases[i].text);
+    }
+}
+
+static void test_what_was_cut_is_said_to_be_cut(void **state) {
+    (void)state;
+    static const struct {
+        enum gguf_type type, of;
+        size_t value; /* bytes of the value that is written after its length */
+    } cases[] = {{GGUF_TYPE_STRING, GGUF_TYPE_STRING, 20},
+                 {GGUF_TYPE_ARRAY, GGUF_TYPE_UINT8, 20},
+                 {GGUF_TYPE_ARRAY, GGUF_TYPE_BOOL, 20},
+                 {GGUF_TYPE_UINT64, GGUF_TYPE_UINT64, 8}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (size_t missing = 0; missing <= cases[i].value; missing++) {
+            struct buf b = with_key("some.key", cases[i].type);
+            if (cases[i].type == GGUF_TYPE_ARRAY) {
+                image_u32(&b, cases[i].of);
+            }
+            if (cases[i].value == 20) {
+                image_u64(&b, 20);
+            }
+            for (size_t k = missing; k < cases[i].value; k++) {
+                image_u8(&b, 1);
+            }
+            expect(&b, missing ? GENARM_EFORMAT : GENARM_OK, missing ? "ends too early" : NULL);
+        }
     }
 }
 
@@ -414,6 +443,7 @@ int main(void) {
         cmocka_unit_test(test_names_are_unique_and_short),
         cmocka_unit_test(test_wrong_shapes_and_types_are_refused),
         cmocka_unit_test(test_wrong_offsets_are_refused),
+        cmocka_unit_test(test_what_was_cut_is_said_to_be_cut),
         cmocka_unit_test(test_a_file_cut_anywhere_is_an_error),
         cmocka_unit_test(test_flipped_bits_in_a_model_never_crash),
         cmocka_unit_test(test_flipped_bits_in_an_adapter_never_crash),

@@ -22,7 +22,7 @@ static struct gguf_context *metadata(const char *arch) {
     static const struct {
         const char *suffix;
         uint32_t value;
-    } sizes[] = {{"context_length", 2048}, {"embedding_length", 96},      {"block_count", 3},
+    } sizes[] = {{"context_length", 2048},     {"embedding_length", 96},    {"block_count", 3},
                  {"feed_forward_length", 256}, {"attention.head_count", 6}, {"attention.head_count_kv", 2}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         snprintf(key, sizeof key, "%s.%s", arch, sizes[i].suffix);
@@ -157,8 +157,8 @@ static void test_yarn_scales_attention_as_published_after_ggml_did_its_part(void
 
 static void test_missing_keys_are_named(void **state) {
     (void)state;
-    static const char *const keys[] = {"llama.context_length",      "llama.embedding_length",
-                                       "llama.block_count",         "llama.feed_forward_length",
+    static const char *const keys[] = {"llama.context_length",       "llama.embedding_length",
+                                       "llama.block_count",          "llama.feed_forward_length",
                                        "llama.attention.head_count", "llama.attention.layer_norm_rms_epsilon"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         struct gguf_context *g = metadata("llama");
@@ -173,12 +173,23 @@ static void test_absurd_sizes_are_refused(void **state) {
         const char *key;
         uint32_t value;
     } cases[] = {
-        {"llama.context_length", 0},          {"llama.context_length", UINT32_MAX},    {"llama.embedding_length", 0},
-        {"llama.embedding_length", 1u << 30}, {"llama.block_count", 0},                {"llama.block_count", 100000},
-        {"llama.feed_forward_length", 0},     {"llama.feed_forward_length", 1u << 31}, {"llama.attention.head_count", 0},
-        {"llama.attention.head_count", 7},    {"llama.attention.head_count", 97},      {"llama.attention.head_count_kv", 0},
-        {"llama.attention.head_count_kv", 4}, {"llama.attention.key_length", 0},       {"llama.attention.key_length", 1u << 20},
-        {"llama.rope.dimension_count", 0},    {"llama.rope.scaling.original_context_length", 0},
+        {"llama.context_length", 0},
+        {"llama.context_length", UINT32_MAX},
+        {"llama.embedding_length", 0},
+        {"llama.embedding_length", 1u << 30},
+        {"llama.block_count", 0},
+        {"llama.block_count", 100000},
+        {"llama.feed_forward_length", 0},
+        {"llama.feed_forward_length", 1u << 31},
+        {"llama.attention.head_count", 0},
+        {"llama.attention.head_count", 7},
+        {"llama.attention.head_count", 97},
+        {"llama.attention.head_count_kv", 0},
+        {"llama.attention.head_count_kv", 4},
+        {"llama.attention.key_length", 0},
+        {"llama.attention.key_length", 1u << 20},
+        {"llama.rope.dimension_count", 0},
+        {"llama.rope.scaling.original_context_length", 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct gguf_context *g = metadata("llama");
@@ -189,10 +200,14 @@ static void test_absurd_sizes_are_refused(void **state) {
         const char *key;
         float value;
     } numbers[] = {
-        {"llama.attention.layer_norm_rms_epsilon", 0.0f}, {"llama.attention.layer_norm_rms_epsilon", NAN},
-        {"llama.rope.freq_base", 0.0f},                   {"llama.rope.freq_base", INFINITY},
-        {"llama.rope.scaling.factor", -1.0f},             {"llama.rope.scaling.factor", NAN},
-        {"llama.rope.scaling.factor", 1e-45f},            {"llama.rope.scaling.attn_factor", NAN},
+        {"llama.attention.layer_norm_rms_epsilon", 0.0f},
+        {"llama.attention.layer_norm_rms_epsilon", NAN},
+        {"llama.rope.freq_base", 0.0f},
+        {"llama.rope.freq_base", INFINITY},
+        {"llama.rope.scaling.factor", -1.0f},
+        {"llama.rope.scaling.factor", NAN},
+        {"llama.rope.scaling.factor", 1e-45f},
+        {"llama.rope.scaling.attn_factor", NAN},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         struct gguf_context *g = metadata("llama");
@@ -216,8 +231,9 @@ static void test_what_we_would_compute_wrongly_is_refused(void **state) {
         expect_error(g, GENARM_EUNSUPPORTED, counts[i].key);
     }
     static const char *const numbers[] = {
-        "llama.attention.scale",       "llama.attention.clamp_kqv", "llama.attn_logit_softcapping", "llama.logit_scale",
-        "llama.final_logit_softcapping", "llama.residual_scale",    "llama.embedding_scale",        "llama.attention.max_alibi_bias",
+        "llama.attention.scale", "llama.attention.clamp_kqv",      "llama.attn_logit_softcapping",
+        "llama.logit_scale",     "llama.final_logit_softcapping",  "llama.residual_scale",
+        "llama.embedding_scale", "llama.attention.max_alibi_bias",
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         struct gguf_context *g = metadata("llama");

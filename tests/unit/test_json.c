@@ -24,8 +24,25 @@ static json_t *parse(const char *text) {
 static void test_broken_json_is_an_error_with_its_place(void **state) {
     (void)state;
     static const char *const broken[] = {
-        "", " ", "{", "}", "{\"a\":1", "{\"a\" 1}", "{\"a\":1,}", "[1 2]", "{\"a\":1} x", "{'a':1}", "{\"a\":1,\"a\":2}",
-        "\"\xFF\"", "\"\\ud800\"", "\"a\\u0000b\"", "01", "1e999", "nul", "[[[[", "\"tab\there\"",
+        "",
+        " ",
+        "{",
+        "}",
+        "{\"a\":1",
+        "{\"a\" 1}",
+        "{\"a\":1,}",
+        "[1 2]",
+        "{\"a\":1} x",
+        "{'a':1}",
+        "{\"a\":1,\"a\":2}",
+        "\"\xFF\"",
+        "\"\\ud800\"",
+        "\"a\\u0000b\"",
+        "01",
+        "1e999",
+        "nul",
+        "[[[[",
+        "\"tab\there\"",
     };
     for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
         json_t *value = NULL;

@@ -92,7 +92,8 @@ static void test_weights_are_used_where_they_lie_in_the_file(void **state) {
     struct genarm_model *m = golden_model("qwen2.gguf");
     const uint8_t *map = m->weights.file.map;
     int n = 0;
-    for (struct ggml_tensor *t = ggml_get_first_tensor(m->weights.ctx); t; t = ggml_get_next_tensor(m->weights.ctx, t)) {
+    for (struct ggml_tensor *t = ggml_get_first_tensor(m->weights.ctx); t;
+         t = ggml_get_next_tensor(m->weights.ctx, t)) {
         assert_ptr_equal(t->data, gguf_file_data(&m->weights.file, t->name));
         assert_true((uint8_t *)t->data >= map && (uint8_t *)t->data + ggml_nbytes(t) <= map + m->weights.file.size);
         assert_int_equal(ggml_backend_buffer_get_usage(t->buffer), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
@@ -111,7 +112,8 @@ static void test_unaligned_weights_are_copied(void **state) {
     gguf_set_val_u32(e.gguf, "general.alignment", 4);
     struct genarm_model *m = load(edit_save(&e, temp_path("unaligned.gguf")));
     int copied = 0;
-    for (struct ggml_tensor *t = ggml_get_first_tensor(m->weights.ctx); t; t = ggml_get_next_tensor(m->weights.ctx, t)) {
+    for (struct ggml_tensor *t = ggml_get_first_tensor(m->weights.ctx); t;
+         t = ggml_get_next_tensor(m->weights.ctx, t)) {
         assert_same_values(m, t);
         assert_int_equal((uintptr_t)t->data % 32, 0);
         copied += t->data != gguf_file_data(&m->weights.file, t->name);
@@ -168,7 +170,8 @@ static void test_offloaded_layers_live_in_buffers_of_the_device(void **state) {
 
 static void test_all_supported_types_load(void **state) {
     (void)state;
-    static const enum ggml_type types[] = {GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1};
+    static const enum ggml_type types[] = {GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0,
+                                           GGML_TYPE_Q4_1};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         struct edit e;
         edit_open(&e, golden_path("llama.gguf"));
@@ -209,7 +212,8 @@ static void test_fingerprint_is_of_shape_and_vocabulary_not_of_weights(void **st
     struct genarm_model *a = golden_model("llama.gguf"), *b = load(edit_save(&e, temp_path("other.gguf")));
     assert_string_equal(a->fingerprint, b->fingerprint);
     genarm_model_free(b);
-    static const char *const others[] = {"llama-mismatch.gguf", "llama-padded.gguf", "mistral.gguf", "qwen2.gguf", "llama3.gguf"};
+    static const char *const others[] = {"llama-mismatch.gguf", "llama-padded.gguf", "mistral.gguf", "qwen2.gguf",
+                                         "llama3.gguf"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         b = golden_model(others[i]);
         assert_string_not_equal(a->fingerprint, b->fingerprint);
@@ -272,7 +276,8 @@ static void test_devices_are_checked(void **state) {
     must(genarm_model_load(&m, golden_path("llama.gguf"), &p, &err), &err);
     assert_null(m->placement.device);
     genarm_model_free(m);
-    if (!ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_GPU) && !ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_IGPU)) {
+    if (!ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_GPU) &&
+        !ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_IGPU)) {
         p = (struct genarm_model_params){.n_gpu_layers = 99};
         must(genarm_model_load(&m, golden_path("llama.gguf"), &p, &err), &err);
         assert_null(m->placement.device);
@@ -284,8 +289,8 @@ static void test_devices_are_checked(void **state) {
 
 static void test_missing_tensors_are_named(void **state) {
     (void)state;
-    static const char *const names[] = {"token_embd.weight",     "output_norm.weight",   "blk.0.attn_norm.weight",
-                                        "blk.2.ffn_norm.weight", "blk.1.attn_q.weight",  "blk.1.attn_output.weight",
+    static const char *const names[] = {"token_embd.weight",     "output_norm.weight",      "blk.0.attn_norm.weight",
+                                        "blk.2.ffn_norm.weight", "blk.1.attn_q.weight",     "blk.1.attn_output.weight",
                                         "blk.2.ffn_down.weight", "blk.0.attn_q_norm.weight"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct edit e;
@@ -307,16 +312,17 @@ static void test_shapes_must_fit_the_hyper_parameters(void **state) {
         const char *name;
         int64_t ne0, ne1;
     } cases[] = {
-        {"token_embd.weight", 32, 301},      {"output_norm.weight", 63, 1},      {"blk.0.attn_q.weight", 64, 32},
-        {"blk.1.attn_k.weight", 32, 64},     {"blk.0.ffn_up.weight", 160, 64},   {"blk.1.ffn_down.weight", 64, 160},
-        {"blk.0.attn_norm.weight", 64, 2},   {"blk.1.attn_output.weight", 64, 65},
+        {"token_embd.weight", 32, 301},    {"output_norm.weight", 63, 1},        {"blk.0.attn_q.weight", 64, 32},
+        {"blk.1.attn_k.weight", 32, 64},   {"blk.0.ffn_up.weight", 160, 64},     {"blk.1.ffn_down.weight", 64, 160},
+        {"blk.0.attn_norm.weight", 64, 2}, {"blk.1.attn_output.weight", 64, 65},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct edit e;
         edit_open(&e, golden_path("llama.gguf"));
         edit_add(&e, cases[i].name, GGML_TYPE_F32, cases[i].ne0, cases[i].ne1);
         char text[100];
-        snprintf(text, sizeof text, "%s has shape [%lld, %lld", cases[i].name, (long long)cases[i].ne0, (long long)cases[i].ne1);
+        snprintf(text, sizeof text, "%s has shape [%lld, %lld", cases[i].name, (long long)cases[i].ne0,
+                 (long long)cases[i].ne1);
         expect_error(edit_save(&e, temp_path("shape.gguf")), GENARM_EFORMAT, text);
     }
     struct edit e;
@@ -347,7 +353,7 @@ static void test_unsupported_types_are_named(void **state) {
 static void test_tensors_that_we_would_leave_out_are_refused(void **state) {
     (void)state;
     static const char *const names[] = {"blk.0.attn_q_norm.weight", "blk.0.ffn_gate_exps.weight", "output.bias",
-                                        "blk.1.attn_q.scale", "blk.2.attn_q.weight", "cls.weight"};
+                                        "blk.1.attn_q.scale",       "blk.2.attn_q.weight",        "cls.weight"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct edit e;
         edit_open(&e, golden_path("llama.gguf"));

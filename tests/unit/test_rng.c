@@ -14,7 +14,8 @@ static void test_generator_gives_the_published_sequence(void **state) {
     (void)state;
     /* xoshiro256** from state {1, 2, 3, 4}: first outputs of the reference implementation */
     struct rng r = {{1, 2, 3, 4}};
-    static const uint64_t want[] = {11520u, 0u, 1509978240u, 1215971899390074240u, 1216172134540287360u, 607988272756665600u};
+    static const uint64_t want[] = {
+        11520u, 0u, 1509978240u, 1215971899390074240u, 1216172134540287360u, 607988272756665600u};
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         assert_true(rng_next(&r) == want[i]);
     }

@@ -29,7 +29,8 @@ static int close_model(void **state) {
     return 0;
 }
 
-static const struct genarm_message talk[] = {{"system", "Be brief."}, {"user", "Hi"}, {"assistant", "Hello."}, {"user", "Bye"}};
+static const struct genarm_message talk[] = {
+    {"system", "Be brief."}, {"user", "Hi"}, {"assistant", "Hello."}, {"user", "Bye"}};
 
 static void expect(const char *name, const struct genarm_message *messages, size_t n, const char *want) {
     struct genarm_error err;
@@ -39,7 +40,8 @@ static void expect(const char *name, const struct genarm_message *messages, size
     free(text);
 }
 
-static void expect_error(const char *name, const struct genarm_message *messages, size_t n, int code, const char *what) {
+static void expect_error(const char *name, const struct genarm_message *messages, size_t n, int code,
+                         const char *what) {
     struct genarm_error err;
     char *text = NULL;
     const int rc = genarm_template_apply(&text, model, name, messages, n, &err);

@@ -45,8 +45,14 @@ static json_t *run_of(double beta) { return json_pack("{s:s, s:f, s:i}", "loss",
 /* Writes step `step`, with arrays 0..2 */
 static int save(int64_t step, struct genarm_error *err) {
     json_t *run = run_of(0.05);
-    const struct checkpoint c = {.run = run, .step = step, .validated = step - 1, .log_size = 10 * step, .n = N,
-                                 .theta = arrays[0], .m = arrays[1], .v = arrays[2]};
+    const struct checkpoint c = {.run = run,
+                                 .step = step,
+                                 .validated = step - 1,
+                                 .log_size = 10 * step,
+                                 .n = N,
+                                 .theta = arrays[0],
+                                 .m = arrays[1],
+                                 .v = arrays[2]};
     const int rc = checkpoint_write(folder, &c, err);
     json_decref(run);
     return rc;
@@ -141,7 +147,8 @@ static void test_leftovers_of_a_killed_process_are_removed(void **state) {
     assert_int_equal(file_write(leftover, "half", 4, NULL), GENARM_OK);
     assert_int_equal(save(1, NULL), GENARM_OK);
     assert_false(file_exists(leftover));
-    assert_int_equal(file_write(leftover, "half", 4, NULL), GENARM_OK); /* the teardown finds an empty folder all the same */
+    assert_int_equal(file_write(leftover, "half", 4, NULL),
+                     GENARM_OK); /* the teardown finds an empty folder all the same */
 }
 
 static void assert_log(const char *path, const char *expected) {

@@ -63,19 +63,23 @@ static void test_a_pair_becomes_what_decoding_sees(void **state) {
     (void)state;
     struct data d;
     struct genarm_error err = {0};
-    must(read_text(&d,
-                   "{\"prompt\": \"Who?\", \"chosen\": \"Me.\", \"rejected\": \"You \\u00e9\", \"more\": [1]}\n"
-                   "\n"
-                   "{\"system\": \"Be brief\", \"prompt\": \"Who?\", \"chosen\": \"<|im_end|>\", \"rejected\": \"b\"}\r\n",
-                   1024, &err), &err);
+    must(read_text(
+             &d,
+             "{\"prompt\": \"Who?\", \"chosen\": \"Me.\", \"rejected\": \"You \\u00e9\", \"more\": [1]}\n"
+             "\n"
+             "{\"system\": \"Be brief\", \"prompt\": \"Who?\", \"chosen\": \"<|im_end|>\", \"rejected\": \"b\"}\r\n",
+             1024, &err),
+         &err);
     assert_int_equal(d.n_pairs, 2);
     assert_int_equal(d.report.read, 2);
     assert_int_equal(d.report.kept, 2);
     assert_string_equal(spell(data_prompt(&d, &d.pairs[0]), d.pairs[0].n_prompt), PROMPT("Who?"));
     assert_string_equal(spell(data_response(&d, &d.pairs[0], CHOSEN), d.pairs[0].n_response[CHOSEN]), "Me.<|im_end|>");
-    assert_string_equal(spell(data_response(&d, &d.pairs[0], REJECTED), d.pairs[0].n_response[REJECTED]), "You \u00e9<|im_end|>");
+    assert_string_equal(spell(data_response(&d, &d.pairs[0], REJECTED), d.pairs[0].n_response[REJECTED]),
+                        "You \u00e9<|im_end|>");
     assert_string_equal(spell(data_prompt(&d, &d.pairs[1]), d.pairs[1].n_prompt),
-                        "<|endoftext|><|im_start|>system\nBe brief<|im_end|>\n<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n");
+                        "<|endoftext|><|im_start|>system\nBe "
+                        "brief<|im_end|>\n<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n");
     assert_true(d.pairs[1].n_response[CHOSEN] > 2); /* the spelling of a control token in a response is text */
     assert_int_equal(d.pairs[1].line, 3);
     data_deinit(&d);
@@ -85,7 +89,8 @@ static void test_long_prompts_lose_the_beginning_of_the_users_text(void **state)
     (void)state;
     struct data d;
     struct genarm_error err = {0};
-    static const char line[] = "{\"prompt\": \"1234567890 \\u00e9\\u00e9\\u00e9 1234567890\", \"chosen\": \"abcd\", \"rejected\": \"efg\"}\n";
+    static const char line[] =
+        "{\"prompt\": \"1234567890 \\u00e9\\u00e9\\u00e9 1234567890\", \"chosen\": \"abcd\", \"rejected\": \"efg\"}\n";
     must(read_text(&d, line, 1024, &err), &err);
     const int32_t whole = d.pairs[0].n_prompt + d.pairs[0].n_response[CHOSEN];
     assert_int_equal(d.report.cut, 0);
@@ -117,13 +122,15 @@ static void test_unusable_pairs_are_dropped_and_counted(void **state) {
     (void)state;
     struct data d;
     struct genarm_error err = {0};
-    must(read_text(&d,
-                   "{\"prompt\": \"a\", \"chosen\": \"same\", \"rejected\": \"same\"}\n"
-                   "{\"prompt\": \"a\", \"chosen\": \"\", \"rejected\": \"x\"}\n"
-                   "{\"prompt\": \"a\", \"chosen\": \"x\", \"rejected\": \"\"}\n"
-                   "{\"prompt\": \"a\", \"chosen\": \"x\", \"rejected\": \"!\\\"#$%&'()*+,-/0123456789:;<=>?@ABCDEFGHIJ\"}\n"
-                   "{\"prompt\": \"\", \"chosen\": \"x\", \"rejected\": \"y\"}\n",
-                   48, &err), &err);
+    must(read_text(
+             &d,
+             "{\"prompt\": \"a\", \"chosen\": \"same\", \"rejected\": \"same\"}\n"
+             "{\"prompt\": \"a\", \"chosen\": \"\", \"rejected\": \"x\"}\n"
+             "{\"prompt\": \"a\", \"chosen\": \"x\", \"rejected\": \"\"}\n"
+             "{\"prompt\": \"a\", \"chosen\": \"x\", \"rejected\": \"!\\\"#$%&'()*+,-/0123456789:;<=>?@ABCDEFGHIJ\"}\n"
+             "{\"prompt\": \"\", \"chosen\": \"x\", \"rejected\": \"y\"}\n",
+             48, &err),
+         &err);
     assert_int_equal(d.report.read, 5);
     assert_int_equal(d.report.kept, 1);
     assert_int_equal(d.report.dropped_equal, 1);
@@ -211,10 +218,13 @@ static void test_the_hash_tells_data_apart(void **state) {
 
 /* n pairs, `per_prompt` neighbours with the same prompt. */
 static void fake_data(struct data *d, int32_t n, int32_t per_prompt) {
-    *d = (struct data){.tokens = calloc((size_t)n * 12, sizeof *d->tokens), .pairs = calloc((size_t)n, sizeof *d->pairs),
+    *d = (struct data){.tokens = calloc((size_t)n * 12, sizeof *d->tokens),
+                       .pairs = calloc((size_t)n, sizeof *d->pairs),
                        .n_pairs = (size_t)n};
     for (int32_t i = 0; i < n; i++) {
-        d->pairs[i] = (struct pair){.first = (size_t)i * 12, .n_prompt = 5, .n_response = {3, 4},
+        d->pairs[i] = (struct pair){.first = (size_t)i * 12,
+                                    .n_prompt = 5,
+                                    .n_response = {3, 4},
                                     .prompt_hash = (uint64_t)(i / per_prompt) * 7919};
         for (int32_t k = 0; k < 12; k++) {
             d->tokens[i * 12 + k] = 100 * i + k;
@@ -345,7 +355,8 @@ static void test_rows_and_scores_of_a_pack(void **state) {
     assert_int_equal(pack_init(&p, &d, pairs, 2, true, NULL), GENARM_OK);
     assert_int_equal(p.n_rows, 2 * (5 + 2 + 3));
     assert_int_equal(p.n_scored, 2 * 7);
-    static const int32_t tokens[] = {100, 101, 102, 103, 104, 105, 106, 108, 109, 110}, positions[] = {0, 1, 2, 3, 4, 5, 6, 5, 6, 7};
+    static const int32_t tokens[] = {100, 101, 102, 103, 104, 105, 106, 108, 109, 110},
+                         positions[] = {0, 1, 2, 3, 4, 5, 6, 5, 6, 7};
     static const int32_t trees[] = {0, 5, 2, 3, 10, 5, 2, 3}, rows[] = {4, 5, 6, 4, 7, 8, 9};
     static const int32_t targets[] = {105, 106, 107, 108, 109, 110, 111}, branches[] = {0, 0, 0, 1, 1, 1, 1};
     assert_memory_equal(p.tokens, tokens, sizeof tokens);

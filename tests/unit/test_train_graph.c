@@ -144,7 +144,8 @@ static void swap_responses(struct data *d) {
         const size_t n = (size_t)(p->n_response[CHOSEN] + p->n_response[REJECTED]);
         int32_t *both = malloc(n * sizeof *both), *at = d->tokens + p->first + p->n_prompt;
         memcpy(both, data_response(d, p, REJECTED), (size_t)p->n_response[REJECTED] * sizeof *both);
-        memcpy(both + p->n_response[REJECTED], data_response(d, p, CHOSEN), (size_t)p->n_response[CHOSEN] * sizeof *both);
+        memcpy(both + p->n_response[REJECTED], data_response(d, p, CHOSEN),
+               (size_t)p->n_response[CHOSEN] * sizeof *both);
         memcpy(at, both, n * sizeof *both);
         const int32_t n_chosen = p->n_response[CHOSEN];
         p->n_response[CHOSEN] = p->n_response[REJECTED];
@@ -330,7 +331,8 @@ static void check_targets(const char *name, uint32_t targets, const float *all, 
         for (int t = 0; t < LINEAR_COUNT; t++) {
             const struct ggml_tensor *b = c.adapter.layers[l][t].b;
             if (b) {
-                const size_t at = b->view_offs / sizeof(float), at_full = full->layers[l][t].b->view_offs / sizeof(float);
+                const size_t at = b->view_offs / sizeof(float),
+                             at_full = full->layers[l][t].b->view_offs / sizeof(float);
                 assert_true(relative_distance(gradient + at, all + at_full, (size_t)ggml_nelements(b)) < 1e-5);
             }
         }
@@ -341,8 +343,13 @@ static void check_targets(const char *name, uint32_t targets, const float *all, 
 
 static void test_fewer_targets_have_the_same_gradients(void **state) {
     (void)state;
-    static const uint32_t subsets[] = {1 << LINEAR_Q, 1 << LINEAR_V, 1 << LINEAR_O, 1 << LINEAR_GATE, 1 << LINEAR_DOWN,
-                                       1 << LINEAR_Q | 1 << LINEAR_K | 1 << LINEAR_V, 1 << LINEAR_O | 1 << LINEAR_UP};
+    static const uint32_t subsets[] = {1 << LINEAR_Q,
+                                       1 << LINEAR_V,
+                                       1 << LINEAR_O,
+                                       1 << LINEAR_GATE,
+                                       1 << LINEAR_DOWN,
+                                       1 << LINEAR_Q | 1 << LINEAR_K | 1 << LINEAR_V,
+                                       1 << LINEAR_O | 1 << LINEAR_UP};
     for (int i = 0; i < N_NAMES; i++) {
         struct train_case c;
         double loss;
@@ -369,7 +376,9 @@ static void test_a_fresh_adapter_changes_nothing_and_depends_on_its_seed(void **
     const struct backprop_job job = {.gradient = false};
     train_case_open(&c, "qwen3", ALL_TARGETS, NULL);
     for (uint64_t i = 0; i < 3; i++) {
-        must(trainable_init(&fresh[i], &c.model->hp, 1 << LINEAR_Q | 1 << LINEAR_DOWN, 5, 16, i / 2, ggml_backend_cpu_buffer_type(), &err), &err);
+        must(trainable_init(&fresh[i], &c.model->hp, 1 << LINEAR_Q | 1 << LINEAR_DOWN, 5, 16, i / 2,
+                            ggml_backend_cpu_buffer_type(), &err),
+             &err);
     }
     must(backprop_new(&with, c.model, &fresh[0], &params, &err), &err);
     must(backprop_new(&without, c.model, NULL, &params, &err), &err);
@@ -412,8 +421,10 @@ static void test_dropout_differs_by_step_and_not_in_validation(void **state) {
     struct backprop_params params = train_case_params();
     params.dropout = 0.5f;
     train_case_open(&c, "llama", ALL_TARGETS, &params);
-    const struct backprop_job jobs[] = {{.gradient = true, .seed = 1, .step = 1}, {.gradient = true, .seed = 1, .step = 2},
-                                        {.gradient = false, .seed = 1, .step = 1}, {.gradient = false, .seed = 1, .step = 2}};
+    const struct backprop_job jobs[] = {{.gradient = true, .seed = 1, .step = 1},
+                                        {.gradient = true, .seed = 1, .step = 2},
+                                        {.gradient = false, .seed = 1, .step = 1},
+                                        {.gradient = false, .seed = 1, .step = 2}};
     for (int i = 0; i < 4; i++) {
         train_case_run(&c, 0, (int32_t)c.data.n_pairs, &jobs[i], values[i]);
     }

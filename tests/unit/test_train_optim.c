@@ -23,7 +23,8 @@ static void test_first_step_is_the_learning_rate(void **state) {
     float p[] = {1, -2, 0}, g[] = {0.5f, -1e-3f, 0};
     assert_int_equal(adamw_init(&a, 3, &params, NULL), GENARM_OK);
     adamw_update(&a, p, g, 0.01);
-    assert_near((double)p[0], 1 * (1 - 0.01 * 0.05) - 0.01, 1e-6); /* decay is decoupled: of the parameter, not the gradient */
+    assert_near((double)p[0], 1 * (1 - 0.01 * 0.05) - 0.01,
+                1e-6); /* decay is decoupled: of the parameter, not the gradient */
     assert_near((double)p[1], -2 * (1 - 0.01 * 0.05) + 0.01, 1e-6);
     assert_near((double)p[2], 0, 0);
     adamw_deinit(&a);
@@ -43,7 +44,8 @@ static void test_three_steps_equal_the_formula(void **state) {
         const double gt = (double)g[t - 1];
         m = 0.9 * m + 0.1 * gt;
         v = 0.999 * v + 0.001 * gt * gt;
-        expected = expected - 0.1 * 0.1 * expected - 0.1 * (m / (1 - pow(0.9, t))) / (sqrt(v / (1 - pow(0.999, t))) + 1e-8);
+        expected =
+            expected - 0.1 * 0.1 * expected - 0.1 * (m / (1 - pow(0.9, t))) / (sqrt(v / (1 - pow(0.999, t))) + 1e-8);
         adamw_update(&a, p, &g[t - 1], 0.1);
         assert_near((double)p[0], expected, 1e-6);
     }
@@ -67,7 +69,8 @@ static void test_clipping_scales_to_the_norm_and_never_up(void **state) {
 /* Values of transformers' get_{constant,linear,cosine}_schedule_with_warmup. */
 static void test_schedules_equal_transformers(void **state) {
     (void)state;
-    static const enum genarm_schedule all[] = {GENARM_SCHEDULE_CONSTANT, GENARM_SCHEDULE_LINEAR, GENARM_SCHEDULE_COSINE};
+    static const enum genarm_schedule all[] = {GENARM_SCHEDULE_CONSTANT, GENARM_SCHEDULE_LINEAR,
+                                               GENARM_SCHEDULE_COSINE};
     for (int i = 0; i < 3; i++) {
         assert_near(schedule_factor(all[i], 0, 10, 110), 0, 0);
         assert_near(schedule_factor(all[i], 5, 10, 110), 0.5, 1e-12);
@@ -77,7 +80,8 @@ static void test_schedules_equal_transformers(void **state) {
     assert_near(schedule_factor(GENARM_SCHEDULE_CONSTANT, 109, 10, 110), 1, 0);
     assert_near(schedule_factor(GENARM_SCHEDULE_LINEAR, 35, 10, 110), 0.75, 1e-12);
     assert_near(schedule_factor(GENARM_SCHEDULE_LINEAR, 110, 10, 110), 0, 1e-12);
-    assert_near(schedule_factor(GENARM_SCHEDULE_COSINE, 35, 10, 110), 0.5 * (1 + cos(3.14159265358979323846 / 4)), 1e-12);
+    assert_near(schedule_factor(GENARM_SCHEDULE_COSINE, 35, 10, 110), 0.5 * (1 + cos(3.14159265358979323846 / 4)),
+                1e-12);
     assert_near(schedule_factor(GENARM_SCHEDULE_COSINE, 60, 10, 110), 0.5, 1e-12);
     assert_near(schedule_factor(GENARM_SCHEDULE_COSINE, 110, 10, 110), 0, 1e-12);
     assert_near(schedule_factor(GENARM_SCHEDULE_LINEAR, 10, 20, 10), 0.5, 1e-12); /* a warm-up longer than the run */
@@ -85,7 +89,8 @@ static void test_schedules_equal_transformers(void **state) {
 
 /* ---- losses ---- */
 
-static struct loss_value value_of(enum genarm_loss id, double chosen, double rejected, struct genarm_train_params params) {
+static struct loss_value value_of(enum genarm_loss id, double chosen, double rejected,
+                                  struct genarm_train_params params) {
     params.loss = id;
     const struct loss_params p = loss_params_from(&params);
     const struct loss_input in = {.logp = {chosen, rejected}, .n_tokens = {7, 12}};
@@ -94,7 +99,8 @@ static struct loss_value value_of(enum genarm_loss id, double chosen, double rej
 
 static void test_derivatives_equal_differences(void **state) {
     (void)state;
-    const struct genarm_train_params all[] = {{.beta = 0.3f}, {.beta = 2, .margin = 0.7f}, {.beta = 0.05f, .length_normalize = true}};
+    const struct genarm_train_params all[] = {
+        {.beta = 0.3f}, {.beta = 2, .margin = 0.7f}, {.beta = 0.05f, .length_normalize = true}};
     for (int id = GENARM_LOSS_ARM; id <= GENARM_LOSS_SFT; id++) {
         for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
             const double c = -20.25, r = -21.5, h = 1e-5;

@@ -147,7 +147,8 @@ static char *timeless_log(void) {
 }
 
 /* Stops a run and resumes it with another number of threads: result and log are those of a run that was not stopped. */
-static void check_resumed(const struct genarm_train_params *params, int stop_at_call, int64_t stop_at_step, int32_t n_threads) {
+static void check_resumed(const struct genarm_train_params *params, int stop_at_call, int64_t stop_at_step,
+                          int32_t n_threads) {
     static struct calls c;
     char whole[128];
     struct genarm_train_params p = *params;
@@ -283,7 +284,7 @@ static void test_training_goes_on_from_an_adapter(void **state) {
     const double before = last_validation(&p);
     keep(first, sizeof first, r.output, "first.gguf");
     p.init_adapter = first;
-    p.lora_rank = 64;     /* these three come from the adapter */
+    p.lora_rank = 64; /* these three come from the adapter */
     p.lora_alpha = 1;
     p.lora_targets = NULL;
     c = (struct calls){.stop_at_step = -1};
@@ -391,8 +392,9 @@ static void test_bad_options_are_refused_by_name(void **state) {
     (void)state;
     const struct genarm_train_params good = train_run_params(&r);
     struct genarm_train_params bad[16];
-    static const char *const says[] = {"beta", "rank", "dropout", "learning rate", "batch size", "epochs", "held out", "nose", "smoothing",
-                                       "threads", "maximum length", "loss", "template", "twice", "\"\""};
+    static const char *const says[] = {"beta",           "rank",     "dropout",  "learning rate", "batch size",
+                                       "epochs",         "held out", "nose",     "smoothing",     "threads",
+                                       "maximum length", "loss",     "template", "twice",         "\"\""};
     for (size_t i = 0; i < sizeof says / sizeof *says; i++) {
         bad[i] = good;
     }
@@ -454,7 +456,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_training_goes_on_from_an_adapter, setup, teardown),
         cmocka_unit_test_setup_teardown(test_micro_batches_do_not_matter, setup, teardown),
         cmocka_unit_test_setup_teardown(test_every_loss_falls, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_a_loss_that_is_no_number_stops_the_run_and_names_the_pair, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_loss_that_is_no_number_stops_the_run_and_names_the_pair, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_a_full_disk_loses_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_adapter_that_cannot_be_written_can_be_written_later, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_options_are_refused_by_name, setup, teardown),

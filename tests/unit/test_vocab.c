@@ -37,7 +37,8 @@ static void expect_error(struct edit *e, int code, const char *text) {
 }
 
 /* Bytes of n tokens as one string. */
-static size_t join(const struct genarm_model *m, const int32_t *tokens, int32_t n, bool special, char *out, size_t size) {
+static size_t join(const struct genarm_model *m, const int32_t *tokens, int32_t n, bool special, char *out,
+                   size_t size) {
     size_t len = 0;
     for (int32_t i = 0; i < n; i++) {
         const int32_t got = genarm_token_bytes(m, tokens[i], special, out + len, (int32_t)(size - len - 1));
@@ -98,8 +99,12 @@ static void test_text_survives_tokens_and_back(void **state) {
     struct genarm_model *m = golden_model("llama.gguf");
     struct rng r;
     rng_seed(&r, 1);
-    static const char *const texts[] = {"", "Hello, the World! 12345", "na\xC3\xAFve \xE2\x82\xAC \xF0\x9F\x98\x80", " two  spaces ",
-                                        "line\nline\r\n\ttab", "<|im_end|> is text here"};
+    static const char *const texts[] = {"",
+                                        "Hello, the World! 12345",
+                                        "na\xC3\xAFve \xE2\x82\xAC \xF0\x9F\x98\x80",
+                                        " two  spaces ",
+                                        "line\nline\r\n\ttab",
+                                        "<|im_end|> is text here"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         int32_t tokens[200];
         char back[400];
@@ -315,7 +320,8 @@ static void test_tokens_must_be_as_many_as_embeddings(void **state) {
             texts[n] = strdup("one more");
         }
         edit_set_strings(&e, tokens_key, texts, n + (size_t)change);
-        expect_error(&e, GENARM_EFORMAT, change < 0 ? "has 300 tokens, token_embd.weight has 301 rows" : "has 302 tokens");
+        expect_error(&e, GENARM_EFORMAT,
+                     change < 0 ? "has 300 tokens, token_embd.weight has 301 rows" : "has 302 tokens");
     }
 }
 
@@ -390,7 +396,8 @@ static void test_missing_and_mistyped_tokenizer_keys_are_named(void **state) {
 
 static void test_special_tokens_outside_the_vocabulary_do_no_harm(void **state) {
     (void)state;
-    static const char *const keys[] = {"bos_token_id", "eos_token_id", "eot_token_id", "unknown_token_id", "padding_token_id"};
+    static const char *const keys[] = {"bos_token_id", "eos_token_id", "eot_token_id", "unknown_token_id",
+                                       "padding_token_id"};
     struct edit e;
     edit_open(&e, golden_path("llama.gguf"));
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
