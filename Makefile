@@ -44,8 +44,9 @@ models: build
 demo: build
 	@GENARM="$(BUILD)/genarm" scripts/demo.sh
 
+# One test at a time: many compute with all cores, whose threads spin while they wait.
 test: models
-	@cd "$(BUILD)" && ctest --output-on-failure --no-tests=error -j $(JOBS) -R '$(TESTS)'
+	@cd "$(BUILD)" && ctest --output-on-failure --no-tests=error -R '$(TESTS)'
 
 bench: models
 	@cmake --build "$(BUILD)" --parallel $(JOBS) --target bench_programs
@@ -56,7 +57,7 @@ sanitize: deps
 		-DGENARM_SANITIZE=ON "-DCMAKE_C_FLAGS_DEBUG=-O1 -g" "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g"
 	@cmake --build "$(BUILD)-sanitize" --parallel $(JOBS)
 	@scripts/models.sh "$(BUILD)-sanitize"
-	@cd "$(BUILD)-sanitize" && ctest --output-on-failure --no-tests=error -j $(JOBS) -R '$(SANITIZE_TESTS)'
+	@cd "$(BUILD)-sanitize" && ctest --output-on-failure --no-tests=error -R '$(SANITIZE_TESTS)'
 
 install: build
 	@DESTDIR="$(DESTDIR)" cmake --install "$(BUILD)" --prefix "$(PREFIX)"

@@ -5,13 +5,13 @@ kind=$golden/llama.lora.gguf
 talk() { # TEXT ARGUMENTS…: the lines of TEXT are typed
     local text=$1 status=0
     shift
-    printf "$text" | "$genarm" chat -m "$tiny" -n 16 "$@" >out 2>err || status=$?
+    printf "$text" | "$genarm" chat -m "$tiny" -n 16 -ctk f32 -ctv f32 "$@" >out 2>err || status=$?
     [ "$status" = 0 ] || fail "status $status: genarm chat $*" out err
 }
 
 talk 'Hello there.\n' -s 3
 cp out first
-run 0 generate -m "$tiny" -p "Hello there." -n 16 -s 3
+run 0 generate -m "$tiny" -ctk f32 -ctv f32 -p "Hello there." -n 16 -s 3
 same out first
 check "only answers are printed" [ ! -s err ]
 
@@ -23,7 +23,7 @@ cp out forgotten
 ! cmp -s remembered forgotten || fail "/reset changes nothing"
 talk 'What is my name?\n' --temp 0
 cp out fresh
-run 0 generate -m "$tiny" -p "What is my name?" -n 16 --temp 0
+run 0 generate -m "$tiny" -ctk f32 -ctv f32 -p "What is my name?" -n 16 --temp 0
 same fresh out
 tail -c "$(wc -c <fresh)" forgotten >tail
 same tail fresh

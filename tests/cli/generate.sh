@@ -20,10 +20,10 @@ run 0 "${ask[@]}" -s 7 --arm kind.gguf:0 --arm terse.gguf:0
 same out plain
 run 0 "${ask[@]}" -s 7 --arm kind.gguf:1
 ! cmp -s out plain || fail "a reward model changes nothing"
-kind=$golden/llama.lora.gguf
-run 0 generate -m "$tiny" -p "Name three birds." -n 48 -s 7 --arm "$kind:1"
+exact=(generate -m "$tiny" -p "Name three birds." -n 48 -s 7 -ctk f32 -ctv f32)
+run 0 "${exact[@]}" --arm "$golden/llama.lora.gguf:1"
 cp out steered
-run 0 generate -m "$tiny" -p "Name three birds." -n 48 -s 7 --arm "a=$kind:0.5" --arm "b=$kind:0.5"
+run 0 "${exact[@]}" --arm "a=$golden/llama.lora.gguf:0.5" --arm "b=$golden/llama.lora.gguf:0.5"
 same out steered
 
 # Greedy, and by nucleus sampling without any mass.
@@ -83,50 +83,40 @@ json_true out 'r[0]["prompt"] == "bytes \ufffd\ufffd"'
 run 0 generate -m "$tiny" -p "" -n 0 --json
 json_true out 'r[0]["response"] == "" and r[0]["tokens"] == [] and r[0]["finish_reason"] == "length"'
 
-# Many prompts: each is answered as when asked alone, however many are answered at once.
+# Many prompts: each is answered as when asked alone, however many are answered at once. (With
+# weights and cache in f32, where rounding is too small for text to show how sums were cut up.)
 cat >prompts.jsonl <<'END'
 {"prompt": "Name a fruit.", "id": "first"}
 {"prompt": "What is rain?", "system": "Answer in one word.", "extra": true}
 
 {"id": 3, "messages": [{"role": "user", "content": "Hi, I am Ada."}, {"role": "assistant", "content": "Hello!"}, {"role": "user", "content": "Who am I?"}]}
 {"prompt": "Count to five."}
+{"prompt": "Why is the sky blue?"}
+{"prompt": "Sing a song."}
 END
+arms=(--arm kind="$golden/llama.lora.gguf:0.7" --arm terse="$golden/llama.lora2.gguf:0.3")
+many=(generate -m "$tiny" --prompts prompts.jsonl -s 5 "${arms[@]}" -n 40 -ctk f32 -ctv f32)
 answers='[[x.get("id"), x["response"], x["tokens"], x["seed"], x["finish_reason"], x["arms"]] for x in r]'
-for setting in "$tiny $golden/llama.lora.gguf" "$model kind.gguf"; do
-    read -r base arm <<<"$setting"
-    many=(generate -m "$base" --prompts prompts.jsonl -s 5 --arm "arm=$arm:0.7" -n 20)
-    run 0 "${many[@]}"
-    json_true out '[x.get("id") for x in r] == ["first", None, 3, None]'
-    json_true out '"messages" in r[2] and "prompt" not in r[2] and len({x["seed"] for x in r}) == 4'
-    json out "$answers" >one
-    json out 'r[3]["seed"]' >seed
-    json out 'r[3]["response"]' >last
-    run 0 "${many[@]}" -np 4
-    json out "$answers" >four
-    same four one
-    run 0 "${many[@]}" -np 16 -o records.jsonl
-    json records.jsonl "$answers" >all
-    same all one
-    run 0 generate -m "$base" -p "Count to five." -n 20 -s "$(cat seed)" --arm "arm=$arm:0.7" --json
-    json out 'r[0]["response"]' >alone
-    same alone last
+run 0 "${many[@]}"
+json_true out '[x.get("id") for x in r] == ["first", None, 3, None, None, None]'
+json_true out '"messages" in r[2] and "prompt" not in r[2] and len({x["seed"] for x in r}) == 6'
+json out "$answers" >one
+json out 'r[4]["seed"]' >seed
+json out 'r[4]["response"]' >fifth
+for n in 2 4 6; do
+    run 0 "${many[@]}" -np $n
+    json out "$answers" >several
+    same several one
 done
-
-# More prompts than places: a place that is free takes the next prompt. (Sums are rounded in
-# another way when a prompt is computed beside an answer, so that a sample near a boundary
-# may fall to the other side: most answers are the same, not all.)
-for i in 1 2 3 4 5 6; do
-    sed "s/{/{\"round\": $i, /" prompts.jsonl | grep .
-done >rounds.jsonl
-rounds=(generate -m "$tiny" --prompts rounds.jsonl -s 5 --arm "$golden/llama.lora.gguf" -n 12)
-run 0 "${rounds[@]}"
-cp out one
-for n in 3 5; do
-    run 0 "${rounds[@]}" -np $n
-    cat one out >both
-    json_true both 'len(r) == 48 and all(a["seed"] == b["seed"] and a.get("prompt") == b.get("prompt") for a, b in zip(r, r[24:]))'
-    json_true both 'sum(a["tokens"] == b["tokens"] for a, b in zip(r, r[24:])) >= 18'
-done
+run 0 "${many[@]}" -np 16 -b 7 -t 2 -o records.jsonl
+json records.jsonl "$answers" >several
+same several one
+run 0 generate -m "$tiny" -p "Why is the sky blue?" -s "$(cat seed)" "${arms[@]}" -n 40 -ctk f32 -ctv f32 --json
+json out 'r[0]["response"]' >alone
+same alone fifth
+run 0 generate -m "$model" --prompts prompts.jsonl --arm kind.gguf -np 4 -n 8
+json_true out '[x.get("id") for x in r] == ["first", None, 3, None, None, None]'
+json_true out 'all(x["finish_reason"] in ("stop", "length") and x["tokens"] for x in r)'
 
 # One that does not fit is recorded and does not stop the others.
 python3 -c 'import json; print(json.dumps({"prompt": "word " * 300})); print(json.dumps({"prompt": "Hi"}))' >long.jsonl

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/../support/cli.sh"
 cp "$golden/llama.lora.gguf" kind.gguf
 cp "$golden/llama.lora2.gguf" terse.gguf
-one=(score -m "$tiny" -p "Name a bird." -r "The owl, of course.")
+one=(score -m "$tiny" -ctk f32 -ctv f32 -p "Name a bird." -r "The owl, of course.")
 
 run 0 "${one[@]}" --arm kind.gguf:1.5 --arm x=terse.gguf:0 --json
 cp out scores
@@ -54,26 +54,26 @@ cat >pairs.jsonl <<'END'
 {"prompt": "Name a bird.", "chosen": "An owl.", "rejected": "The owl, of course.", "system": "Be terse."}
 {"prompt": "Name a fish.", "chosen": "Cod", "rejected": "Bread and butter."}
 END
-run 0 score -m "$tiny" -d pairs.jsonl --arm kind.gguf --arm x=terse.gguf --json
+run 0 score -m "$tiny" -ctk f32 -ctv f32 -d pairs.jsonl --arm kind.gguf --arm x=terse.gguf --json
 cp out ranked
 json_true ranked 'r[0]["pairs"] == 3 and r[0]["too_long"] == 0'
 json_true ranked 'set(r[0]["arms"]) == {"kind", "x"} and set(r[0]["arms"]["x"]) == {"accuracy", "margin", "minus_reference"}'
 head -n 1 pairs.jsonl >first.jsonl
-run 0 score -m "$tiny" -d first.jsonl --arm kind.gguf --json
+run 0 score -m "$tiny" -ctk f32 -ctv f32 -d first.jsonl --arm kind.gguf --json
 margin=$(json out 'r[0]["arms"]["kind"]["margin"]')
 difference=$(json out 'r[0]["arms"]["kind"]["minus_reference"]["margin"]')
 chosen=$(json scores 'r[0]["rewards"]["kind"]')
 chosen_reference=$(json scores 'r[0]["references"]["kind"]')
-run 0 score -m "$tiny" -p "Name a bird." -r "An owl." --arm kind.gguf --json
-json_true out "abs($chosen - r[0]['rewards']['kind'] - $margin) < 0.02"
-json_true out "abs($chosen - $chosen_reference - r[0]['rewards']['kind'] + r[0]['references']['kind'] - $difference) < 0.02"
-run 0 score -m "$tiny" -d pairs.jsonl --arm kind.gguf
+run 0 score -m "$tiny" -ctk f32 -ctv f32 -p "Name a bird." -r "An owl." --arm kind.gguf --json
+json_true out "abs($chosen - r[0]['rewards']['kind'] - $margin) < 1e-3"
+json_true out "abs($chosen - $chosen_reference - r[0]['rewards']['kind'] + r[0]['references']['kind'] - $difference) < 1e-3"
+run 0 score -m "$tiny" -ctk f32 -ctv f32 -d pairs.jsonl --arm kind.gguf
 says out "accuracy"
 says out "kind - reference"
 
 # Pairs that do not fit are left out and counted.
 python3 -c 'import json; print(json.dumps({"prompt": "word " * 300, "chosen": "a", "rejected": "b"}))' >>pairs.jsonl
-run 0 score -m "$tiny" -d pairs.jsonl -c 128 --json
+run 0 score -m "$tiny" -ctk f32 -ctv f32 -d pairs.jsonl -c 128 --json
 json_true out 'r[0]["pairs"] == 3 and r[0]["too_long"] == 1'
 says err "1 pairs do not fit"
 finish

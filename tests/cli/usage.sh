@@ -48,6 +48,7 @@ wrong "--arm a.gguf:-1: the weight must be 0 or more" generate -p x --arm a.gguf
 wrong "--arm: two reward models are called \"a\"" generate -p x --arm a.gguf --arm b/a.gguf
 wrong "--arm-template: no --arm is called \"b\"" generate -p x --arm a.gguf --arm-template b=chatml
 wrong "--arm-template: \"chatml\" is not NAME=TEMPLATE" generate -p x --arm a.gguf --arm-template chatml
+wrong "-ctk: keys and values are stored alike" generate -p x -ctk f32
 wrong "-r: a response is missing" score -p x
 wrong "-p: a prompt is missing" score -r x
 wrong "-d: -p, -f and -r cannot be given as well" score -d x -r y
