@@ -34,7 +34,7 @@ static double now(void) {
 
 /* ---- peak: multiply-adds from registers to registers ----------------------------------------------------------- */
 
-enum { PEAK_STEPS = 4000000, PEAK_CHAINS = 12 };
+enum { PEAK_STEPS = 400000, PEAK_CHAINS = 12 };
 
 static float sink;
 
@@ -109,21 +109,16 @@ static void *peak_thread(void *flops) {
 
 /* GFLOPS of all threads together */
 static double measure_peak(void) {
-    double best = 0;
-    for (int r = 0; r < ROUNDS; r++) {
-        pthread_t threads[64];
-        double flops[64];
-        const double start = now();
-        for (int i = 0; i < n_threads; i++) {
-            pthread_create(&threads[i], NULL, peak_thread, &flops[i]);
-        }
-        for (int i = 0; i < n_threads; i++) {
-            pthread_join(threads[i], NULL);
-        }
-        const double rate = flops[0] * PEAK_STEPS * PEAK_CHAINS * n_threads / (now() - start) * 1e-9;
-        best = rate > best ? rate : best;
+    pthread_t threads[64];
+    double flops[64];
+    const double start = now();
+    for (int i = 0; i < n_threads; i++) {
+        pthread_create(&threads[i], NULL, peak_thread, &flops[i]);
     }
-    return best;
+    for (int i = 0; i < n_threads; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    return 1e-9 * flops[0] * PEAK_STEPS * PEAK_CHAINS * n_threads / (now() - start);
 }
 
 /* ---- small graphs, timed --------------------------------------------------------------------------------------- */
@@ -189,14 +184,18 @@ static void fill(struct ggml_tensor *t) {
 
 static void allocate(struct bench *b) { ggml_gallocr_alloc_graph(b->allocr, b->graph); }
 
-/* Seconds, the best of ROUNDS */
-static double measure(struct bench *b) {
+/* Seconds */
+static double run_once(const struct bench *b) {
+    const double start = now();
+    ggml_backend_graph_compute(b->backend, b->graph);
+    return now() - start;
+}
+
+/* The best of ROUNDS */
+static double measure(const struct bench *b) {
     double best = INFINITY;
     for (int r = 0; r < ROUNDS; r++) {
-        const double start = now();
-        ggml_backend_graph_compute(b->backend, b->graph);
-        const double t = now() - start;
-        best = t < best ? t : best;
+        best = fmin(best, run_once(b));
     }
     return best;
 }
@@ -219,23 +218,6 @@ static struct ops *ops_of(enum ops_precision precision) {
 
 /* ---- matrix products ------------------------------------------------------------------------------------------- */
 
-enum way { FORWARD, BACKWARD, GGML };
-
-static double gflops(struct ops *ops, enum way way, enum ggml_type type, int64_t n_in, int64_t n_out, int64_t rows) {
-    struct bench b = bench_new();
-    struct ggml_tensor *w = input(&b, type, n_in, n_out);
-    struct ggml_tensor *x = input(&b, GGML_TYPE_F32, way == BACKWARD ? n_out : n_in, rows);
-    goal(&b, way == GGML       ? ggml_mul_mat(b.ctx, w, x)
-             : way == FORWARD ? op_linear(b.ctx, ops, w, x)
-                              : op_linear_back(b.ctx, ops, w, x));
-    allocate(&b);
-    fill(w);
-    fill(x);
-    const double t = measure(&b);
-    bench_free(&b);
-    return 2e-9 * (double)n_in * (double)n_out * (double)rows / t;
-}
-
 typedef void (*sgemm_fn)(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a, int lda,
                          const float *b, int ldb, float beta, float *c, int ldc);
 
@@ -254,52 +236,88 @@ static sgemm_fn openblas(void) {
     return sgemm;
 }
 
-static double gflops_openblas(int n_in, int n_out, int rows) {
-    const sgemm_fn sgemm = openblas();
-    if (!sgemm) {
-        return 0;
+enum way { FORWARD, BACKWARD, BF16_FORWARD, BF16_BACKWARD, GGML, OPENBLAS, N_WAYS };
+
+struct product {
+    int n_in, n_out, rows;
+    enum ggml_type type;
+    struct bench b[N_WAYS]; /* no graph: this way is not there */
+    float *x, *w, *y;       /* OpenBLAS's */
+    double best[N_WAYS];
+    double peak;
+};
+
+static void product_new(struct product *p, struct ops *f32, struct ops *bf16) {
+    for (enum way way = 0; way < OPENBLAS; way++) {
+        struct bench *b = &p->b[way];
+        *b = bench_new();
+        const bool back = way == BACKWARD || way == BF16_BACKWARD;
+        struct ops *ops = way < BF16_FORWARD ? f32 : bf16;
+        struct ggml_tensor *w = input(b, p->type, p->n_in, p->n_out);
+        struct ggml_tensor *x = input(b, GGML_TYPE_F32, back ? p->n_out : p->n_in, p->rows);
+        goal(b, way == GGML ? ggml_mul_mat(b->ctx, w, x)
+                : back      ? op_linear_back(b->ctx, ops, w, x)
+                            : op_linear(b->ctx, ops, w, x));
+        allocate(b);
+        fill(w);
+        fill(x);
     }
-    const size_t sizes[] = {(size_t)n_in * (size_t)rows, (size_t)n_in * (size_t)n_out, (size_t)n_out * (size_t)rows};
-    float *m[3];
-    for (int i = 0; i < 3; i++) {
-        m[i] = malloc(sizes[i] * sizeof(float));
-        for (size_t j = 0; j < sizes[i]; j++) {
-            m[i][j] = (float)(j % 17) * 0.01f;
-        }
+    if (p->type == GGML_TYPE_F32 && openblas()) {
+        p->x = calloc((size_t)p->n_in * (size_t)p->rows, sizeof(float));
+        p->w = calloc((size_t)p->n_in * (size_t)p->n_out, sizeof(float));
+        p->y = calloc((size_t)p->n_out * (size_t)p->rows, sizeof(float));
     }
-    double best = INFINITY;
-    for (int r = 0; r < ROUNDS; r++) {
-        const double start = now();
-        sgemm(101, 111, 112, rows, n_out, n_in, 1, m[0], n_in, m[1], n_in, 0, m[2], n_out);
-        const double t = now() - start;
-        best = t < best ? t : best;
-    }
-    for (int i = 0; i < 3; i++) {
-        free(m[i]);
-    }
-    return 2e-9 * (double)n_in * (double)n_out * (double)rows / best;
 }
 
-static void bench_products(double peak) {
+static void product_free(struct product *p) {
+    for (enum way way = 0; way < OPENBLAS; way++) {
+        bench_free(&p->b[way]);
+    }
+    free(p->x);
+    free(p->w);
+    free(p->y);
+}
+
+/* One way after the other, round by round, so that drifts of the machine hit all alike. */
+static void product_measure(struct product *p) {
+    for (int r = 0; r < ROUNDS; r++) {
+        p->peak = fmax(p->peak, measure_peak());
+        for (enum way way = 0; way < N_WAYS; way++) {
+            double t = INFINITY;
+            if (way < OPENBLAS) {
+                t = run_once(&p->b[way]);
+            } else if (p->y) {
+                const double start = now();
+                openblas()(101, 111, 112, p->rows, p->n_out, p->n_in, 1, p->x, p->n_in, p->w, p->n_in, 0, p->y, p->n_out);
+                t = now() - start;
+            }
+            const double rate = 2e-9 * p->n_in * p->n_out * p->rows / t;
+            p->best[way] = fmax(p->best[way], rate);
+        }
+    }
+}
+
+static void bench_products(void) {
     static const int shapes[][3] = {{576, 576, 1024}, {576, 1536, 1024}, {1536, 576, 1024}, {576, 960, 1024}, {576, 49152, 256}};
     static const enum ggml_type types[] = {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_1};
     struct ops *f32 = ops_of(OPS_F32), *bf16 = ops_of(OPS_BF16);
-    printf("matrix products, GFLOPS (%s and %s; peak of f32 multiply-adds %.0f)\n\n", ops_gemm_name(f32), ops_gemm_name(bf16), peak);
-    printf("%-22s %-5s %8s %8s %8s %8s %8s %8s %8s\n", "n_in x n_out, rows", "type", "forward", "of peak", "back", "bf16",
-           "bf16 back", "ggml", "OpenBLAS");
+    printf("matrix products, GFLOPS (%s and %s); peak: f32 multiply-adds on registers alone\n\n", ops_gemm_name(f32),
+           ops_gemm_name(bf16));
+    printf("%-20s %-5s %8s %8s %8s %8s %9s %9s %8s %8s\n", "n_in x n_out, rows", "type", "peak", "forward", "of peak", "back",
+           "bf16", "bf16 back", "ggml", "OpenBLAS");
     for (size_t s = 0; s < sizeof(shapes) / sizeof(*shapes); s++) {
         for (int t = 0; t < 4; t++) {
-            const int n_in = shapes[s][0], n_out = shapes[s][1], rows = shapes[s][2];
-            const double forward = gflops(f32, FORWARD, types[t], n_in, n_out, rows);
+            struct product p = {.n_in = shapes[s][0], .n_out = shapes[s][1], .rows = shapes[s][2], .type = types[t]};
+            product_new(&p, f32, bf16);
+            product_measure(&p);
+            product_free(&p);
             char name[64];
-            snprintf(name, sizeof(name), "%d x %d, %d", n_in, n_out, rows);
-            printf("%-22s %-5s %8.0f %7.0f%% %8.0f %8.0f %8.0f %8.0f ", name, ggml_type_name(types[t]), forward,
-                   100 * forward / peak, gflops(f32, BACKWARD, types[t], n_in, n_out, rows),
-                   gflops(bf16, FORWARD, types[t], n_in, n_out, rows), gflops(bf16, BACKWARD, types[t], n_in, n_out, rows),
-                   gflops(NULL, GGML, types[t], n_in, n_out, rows));
-            const double blas = types[t] == GGML_TYPE_F32 ? gflops_openblas(n_in, n_out, rows) : 0;
-            if (blas > 0) {
-                printf("%8.0f\n", blas);
+            snprintf(name, sizeof(name), "%d x %d, %d", p.n_in, p.n_out, p.rows);
+            printf("%-20s %-5s %8.0f %8.0f %7.0f%% %8.0f %9.0f %9.0f %8.0f ", name, ggml_type_name(p.type), p.peak,
+                   p.best[FORWARD], 100 * p.best[FORWARD] / p.peak, p.best[BACKWARD], p.best[BF16_FORWARD],
+                   p.best[BF16_BACKWARD], p.best[GGML]);
+            if (p.best[OPENBLAS] > 0) {
+                printf("%8.0f\n", p.best[OPENBLAS]);
             } else {
                 printf("%8s\n", "-");
             }
@@ -516,7 +534,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     ggml_cpu_init();
-    bench_products(measure_peak());
+    bench_products();
     bench_step(pairs, GGML_TYPE_F32, OPS_F32);
     bench_step(pairs, GGML_TYPE_Q4_1, OPS_F32);
     bench_step(pairs, GGML_TYPE_Q4_1, OPS_BF16);

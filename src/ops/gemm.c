@@ -92,22 +92,31 @@ static const struct gemm_part *find_part(const struct gemm *g, int64_t *row) {
     return part;
 }
 
+/* Rows that follow are read next, at the same columns: far apart for a processor that would guess. */
+static void prefetch(const char *p, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += GEMM_ALIGN) {
+        __builtin_prefetch(p + i);
+    }
+}
+
 /* rows[i] = elements [first, first + n) of weight row first_row + i, in f32: where it lies, or converted. n <= CHUNK and
  * n_rows <= CHUNK_ROWS. `first` is a multiple of the type's block, and so is n unless the row ends there. */
 static void read_rows(const struct job *job, int64_t first_row, int n_rows, int64_t first, int64_t n, const float **rows) {
     for (int i = 0; i < n_rows; i++) {
         int64_t row = first_row + i;
         const struct gemm_part *part = find_part(job->g, &row);
-        const char *data = (const char *)part->data + (size_t)row * part->row_bytes;
+        const int64_t block = ggml_blck_size(part->type);
+        const size_t block_bytes = ggml_type_size(part->type);
+        const char *data = (const char *)part->data + (size_t)row * part->row_bytes + (size_t)(first / block) * block_bytes;
+        prefetch(data + (size_t)n_rows * part->row_bytes, (size_t)round_up(n, block) / (size_t)block * block_bytes);
         if (part->type == GGML_TYPE_F32) {
-            rows[i] = (const float *)(const void *)data + first;
+            rows[i] = (const float *)(const void *)data;
             continue;
         }
-        const int64_t block = ggml_blck_size(part->type);
         const ggml_to_float_t own = job->kernel->to_float ? job->kernel->to_float(part->type) : NULL;
         const ggml_to_float_t to_float = own ? own : ggml_get_type_traits(part->type)->to_float;
         float *converted = job->converted + i * CHUNK;
-        to_float(data + (size_t)(first / block) * ggml_type_size(part->type), converted, round_up(n, block));
+        to_float(data, converted, round_up(n, block));
         rows[i] = converted;
     }
 }

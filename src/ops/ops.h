@@ -160,7 +160,7 @@ void op_tree_mask(const int32_t *trees, int32_t n_trees, int32_t n_rows, float *
 
 /* With rope, q and k are rotated inside (and their gradients back); NULL: they are taken as they are.
  * q: [n_embd_head, n_head, n_rows], k, v: [n_embd_head, n_head_kv, n_rows], n_head a multiple of n_head_kv.
- * n_embd_head: a multiple of 8, at most 256. */
+ * n_embd_head: at most 256. scale > 0. */
 struct op_attention {
     struct ggml_tensor *out; /* [n_embd_head * n_head, n_rows] */
     struct ggml_tensor *lse; /* [n_head, n_rows] log-sum-exp of each row's scaled scores; NULL when plain */

@@ -66,17 +66,19 @@ run 0 train "${settings[@]}" --epochs 40 -o straight.gguf
 same stopped.gguf straight.gguf
 
 # The default model: train, then steer. The reward of what it says must rise.
-run 0 train -m "$model" -d pairs.jsonl -o joy.gguf --batch-size 8 --val-split 0 -lr 1e-3 --beta 0.1
+run 0 train -m "$model" -d pairs.jsonl -o joy.gguf --batch-size 8 --val-split 0 -lr 2e-3 --epochs 2
 says out "joy.gguf: "
 ask=(generate -m "$model" -p "50: what about cheese?" -n 24 --temp 0 --json)
 run 0 "${ask[@]}" --arm joy.gguf:0
 json out 'r[0]["response"]' >plain
-run 0 "${ask[@]}" --arm joy.gguf:2
+run 0 "${ask[@]}" --arm joy.gguf:1
 json out 'r[0]["response"]' >steered
 ! cmp -s plain steered || fail "the reward model changes nothing" plain
-reward() {
+reward() { # a token's mean, above the reference's
     run 0 score -m "$model" -p "50: what about cheese?" -r "$(cat "$1")" --no-eos --arm joy.gguf --json
-    json out 'r[0]["rewards"]["joy"] / len(r[0]["tokens"])'
+    json out '(r[0]["rewards"]["joy"] - r[0]["references"]["joy"]) / len(r[0]["tokens"])'
 }
-check "the reward rises" python3 -c "import sys; sys.exit(not $(reward steered) > $(reward plain))"
+before=$(reward plain)
+after=$(reward steered)
+check "the reward rises from $before to $after" python3 -c "import sys; sys.exit(not $after > $before + 0.2)"
 finish
