@@ -298,7 +298,8 @@ static void product_measure(struct product *p) {
 }
 
 static void bench_products(void) {
-    static const int shapes[][3] = {{576, 576, 1024}, {576, 1536, 1024}, {1536, 576, 1024}, {576, 960, 1024}, {576, 49152, 256}};
+    static const int shapes[][3] = {
+        {576, 576, 1024}, {576, 1536, 1024}, {1536, 576, 1024}, {576, 960, 1024}, {576, 49152, 256}};
     static const enum ggml_type types[] = {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_1};
     struct ops *f32 = ops_of(OPS_F32), *bf16 = ops_of(OPS_BF16);
     printf("matrix products, GFLOPS (%s and %s); peak: f32 multiply-adds on registers alone\n\n", ops_gemm_name(f32),
@@ -346,7 +347,9 @@ struct step {
 };
 
 static struct step step_new(struct ops *ops, int pairs, enum ggml_type type) {
-    struct step s = {.b = bench_new(), .ops = ops, .type = type, .rows = (int64_t)pairs * PAIR_ROWS, .scored = (int64_t)pairs * PAIR_SCORED};
+    struct step s = {.b = bench_new(), .ops = ops, .type = type};
+    s.rows = (int64_t)pairs * PAIR_ROWS;
+    s.scored = (int64_t)pairs * PAIR_SCORED;
     s.tree.trees = input(&s.b, GGML_TYPE_I32, 4, pairs);
     s.rope = (struct op_rope){.positions = input(&s.b, GGML_TYPE_I32, s.rows, 1), .n_rot = D, .mode = GGML_ROPE_TYPE_NORMAL,
                               .freq_base = 100000, .freq_scale = 1, .attn_factor = 1};
@@ -378,7 +381,10 @@ static double step_measure(struct step *s) {
 }
 
 /* One op of the step, by itself */
-enum part { QKV, ATTN, ATTN_BACK, OUT, GATE_UP, SWIGLU, SWIGLU_BACK, DOWN, QKV_BACK, OUT_BACK, GATE_UP_BACK, DOWN_BACK, NORM, NORM_BACK, LORA, LORA_BACK, HEAD, N_PARTS };
+enum part {
+    QKV, ATTN, ATTN_BACK, OUT, GATE_UP, SWIGLU, SWIGLU_BACK, DOWN, QKV_BACK, OUT_BACK, GATE_UP_BACK, DOWN_BACK, NORM, NORM_BACK,
+    LORA, LORA_BACK, HEAD, N_PARTS,
+};
 
 static const struct {
     const char *name;
@@ -498,7 +504,8 @@ static void emit(struct step *s, enum part part) {
         break;
     case HEAD:
         both = input(&s->b, GGML_TYPE_F32, N_EMBD, s->scored);
-        goal(&s->b, op_head(ctx, s->ops, weight(s, N_EMBD, N_VOCAB), both, input(&s->b, GGML_TYPE_I32, s->scored, 1), true).grad);
+        w = input(&s->b, GGML_TYPE_I32, s->scored, 1);
+        goal(&s->b, op_head(ctx, s->ops, weight(s, N_EMBD, N_VOCAB), both, w, true).grad);
         break;
     default: break;
     }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "options.h"
 
 /* NAME in "NAME=...": no part of a path. */
@@ -71,6 +72,10 @@ static int fill(struct arm_spec *out, const char *name, size_t n_name, const cha
     spec.path = strndup(body, plus);
     spec.adapter = split ? strdup(body + plus + 1) : NULL;
     spec.name = n_name ? strndup(name, n_name) : stem(split ? body + plus + 1 : body);
+    if (spec.name && !utf8_valid(spec.name, strlen(spec.name))) {
+        arm_spec_deinit(&spec);
+        return error_hint(err, error_set(err, CLI_USAGE, "the name is not UTF-8"), "give one: --arm NAME=PATH");
+    }
     if (!spec.path || !spec.name || (split && !spec.adapter)) {
         arm_spec_deinit(&spec);
         return error_nomem(err, "arguments");

@@ -111,7 +111,7 @@ static void zsh_option(FILE *out, const struct option *o) {
 }
 
 static void zsh_completion(FILE *out, const struct command *const *commands, size_t n) {
-    fprintf(out, "#compdef genarm\n_genarm() {\n  local -a commands options\n  commands=(\n");
+    fprintf(out, "#compdef genarm\n_genarm() {\n  local -a commands specs\n  commands=(\n");
     for (size_t i = 0; i < n; i++) {
         fprintf(out, "    '%s:", commands[i]->name);
         print_quoted(out, commands[i]->summary, ":\\");
@@ -120,14 +120,14 @@ static void zsh_completion(FILE *out, const struct command *const *commands, siz
     fprintf(out, "  )\n  if (( CURRENT == 2 )); then\n    _describe command commands\n    return\n  fi\n"
                  "  case $words[2] in\n");
     for (size_t i = 0; i < n; i++) {
-        fprintf(out, "    %s)\n      options=(\n        '-h[show help]'\n        '--help[show help]'\n",
+        fprintf(out, "    %s)\n      specs=(\n        '-h[show help]'\n        '--help[show help]'\n",
                 commands[i]->name);
         for (size_t j = 0; j < commands[i]->n_options; j++) {
             zsh_option(out, &commands[i]->options[j]);
         }
         fprintf(out, "      );;\n");
     }
-    fprintf(out, "  esac\n  shift words\n  (( CURRENT-- ))\n  _arguments -S $options\n}\n"
+    fprintf(out, "  esac\n  shift words\n  (( CURRENT-- ))\n  _arguments -S $specs\n}\n"
                  "if [ \"$funcstack[1]\" = _genarm ]; then _genarm \"$@\"; else compdef _genarm genarm; fi\n");
 }
 

@@ -30,8 +30,8 @@ static const struct option score_options[] = {
      .help = "the response was cut: do not score the token that ends a turn"},
     {OPTION_FILES, "-d --data", "PAIRS.jsonl", offsetof(struct score_args, pairs),
      .help =
-         "score pairs instead, records {\"prompt\", \"chosen\", \"rejected\"} with \"system\" if wanted: prints how often "
-         "the chosen response has the larger reward, and by how much; repeatable"},
+         "score pairs instead, records {\"prompt\", \"chosen\", \"rejected\"} with \"system\" if wanted: prints how "
+         "often the chosen response has the larger reward, and by how much; repeatable"},
     {OPTION_FLAG, "--json", "", offsetof(struct score_args, json), .help = "print a JSON record"},
     OPTIONS_GUIDE(struct score_args),
     OPTIONS_MODEL(struct score_args),
@@ -178,9 +178,9 @@ static json_t *rankings_json(const struct rankings *r, const struct setup *setup
         json_object_set_new(arm, "minus_reference", ranking_json(&r->differences[i]));
         json_object_set_new(arms, genarm_guide_arm_name(setup->guide, (int32_t)i), arm);
     }
-    return json_pack("{s:I, s:I, s:s, s:o, s:o, s:o}", "pairs", (json_int_t)r->base.n, "too_long",
-                     (json_int_t)r->n_long, "model", setup_model_name(setup), "base", ranking_json(&r->base), "arms",
-                     arms, "guided", ranking_json(&r->guided));
+    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:o}", "pairs", (json_int_t)r->base.n, "too_long",
+                     (json_int_t)r->n_long, "model", text_json(setup_model_name(setup)), "base", ranking_json(&r->base),
+                     "arms", arms, "guided", ranking_json(&r->guided));
 }
 
 static void print_ranking(const char *name, const char *suffix, const struct ranking *r) {

@@ -5,14 +5,6 @@
 
 enum { FEW_ROWS = 4, FEW_AHEAD = 1024 }; /* rows at once; weights that are fetched ahead */
 
-#if defined(__AVX512F__)
-#define HAS_V_LOAD_F16 1
-VEC_INLINE vf v_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p)); }
-#elif defined(__F16C__)
-#define HAS_V_LOAD_F16 1
-VEC_INLINE vf v_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const void *)p)); }
-#endif
-
 #ifdef HAS_V_LOAD_F16
 
 /* The last n < VEC of a row of F16. */

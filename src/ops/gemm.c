@@ -95,7 +95,7 @@ static const struct gemm_part *find_part(const struct gemm *g, int64_t *row) {
 /* Rows that follow are read next, at the same columns: far apart for a processor that would guess. */
 static void prefetch(const char *p, size_t bytes) {
     for (size_t i = 0; i < bytes; i += GEMM_ALIGN) {
-        __builtin_prefetch(p + i);
+        __builtin_prefetch(p + i, 0, 2);
     }
 }
 

@@ -119,7 +119,8 @@ VEC_INLINE void pack_a_planes(unsigned char *panel, int planes, const float *a, 
                 }
             }
             for (int plane = 0; plane < planes; plane++) {
-                v_store((float *)(void *)(panel + plane * PLANE_BYTES + i * 64), pairs_along(row, 0, PAIRS_STEP, s, plane == 1));
+                float *out = (float *)(void *)(panel + plane * PLANE_BYTES + i * 64);
+                v_store(out, pairs_along(row, 0, PAIRS_STEP, s, plane == 1));
             }
         }
     }

@@ -61,14 +61,16 @@ VEC_INLINE void pack_pairs(float *dst, size_t stride, const float *const rows[VE
 }
 
 /* Panel of B from rows[j][p]; chunk_floats: floats from one 32 steps to the next. */
-VEC_INLINE void pairs_b_columns(float *panel, size_t chunk_floats, const float *const *rows, int columns, int depth, bool rest) {
+VEC_INLINE void pairs_b_columns(float *panel, size_t chunk_floats, const float *const *rows, int columns, int depth,
+                                bool rest) {
     for (int v = 0; v < PAIRS_NR / VEC; v++) {
         const float *source[VEC];
         for (int j = 0; j < VEC; j++) {
             source[j] = v * VEC + j < columns ? rows[v * VEC + j] : NULL;
         }
         for (int p = 0; p < depth; p += PAIRS_STEP) {
-            pack_pairs(panel + (size_t)(p / PAIRS_STEP) * chunk_floats + v * VEC, PAIRS_NR, source, p, depth, v_set1(1.0f), rest);
+            float *chunk = panel + (size_t)(p / PAIRS_STEP) * chunk_floats;
+            pack_pairs(chunk + v * VEC, PAIRS_NR, source, p, depth, v_set1(1.0f), rest);
         }
     }
 }

@@ -169,4 +169,5 @@ static void pack_b_depth_f32(void *panel, const float *const *rows, size_t first
 
 #define GEMM_KERNEL(kernel_name)                                                                                      \
     {.name = kernel_name, .mr = TILE_MR, .nr = TILE_NR, .nr_step = VEC, .depth_step = 1, .a_bytes = 4, .b_bytes = 4,  \
-     .pack_a = pack_a_f32, .pack_b_columns = pack_b_columns_f32, .pack_b_depth = pack_b_depth_f32, .tile = tile_f32, .to_float = own_to_float}
+     .pack_a = pack_a_f32, .pack_b_columns = pack_b_columns_f32, .pack_b_depth = pack_b_depth_f32, .tile = tile_f32,  \
+     .to_float = own_to_float}

@@ -146,7 +146,8 @@ struct ggml_tensor *op_rope_back(struct ggml_context *ctx, struct ops *ops, stru
 
 /* The rows of a packed micro-batch are trees, one a preference pair: n_prompt rows of the prompt, n_chosen of one
  * continuation, n_rejected of another. A row sees the prompt's rows and the rows of its own branch up to itself. Rows outside
- * every tree (padding) come out as 0, see nothing and are not seen (the plain emitter makes no promise for them). A causal sequence is a tree with a prompt only. */
+ * every tree (padding) come out as 0, see nothing and are not seen (the plain emitter makes no promise for them). A causal
+ * sequence is a tree with a prompt only. */
 struct op_tree {
     struct ggml_tensor *trees; /* i32 [4, n_trees]: first row, n_prompt, n_chosen, n_rejected */
     struct ggml_tensor *mask;  /* f32 [n_rows, n_rows] of op_tree_mask; used by the plain emitter only, else NULL */

@@ -134,7 +134,8 @@ static struct op_attention plain_attention(struct ggml_context *ctx, struct ggml
 
 /* sum over the rows of all heads of a group: x [n_embd_head, n_rows, n_head], p [n_rows (keys), n_rows, n_head]
  * -> [n_embd_head, n_rows (keys), n_head_kv] */
-static struct ggml_tensor *sum_group(struct ggml_context *ctx, struct ggml_tensor *x, struct ggml_tensor *p, int64_t n_head_kv) {
+static struct ggml_tensor *sum_group(struct ggml_context *ctx, struct ggml_tensor *x, struct ggml_tensor *p,
+                                     int64_t n_head_kv) {
     const int64_t rows = x->ne[1] * x->ne[2] / n_head_kv; /* of a group's heads one after the other */
     x = ggml_reshape_3d(ctx, ggml_cont(ctx, x), x->ne[0], rows, n_head_kv);
     p = ggml_reshape_3d(ctx, p, p->ne[0], rows, n_head_kv);
@@ -154,9 +155,10 @@ static struct ggml_tensor *plain_attention_back(struct ggml_context *ctx, struct
     struct ggml_tensor *dk = by_row(ctx, sum_group(ctx, qh, ds, n_head_kv));
     struct ggml_tensor *dv = by_row(ctx, sum_group(ctx, doh, p, n_head_kv));
     if (rope) {
-        dq = ggml_reshape_2d(ctx, op_rope_back(ctx, ops, ggml_reshape_3d(ctx, dq, d, n_head, n_rows), rope), d * n_head, n_rows);
-        dk = ggml_reshape_2d(ctx, op_rope_back(ctx, ops, ggml_reshape_3d(ctx, dk, d, n_head_kv, n_rows), rope), d * n_head_kv,
-                             n_rows);
+        dq = op_rope_back(ctx, ops, ggml_reshape_3d(ctx, dq, d, n_head, n_rows), rope);
+        dk = op_rope_back(ctx, ops, ggml_reshape_3d(ctx, dk, d, n_head_kv, n_rows), rope);
+        dq = ggml_reshape_2d(ctx, dq, d * n_head, n_rows);
+        dk = ggml_reshape_2d(ctx, dk, d * n_head_kv, n_rows);
     }
     return ggml_concat(ctx, ggml_concat(ctx, dq, dk, 0), dv, 0);
 }

@@ -50,8 +50,12 @@ VEC_INLINE vf v_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEARE
 VEC_INLINE vf v_swap_pairs(vf a) { return _mm512_permute_ps(a, 0xb1); }
 /* x * 2^n for integral n with normal results */
 VEC_INLINE vf v_scale2(vf x, vf n) {
-    return _mm512_mul_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23)));
+    const __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+    return _mm512_mul_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23)));
 }
+/* VEC half floats; absent where there is no instruction for them */
+#define HAS_V_LOAD_F16 1
+VEC_INLINE vf v_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p)); }
 
 VEC_INLINE void v_transpose(vf r[16]) {
     __m512 t[16];
@@ -113,8 +117,13 @@ VEC_INLINE vf v_zero_if_less(vf a, vf b, vf x) { return _mm256_and_ps(_mm256_cmp
 VEC_INLINE vf v_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 VEC_INLINE vf v_swap_pairs(vf a) { return _mm256_permute_ps(a, 0xb1); }
 VEC_INLINE vf v_scale2(vf x, vf n) {
-    return _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23)));
+    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    return _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
 }
+#if defined(__F16C__)
+#define HAS_V_LOAD_F16 1
+VEC_INLINE vf v_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const void *)p)); }
+#endif
 
 VEC_INLINE void v_transpose(vf r[8]) {
     __m256 t[8];

@@ -26,6 +26,25 @@ cp out steered
 run 0 "${exact[@]}" --arm "a=$golden/llama.lora.gguf:0.5" --arm "b=$golden/llama.lora.gguf:0.5"
 same out steered
 
+# An adapter on the base, on the base named again, and on a copy of it are one reward model.
+run 0 "${exact[@]}" --arm "$tiny+$golden/llama.lora.gguf:1"
+same out steered
+cp "$tiny" copy.gguf
+run 0 "${exact[@]}" --arm "x=copy.gguf+$golden/llama.lora.gguf"
+same out steered
+run 0 "${exact[@]}" --arm "x=copy.gguf:2"
+cp out whole
+run 0 "${exact[@]}" --arm "x=$tiny:2"
+same out whole
+run 0 "${exact[@]}" --arm "$golden/llama-padded.gguf:2"
+same out whole
+
+# A reward model is asked in its own template when one is given.
+run 0 "${exact[@]}" --arm "x=$golden/llama.lora.gguf:1" --arm-template x=chatml
+same out steered
+run 0 "${exact[@]}" --arm "x=$golden/llama.lora.gguf:1" --arm-template 'x=raw:{prompt}\n'
+! cmp -s out steered || fail "the reward model's template changes nothing"
+
 # Greedy, and by nucleus sampling without any mass.
 run 0 "${ask[@]}" --temp 0
 cp out greedy

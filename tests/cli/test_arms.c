@@ -73,7 +73,8 @@ static void test_without_files_the_likely_reading_is_kept_for_the_message(void *
 }
 
 static void test_wrong_weights_and_empty_parts_are_refused(void **state) {
-    static const char *const bad[] = {"a.gguf:-1", "a.gguf:nan", "a.gguf:inf", "", "n=", ":1", "n=:1", "no.gguf+"};
+    static const char *const bad[] = {
+        "a.gguf:-1", "a.gguf:nan", "a.gguf:inf", "", "n=", ":1", "n=:1", "no.gguf+", "\xFF.gguf"};
     (void)state;
     static const char *const present[] = {"a.gguf", NULL};
     files = present;

@@ -101,8 +101,9 @@ static void check(const struct problem *p, const struct kernel_case *k, int nth)
             }
             double sum = 0, size = 1e-30;
             for (int64_t d = 0; d < g->depth; d++) {
-                const double b = g->orientation == GEMM_ROWS_ARE_COLUMNS ? p->weights[j * g->depth + d] : p->weights[d * g->n + j];
-                const double a = p->a[(size_t)i * g->a_i_stride + (size_t)d * g->a_p_stride];
+                const bool columns = g->orientation == GEMM_ROWS_ARE_COLUMNS;
+                const double b = (double)p->weights[columns ? j * g->depth + d : d * g->n + j];
+                const double a = (double)p->a[(size_t)i * g->a_i_stride + (size_t)d * g->a_p_stride];
                 sum += (double)g->scale * a * b;
                 size += fabs((double)g->scale * a * b);
             }
@@ -136,7 +137,8 @@ static void f32_sizes(const struct kernel_case *k) {
     for (int o = 0; o < 2; o++) {
         for (int s = 0; s < 6; s++) {
             for (int r = 0; r < N_ROW_COUNTS; r++) {
-                struct problem p = problem_new((enum gemm_orientation)o, GGML_TYPE_F32, row_counts[r], sizes[s][0], sizes[s][1]);
+                const enum gemm_orientation orientation = (enum gemm_orientation)o;
+                struct problem p = problem_new(orientation, GGML_TYPE_F32, row_counts[r], sizes[s][0], sizes[s][1]);
                 p.g.scale = r % 2 ? 0.5f : 1.0f;
                 p.g.accumulate = r % 3 == 1;
                 check(&p, k, 1 + r % 3);

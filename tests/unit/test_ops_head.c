@@ -121,7 +121,8 @@ static void test_logp_and_gradient_equal_log_softmax(void **state) {
     struct fixture f = fixture_new(GGML_TYPE_F32);
     for (int s = 0; s < 3; s++) {
         for (int r = 0; cpu_kernels(instruction_sets[s]) && r < 7; r++) {
-            check_reference(&f, (struct ops_params){.n_threads = 1 + r % 2, .instructions = instruction_sets[s]}, row_counts[r]);
+            const struct ops_params params = {.n_threads = 1 + r % 2, .instructions = instruction_sets[s]};
+            check_reference(&f, params, row_counts[r]);
         }
     }
     fixture_free(&f);

@@ -23,7 +23,8 @@ static void for_each_case(void (*body)(struct ops_params params, int64_t n, int6
         for (size_t w = 0; cpu_kernels(instruction_sets[s]) && w < sizeof(widths) / sizeof(*widths); w++) {
             for (size_t r = 0; r < sizeof(row_counts) / sizeof(*row_counts); r++) {
                 const int n_threads = widths[w] == 37 && r == 5 ? 5 : 1 + (int)(r + w) % 2;
-                body((struct ops_params){.n_threads = n_threads, .instructions = instruction_sets[s]}, widths[w], row_counts[r]);
+                const struct ops_params params = {.n_threads = n_threads, .instructions = instruction_sets[s]};
+                body(params, widths[w], row_counts[r]);
             }
         }
     }
@@ -205,7 +206,8 @@ static void test_dropout_keeps_the_mean_and_depends_on_its_key_alone(void **stat
     /* whatever computes it */
     for (int s = 0; s < N_SETS; s++) {
         if (cpu_kernels(instruction_sets[s])) {
-            float *same = dropout((struct ops_params){.n_threads = 2 + s, .instructions = instruction_sets[s]}, x, N, ROWS, p, 7, 42, 3);
+            const struct ops_params params = {.n_threads = 2 + s, .instructions = instruction_sets[s]};
+            float *same = dropout(params, x, N, ROWS, p, 7, 42, 3);
             assert_memory_equal(same, first, size * sizeof(float));
             free(same);
         }
@@ -216,7 +218,8 @@ static void test_dropout_keeps_the_mean_and_depends_on_its_key_alone(void **stat
         uint64_t seed, step;
     } others[] = {{8, 42, 3}, {7, 43, 3}, {7, 42, 4}};
     for (int i = 0; i < 3; i++) {
-        float *other = dropout((struct ops_params){.n_threads = 1}, x, N, ROWS, p, others[i].stream, others[i].seed, others[i].step);
+        float *other = dropout((struct ops_params){.n_threads = 1}, x, N, ROWS, p, others[i].stream, others[i].seed,
+                               others[i].step);
         size_t both = 0;
         for (size_t j = 0; j < size; j++) {
             both += first[j] == 0 && other[j] == 0;
@@ -264,7 +267,8 @@ static void test_rotation_equals_ggml_for_every_kind_of_scaling(void **state) {
     struct op_rope kinds[] = {
         {.freq_base = 10000, .freq_scale = 1, .attn_factor = 1},
         {.freq_base = 100000, .freq_scale = 0.25f, .attn_factor = 1},
-        {.freq_base = 10000, .freq_scale = 0.125f, .ext_factor = 1, .attn_factor = 0.9f, .beta_fast = 32, .beta_slow = 1, .n_ctx_orig = 512},
+        {.freq_base = 10000, .freq_scale = 0.125f, .ext_factor = 1, .attn_factor = 0.9f, .beta_fast = 32, .beta_slow = 1,
+         .n_ctx_orig = 512},
     };
     for (int k = 0; k < 12; k++) {
         struct op_rope rope = kinds[k % 3];
