@@ -78,7 +78,7 @@ EXAMPLES = [
 SAMPLES = {"short": 2, "joyful": 3, "level": 1}  # manner -> answers per prompt
 TEMPERATURE, MIN_P, MAX_TOKENS = 1.0, 0.1, 64
 
-MIN_GAP = {"cheerful": 0.3, "concise": 15.0}  # least difference of the rewards of a pair
+MIN_GAP = {"cheerful": 0.3, "concise": 10.0}  # least difference of the rewards of a pair
 MAX_PAIRS = {"train": 640, "test": 120}       # per objective
 MAX_LENGTH_RATIO = 1.5                        # of the pairs of about equal length, in tokens
 TELLING = {"cocoa", "carrot", "carrots", "honey", "lighthouse", "sailor", "sailors", "bicycle", "bike", "rust", "chair",
@@ -336,22 +336,38 @@ def loops(words, sentences):
 
 
 def pairs_of(samples, objective):
-    """Up to two pairs of one prompt, as (better, worse).
+    """Up to two pairs of one prompt, as (better, worse)."""
+    found = concise_pairs(samples) if objective == "concise" else cheerful_pairs(samples)
+    return [p for p in found if gap(p, objective) >= MIN_GAP[objective]][:2]
 
-    The first is its best sample against its worst. The second of concise is the second best against the
-    second worst; that of cheerful has the largest gap among pairs of about equal length, so that a
-    reward model has to tell cheerful answers from long ones.
+
+def cheerful_pairs(samples):
+    """The best sample against the worst, and the largest gap among pairs of about equal length.
+
+    The second is there so that a reward model has to tell cheerful answers from long ones.
     """
-    ranked = sorted(samples, key=lambda s: (-s["rewards"][objective], s["response"]))
+    ranked = sorted(samples, key=lambda s: (-s["rewards"]["cheerful"], s["response"]))
     if len(ranked) < 2:
         return []
-    pairs = [(ranked[0], ranked[-1])]
-    if objective == "concise":
-        pairs += [(ranked[1], ranked[-2])] if len(ranked) > 3 else []
-    else:
-        equal = [p for p in combinations(ranked, 2) if p != pairs[0] and length_ratio(*p) <= MAX_LENGTH_RATIO]
-        pairs += sorted(equal, key=lambda p: -gap(p, objective))[:1]
-    return [p for p in pairs if gap(p, objective) >= MIN_GAP[objective]]
+    first = ranked[0], ranked[-1]
+    equal = [p for p in combinations(ranked, 2) if p != first and length_ratio(*p) <= MAX_LENGTH_RATIO]
+    return [first] + sorted(equal, key=lambda p: -gap(p, "cheerful"))[:1]
+
+
+def concise_pairs(samples):
+    """Samples of several sentences, the longest first, each against itself ended after its first sentence.
+
+    The two differ in nothing but where they end. Short samples against long ones would do worse: they
+    also differ in manner, and a reward model learns that instead of when to stop.
+    """
+    pairs = []
+    for sample in sorted(samples, key=lambda s: (s["rewards"]["concise"], s["response"])):
+        first = demo_reward.SENTENCE_END.split(sample["response"])[0]
+        share = len(first) / len(sample["response"])
+        if len(words_of(first)) >= 4:
+            pairs.append((dict(sample, response=first, rewards=demo_reward.rewards(first),
+                               n_tokens=round(sample["n_tokens"] * share)), sample))
+    return pairs
 
 
 def gap(pair, objective):

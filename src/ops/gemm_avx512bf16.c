@@ -8,7 +8,7 @@
 #include "ops/tile_dispatch.h"
 
 /* c[i][j] (= or +=) sum over pairs of a[pair][i] . b[pair][j] */
-VEC_INLINE void tile_fixed(int n_pairs, const int32_t *a, const float *b, float *c, size_t c_stride, bool accumulate,
+VEC_INSTANCE void tile_fixed(int n_pairs, const int32_t *a, const float *b, float *c, size_t c_stride, bool accumulate,
                            const int rows, const int nv) {
     vf acc[TILE_MR][TILE_NV];
     UNROLL

@@ -11,7 +11,7 @@ enum { TILE_NR = TILE_NV * VEC };
 _Static_assert(TILE_MR <= VEC && TILE_NR <= (int)GEMM_MAX_NR, "one transposition packs a panel of A");
 
 /* c[i][j] (= or +=) sum_p a[p * a_stride + i] b[p * b_stride + j] for i < rows, j < nv * VEC; rows and nv are constants. */
-VEC_INLINE void tile_fixed(int depth, const float *a, size_t a_stride, const float *b, size_t b_stride, float *c,
+VEC_INSTANCE void tile_fixed(int depth, const float *a, size_t a_stride, const float *b, size_t b_stride, float *c,
                            size_t c_stride, bool accumulate, const int rows, const int nv) {
     vf acc[TILE_MR][TILE_NV];
     UNROLL
@@ -47,7 +47,7 @@ VEC_INLINE void tile_fixed(int depth, const float *a, size_t a_stride, const flo
 }
 
 /* c[i][j] += sum_p a[i][p] b[p * b_stride + j] for i < rows, j < nv * VEC, where rows of a are TILE_NR apart. */
-VEC_INLINE void tile_rows_fixed(int depth, const float *a, const float *b, size_t b_stride, float *c, size_t c_stride,
+VEC_INSTANCE void tile_rows_fixed(int depth, const float *a, const float *b, size_t b_stride, float *c, size_t c_stride,
                                 const int rows, const int nv) {
     vf acc[TILE_MR][TILE_NV];
     UNROLL
@@ -104,7 +104,7 @@ static void tile_f32(int depth, const void *a, const void *b, float *c, size_t c
 
 /* dst[p * stride + i] = scale * rows[i][p] for i < VEC, p < depth. Each store writes VEC floats: with stride < VEC the next p's
  * store overwrites what is too much, and the last one leaves VEC - stride floats beyond. rows[i] NULL: 0. */
-VEC_INLINE void pack_transposed(float *dst, size_t stride, const float *const rows[VEC], int depth, vf scale) {
+VEC_INSTANCE void pack_transposed(float *dst, size_t stride, const float *const rows[VEC], int depth, vf scale) {
     vf r[VEC];
     int p = 0;
     for (; p + VEC <= depth; p += VEC) {

@@ -14,14 +14,29 @@
 #include <immintrin.h>
 #endif
 
-/* Before a loop of constant count that must vanish, so that arrays of vectors stay in registers. */
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
+#define VEC_INLINE static inline __attribute__((always_inline, unused))
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define VEC_SANITIZED
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define VEC_SANITIZED
 #endif
 
-#define VEC_INLINE static inline __attribute__((always_inline, unused))
+/* UNROLL: before a loop of constant count that must vanish, so that arrays of vectors stay in registers. VEC_INSTANCE: a
+ * function that is compiled once for each set of its constant arguments. Sanitizers' checks make such code so long that
+ * compiling it takes minutes: there it stays as it is written. */
+#if defined(VEC_SANITIZED)
+#define UNROLL
+#define VEC_INSTANCE static inline __attribute__((unused))
+#elif defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#define VEC_INSTANCE VEC_INLINE
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#define VEC_INSTANCE VEC_INLINE
+#endif
 
 #if defined(__AVX512F__)
 
