@@ -105,7 +105,7 @@ static void tile_bf16x3(int depth, const void *a, const void *b, float *c, size_
 
 /* One plane after the other: [depth/32] of `planes` planes each */
 VEC_INSTANCE void pack_a_planes(unsigned char *panel, int planes, const float *a, size_t i_stride, size_t p_stride, int rows,
-                                int depth, float scale) {
+                              int depth, float scale) {
     const vf s = v_set1(scale);
     for (int p = 0; p < depth; p += PAIRS_STEP, panel += planes * PLANE_BYTES) {
         for (int i = 0; i < TILE; i++) {

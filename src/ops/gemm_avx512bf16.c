@@ -9,7 +9,7 @@
 
 /* c[i][j] (= or +=) sum over pairs of a[pair][i] . b[pair][j] */
 VEC_INSTANCE void tile_fixed(int n_pairs, const int32_t *a, const float *b, float *c, size_t c_stride, bool accumulate,
-                             const int rows, const int nv) {
+                           const int rows, const int nv) {
     vf acc[TILE_MR][TILE_NV];
     UNROLL
     for (int i = 0; i < rows; i++) {

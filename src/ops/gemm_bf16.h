@@ -47,8 +47,7 @@ VEC_INLINE vf pairs_across(vf low, vf high, bool rest) {
 
 /* dst[pair * stride + i] = pairs of rows[i] from step p on, for 16 rows (NULL: 0) and as many pairs as depth leaves, at most
  * 16. Stores are 16 wide, see pack_transposed in gemm_tile.h. */
-VEC_INSTANCE void pack_pairs(float *dst, size_t stride, const float *const rows[VEC], int p, int depth, vf scale,
-                             bool rest) {
+VEC_INSTANCE void pack_pairs(float *dst, size_t stride, const float *const rows[VEC], int p, int depth, vf scale, bool rest) {
     vf r[VEC];
     UNROLL
     for (int i = 0; i < VEC; i++) {
@@ -63,7 +62,7 @@ VEC_INSTANCE void pack_pairs(float *dst, size_t stride, const float *const rows[
 
 /* Panel of B from rows[j][p]; chunk_floats: floats from one 32 steps to the next. */
 VEC_INSTANCE void pairs_b_columns(float *panel, size_t chunk_floats, const float *const *rows, int columns, int depth,
-                                  bool rest) {
+                                bool rest) {
     for (int v = 0; v < PAIRS_NR / VEC; v++) {
         const float *source[VEC];
         for (int j = 0; j < VEC; j++) {
@@ -78,7 +77,7 @@ VEC_INSTANCE void pairs_b_columns(float *panel, size_t chunk_floats, const float
 
 /* Panel of B from rows[p][j] */
 VEC_INSTANCE void pairs_b_depth(float *panel, size_t chunk_floats, const float *const *rows, size_t first_column, int columns,
-                                int depth, bool rest) {
+                              int depth, bool rest) {
     for (int p = 0; p < depth; p += 2) {
         float *dst = panel + (size_t)(p / PAIRS_STEP) * chunk_floats + (size_t)(p % PAIRS_STEP / 2 * PAIRS_NR);
         for (int v = 0; v < PAIRS_NR / VEC; v++) {

@@ -12,7 +12,7 @@ _Static_assert(TILE_MR <= VEC && TILE_NR <= (int)GEMM_MAX_NR, "one transposition
 
 /* c[i][j] (= or +=) sum_p a[p * a_stride + i] b[p * b_stride + j] for i < rows, j < nv * VEC; rows and nv are constants. */
 VEC_INSTANCE void tile_fixed(int depth, const float *a, size_t a_stride, const float *b, size_t b_stride, float *c,
-                             size_t c_stride, bool accumulate, const int rows, const int nv) {
+                           size_t c_stride, bool accumulate, const int rows, const int nv) {
     vf acc[TILE_MR][TILE_NV];
     UNROLL
     for (int i = 0; i < rows; i++) {
@@ -48,7 +48,7 @@ VEC_INSTANCE void tile_fixed(int depth, const float *a, size_t a_stride, const f
 
 /* c[i][j] += sum_p a[i][p] b[p * b_stride + j] for i < rows, j < nv * VEC, where rows of a are TILE_NR apart. */
 VEC_INSTANCE void tile_rows_fixed(int depth, const float *a, const float *b, size_t b_stride, float *c, size_t c_stride,
-                                  const int rows, const int nv) {
+                                const int rows, const int nv) {
     vf acc[TILE_MR][TILE_NV];
     UNROLL
     for (int i = 0; i < rows; i++) {
