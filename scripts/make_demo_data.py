@@ -4,16 +4,16 @@
     make_demo_data.py -m models/SmolLM2-135M-Instruct-Q4_1.gguf
 
 1. Splits the prompts of data/demo/questions.txt by a hash of their text: held out, test, train.
-2. Samples answers to each train and test prompt from the model (temperature 1, its chat template):
-   some to the plain prompt, some to the prompt with a request for a manner (STYLES). All are stored
-   under the plain prompt; only answers that end by themselves are kept.
+2. Samples answers to each train and test prompt from the model (its chat template) after two example
+   exchanges that show a manner (EXAMPLES). All are stored under the plain prompt; only answers that
+   end by themselves are kept.
 3. Scores them by the ground-truth rewards of demo_reward.py and pairs, for each prompt and objective,
    the better against the worse.
 
 Samples are kept in --samples, so that a second run only pairs. Every sample has a seed of its own,
 made from its prompt, style and number: with one model, library and number of --parallel and --threads the
 data comes out the same. Other kernels round otherwise, and a sampled answer may then differ.
-Needs scripts/requirements-demo-data.txt. About 10 minutes on two cores.
+Needs scripts/requirements-demo-data.txt and vaderSentiment. About half an hour on two cores.
 """
 import argparse
 import ctypes
