@@ -25,16 +25,26 @@ static struct ggml_tensor *norm(struct builder *b, struct ggml_tensor *x, struct
     return ggml_mul(b->ctx, ggml_rms_norm(b->ctx, x, b->hp->norm_eps), weight);
 }
 
+/* ggml's product, by sequence where the shape asks for it. w: [n_in, n_out], x: [n_in, rows] -> [n_out, rows] */
+static struct ggml_tensor *mul_mat(struct builder *b, struct ggml_tensor *w, struct ggml_tensor *x) {
+    const int64_t n_seq = b->shape->by_sequence ? b->shape->runs[0].n_seq : 1, rows = x->ne[1];
+    if (n_seq == 1 || rows % n_seq != 0) {
+        return ggml_mul_mat(b->ctx, w, x);
+    }
+    struct ggml_tensor *y = ggml_mul_mat(b->ctx, w, ggml_reshape_3d(b->ctx, x, x->ne[0], rows / n_seq, n_seq));
+    return ggml_reshape_2d(b->ctx, y, w->ne[1], rows);
+}
+
 /* w: [n_in, n_out] any type, x: [n_in, rows] -> [n_out, rows] */
 static struct ggml_tensor *product(struct builder *b, struct ggml_tensor *w, struct ggml_tensor *x) {
     const bool many = b->ops && x->ne[1] >= GRAPH_OPS_MIN_ROWS && ops_reads_weight(w);
-    return many ? op_linear(b->ctx, b->ops, w, x) : ggml_mul_mat(b->ctx, w, x);
+    return many ? op_linear(b->ctx, b->ops, w, x) : mul_mat(b, w, x);
 }
 
 /* y += B (mask * (A x)) for one map; `ax` is mask * (A x): [rank_total, rows] */
 static struct ggml_tensor *add_lora(struct builder *b, const struct lora_stack *stack, struct ggml_tensor *ax,
                                     struct ggml_tensor *y) {
-    return ggml_add(b->ctx, y, ggml_mul_mat(b->ctx, stack->b, ax));
+    return ggml_add(b->ctx, y, mul_mat(b, stack->b, ax));
 }
 
 /* One linear map with its bias and every adapter's correction: x [n_in, rows] -> [n_out, rows].
@@ -45,7 +55,7 @@ static struct ggml_tensor *linear(struct builder *b, int32_t layer, enum linear 
     struct ggml_tensor *y = product(b, w->linear[t], x);
     if (mask && b->bank->layers[layer][t].a) {
         const struct lora_stack *stack = &b->bank->layers[layer][t];
-        y = add_lora(b, stack, ggml_mul(b->ctx, ggml_mul_mat(b->ctx, stack->a, x), mask), y);
+        y = add_lora(b, stack, ggml_mul(b->ctx, mul_mat(b, stack->a, x), mask), y);
     }
     if (w->bias[t]) {
         y = ggml_add(b->ctx, y, w->bias[t]);
@@ -157,7 +167,7 @@ static void make_inputs(struct builder *b) {
 
 int graph_build(struct graph *g, const struct genarm_model *model, const struct kv_layer *kv, int32_t n_ctx,
                 const struct lora_bank *bank, struct ops *ops, const struct graph_shape *shape, struct genarm_error *err) {
-    const size_t n_nodes = 128 + (size_t)model->hp.n_layer * (64 + 8 * (size_t)shape->n_runs);
+    const size_t n_nodes = 128 + (size_t)model->hp.n_layer * (64 + 6 * LINEAR_COUNT + 8 * (size_t)shape->n_runs);
     g->ctx = ggml_init((struct ggml_init_params){
         .mem_size = n_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_nodes, false), .no_alloc = true});
     g->masks = calloc((size_t)shape->n_runs, sizeof(struct ggml_tensor *));

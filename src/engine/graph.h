@@ -33,6 +33,8 @@ struct kv_layer {
 struct graph_shape {
     int32_t n_rows, n_outputs, n_runs;
     bool lora; /* some row has an adapter */
+    bool by_sequence; /* one run, on the CPU: ggml multiplies each sequence's rows by themselves. It picks kernels that sum in
+                         another order by the number of rows; so a row does not depend on what else is in the batch */
     const struct run *runs;
 };
 

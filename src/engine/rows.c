@@ -169,7 +169,8 @@ static int32_t find_runs(struct rows_engine *e, int32_t n_rows) {
 }
 
 static bool same_shape(const struct graph_shape *a, const struct graph_shape *b) {
-    if (a->n_rows != b->n_rows || a->n_outputs != b->n_outputs || a->n_runs != b->n_runs || a->lora != b->lora) {
+    if (a->n_rows != b->n_rows || a->n_outputs != b->n_outputs || a->n_runs != b->n_runs || a->lora != b->lora ||
+        a->by_sequence != b->by_sequence) {
         return false;
     }
     return memcmp(a->runs, b->runs, (size_t)a->n_runs * sizeof *a->runs) == 0;
@@ -315,6 +316,7 @@ static void copy_logits(struct rows_engine *e, const struct row *rows, float *lo
 static int pass(struct rows_engine *e, const struct row *rows, int32_t n_rows, float *logits, struct genarm_error *err) {
     sort_rows(e, rows, n_rows);
     struct graph_shape shape = {.n_rows = n_rows, .n_runs = find_runs(e, n_rows), .runs = e->runs};
+    shape.by_sequence = e->n_backends == 1 && shape.n_runs == 1;
     for (int32_t r = 0; r < n_rows; r++) {
         shape.n_outputs += rows[r].output;
         shape.lora |= rows[r].adapter != ENGINE_NO_ADAPTER;

@@ -1,5 +1,12 @@
-/* libllama as oracle on the default model: base and adapter rows of one step against two contexts of
- * libllama, three prompts, 64 steps each. */
+/* libllama as oracle on the default model: base and adapter rows of one step against two contexts of libllama, three
+ * prompts, 64 steps each.
+ *
+ * With F32 weights and an f32 cache nothing rounds, and every way of computing has to give libllama's logits. With other
+ * weights libllama itself rounds: activations to F16 or Q8, in its own order. So
+ *   - the plain graph, the same ggml nodes as libllama's, has to agree with it, and
+ *   - the fast nodes, which round less or elsewhere, have to be as near as libllama is to the exact logits: those of the
+ *     same weights dequantised to F32.
+ */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,62 +22,23 @@
 #include "support/golden.h"
 #include "support/random_adapter.h"
 
-enum { STEPS = 64, CTX = 128, THREADS = 2 };
+enum { PROMPTS = 3, STEPS = 64, CTX = 128, THREADS = 1 /* idle threads of seven pools would spin */, SIDES = 2 /* base, adapted */ };
 
-static const char *const prompts[] = {
+static const char *const prompts[PROMPTS] = {
     "<|im_start|>user\nHow do I keep bread fresh for a week?<|im_end|>\n<|im_start|>assistant\n",
     "<|im_start|>system\nYou are terse.<|im_end|>\n<|im_start|>user\nName three rivers.<|im_end|>\n<|im_start|>assistant\n",
     "The quick brown fox",
 };
 
-/* How far logits may be off. F32 weights are compared without any other rounding: f32 cache, exact attention. */
-struct limits {
-    const char *file;
-    float max_difference;
-    double max_kl;
+/* ---- how far logits are off ---- */
+
+struct distance {
+    float largest;    /* |difference| of two logits */
+    double kl;        /* largest KL(want || got) of a step */
+    double kl_sum;    /* over all steps */
+    int top_changed;  /* steps where the likeliest token differs by more than a near tie */
+    int n;
 };
-
-static const struct limits f32_limits = {"SmolLM2-135M-Instruct-F32.gguf", 1e-3f, 1e-5};
-
-struct oracle {
-    struct llama_model *model;
-    struct llama_adapter_lora *lora;
-    struct llama_context *base, *adapted;
-};
-
-static struct llama_context *oracle_context(struct llama_model *model) {
-    struct llama_context_params p = llama_context_default_params();
-    p.n_ctx = CTX;
-    p.n_batch = p.n_ubatch = CTX;
-    p.n_threads = p.n_threads_batch = THREADS;
-    p.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
-    p.type_k = p.type_v = GGML_TYPE_F32;
-    struct llama_context *ctx = llama_init_from_model(model, p);
-    assert_non_null(ctx);
-    return ctx;
-}
-
-static void oracle_open(struct oracle *o, const char *path, const char *adapter) {
-    o->model = llama_model_load_from_file(path, llama_model_default_params());
-    assert_non_null(o->model);
-    o->lora = llama_adapter_lora_init(o->model, adapter);
-    assert_non_null(o->lora);
-    o->base = oracle_context(o->model);
-    o->adapted = oracle_context(o->model);
-    float scale = 1.0f;
-    assert_int_equal(llama_set_adapters_lora(o->adapted, &o->lora, 1, &scale), 0);
-}
-
-static void oracle_close(struct oracle *o) {
-    llama_free(o->base);
-    llama_free(o->adapted);
-    llama_model_free(o->model);
-}
-
-static const float *oracle_step(struct llama_context *ctx, int32_t *tokens, int32_t n) {
-    assert_int_equal(llama_decode(ctx, llama_batch_get_one(tokens, n)), 0);
-    return llama_get_logits_ith(ctx, -1);
-}
 
 static int32_t best(const float *x, int32_t n) {
     int32_t b = 0;
@@ -80,93 +48,257 @@ static int32_t best(const float *x, int32_t n) {
     return b;
 }
 
-struct worst {
-    float difference;
-    double kl;
-    int top_changed; /* the likeliest token differs by more than a near tie */
-};
-
-/* KL(want || got), largest difference, and whether the likeliest token is another one. */
-static void compare(struct worst *w, const float *got, const float *want, int32_t n) {
+static void compare(struct distance *d, const float *got, const float *want, int32_t n) {
     const double zg = (double)log_sum_exp(got, (size_t)n), zw = (double)log_sum_exp(want, (size_t)n);
     double kl = 0.0;
     for (int32_t i = 0; i < n; i++) {
-        const float d = fabsf(got[i] - want[i]);
-        w->difference = d > w->difference || isnan(d) ? d : w->difference;
+        const float difference = fabsf(got[i] - want[i]);
+        d->largest = difference > d->largest || isnan(difference) ? difference : d->largest;
         kl += exp((double)want[i] - zw) * (((double)want[i] - zw) - ((double)got[i] - zg));
     }
-    w->kl = kl > w->kl || isnan(kl) ? kl : w->kl;
+    d->kl = kl > d->kl || isnan(kl) ? kl : d->kl;
+    d->kl_sum += kl;
+    d->n++;
     const int32_t bg = best(got, n), bw = best(want, n);
-    w->top_changed += bg != bw && want[bw] - want[bg] > 0.02f;
+    d->top_changed += bg != bw && want[bw] - want[bg] > 0.02f;
 }
 
-static void push(struct row *rows, const int32_t *tokens, int32_t n, int32_t pos, int32_t seq, int32_t adapter) {
-    for (int32_t i = 0; i < n; i++) {
-        rows[i] = (struct row){.token = tokens[i], .seq = seq, .pos = pos + i, .adapter = adapter, .output = i == n - 1};
+static void say(const char *file, const char *what, const struct distance *d) {
+    print_message("%-36s %-28s max |difference| %.2g, KL max %.2g mean %.2g, top-1 changed %d of %d\n", file, what,
+                  (double)d->largest, d->kl, d->kl_sum / d->n, d->top_changed, d->n);
+}
+
+/* ---- libllama ---- */
+
+struct oracle {
+    struct llama_model *model;
+    struct llama_adapter_lora *lora;
+    struct llama_context *ctx[SIDES];
+};
+
+static struct llama_context *oracle_context(struct llama_model *model, bool exact) {
+    struct llama_context_params p = llama_context_default_params();
+    p.n_ctx = CTX;
+    p.n_batch = p.n_ubatch = CTX;
+    p.n_threads = p.n_threads_batch = THREADS;
+    p.flash_attn_type = exact ? LLAMA_FLASH_ATTN_TYPE_DISABLED : LLAMA_FLASH_ATTN_TYPE_ENABLED;
+    p.type_k = p.type_v = exact ? GGML_TYPE_F32 : GGML_TYPE_F16;
+    struct llama_context *ctx = llama_init_from_model(model, p);
+    assert_non_null(ctx);
+    return ctx;
+}
+
+static void oracle_open(struct oracle *o, const char *path, const char *adapter, bool exact) {
+    struct llama_model_params p = llama_model_default_params();
+    p.use_extra_bufts = false; /* weights in ggml's own layout, as ours */
+    o->model = llama_model_load_from_file(path, p);
+    assert_non_null(o->model);
+    o->lora = llama_adapter_lora_init(o->model, adapter);
+    assert_non_null(o->lora);
+    for (int s = 0; s < SIDES; s++) {
+        o->ctx[s] = oracle_context(o->model, exact);
     }
+    float scale = 1.0f;
+    assert_int_equal(llama_set_adapters_lora(o->ctx[1], &o->lora, 1, &scale), 0);
 }
 
-/* Follows libllama's greedy answer (of the adapter for every other prompt), comparing both rows at every step. */
-static void follow(struct engine *e, struct oracle *o, int prompt, struct worst *w) {
-    const int32_t n_vocab = e->model->hp.n_vocab;
-    int32_t tokens[CTX], pos = 0;
-    int32_t n = genarm_tokenize(e->model, prompts[prompt], strlen(prompts[prompt]), true, true, tokens, CTX);
-    float *logits = calloc(2 * (size_t)n_vocab, sizeof *logits);
-    struct row rows[2 * CTX];
-    struct genarm_error err = {0};
-    assert_in_range(n, 1, CTX - STEPS);
-    llama_memory_clear(llama_get_memory(o->base), true);
-    llama_memory_clear(llama_get_memory(o->adapted), true);
-    for (int step = 0; step <= STEPS; step++) {
-        push(rows, tokens, n, pos, 0, ENGINE_NO_ADAPTER);
-        push(rows + n, tokens, n, pos, 1, 0);
-        must(engine_forward(e, rows, 2 * n, logits, &err), &err);
-        const float *base = oracle_step(o->base, tokens, n);
-        const float *adapted = oracle_step(o->adapted, tokens, n);
-        compare(w, logits, base, n_vocab);
-        compare(w, logits + n_vocab, adapted, n_vocab);
-        pos += n;
-        n = 1;
-        tokens[0] = best(prompt % 2 ? adapted : base, n_vocab);
+static void oracle_close(struct oracle *o) {
+    for (int s = 0; s < SIDES; s++) {
+        llama_free(o->ctx[s]);
     }
-    free(logits);
+    llama_model_free(o->model);
 }
 
-static void test_rows_equal_libllama(void **state) {
-    const struct limits *limits = *state;
-    char path[512], adapter_path[64];
+static const float *oracle_step(const struct oracle *o, int side, int32_t *tokens, int32_t n) {
+    assert_int_equal(llama_decode(o->ctx[side], llama_batch_get_one(tokens, n)), 0);
+    return llama_get_logits_ith(o->ctx[side], -1);
+}
+
+/* ---- all of them on the same tokens ---- */
+
+struct fixture {
     struct genarm_model *model;
     struct genarm_adapter *adapter;
-    struct engine *engine;
-    struct oracle oracle;
+    struct engine *fast, *plain; /* plain may be NULL */
+    struct oracle libllama;      /* of the same file */
+    struct oracle exact;         /* of its weights in F32; model may be NULL */
+    struct distance plain_libllama, fast_libllama, fast_exact, libllama_exact; /* got, want */
+    float *logits; /* [n_vocab, SIDES] */
+    char adapter_path[64], exact_path[64];
+};
+
+static void engine_step(struct fixture *f, struct engine *e, const int32_t *tokens, int32_t n, int32_t pos) {
+    struct row rows[SIDES * CTX];
     struct genarm_error err = {0};
-    snprintf(path, sizeof path, "%s/%s", GENARM_MODEL_DIR, limits->file);
-    snprintf(adapter_path, sizeof adapter_path, "/tmp/genarm-oracle-%d.gguf", (int)getpid());
-    must(genarm_model_load(&model, path, NULL, &err), &err);
-    must(random_adapter_write(adapter_path, model, 8, (1u << LINEAR_COUNT) - 1, 0.01f, 7, &err), &err);
-    must(genarm_adapter_load(&adapter, model, adapter_path, &err), &err);
-    const struct engine_params params = {.n_seq = 2, .n_ctx = CTX, .n_threads = THREADS, .kv_f32 = true};
-    must(engine_rows_new(&engine, model, &params, &err), &err);
-    must(engine_add_adapter(engine, adapter, &err), &err);
-    oracle_open(&oracle, path, adapter_path);
-    struct worst w = {0};
-    for (int p = 0; p < 3; p++) {
-        follow(engine, &oracle, p, &w);
+    for (int32_t s = 0; s < SIDES; s++) {
+        for (int32_t i = 0; i < n; i++) {
+            rows[s * n + i] = (struct row){.token = tokens[i], .seq = s, .pos = pos + i,
+                                           .adapter = s == 0 ? ENGINE_NO_ADAPTER : 0, .output = i == n - 1};
+        }
     }
-    print_message("%s: max difference %.2g, KL %.2g\n", limits->file, (double)w.difference, w.kl);
-    oracle_close(&oracle);
-    engine_free(engine);
-    genarm_adapter_free(adapter);
-    genarm_model_free(model);
-    unlink(adapter_path);
-    assert_true(w.difference <= limits->max_difference);
-    assert_true(w.kl <= limits->max_kl);
-    assert_int_equal(w.top_changed, 0);
+    must(engine_forward(e, rows, SIDES * n, f->logits, &err), &err);
 }
 
+static void compare_step(struct fixture *f, int32_t *tokens, int32_t n, int32_t pos, int32_t next[SIDES]) {
+    const int32_t n_vocab = f->model->hp.n_vocab;
+    const float *libllama[SIDES], *exact[SIDES] = {0};
+    for (int s = 0; s < SIDES; s++) {
+        libllama[s] = oracle_step(&f->libllama, s, tokens, n);
+        if (f->exact.model) {
+            exact[s] = oracle_step(&f->exact, s, tokens, n);
+            compare(&f->libllama_exact, libllama[s], exact[s], n_vocab);
+        }
+        next[s] = best(libllama[s], n_vocab);
+    }
+    engine_step(f, f->fast, tokens, n, pos);
+    for (int s = 0; s < SIDES; s++) {
+        compare(&f->fast_libllama, f->logits + s * n_vocab, libllama[s], n_vocab);
+        if (exact[s]) {
+            compare(&f->fast_exact, f->logits + s * n_vocab, exact[s], n_vocab);
+        }
+    }
+    if (f->plain) {
+        engine_step(f, f->plain, tokens, n, pos);
+        for (int s = 0; s < SIDES; s++) {
+            struct distance d = {0};
+            compare(&d, f->logits + s * n_vocab, libllama[s], n_vocab);
+            compare(&f->plain_libllama, f->logits + s * n_vocab, libllama[s], n_vocab);
+        }
+    }
+}
+
+static void forget(const struct oracle *o) {
+    for (int s = 0; s < SIDES && o->model; s++) {
+        llama_memory_clear(llama_get_memory(o->ctx[s]), true);
+    }
+}
+
+/* Follows libllama's greedy answer, of the adapter for every other prompt. */
+static void follow(struct fixture *f, int prompt) {
+    int32_t tokens[CTX], next[SIDES], pos = 0;
+    int32_t n = genarm_tokenize(f->model, prompts[prompt], strlen(prompts[prompt]), true, true, tokens, CTX);
+    assert_in_range(n, 1, CTX - STEPS);
+    forget(&f->libllama);
+    forget(&f->exact);
+    for (int step = 0; step <= STEPS; step++) {
+        compare_step(f, tokens, n, pos, next);
+        pos += n;
+        n = 1;
+        tokens[0] = next[prompt % SIDES];
+    }
+}
+
+static struct engine *new_engine(const struct fixture *f, bool plain, bool kv_f32) {
+    const struct engine_params params = {.n_seq = SIDES, .n_ctx = CTX, .n_threads = THREADS, .plain = plain, .kv_f32 = kv_f32};
+    struct engine *e;
+    struct genarm_error err = {0};
+    must(engine_rows_new(&e, f->model, &params, &err), &err);
+    must(engine_add_adapter(e, f->adapter, &err), &err);
+    return e;
+}
+
+static void open_model(struct fixture *f, const char *path) {
+    struct genarm_error err = {0};
+    *f = (struct fixture){0};
+    snprintf(f->adapter_path, sizeof f->adapter_path, "/tmp/genarm-oracle-%d.gguf", (int)getpid());
+    snprintf(f->exact_path, sizeof f->exact_path, "/tmp/genarm-oracle-exact-%d.gguf", (int)getpid());
+    must(genarm_model_load(&f->model, path, NULL, &err), &err);
+    must(random_adapter_write(f->adapter_path, f->model, 8, (1u << LINEAR_COUNT) - 1, 0.01f, 7, &err), &err);
+    must(genarm_adapter_load(&f->adapter, f->model, f->adapter_path, &err), &err);
+    f->logits = calloc(SIDES * (size_t)f->model->hp.n_vocab, sizeof *f->logits);
+}
+
+static void close_model(struct fixture *f) {
+    engine_free(f->fast);
+    if (f->plain) {
+        engine_free(f->plain);
+    }
+    oracle_close(&f->libllama);
+    if (f->exact.model) {
+        oracle_close(&f->exact);
+    }
+    genarm_adapter_free(f->adapter);
+    genarm_model_free(f->model);
+    free(f->logits);
+    unlink(f->adapter_path);
+    unlink(f->exact_path);
+}
+
+static void dequantise(const char *path, const char *to) {
+    struct llama_model_quantize_params p = llama_model_quantize_default_params();
+    p.ftype = LLAMA_FTYPE_ALL_F32;
+    p.allow_requantize = true;
+    assert_int_equal(llama_model_quantize(path, to, &p), 0);
+}
+
+static void quiet(enum ggml_log_level level, const char *text, void *data) {
+    (void)data;
+    if (level == GGML_LOG_LEVEL_ERROR) {
+        fputs(text, stderr);
+    }
+}
+
+/* ---- tests ---- */
+
+static void model_path(char path[512], const char *type) {
+    snprintf(path, 512, "%s/SmolLM2-135M-Instruct-%s.gguf", GENARM_MODEL_DIR, type);
+}
+
+static void test_f32_rows_equal_libllama(void **state) {
+    (void)state;
+    struct fixture f;
+    char path[512];
+    model_path(path, "F32");
+    open_model(&f, path);
+    f.fast = new_engine(&f, false, true);
+    oracle_open(&f.libllama, path, f.adapter_path, true);
+    for (int p = 0; p < PROMPTS; p++) {
+        follow(&f, p);
+    }
+    say("F32", "rows against libllama", &f.fast_libllama);
+    close_model(&f);
+    assert_true(f.fast_libllama.largest <= 1e-3f);
+    assert_true(f.fast_libllama.kl <= 1e-5);
+    assert_int_equal(f.fast_libllama.top_changed, 0);
+}
+
+static void test_rounded_rows_are_as_near_as_libllama(void **state) {
+    const char *type = *state;
+    struct fixture f;
+    char path[512];
+    model_path(path, type);
+    open_model(&f, path);
+    dequantise(path, f.exact_path);
+    f.fast = new_engine(&f, false, false);
+    f.plain = new_engine(&f, true, false);
+    oracle_open(&f.libllama, path, f.adapter_path, false);
+    oracle_open(&f.exact, f.exact_path, f.adapter_path, true);
+    for (int p = 0; p < PROMPTS; p++) {
+        follow(&f, p);
+    }
+    say(type, "plain rows against libllama", &f.plain_libllama);
+    say(type, "rows against libllama", &f.fast_libllama);
+    say(type, "rows against exact", &f.fast_exact);
+    say(type, "libllama against exact", &f.libllama_exact);
+    close_model(&f);
+    assert_true(f.plain_libllama.largest <= 0.05f);
+    assert_true(f.plain_libllama.kl <= 1e-3);
+    assert_int_equal(f.plain_libllama.top_changed, 0);
+    assert_true(f.fast_exact.kl_sum <= 1.1 * f.libllama_exact.kl_sum);
+    assert_true(f.fast_exact.kl <= 2 * f.libllama_exact.kl);
+}
+
+#define ROUNDED(type)                                                                                                  \
+    {type " rows are as near to exact as libllama", test_rounded_rows_are_as_near_as_libllama, NULL, NULL,             \
+     (void *)(uintptr_t)type}
+
 int main(void) {
+    llama_log_set(quiet, NULL);
     const struct CMUnitTest tests[] = {
-        {"F32 rows equal libllama", test_rows_equal_libllama, NULL, NULL, (void *)(uintptr_t)&f32_limits},
+        cmocka_unit_test(test_f32_rows_equal_libllama),
+        ROUNDED("F16"),
+        ROUNDED("Q8_0"),
+        ROUNDED("Q4_1"),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
