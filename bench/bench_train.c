@@ -1,5 +1,6 @@
 /* Training speed and memory on the default model: synthetic pairs of 150 prompt and 2 x 90 response tokens through forward,
- * backward and AdamW, as a run does them. Prints pairs a second, peak memory, arithmetic reached and where time goes.
+ * backward and AdamW, as a run does them, in f32 and in bf16. Prints pairs a second, peak memory, arithmetic reached and
+ * where time goes.
  *
  *   bench_train [MODEL.gguf [PAIRS [THREADS]]]
  */
@@ -64,11 +65,11 @@ struct bench {
     float *theta, *gradient;
 };
 
-static void setup(struct bench *b, const char *path, int32_t n_pairs, int32_t n_threads) {
+static void setup(struct bench *b, const char *path, int32_t n_pairs, int32_t n_threads, bool bf16) {
     struct genarm_error err = {0};
     const struct genarm_train_params params = genarm_train_default_params();
     const struct backprop_params bp = {
-        .loss = loss_get(GENARM_LOSS_ARM), .loss_params = loss_params_from(&params), .n_threads = n_threads};
+        .loss = loss_get(GENARM_LOSS_ARM), .loss_params = loss_params_from(&params), .n_threads = n_threads, .bf16 = bf16};
     uint32_t targets;
     if (genarm_model_load(&b->model, path, NULL, &err) != GENARM_OK ||
         targets_parse(&targets, params.lora_targets, &err) != GENARM_OK ||
@@ -133,36 +134,49 @@ static void print_profile(const struct backprop_profile *p, double total) {
     }
 }
 
-int main(int argc, char **argv) {
-    const char *path = argc > 1 ? argv[1] : GENARM_MODEL_DIR "/SmolLM2-135M-Instruct-Q4_1.gguf";
-    const int32_t n_pairs = argc > 2 ? atoi(argv[2]) : 4 * PAIRS_AT_ONCE;
+static void teardown(struct bench *b) {
+    free(b->theta);
+    free(b->gradient);
+    data_deinit(&b->data);
+    adamw_deinit(&b->adamw);
+    backprop_free(b->backprop);
+    trainable_deinit(&b->adapter);
+    genarm_model_free(b->model);
+}
+
+static void bench(const char *path, int32_t n_pairs, int32_t n_threads, bool bf16) {
     struct bench b = {0};
     struct backprop_profile profile = {.n_kinds = 0};
-    double seconds[N_REPEATS], loss;
-    setup(&b, path, n_pairs, argc > 3 ? atoi(argv[3]) : 0);
+    double seconds[N_REPEATS], loss[N_REPEATS], last;
+    setup(&b, path, n_pairs, n_threads, bf16);
     for (int i = 0; i < N_REPEATS; i++) {
-        seconds[i] = step(&b, &loss);
-        printf("step %d: %.2f s, loss %.4f\n", i + 1, seconds[i], loss);
-        fflush(stdout);
+        seconds[i] = step(&b, &loss[i]);
     }
     qsort(seconds, N_REPEATS, sizeof *seconds, by_seconds);
     backprop_set_profile(b.backprop, &profile);
-    const double profiled = step(&b, &loss);
+    const double profiled = step(&b, &last);
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     const double rate = n_pairs / seconds[N_REPEATS / 2];
-    printf("training, %s, %d + 2 x %d tokens a pair:\n", path, N_PROMPT, N_RESPONSE);
-    printf("  %.2f pairs/s (bar: at least 0.8), peak memory %.2f GB (bar: at most 1.5), activations %.2f GB\n", rate,
-           (double)usage.ru_maxrss / 1e6, (double)backprop_memory(b.backprop) / 1e9);
-    printf("  %.0f GFLOPS over all, %.0f GFLOP a pair\n", rate * flop_of_pair(&b.model->hp) / 1e9,
-           flop_of_pair(&b.model->hp) / 1e9);
+    printf("%s: %.2f pairs/s, %.0f GFLOPS over all (%.0f GFLOP a pair), activations %.2f GB, peak memory so far %.2f GB\n",
+           bf16 ? "bf16" : "f32", rate, rate * flop_of_pair(&b.model->hp) / 1e9, flop_of_pair(&b.model->hp) / 1e9,
+           (double)backprop_memory(b.backprop) / 1e9, (double)usage.ru_maxrss / 1e6);
+    printf("  losses of the steps:");
+    for (int i = 0; i < N_REPEATS; i++) {
+        printf(" %.4f", loss[i]);
+    }
+    printf("\n");
     print_profile(&profile, profiled);
-    free(b.theta);
-    free(b.gradient);
-    data_deinit(&b.data);
-    adamw_deinit(&b.adamw);
-    backprop_free(b.backprop);
-    trainable_deinit(&b.adapter);
-    genarm_model_free(b.model);
+    fflush(stdout);
+    teardown(&b);
+}
+
+int main(int argc, char **argv) {
+    const char *path = argc > 1 ? argv[1] : GENARM_MODEL_DIR "/SmolLM2-135M-Instruct-Q4_1.gguf";
+    const int32_t n_pairs = argc > 2 ? atoi(argv[2]) : 4 * PAIRS_AT_ONCE, n_threads = argc > 3 ? atoi(argv[3]) : 0;
+    printf("Training, %s, %d + 2 x %d tokens a pair (bars in f32: at least 0.8 pairs/s, at most 1.5 GB)\n\n", path, N_PROMPT,
+           N_RESPONSE);
+    bench(path, n_pairs, n_threads, false);
+    bench(path, n_pairs, n_threads, true);
     return 0;
 }

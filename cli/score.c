@@ -31,7 +31,8 @@ static const struct option score_options[] = {
     {OPTION_FILES, "-d --data", "PAIRS.jsonl", offsetof(struct score_args, pairs),
      .help =
          "score pairs instead, records {\"prompt\", \"chosen\", \"rejected\"} with \"system\" if wanted: prints how "
-         "often the chosen response has the larger reward, and by how much; repeatable"},
+         "often the chosen response has the larger reward, and by how much, by the sum of the tokens' "
+         "log-probabilities and by their mean; repeatable"},
     {OPTION_FLAG, "--json", "", offsetof(struct score_args, json), .help = "print a JSON record"},
     OPTIONS_GUIDE(struct score_args),
     OPTIONS_MODEL(struct score_args),
@@ -92,16 +93,27 @@ static int score_response(const struct score_args *args, struct setup *setup, co
 
 /* ---- pairs ---- */
 
-struct ranking {
-    int64_t n;
+struct tally {
     double right;  /* pairs ranked as labelled; a tie counts half */
     double margin; /* sum of chosen - rejected, nats */
 };
 
-static void rank(struct ranking *r, double chosen, double rejected) {
+struct ranking {
+    int64_t n;
+    struct tally sums;  /* of the tokens' log-probabilities: the reward */
+    struct tally means; /* over the tokens, as a length-normalised loss sees it */
+};
+
+static void add(struct tally *t, double chosen, double rejected) {
+    t->right += chosen > rejected ? 1 : chosen < rejected ? 0 : 0.5;
+    t->margin += chosen - rejected;
+}
+
+/* Rewards of responses of n[0] and n[1] tokens. */
+static void rank(struct ranking *r, double chosen, double rejected, const double n[2]) {
     r->n++;
-    r->right += chosen > rejected ? 1 : chosen < rejected ? 0 : 0.5;
-    r->margin += chosen - rejected;
+    add(&r->sums, chosen, rejected);
+    add(&r->means, chosen / n[0], rejected / n[1]);
 }
 
 /* What ranks pairs: the base, the guided mixture, each reward model and that minus its reference. */
@@ -133,11 +145,12 @@ static int read_pairs(struct record_list *pairs, const struct score_args *args, 
 }
 
 static void rank_pair(struct rankings *r, const struct scores *chosen, const struct scores *rejected) {
-    rank(&r->base, chosen->base, rejected->base);
-    rank(&r->guided, chosen->guided, rejected->guided);
+    const double n[2] = {chosen->n > 0 ? (double)chosen->n : 1, rejected->n > 0 ? (double)rejected->n : 1};
+    rank(&r->base, chosen->base, rejected->base, n);
+    rank(&r->guided, chosen->guided, rejected->guided, n);
     for (size_t i = 0; i < chosen->n_arms; i++) {
-        rank(&r->arms[i], chosen->arms[i], rejected->arms[i]);
-        rank(&r->differences[i], chosen->arms[i] - chosen->reference[i], rejected->arms[i] - rejected->reference[i]);
+        rank(&r->arms[i], chosen->arms[i], rejected->arms[i], n);
+        rank(&r->differences[i], chosen->arms[i] - chosen->reference[i], rejected->arms[i] - rejected->reference[i], n);
     }
 }
 
@@ -166,9 +179,15 @@ static int score_pair(struct rankings *r, const struct score_args *args, const s
     return 0;
 }
 
+static json_t *tally_json(const struct tally *t, int64_t n) {
+    return json_pack("{s:o, s:o}", "accuracy", json_rounded(t->right / (double)n, 6), "margin",
+                     json_rounded(t->margin / (double)n, 6));
+}
+
 static json_t *ranking_json(const struct ranking *r) {
-    return json_pack("{s:o, s:o}", "accuracy", json_rounded(r->right / (double)r->n, 6), "margin",
-                     json_rounded(r->margin / (double)r->n, 6));
+    json_t *json = tally_json(&r->sums, r->n);
+    json_object_set_new(json, "per_token", tally_json(&r->means, r->n));
+    return json;
 }
 
 static json_t *rankings_json(const struct rankings *r, const struct setup *setup) {
@@ -186,13 +205,16 @@ static json_t *rankings_json(const struct rankings *r, const struct setup *setup
 static void print_ranking(const char *name, const char *suffix, const struct ranking *r) {
     char label[80];
     snprintf(label, sizeof label, "%s%s", name, suffix);
-    printf("%-32s%10.3f%12.3f\n", label, r->right / (double)r->n, r->margin / (double)r->n);
+    const double n = (double)r->n;
+    printf("%-32s%10.3f%12.3f%12.3f%12.3f\n", label, r->sums.right / n, r->sums.margin / n, r->means.right / n,
+           r->means.margin / n);
 }
 
 static void print_rankings(const struct rankings *r, const struct setup *setup) {
     char heading[64];
     snprintf(heading, sizeof heading, "%lld pairs", (long long)r->base.n);
-    printf("%-32s%10s%12s\n", heading, "accuracy", "margin");
+    printf("%-32s%22s%24s\n", "", "sum of tokens", "mean of tokens");
+    printf("%-32s%10s%12s%12s%12s\n", heading, "accuracy", "margin", "accuracy", "margin");
     print_ranking("base", "", &r->base);
     for (size_t i = 0; i < setup->n_arms; i++) {
         const char *name = genarm_guide_arm_name(setup->guide, (int32_t)i);

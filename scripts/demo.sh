@@ -17,12 +17,13 @@ start=$SECONDS
 # How each reward model is trained, and how long answers may be. A sum of log-probabilities prefers short answers before
 # anything is learnt, so concise is trained on means. Its setting was chosen among several on answers to prompts.jsonl.
 declare -A train=(
-    [cheerful]="--loss arm --beta 0.05 --batch-size 8 -lr 2e-3 --warmup 4 --val-split 0 --seed 1"
-    [concise]="--loss arm --length-normalize --beta 2 --batch-size 8 -lr 2e-3 --warmup 4 --val-split 0 --seed 1"
+    [cheerful]="--beta 0.05 -lr 2e-3"
+    [concise]="--length-normalize --beta 2 -lr 5e-4"
 )
+train_both="--lora-targets q,k,v,o,gate,up,down --batch-size 8 --warmup 4 --val-split 0 --seed 1 --bf16"
 n_predict=64
 # Weights that are compared: cheerful concise.
-settings=("0 0" "1 0" "0 1" "0.5 0.5" "1 1")
+settings=("0 0" "1 0" "0 1" "0.75 0.25" "0.5 0.5" "0.25 0.75")
 
 say() { printf '\n== %s\n' "$*"; }
 took() { printf '   (%d s)\n' $((SECONDS - $1)); }
@@ -36,7 +37,7 @@ for objective in cheerful concise; do
     say "Training the $objective reward model on $(wc -l <$data/$objective.train.jsonl) preference pairs"
     from=$SECONDS
     "$genarm" train -m "$model" -d "$data/$objective.train.jsonl" -o "$out/$objective.gguf" \
-        --log "$out/$objective.log.jsonl" ${train[$objective]}
+        --log "$out/$objective.log.jsonl" ${train[$objective]} $train_both
     took $from
 done
 arms=(--arm "cheerful=$out/cheerful.gguf" --arm "concise=$out/concise.gguf")

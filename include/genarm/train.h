@@ -56,6 +56,8 @@ struct genarm_train_params {
     bool shuffle;          /* default true */
     uint64_t seed;         /* default 0 */
     int32_t n_threads;     /* 0: number of cores */
+    bool bf16;             /* products with the model's weights in bf16, sums in f32: faster where the processor has
+                              instructions for it, else the same as without; default false: faithful to f32 */
     const char *template_name; /* of prompts; see genarm_template_apply; NULL: the model's own */
 
     int32_t save_every;    /* steps between checkpoints; 0: none but the last; default 10 */

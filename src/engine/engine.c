@@ -1,7 +1,24 @@
 /* What is common to all engines: arguments checked once, sequences kept gapless. */
 #include "engine/engine.h"
 
+#include <ggml-cpu.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+int engine_threads_new(struct ggml_threadpool **out, int32_t *n_threads, struct genarm_error *err) {
+    const int32_t n = *n_threads ? *n_threads : (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    if (n < 1 || n > GGML_MAX_N_THREADS) {
+        return error_set(err, GENARM_EINVAL, "%d threads: not in [1, %d]", n, GGML_MAX_N_THREADS);
+    }
+    struct ggml_threadpool_params params = ggml_threadpool_params_default(n);
+    struct ggml_threadpool *threads = ggml_threadpool_new(&params);
+    if (!threads) {
+        return error_set(err, GENARM_EBACKEND, "cannot start %d threads", n);
+    }
+    *out = threads;
+    *n_threads = n;
+    return GENARM_OK;
+}
 
 void engine_free(struct engine *e) {
     if (e) {

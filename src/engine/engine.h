@@ -35,10 +35,15 @@ struct engine_params {
     int32_t n_batch;   /* most rows of one forward pass; longer batches are cut; 0: 512 */
     int32_t n_threads; /* 0: number of cores */
     bool plain;        /* nodes of plain ggml only: the reference that faster paths are tested against */
+    struct ggml_threadpool *threads; /* of n_threads, from engine_threads_new, outlives the engine; NULL: a pool of its own.
+                          Threads of a pool spin for a while after work: engines that take turns should share one */
     bool kv_f32;       /* KV cache in f32 instead of f16: twice the memory, exact to f32 rounding */
 };
 
 struct engine;
+
+/* n_threads > 0, or 0 for the number of cores; *n_threads becomes what it is. ggml_threadpool_free frees. */
+int engine_threads_new(struct ggml_threadpool **out, int32_t *n_threads, struct genarm_error *err);
 
 /* What every engine implements. Arguments were checked by the engine_* functions below. */
 struct engine_vtable {

@@ -44,7 +44,7 @@ static struct ggml_tensor *product(struct builder *b, struct ggml_tensor *w, str
 /* y += B (mask * (A x)) for one map; `ax` is mask * (A x): [rank_total, rows] */
 static struct ggml_tensor *add_lora(struct builder *b, const struct lora_stack *stack, struct ggml_tensor *ax,
                                     struct ggml_tensor *y) {
-    return ggml_add(b->ctx, y, mul_mat(b, stack->b, ax));
+    return ggml_add(b->ctx, y, product(b, stack->b, ax));
 }
 
 /* One linear map with its bias and every adapter's correction: x [n_in, rows] -> [n_out, rows].
@@ -55,7 +55,7 @@ static struct ggml_tensor *linear(struct builder *b, int32_t layer, enum linear 
     struct ggml_tensor *y = product(b, w->linear[t], x);
     if (mask && b->bank->layers[layer][t].a) {
         const struct lora_stack *stack = &b->bank->layers[layer][t];
-        y = add_lora(b, stack, ggml_mul(b->ctx, mul_mat(b, stack->a, x), mask), y);
+        y = add_lora(b, stack, ggml_mul(b->ctx, product(b, stack->a, x), mask), y);
     }
     if (w->bias[t]) {
         y = ggml_add(b->ctx, y, w->bias[t]);

@@ -18,7 +18,7 @@ struct rows_engine {
     struct engine base;
     ggml_backend_t backends[MAX_BACKENDS];
     int n_backends;
-    struct ggml_threadpool *threads;
+    struct ggml_threadpool *own_threads; /* or NULL: the caller's */
     ggml_backend_sched_t sched; /* with a device */
     ggml_gallocr_t alloc;       /* on the CPU alone: no splitting to pay for */
 
@@ -59,14 +59,12 @@ static int open_backends(struct rows_engine *e, struct genarm_error *err) {
         return error_set(err, GENARM_EBACKEND, "cannot start the CPU backend");
     }
     e->backends[e->n_backends++] = cpu;
-    struct ggml_threadpool_params params = ggml_threadpool_params_default(e->base.params.n_threads);
-    e->threads = ggml_threadpool_new(&params);
-    if (!e->threads) {
-        return error_set(err, GENARM_EBACKEND, "cannot start %d threads", e->base.params.n_threads);
+    int rc = e->base.params.threads ? GENARM_OK : engine_threads_new(&e->own_threads, &e->base.params.n_threads, err);
+    if (rc == GENARM_OK) {
+        ggml_backend_cpu_set_n_threads(cpu, e->base.params.n_threads);
+        ggml_backend_cpu_set_threadpool(cpu, e->base.params.threads ? e->base.params.threads : e->own_threads);
     }
-    ggml_backend_cpu_set_n_threads(cpu, e->base.params.n_threads);
-    ggml_backend_cpu_set_threadpool(cpu, e->threads);
-    return GENARM_OK;
+    return rc;
 }
 
 static int make_cache(struct rows_engine *e, struct genarm_error *err) {
@@ -101,6 +99,19 @@ static int make_scheduler(struct rows_engine *e, struct genarm_error *err) {
     return e->alloc || e->sched ? GENARM_OK : error_nomem(err, "the compute scheduler");
 }
 
+/* Whether libllama itself meets all weights with activations of 8 bits or bf16: then products in bf16 lose nothing. */
+static bool weights_are_rounded(const struct genarm_model *model) {
+    const struct weights *w = &model->weights;
+    bool rounded = w->output->type == GGML_TYPE_BF16 || ggml_is_quantized(w->output->type);
+    for (int32_t l = 0; l < model->hp.n_layer; l++) {
+        for (int t = 0; t < LINEAR_COUNT; t++) {
+            const enum ggml_type type = w->layers[l].linear[t]->type;
+            rounded = rounded && (type == GGML_TYPE_BF16 || ggml_is_quantized(type));
+        }
+    }
+    return rounded;
+}
+
 /* The CPU's own ways, beside the plain graph. */
 static int make_cpu_paths(struct rows_engine *e, struct genarm_error *err) {
     if (e->n_backends > 1 || e->base.params.plain) {
@@ -108,6 +119,7 @@ static int make_cpu_paths(struct rows_engine *e, struct genarm_error *err) {
     }
     struct ops_params params = ops_default_params();
     params.n_threads = e->base.params.n_threads;
+    params.precision = weights_are_rounded(e->base.model) ? OPS_BF16 : OPS_F32;
     int rc = ops_new(&e->ops, &params, err);
     if (rc == GENARM_OK && fused_reads(e->base.model)) {
         rc = fused_new(&e->fused, e->base.model, e->base.params.n_threads, err);
@@ -386,7 +398,7 @@ static void rows_free(struct engine *base) {
     for (int i = 0; i < e->n_backends; i++) {
         ggml_backend_free(e->backends[i]);
     }
-    ggml_threadpool_free(e->threads);
+    ggml_threadpool_free(e->own_threads);
     free(e->kv);
     free(e->sorted);
     free(e->order);
@@ -410,10 +422,9 @@ static const struct engine_vtable rows_vtable = {
 static int resolve_params(struct engine_params *p, const struct genarm_model *model, struct genarm_error *err) {
     p->n_ctx = p->n_ctx ? p->n_ctx : model->hp.n_ctx_train;
     p->n_batch = p->n_batch ? p->n_batch : 512;
-    p->n_threads = p->n_threads ? p->n_threads : (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
-    if (p->n_seq < 1 || p->n_ctx < 1 || p->n_batch < 1 || p->n_threads < 1 || p->n_threads > GGML_MAX_N_THREADS) {
-        return error_set(err, GENARM_EINVAL, "%d sequences of %d positions, batches of %d rows, %d threads: out of range",
-                         p->n_seq, p->n_ctx, p->n_batch, p->n_threads);
+    if (p->n_seq < 1 || p->n_ctx < 1 || p->n_batch < 1) {
+        return error_set(err, GENARM_EINVAL, "%d sequences of %d positions, batches of %d rows: out of range", p->n_seq,
+                         p->n_ctx, p->n_batch);
     }
     return GENARM_OK;
 }

@@ -44,15 +44,14 @@ static float largest(const float *x, size_t n) {
     return m;
 }
 
-float log_sum_exp(const float *logits, size_t n) {
-    const float max = largest(logits, n);
+double exp_sum(const float *x, size_t n, float max, float scale) {
     double sum = 0.0;
     size_t i = 0;
     while (i + LANES <= n) {
         float lanes[LANES] = {0}; /* short sums in f32, then on in double: the error stays below 1e-6 for any n */
         for (const size_t end = i + BLOCK < n ? i + BLOCK : n; i + LANES <= end; i += LANES) {
             for (int j = 0; j < LANES; j++) {
-                lanes[j] += exp_nonpositive(logits[i + (size_t)j] - max);
+                lanes[j] += exp_nonpositive((x[i + (size_t)j] - max) * scale);
             }
         }
         for (int j = 0; j < LANES; j++) {
@@ -60,26 +59,28 @@ float log_sum_exp(const float *logits, size_t n) {
         }
     }
     for (; i < n; i++) {
-        sum += (double)exp_nonpositive(logits[i] - max);
+        sum += (double)exp_nonpositive((x[i] - max) * scale);
     }
-    return max + (float)log(sum);
+    return sum;
 }
 
+float log_sum_exp(const float *logits, size_t n) {
+    const float max = largest(logits, n);
+    return max + (float)log(exp_sum(logits, n, max, 1.0f));
+}
+
+/* The parts' own normalisers do not depend on the token: one normalisation of the weighted sum takes care of all. */
 void combine(float *out, const struct part *parts, size_t n_parts) {
     size_t n = parts[0].n;
-    const float base = log_sum_exp(parts[0].logits, n);
-    for (size_t t = 0; t < n; t++) {
-        out[t] = parts[0].logits[t] - base;
-    }
+    memcpy(out, parts[0].logits, n * sizeof *out);
     for (size_t i = 1; i < n_parts; i++) {
         const struct part *p = &parts[i];
         if (p->weight == 0.0f) { /* exactly the base, also where log pi_i is -inf */
             continue;
         }
         n = p->n < n ? p->n : n;
-        const float norm = log_sum_exp(p->logits, p->n);
         for (size_t t = 0; t < n; t++) {
-            out[t] += p->weight * (p->logits[t] - norm);
+            out[t] += p->weight * p->logits[t];
         }
     }
     const float z = log_sum_exp(out, n);

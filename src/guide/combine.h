@@ -5,6 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* sum_t exp((x[t] - max) scale) over n entries <= max, scale > 0; the same on every processor. */
+double exp_sum(const float *x, size_t n, float max, float scale);
+
 /* log sum_t exp(logits[t]) over n > 0 entries; entries may be -inf, not all of them. Error below 1e-6 for n < 2^20. */
 float log_sum_exp(const float *logits, size_t n);
 

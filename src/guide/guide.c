@@ -113,11 +113,15 @@ static int32_t smallest_context(const struct genarm_guide *g) {
 
 static int start_engines(struct genarm_guide *g, struct genarm_error *err) {
     g->params.n_ctx = g->params.n_ctx ? g->params.n_ctx : smallest_context(g);
+    int rc = engine_threads_new(&g->threads, &g->params.n_threads, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
     for (int32_t i = 0; i < g->n_engines; i++) {
         const struct engine_params params = {.n_seq = g->params.n_slots * g->engines[i].n_policies, .n_ctx = g->params.n_ctx,
                                              .n_batch = g->params.n_batch, .n_threads = g->params.n_threads,
-                                             .kv_f32 = g->params.kv_f32};
-        int rc = engine_rows_new(&g->engines[i].engine, g->engines[i].model, &params, err);
+                                             .threads = g->threads, .kv_f32 = g->params.kv_f32};
+        rc = engine_rows_new(&g->engines[i].engine, g->engines[i].model, &params, err);
         if (rc != GENARM_OK) {
             return error_at(err, rc, "%s", g->engines[i].model->path);
         }
@@ -135,14 +139,22 @@ static int start_engines(struct genarm_guide *g, struct genarm_error *err) {
     return GENARM_OK;
 }
 
+static void stop_engines(struct genarm_guide *g) {
+    for (int32_t i = 0; i < g->n_engines; i++) {
+        engine_free(g->engines[i].engine);
+        g->engines[i].engine = NULL;
+    }
+    ggml_threadpool_free(g->threads);
+    g->threads = NULL;
+}
+
 int guide_start(struct genarm_guide *g, struct genarm_error *err) {
     if (g->engines[0].engine) {
         return GENARM_OK;
     }
     int rc = start_engines(g, err);
-    for (int32_t i = 0; i < g->n_engines && rc != GENARM_OK; i++) {
-        engine_free(g->engines[i].engine);
-        g->engines[i].engine = NULL;
+    if (rc != GENARM_OK) {
+        stop_engines(g);
     }
     return rc;
 }
@@ -171,9 +183,7 @@ void genarm_guide_free(struct genarm_guide *g) {
     if (!g) {
         return;
     }
-    for (int32_t i = 0; i < g->n_engines; i++) {
-        engine_free(g->engines[i].engine);
-    }
+    stop_engines(g);
     for (int32_t i = 0; i < g->n_policies; i++) {
         free(g->policies[i].name);
         free(g->policies[i].template_name);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "guide/combine.h"
 
 struct genarm_sampling genarm_sampling_default(void) {
     return (struct genarm_sampling){.temperature = 1.0f, .top_k = 0, .top_p = 1.0f, .min_p = 0.0f, .seed = 0};
@@ -127,12 +128,44 @@ static int32_t filter(const struct genarm_sampling *p, struct candidate *c, int3
     return n;
 }
 
+enum { BLOCK = 1024, MAX_BLOCKS = 1024 }; /* of the vocabulary, summed one by one */
+
+/* A draw from all tokens: first the block, then the token in it. */
+static int32_t draw_unfiltered(struct sampler *s, const float *logp, float max, float scale) {
+    const int32_t n = s->n_vocab;
+    double sums[MAX_BLOCKS], total = 0.0;
+    int32_t n_blocks = 0;
+    for (int32_t t = 0; t < n; t += BLOCK) {
+        sums[n_blocks] = exp_sum(logp + t, (size_t)(n - t < BLOCK ? n - t : BLOCK), max, scale);
+        total += sums[n_blocks++];
+    }
+    double left = rng_uniform(&s->rng) * total;
+    int32_t block = 0, last = -1;
+    while (block < n_blocks - 1 && left >= sums[block]) {
+        left -= sums[block++];
+    }
+    for (int32_t t = block * BLOCK; t < n && t < (block + 1) * BLOCK; t++) {
+        const double p = exp_sum(logp + t, 1, max, scale);
+        left -= p;
+        last = p > 0.0 ? t : last;
+        if (left < 0.0 && p > 0.0) {
+            return t;
+        }
+    }
+    return last; /* rounding left a little over */
+}
+
 int32_t sampler_draw(struct sampler *s, const float *logp) {
+    const struct genarm_sampling *params = &s->params;
     const int32_t best = argmax(logp, s->n_vocab);
-    if (s->params.temperature == 0.0f) {
+    if (params->temperature == 0.0f) {
         return best;
     }
-    const float max = logp[best], scale = 1.0f / s->params.temperature;
+    const float max = logp[best], scale = 1.0f / params->temperature;
+    if (params->top_k == 0 && params->top_p == 1.0f && params->min_p == 0.0f && s->n_vocab <= BLOCK * MAX_BLOCKS) {
+        const int32_t token = isfinite(max) ? draw_unfiltered(s, logp, max, scale) : best;
+        return token < 0 ? best : token;
+    }
     int32_t n = 0;
     for (int32_t t = 0; t < s->n_vocab; t++) {
         const float p = expf((logp[t] - max) * scale);

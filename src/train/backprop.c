@@ -103,6 +103,7 @@ static bool suits_custom_nodes(const struct genarm_model *model) {
 static int make_ops(struct backprop *b, struct genarm_error *err) {
     struct ops_params params = ops_default_params();
     params.n_threads = b->params.n_threads;
+    params.precision = b->params.bf16 ? OPS_BF16 : OPS_F32;
     params.plain = b->params.plain || b->n_backends > 1 || !suits_custom_nodes(b->graph_params.model);
     b->graph_params.plain = params.plain;
     return ops_new(&b->graph_params.ops, &params, err);

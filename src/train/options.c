@@ -157,6 +157,7 @@ json_t *options_to_json(const struct genarm_train_params *p) {
         {"epochs", json_integer(p->epochs)},
         {"maximum length", json_integer(p->max_length)},
         {"share held out", decimal(p->val_split)},
+        {"bf16", json_boolean(p->bf16)},
         {"shuffling", json_boolean(p->shuffle)},
         {"seed", json_integer((json_int_t)p->seed)},
         {"template", json_string(p->template_name ? p->template_name : "")},

@@ -126,7 +126,8 @@ static int make_machinery(struct genarm_trainer *t, struct genarm_error *err) {
     const struct backprop_params params = {.loss = t->loss,
                                            .loss_params = loss_params_from(&t->params),
                                            .dropout = t->params.lora_dropout,
-                                           .n_threads = t->params.n_threads};
+                                           .n_threads = t->params.n_threads,
+                                           .bf16 = t->params.bf16};
     int rc = backprop_new(&t->backprop, t->model, &t->adapter, &params, err);
     if (rc == GENARM_OK) {
         rc = adamw_init(&t->adamw, t->adapter.n, &t->params, err);

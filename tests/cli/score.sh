@@ -57,15 +57,18 @@ END
 run 0 score -m "$tiny" -ctk f32 -ctv f32 -d pairs.jsonl --arm kind.gguf --arm x=terse.gguf --json
 cp out ranked
 json_true ranked 'r[0]["pairs"] == 3 and r[0]["too_long"] == 0'
-json_true ranked 'set(r[0]["arms"]) == {"kind", "x"} and set(r[0]["arms"]["x"]) == {"accuracy", "margin", "minus_reference"}'
+json_true ranked 'set(r[0]["arms"]) == {"kind", "x"} and set(r[0]["arms"]["x"]) == {"accuracy", "margin", "per_token", "minus_reference"}'
 head -n 1 pairs.jsonl >first.jsonl
 run 0 score -m "$tiny" -ctk f32 -ctv f32 -d first.jsonl --arm kind.gguf --json
 margin=$(json out 'r[0]["arms"]["kind"]["margin"]')
+per_token=$(json out 'r[0]["arms"]["kind"]["per_token"]["margin"]')
 difference=$(json out 'r[0]["arms"]["kind"]["minus_reference"]["margin"]')
 chosen=$(json scores 'r[0]["rewards"]["kind"]')
+chosen_mean=$(json scores 'r[0]["rewards"]["kind"] / len(r[0]["tokens"])')
 chosen_reference=$(json scores 'r[0]["references"]["kind"]')
 run 0 score -m "$tiny" -ctk f32 -ctv f32 -p "Name a bird." -r "An owl." --arm kind.gguf --json
 json_true out "abs($chosen - r[0]['rewards']['kind'] - $margin) < 1e-3"
+json_true out "abs($chosen_mean - r[0]['rewards']['kind'] / len(r[0]['tokens']) - $per_token) < 1e-3"
 json_true out "abs($chosen - $chosen_reference - r[0]['rewards']['kind'] + r[0]['references']['kind'] - $difference) < 1e-3"
 run 0 score -m "$tiny" -ctk f32 -ctv f32 -d pairs.jsonl --arm kind.gguf
 says out "accuracy"

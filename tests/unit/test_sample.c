@@ -73,6 +73,38 @@ static void test_frequencies_follow_the_distribution(void **state) {
     check(genarm_sampling_default(), p);
 }
 
+/* The same distribution, its tokens far apart in a vocabulary of several blocks, at their edges too. */
+static void test_frequencies_follow_the_distribution_in_a_large_vocabulary(void **state) {
+    (void)state;
+    enum { LARGE = 5000 };
+    static const int32_t at[N] = {0, 1023, 1024, 2500, 3071, 3072, 4096, 4999};
+    struct genarm_sampling params = genarm_sampling_default();
+    struct sampler s;
+    struct genarm_error err;
+    float large[LARGE];
+    double p[N];
+    int counts[N] = {0}, df;
+    for (int i = 0; i < LARGE; i++) {
+        large[i] = -INFINITY;
+    }
+    for (int i = 0; i < N; i++) {
+        large[at[i]] = logp[i];
+    }
+    assert_int_equal(sampler_init(&s, &params, LARGE, &err), GENARM_OK);
+    for (int draw = 0; draw < DRAWS; draw++) {
+        const int32_t t = sampler_draw(&s, large);
+        int i = 0;
+        while (i < N && at[i] != t) {
+            i++;
+        }
+        assert_in_range(i, 0, N - 1);
+        counts[i]++;
+    }
+    sampler_deinit(&s);
+    probabilities(p, 1.0);
+    assert_true(chi_square(counts, p, &df) <= limit[df]);
+}
+
 static void test_temperature_divides_log_probabilities(void **state) {
     (void)state;
     double p[N];
@@ -209,6 +241,7 @@ static void test_parameters_out_of_range_are_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_frequencies_follow_the_distribution),
+        cmocka_unit_test(test_frequencies_follow_the_distribution_in_a_large_vocabulary),
         cmocka_unit_test(test_temperature_divides_log_probabilities),
         cmocka_unit_test(test_top_k_keeps_the_k_likeliest),
         cmocka_unit_test(test_top_p_keeps_the_smallest_set_that_reaches_p),
