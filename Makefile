@@ -4,6 +4,7 @@
 #   make demo       trains two ARMs on the default model and shows guided answers
 #   make test       all tests
 #   make bench      measurements
+#   make bench-peers  PyTorch on the same training pairs, in deps/peers (a few GB)
 #   make models     the default model in the other types that tests and bench compare
 #   make sanitize   the tests under the address and undefined-behaviour sanitizers
 #   make install    PREFIX=/usr/local, DESTDIR=
@@ -52,6 +53,12 @@ bench: models
 	@cmake --build "$(BUILD)" --parallel $(JOBS) --target bench_programs
 	@for b in "$(BUILD)"/bench/bench_*; do "$$b" || exit 1; done
 
+bench-peers: models
+	@cmake --build "$(BUILD)" --parallel $(JOBS) --target bench_programs
+	@scripts/deps.sh peers
+	@"$(BUILD)/bench/bench_train"
+	@deps/peers/bin/python bench/peer_torch.py
+
 sanitize: deps
 	@scripts/configure.sh "$(BUILD)-sanitize" $(COMPILER) -DCMAKE_BUILD_TYPE=Debug \
 		-DGENARM_SANITIZE=ON "-DCMAKE_C_FLAGS_DEBUG=-O1 -g" "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g"
@@ -65,4 +72,4 @@ install: build
 clean:
 	rm -rf -- "$(BUILD)" "$(BUILD)-sanitize"
 
-.PHONY: all deps configure build models demo test bench sanitize install clean
+.PHONY: all deps configure build models demo test bench bench-peers sanitize install clean

@@ -5,6 +5,7 @@
 #   scripts/deps.sh packages   compilers and libraries of the system
 #   scripts/deps.sh llama      ggml and libllama, into deps/
 #   scripts/deps.sh model      the default model, into models/
+#   scripts/deps.sh peers      what benchmarks compare with (PyTorch), into deps/peers; not part of all
 #   scripts/deps.sh demo       the Python package that measures the demo's answers, into deps/demo
 #
 # ggml and libllama come from an installed copy of a fitting version, else from
@@ -278,11 +279,25 @@ provide_demo() {
     mv "$work/demo" deps/demo
 }
 
+# ---- what benchmarks compare with ------------------------------------------------
+
+# An environment that stays where it is made: its Python is called by path.
+provide_peers() {
+    local stamp
+    stamp=$(cksum <bench/requirements-peers.txt)
+    [ "$(cat deps/peers/stamp 2>/dev/null)" != "$stamp" ] || return 0
+    say "fetching PyTorch to compare with (a few GB)"
+    rm -rf deps/peers
+    python3 -m venv deps/peers
+    env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX deps/peers/bin/python -m pip install -q -r bench/requirements-peers.txt
+    printf '%s\n' "$stamp" >deps/peers/stamp
+}
+
 # ------------------------------------------------------------------------------
 
 what=${1:-all}
 case $what in
-    all | packages | llama | model | demo) ;;
+    all | packages | llama | model | demo | peers) ;;
     *) sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac
 mkdir -p deps
@@ -299,3 +314,4 @@ case $what in all | packages) install_packages ;; esac
 case $what in all | llama) provide_llama ;; esac
 case $what in all | model) provide_model ;; esac
 case $what in all | demo) provide_demo ;; esac
+case $what in peers) provide_peers ;; esac

@@ -3,7 +3,8 @@
 
     make_demo_data.py -m models/SmolLM2-135M-Instruct-Q4_1.gguf
 
-1. Splits the prompts of data/demo/questions.txt by a hash of their text: held out, test, train.
+1. Splits the prompts of data/demo/questions.txt by a hash of their text: dev, test, train. The prompts that
+   the demo answers are those of data/demo/heldout.txt.
 2. Samples answers to each train and test prompt from the model (its chat template) after two example
    exchanges that show a manner (EXAMPLES). All are stored under the plain prompt; only answers that
    end by themselves are kept.
@@ -33,8 +34,8 @@ import demo_reward
 
 ROOT = Path(__file__).resolve().parent.parent
 
-N_HELD_OUT = 120  # prompts that only the demo's answers use
-N_TEST = 110      # prompts of the held-out pairs
+N_DEV = 120   # prompts for choosing settings
+N_TEST = 110  # prompts of the held-out pairs
 
 # Two exchanges go before the prompt and show the manner that an answer is asked for; which two
 # depends on the prompt. None of these questions is a prompt.
@@ -95,18 +96,26 @@ def seed_of(*parts):
     return int.from_bytes(digest[:8], "little")
 
 
-def read_prompts(path):
-    """{"held_out" | "test" | "train": [prompt]}, each in the order of the file."""
+def read_lines(path):
+    """The prompts of a file, without empty lines and those that begin with #."""
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    prompts = [line for line in lines if line and not line.startswith("#")]
-    if len({p.casefold() for p in prompts}) != len(prompts):
-        raise SystemExit(f"{path}: a prompt occurs twice")
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def read_prompts(folder):
+    """{"held_out" | "dev" | "test" | "train": [prompt]}, each in the order of its file."""
+    held_out, prompts = read_lines(folder / "heldout.txt"), read_lines(folder / "questions.txt")
+    seen = Counter(p.casefold() for p in held_out + prompts)
+    for prompt, n in seen.items():
+        if n > 1:
+            raise SystemExit(f"{folder}: this prompt occurs twice: {prompt}")
     ranked = sorted(prompts, key=lambda p: seed_of("split", p))
-    held_out, test = set(ranked[:N_HELD_OUT]), set(ranked[N_HELD_OUT:N_HELD_OUT + N_TEST])
+    dev, test = set(ranked[:N_DEV]), set(ranked[N_DEV:N_DEV + N_TEST])
     return {
-        "held_out": [p for p in prompts if p in held_out],
+        "held_out": held_out,
+        "dev": [p for p in prompts if p in dev],
         "test": [p for p in prompts if p in test],
-        "train": [p for p in prompts if p not in held_out and p not in test],
+        "train": [p for p in prompts if p not in dev and p not in test],
     }
 
 
@@ -487,9 +496,10 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--parallel", type=int, default=16, help="answers sampled at once")
     args = parser.parse_args()
-    prompts = read_prompts(ROOT / "data" / "demo" / "questions.txt")
-    held_out = [{"id": f"h{i:03d}", "prompt": prompt} for i, prompt in enumerate(prompts["held_out"], 1)]
-    write_jsonl(args.output / "prompts.jsonl", held_out)
+    prompts = read_prompts(ROOT / "data" / "demo")
+    for split, name in (("held_out", "prompts"), ("dev", "dev")):
+        numbered = [{"id": f"{split[0]}{i:03d}", "prompt": prompt} for i, prompt in enumerate(prompts[split], 1)]
+        write_jsonl(args.output / f"{name}.jsonl", numbered)
     why_not = make_filter()
     by_prompt, pairs = {}, {}
     for split in ("train", "test"):

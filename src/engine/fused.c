@@ -8,12 +8,13 @@
 #include "ops/cpu.h"
 #include "ops/rope.h"
 
-enum { MAX_HEAD = 1024, NODES_PER_LAYER = 5 };
+enum { MAX_HEAD = 1024, NODES_PER_LAYER = 5, DOT_MAX_ROWS = 8 /* with a dot product for each row */ };
 
 struct fused {
     const struct genarm_model *model;
     const struct kernels *kernels;
-    int32_t n_threads;
+    const struct few_bf16 *few; /* or NULL */
+    int32_t n_threads, max_rows;
     float **scratch; /* [n_threads], see struct work */
     size_t scratch_floats;
 
@@ -34,10 +35,10 @@ struct step {
 /* ---- scratch of a thread ---- */
 
 struct work {
-    float *x;      /* [widest, FUSED_MAX_ROWS] rows ready for a product, f32 */
+    float *x;      /* [widest, max_rows] rows ready for a product, f32 */
     void *packed;  /* the same in the weights' own dot-product type */
-    float *up;     /* [n_ff, FUSED_MAX_ROWS] */
-    float *low;    /* [rank_total, FUSED_MAX_ROWS] A x of LoRA */
+    float *up;     /* [n_ff, max_rows] */
+    float *low;    /* [rank_total, max_rows] A x of LoRA */
     float *scores; /* [n_ctx] and more: see attend */
 };
 
@@ -58,19 +59,19 @@ static void share(int64_t n, int ith, int nth, int64_t *first, int64_t *end) {
 
 static int32_t max_query_group(const struct hparams *hp) { return hp->n_head / hp->n_head_kv; }
 
-static size_t scratch_floats(const struct genarm_model *model, int32_t n_ctx, int32_t rank) {
-    const size_t x = (size_t)widest(&model->hp) * FUSED_MAX_ROWS;
-    const size_t group = (size_t)max_query_group(&model->hp);
-    return 3 * x + 64 + (size_t)rank * FUSED_MAX_ROWS + group * ((size_t)n_ctx + 3 * MAX_HEAD) + 2 * MAX_HEAD;
+static size_t scratch_floats(const struct fused *f, int32_t n_ctx, int32_t rank) {
+    const size_t x = (size_t)widest(&f->model->hp) * (size_t)f->max_rows;
+    const size_t group = (size_t)max_query_group(&f->model->hp);
+    return 3 * x + 64 + (size_t)rank * (size_t)f->max_rows + group * ((size_t)n_ctx + 3 * MAX_HEAD) + 2 * MAX_HEAD;
 }
 
 static struct work work_of(const struct fused *f, int ith) {
-    const size_t x = (size_t)widest(&f->model->hp) * FUSED_MAX_ROWS;
+    const size_t x = (size_t)widest(&f->model->hp) * (size_t)f->max_rows;
     struct work w = {.x = f->scratch[ith]};
     w.packed = w.x + x;
     w.up = w.x + 2 * x + 64; /* packed rows may have a little more than 4 bytes an element */
     w.low = w.up + x;
-    w.scores = w.low + (size_t)(f->bank->n_adapters ? lora_bank_rank(f->bank) : 0) * FUSED_MAX_ROWS;
+    w.scores = w.low + (size_t)(f->bank->n_adapters ? lora_bank_rank(f->bank) : 0) * (size_t)f->max_rows;
     return w;
 }
 
@@ -113,6 +114,14 @@ struct input {
     enum ggml_type packed_type; /* GGML_TYPE_COUNT: nothing packed yet */
     float *low;
 };
+
+/* Rows of x for the few rows' products in bf16. */
+static void pack_bf16(const struct few_bf16 *few, struct input *in) {
+    for (int32_t r = 0; in->packed_type != GGML_TYPE_BF16 && r < in->n; r++) {
+        few->pack((uint16_t *)in->packed + r * in->n_in, in->x + r * in->n_in, in->n_in);
+    }
+    in->packed_type = GGML_TYPE_BF16;
+}
 
 static void pack(struct input *in, enum ggml_type weight_type) {
     const enum ggml_type type = ggml_get_type_traits_cpu(weight_type)->vec_dot_type;
@@ -163,6 +172,9 @@ static void product(const struct fused *f, const struct ggml_tensor *w, const st
     }
     if (w->type == GGML_TYPE_F16 && f->kernels->few_product_f16) {
         f->kernels->few_product_f16(y, stride, w->data, w->nb[1], in->x, in->n_in, in->n_in, in->n, first, end);
+    } else if (f->few && f->few->reads(w->type, in->n_in)) {
+        pack_bf16(f->few, in);
+        f->few->product(y, stride, w->data, w->type, w->nb[1], in->packed, in->n_in, in->n_in, in->n, first, end);
     } else {
         dot_product(w, in, y, stride, first, end);
     }
@@ -172,13 +184,11 @@ static void product(const struct fused *f, const struct ggml_tensor *w, const st
             yr[j] += ((const float *)bias->data)[j];
         }
         const int32_t a = lora ? in->adapters[r] : ENGINE_NO_ADAPTER;
-        for (int64_t j = first; a >= 0 && j < end; j++) {
-            const float *b = (const float *)stack->b->data + j * total;
-            float sum = 0.0f;
-            for (int32_t s = f->bank->first_rank[a]; s < f->bank->first_rank[a + 1]; s++) {
-                sum += b[s] * in->low[r * total + s];
-            }
-            yr[j] += sum;
+        if (a >= 0) {
+            const int64_t slot = f->bank->first_rank[a], n_out = stack->b_slots->ne[0];
+            f->kernels->add_scaled(yr + first, in->low + r * total + slot,
+                                   (const float *)stack->b_slots->data + slot * n_out + first, n_out, end - first,
+                                   f->bank->first_rank[a + 1] - slot);
         }
     }
 }
@@ -472,7 +482,7 @@ static void build(struct graph *g, struct fused *f) {
 int fused_build(struct graph *g, struct fused *f, const struct kv_layer *kv, int32_t n_ctx, const struct lora_bank *bank,
                 const struct graph_shape *shape, const struct row *rows, struct genarm_error *err) {
     const size_t n_nodes = 64 + (size_t)f->model->hp.n_layer * (NODES_PER_LAYER + 1) * 2;
-    int rc = reserve(f, scratch_floats(f->model, n_ctx, bank->n_adapters ? lora_bank_rank(bank) : 0), err);
+    int rc = reserve(f, scratch_floats(f, n_ctx, bank->n_adapters ? lora_bank_rank(bank) : 0), err);
     if (rc != GENARM_OK) {
         return rc;
     }
@@ -510,12 +520,28 @@ bool fused_reads(const struct genarm_model *model) {
     return ok;
 }
 
+/* Whether all products are those of few_bf16.h, which unpack a weight once however many rows there are. */
+static bool few_reads_all(const struct fused *f) {
+    const struct weights *w = &f->model->weights;
+    bool all = f->few && f->few->reads(w->output->type, w->output->ne[0]);
+    for (int32_t l = 0; l < f->model->hp.n_layer; l++) {
+        for (int t = 0; t < LINEAR_COUNT; t++) {
+            const struct ggml_tensor *x = w->layers[l].linear[t];
+            all = all && f->few->reads(x->type, x->ne[0]);
+        }
+    }
+    return all;
+}
+
+int32_t fused_max_rows(const struct fused *f) { return f->max_rows; }
+
 int fused_new(struct fused **out, const struct genarm_model *model, int32_t n_threads, struct genarm_error *err) {
     struct fused *f = calloc(1, sizeof *f);
     if (!f) {
         return error_nomem(err, "an engine");
     }
-    *f = (struct fused){.model = model, .kernels = cpu_kernels(NULL), .n_threads = n_threads};
+    *f = (struct fused){.model = model, .kernels = cpu_kernels(NULL), .few = cpu_few_bf16(), .n_threads = n_threads};
+    f->max_rows = few_reads_all(f) ? FUSED_MAX_ROWS : DOT_MAX_ROWS;
     f->scratch = calloc((size_t)n_threads, sizeof *f->scratch);
     f->steps = calloc((size_t)model->hp.n_layer, sizeof *f->steps);
     if (!f->scratch || !f->steps) {

@@ -17,8 +17,13 @@ static int32_t adapter_rank(const struct genarm_adapter *ad, int32_t n_layer) {
     return (int32_t)rank;
 }
 
+/* What a stack is made of, on the host. */
+struct stack_values {
+    float *a, *b, *b_slots;
+};
+
 /* Rank slots [slot, slot + rank) of a stack take the adapter's A as columns and scale * B as parts of rows. */
-static int copy_lora(const struct lora_stack *stack, const struct lora *l, int32_t slot, float *a, float *b,
+static int copy_lora(const struct lora_stack *stack, const struct lora *l, int32_t slot, const struct stack_values *to,
                      struct genarm_error *err) {
     const size_t n_in = (size_t)stack->a->ne[0], n_out = (size_t)stack->b->ne[1];
     const size_t total = (size_t)stack->b->ne[0], rank = (size_t)l->a->ne[1];
@@ -26,11 +31,13 @@ static int copy_lora(const struct lora_stack *stack, const struct lora *l, int32
     if (!own) {
         return error_nomem(err, "an adapter");
     }
-    ggml_backend_tensor_get(l->a, a + (size_t)slot * n_in, 0, rank * n_in * sizeof *a);
+    ggml_backend_tensor_get(l->a, to->a + (size_t)slot * n_in, 0, rank * n_in * sizeof *to->a);
     ggml_backend_tensor_get(l->b, own, 0, rank * n_out * sizeof *own);
     for (size_t j = 0; j < n_out; j++) {
         for (size_t r = 0; r < rank; r++) {
-            b[j * total + (size_t)slot + r] = l->scale * own[j * rank + r];
+            const float scaled = l->scale * own[j * rank + r];
+            to->b[j * total + (size_t)slot + r] = scaled;
+            to->b_slots[((size_t)slot + r) * n_out + j] = scaled;
         }
     }
     free(own);
@@ -43,24 +50,27 @@ static int fill_stack(struct lora_bank *bank, int32_t layer, int t, struct genar
         return GENARM_OK;
     }
     int rc = GENARM_OK;
-    float *a = calloc(1, ggml_nbytes(stack->a)), *b = calloc(1, ggml_nbytes(stack->b));
-    if (!a || !b) {
+    struct stack_values values = {calloc(1, ggml_nbytes(stack->a)), calloc(1, ggml_nbytes(stack->b)),
+                                  calloc(1, ggml_nbytes(stack->b_slots))};
+    if (!values.a || !values.b || !values.b_slots) {
         rc = error_nomem(err, "an adapter");
         goto done;
     }
     for (int32_t i = 0; i < bank->n_adapters && rc == GENARM_OK; i++) {
         const struct lora *l = &bank->adapters[i]->layers[layer][t];
         if (l->a) {
-            rc = copy_lora(stack, l, bank->first_rank[i], a, b, err);
+            rc = copy_lora(stack, l, bank->first_rank[i], &values, err);
         }
     }
     if (rc == GENARM_OK) {
-        ggml_backend_tensor_set(stack->a, a, 0, ggml_nbytes(stack->a));
-        ggml_backend_tensor_set(stack->b, b, 0, ggml_nbytes(stack->b));
+        ggml_backend_tensor_set(stack->a, values.a, 0, ggml_nbytes(stack->a));
+        ggml_backend_tensor_set(stack->b, values.b, 0, ggml_nbytes(stack->b));
+        ggml_backend_tensor_set(stack->b_slots, values.b_slots, 0, ggml_nbytes(stack->b_slots));
     }
 done:
-    free(a);
-    free(b);
+    free(values.a);
+    free(values.b);
+    free(values.b_slots);
     return rc;
 }
 
@@ -76,7 +86,7 @@ static bool any_adapts(const struct lora_bank *bank, int32_t layer, int t) {
 static int build_stacks(struct lora_bank *bank, ggml_backend_buffer_type_t type, struct genarm_error *err) {
     const struct hparams *hp = &bank->adapters[0]->model->hp;
     const int64_t rank = lora_bank_rank(bank);
-    const size_t n_tensors = (size_t)hp->n_layer * LINEAR_COUNT * 2;
+    const size_t n_tensors = (size_t)hp->n_layer * LINEAR_COUNT * 3;
     bank->ctx = ggml_init((struct ggml_init_params){.mem_size = n_tensors * ggml_tensor_overhead(), .no_alloc = true});
     bank->layers = calloc((size_t)hp->n_layer, sizeof *bank->layers);
     if (!bank->ctx || !bank->layers) {
@@ -88,6 +98,7 @@ static int build_stacks(struct lora_bank *bank, ggml_backend_buffer_type_t type,
                 struct lora_stack *s = &bank->layers[l][t];
                 s->a = ggml_new_tensor_2d(bank->ctx, GGML_TYPE_F32, linear_n_in((enum linear)t, hp), rank);
                 s->b = ggml_new_tensor_2d(bank->ctx, GGML_TYPE_F32, rank, linear_n_out((enum linear)t, hp));
+                s->b_slots = ggml_new_tensor_2d(bank->ctx, GGML_TYPE_F32, linear_n_out((enum linear)t, hp), rank);
             }
         }
     }

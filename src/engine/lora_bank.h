@@ -14,6 +14,7 @@ enum { LORA_BANK_MAX_ADAPTERS = 64 };
 struct lora_stack {
     struct ggml_tensor *a; /* f32 [n_in, rank_total], NULL when no adapter touches the map */
     struct ggml_tensor *b; /* f32 [rank_total, n_out] */
+    struct ggml_tensor *b_slots; /* the same as [n_out, rank_total]: what a rank slot adds to an output row, for fused.c */
 };
 
 struct lora_bank {

@@ -193,7 +193,7 @@ static int prepare_graph(struct rows_engine *e, const struct graph_shape *shape,
         return GENARM_OK;
     }
     graph_deinit(&e->graph);
-    int rc = e->fused && shape->n_rows <= FUSED_MAX_ROWS
+    int rc = e->fused && shape->n_rows <= fused_max_rows(e->fused)
                  ? fused_build(&e->graph, e->fused, e->kv, e->base.params.n_ctx, &e->bank, shape, e->sorted, err)
                  : graph_build(&e->graph, e->base.model, e->kv, e->base.params.n_ctx, &e->bank, e->ops, shape, err);
     if (rc != GENARM_OK) {

@@ -62,3 +62,12 @@ const struct gemm_kernel *cpu_gemm(const struct kernels *kernels, enum ops_preci
 #endif
     return &kernels->gemm;
 }
+
+const struct few_bf16 *cpu_few_bf16(void) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    return has_bf16() ? &few_bf16_avx512 : NULL;
+#else
+    return NULL;
+#endif
+}

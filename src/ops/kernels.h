@@ -27,6 +27,9 @@ struct kernels {
     /* y = x scale, or 0 where the hash of (key, first + i) is below threshold; y may be x */
     void (*dropout)(float *y, const float *x, int64_t n, uint64_t first, uint64_t key, uint32_t threshold, float scale);
 
+    /* y[i] += sum_p s[p] v[p * v_stride + i], i in [0, n), p in [0, n_v) */
+    void (*add_scaled)(float *y, const float *s, const float *v, int64_t v_stride, int64_t n, int64_t n_v);
+
     /* Few rows against many F16 ones (few.h); NULL where F16 has no fast conversion.
      * y[r][j] = sum_i w[j][i] x[r][i], i in [0, n), r in [0, n_rows), j in [first, end); w_stride in bytes */
     void (*few_product_f16)(float *y, int64_t y_stride, const void *w, size_t w_stride, const float *x, int64_t x_stride,

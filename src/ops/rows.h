@@ -162,7 +162,19 @@ static void row_dropout(float *y, const float *x, int64_t n, uint64_t first, uin
     }
 }
 
+/* ---- few rows -------------------------------------------------------------------------------------------------- */
+
+static void row_add_scaled(float *y, const float *s, const float *v, int64_t v_stride, int64_t n, int64_t n_v) {
+    for (int64_t i = 0; i < n; i += VEC) {
+        vf sum = load_at(y, i, n);
+        for (int64_t p = 0; p < n_v; p++) {
+            sum = v_fma(v_set1(s[p]), load_at(v + p * v_stride, i, n), sum);
+        }
+        store_at(y, i, n, sum);
+    }
+}
+
 #define ROW_KERNELS                                                                                                   \
     .rms_norm = row_rms_norm, .rms_norm_back = row_rms_norm_back, .swiglu = row_swiglu,                               \
     .swiglu_back = row_swiglu_back, .rope = row_rope, .log_sum_exp = row_log_sum_exp,                                 \
-    .negate_softmax = row_negate_softmax, .dropout = row_dropout
+    .negate_softmax = row_negate_softmax, .dropout = row_dropout, .add_scaled = row_add_scaled
