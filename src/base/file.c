@@ -1,4 +1,4 @@
-/* Files: read whole, written through a temporary file. Lines are in lines.c. */
+/* Files: read whole, written through a temporary file. Lines are in lines.c, maps in map.c. */
 #include "base/file.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* Files: read whole, read by lines, and the one way to write: temporary file in the same folder, fsync, rename. */
+/* Files: read whole, mapped, read by lines, and the one way to write: temporary file in the same folder, fsync, rename. */
 #ifndef BASE_FILE_H
 #define BASE_FILE_H
 
@@ -10,6 +10,11 @@
 
 /* Reads a whole file into b (which is cleared first). Errors name the path. */
 int file_read(struct buf *b, const char *path, struct genarm_error *err);
+
+/* Maps a whole regular file read-only. The file must not be cut or rewritten in place while it is mapped. An empty file is
+ * GENARM_EFORMAT. Errors name the path. */
+int file_map(const uint8_t **map, size_t *size, const char *path, struct genarm_error *err);
+void file_unmap(const uint8_t *map, size_t size); /* NULL is fine */
 
 /* Writer of one output file. Nothing appears under `path` until file_commit succeeds; on any failure before that
  * the previous file is untouched and the temporary one (path + ".tmp.<pid>") is removed. Only a regular file is

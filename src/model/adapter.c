@@ -9,7 +9,7 @@
 
 #include "model/model.h"
 
-enum { MAX_RANK = 1 << 16 };
+enum { MAX_RANK = 1 << 16, MAX_LAYERS = 512 };
 
 struct loader {
     struct genarm_adapter *ad;
@@ -45,17 +45,23 @@ static int another_model(struct genarm_error *err, int rc) {
 static int read_metadata(struct loader *l) {
     struct genarm_adapter *ad = l->ad;
     const struct gguf_context *g = l->file.gguf;
-    const char *arch, *model_arch = arch_name(ad->model->hp.arch);
+    const char *arch;
     int rc = expect(g, "general.type", "adapter", l->err);
     rc = rc == GENARM_OK ? expect(g, "adapter.type", "lora", l->err) : rc;
     rc = rc == GENARM_OK ? gguf_need_str(&arch, g, "general.architecture", l->err) : rc;
     if (rc != GENARM_OK) {
         return rc;
     }
-    if (strcmp(arch, model_arch) != 0) {
+    if (ad->model && strcmp(arch, arch_name(ad->arch)) != 0) {
         rc = error_set(l->err, GENARM_EMISMATCH, "the adapter is for architecture %s, the model is %s", arch,
-                       model_arch);
+                       arch_name(ad->arch));
         return another_model(l->err, rc);
+    }
+    while (!ad->model && strcmp(arch, arch_name(ad->arch)) != 0) {
+        if (++ad->arch == ARCH_COUNT) {
+            return error_set(l->err, GENARM_EUNSUPPORTED, "the adapter is for the architecture %s, which is not known",
+                             arch);
+        }
     }
     if (gguf_find_key(g, "adapter.alora.invocation_tokens") >= 0) {
         return error_set(l->err, GENARM_EUNSUPPORTED,
@@ -74,7 +80,7 @@ static int read_metadata(struct loader *l) {
 
 static int check_fingerprint(const struct loader *l) {
     const char *base = l->ad->info.base_hash;
-    if (!base || strcmp(base, l->ad->model->fingerprint) == 0) {
+    if (!base || !l->ad->model || strcmp(base, l->ad->model->fingerprint) == 0) {
         return GENARM_OK;
     }
     const int rc =
@@ -87,36 +93,50 @@ static int check_fingerprint(const struct loader *l) {
 
 struct place {
     int32_t layer;
-    int linear; /* LINEAR_COUNT: not a map that can be adapted */
+    enum linear linear;
     bool is_b;
 };
 
 /* Takes a name like "blk.3.attn_q.weight.lora_a" apart. False: it is not of this form. */
 static bool parse_name(struct place *p, const char *name) {
-    int used = 0, layer = -1;
-    char map[GGML_MAX_NAME] = "", side = 0;
-    if (sscanf(name, "blk.%8d.%63[a-z_].weight.lora_%c%n", &layer, map, &side, &used) != 3 || name[used] || layer < 0 ||
-        (side != 'a' && side != 'b')) {
+    const char *side;
+    if (!linear_parse_name(&p->layer, &p->linear, &side, name)) {
         return false;
     }
-    *p = (struct place){.layer = layer, .is_b = side == 'b'};
-    while (p->linear < LINEAR_COUNT && strcmp(map, linear_tensor_name((enum linear)p->linear)) != 0) {
-        p->linear++;
+    p->is_b = strcmp(side, ".lora_b") == 0;
+    return p->is_b || strcmp(side, ".lora_a") == 0;
+}
+
+/* Loaded alone, an adapter says itself how many layers it knows of. */
+static int count_layers(struct loader *l) {
+    struct genarm_adapter *ad = l->ad;
+    if (ad->model) {
+        ad->n_layer = ad->model->hp.n_layer;
+        return GENARM_OK;
     }
-    return p->linear < LINEAR_COUNT;
+    struct place p;
+    for (struct ggml_tensor *t = ggml_get_first_tensor(l->file.tensors); t;
+         t = ggml_get_next_tensor(l->file.tensors, t)) {
+        if (parse_name(&p, t->name) && p.layer >= MAX_LAYERS) {
+            return error_set(l->err, GENARM_EFORMAT, "tensor %s: models have at most %d layers", t->name, MAX_LAYERS);
+        }
+        ad->n_layer = parse_name(&p, t->name) && p.layer >= ad->n_layer ? p.layer + 1 : ad->n_layer;
+    }
+    return GENARM_OK;
 }
 
 /* Makes our tensor for one of the file, without data yet. */
 static int add_tensor(struct loader *l, const struct ggml_tensor *t) {
-    const struct hparams *hp = &l->ad->model->hp;
+    const struct hparams *hp = l->ad->model ? &l->ad->model->hp : NULL;
     struct place p;
     if (!parse_name(&p, t->name)) {
         return error_set(l->err, GENARM_EUNSUPPORTED,
                          "tensor %s adapts something other than q, k, v, o, gate, up or down", t->name);
     }
-    if (p.layer >= hp->n_layer) {
-        return another_model(
-            l->err, error_set(l->err, GENARM_EMISMATCH, "tensor %s: the model has %d layers", t->name, hp->n_layer));
+    if (p.layer >= l->ad->n_layer) {
+        const int rc =
+            error_set(l->err, GENARM_EMISMATCH, "tensor %s: the model has %d layers", t->name, l->ad->n_layer);
+        return another_model(l->err, rc);
     }
     struct lora *x = &l->ad->layers[p.layer][p.linear];
     struct ggml_tensor **to = p.is_b ? &x->b : &x->a;
@@ -124,7 +144,7 @@ static int add_tensor(struct loader *l, const struct ggml_tensor *t) {
         return error_set(l->err, GENARM_EFORMAT, "tensor %s is there twice", t->name);
     }
     const int64_t size = p.is_b ? t->ne[1] : t->ne[0], rank = p.is_b ? t->ne[0] : t->ne[1];
-    const int64_t expected = p.is_b ? linear_n_out((enum linear)p.linear, hp) : linear_n_in((enum linear)p.linear, hp);
+    const int64_t expected = !hp ? size : p.is_b ? linear_n_out(p.linear, hp) : linear_n_in(p.linear, hp);
     if (size != expected || t->ne[2] != 1 || t->ne[3] != 1) {
         const int rc = error_set(l->err, GENARM_EMISMATCH, "tensor %s has shape [%lld, %lld], the model needs %s%lld%s",
                                  t->name, (long long)t->ne[0], (long long)t->ne[1], p.is_b ? "[rank, " : "[",
@@ -147,7 +167,7 @@ static int add_tensor(struct loader *l, const struct ggml_tensor *t) {
 static int check_pairs(struct loader *l) {
     struct genarm_adapter *ad = l->ad;
     bool adapted[LINEAR_COUNT] = {false};
-    for (int32_t i = 0; i < ad->model->hp.n_layer; i++) {
+    for (int32_t i = 0; i < ad->n_layer; i++) {
         for (int t = 0; t < LINEAR_COUNT; t++) {
             struct lora *x = &ad->layers[i][t];
             if (!x->a != !x->b) {
@@ -198,7 +218,7 @@ static int fill_tensor(const struct loader *l, struct ggml_tensor *to, float *f3
 
 static int fill_tensors(struct loader *l) {
     struct genarm_adapter *ad = l->ad;
-    ggml_backend_dev_t device = ad->model->placement.device;
+    ggml_backend_dev_t device = ad->model ? ad->model->placement.device : NULL;
     ad->buffer = ggml_backend_alloc_ctx_tensors_from_buft(ad->ctx, device ? ggml_backend_dev_buffer_type(device)
                                                                           : ggml_backend_cpu_buffer_type());
     if (!ad->buffer) {
@@ -225,10 +245,11 @@ static int load(struct loader *l) {
     if (rc == GENARM_OK && n == 0) {
         rc = error_set(l->err, GENARM_EFORMAT, "the adapter has no tensors");
     }
+    rc = rc == GENARM_OK ? count_layers(l) : rc;
     if (rc != GENARM_OK) {
         return rc;
     }
-    ad->layers = calloc((size_t)ad->model->hp.n_layer, sizeof *ad->layers);
+    ad->layers = calloc((size_t)ad->n_layer + 1, sizeof *ad->layers); /* 0 layers: the first tensor is refused */
     ad->ctx = ggml_init((struct ggml_init_params){.mem_size = (size_t)n * ggml_tensor_overhead(), .no_alloc = true});
     if (!ad->layers || !ad->ctx) {
         return error_nomem(l->err, "an adapter");
@@ -242,7 +263,8 @@ static int load(struct loader *l) {
     return rc == GENARM_OK ? fill_tensors(l) : rc;
 }
 
-int genarm_adapter_load(struct genarm_adapter **out, const struct genarm_model *model, const char *path,
+/* model NULL: alone */
+static int open_adapter(struct genarm_adapter **out, const struct genarm_model *model, const char *path,
                         struct genarm_error *err) {
     struct genarm_adapter *ad = calloc(1, sizeof *ad);
     if (!ad || !(ad->path = strdup(path))) {
@@ -250,6 +272,7 @@ int genarm_adapter_load(struct genarm_adapter **out, const struct genarm_model *
         return error_nomem(err, "an adapter");
     }
     ad->model = model;
+    ad->arch = model ? model->hp.arch : (enum arch)0;
     struct loader l = {.ad = ad, .err = err};
     int rc = gguf_file_open(&l.file, path, err);
     rc = rc == GENARM_OK ? load(&l) : rc;
@@ -260,6 +283,15 @@ int genarm_adapter_load(struct genarm_adapter **out, const struct genarm_model *
     }
     *out = ad;
     return GENARM_OK;
+}
+
+int genarm_adapter_load(struct genarm_adapter **out, const struct genarm_model *model, const char *path,
+                        struct genarm_error *err) {
+    return open_adapter(out, model, path, err);
+}
+
+int adapter_load_alone(struct genarm_adapter **out, const char *path, struct genarm_error *err) {
+    return open_adapter(out, NULL, path, err);
 }
 
 void genarm_adapter_free(struct genarm_adapter *adapter) {

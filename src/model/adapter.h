@@ -21,7 +21,9 @@ struct adapter_info {
 };
 
 struct genarm_adapter {
-    const struct genarm_model *model; /* borrowed */
+    const struct genarm_model *model; /* borrowed; NULL when it was loaded alone */
+    enum arch arch;
+    int32_t n_layer; /* of the model; loaded alone: up to the last layer that is adapted */
     char *path;
     float alpha;
     struct lora (*layers)[LINEAR_COUNT]; /* [n_layer] */
@@ -38,9 +40,20 @@ struct genarm_adapter {
  * because an adapter of another model gives garbage silently; genarm's own files only). F32, F16 and BF16 tensors
  * become F32. */
 
-/* Writes an adapter atomically, readable by llama.cpp. a and b of `layers` are read through the backend, or from memory
- * when they have no buffer. info, and strings in it, may be NULL. GENARM_EDIVERGED when a value is not finite: nothing
- * is written. */
+/* The same without a model: for what needs an adapter's numbers only. Shapes and fingerprint are checked against
+ * nothing, and the numbers are in the CPU's memory. */
+int adapter_load_alone(struct genarm_adapter **out, const char *path, struct genarm_error *err);
+
+/* Metadata of an adapter as genarm writes it: what llama.cpp needs, then what is known of `info` (NULL: nothing). Alpha 0
+ * is not written: the scale is 1 then. */
+void adapter_metadata(struct gguf_context *g, enum arch arch, float alpha, const struct adapter_info *info);
+
+/* Writes an adapter atomically, readable by llama.cpp, with the given metadata. a and b of `layers` are read through the
+ * backend, or from memory when they have no buffer. GENARM_EDIVERGED when a value is not finite: nothing is written. */
+int adapter_write(const char *path, int32_t n_layer, struct lora (*layers)[LINEAR_COUNT],
+                  const struct gguf_context *metadata, struct genarm_error *err);
+
+/* The same with the metadata of adapter_metadata. info, and strings in it, may be NULL. */
 int adapter_save(const char *path, const struct hparams *hp, struct lora (*layers)[LINEAR_COUNT], float alpha,
                  const struct adapter_info *info, struct genarm_error *err);
 

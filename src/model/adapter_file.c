@@ -10,7 +10,7 @@
 struct writer {
     struct gguf_context *gguf;
     struct ggml_context *names; /* no_alloc: the tensors as the file calls them, in its order */
-    const struct hparams *hp;
+    int32_t n_layer;
     struct lora (*layers)[LINEAR_COUNT];
     struct file_writer file;
     const char *path;
@@ -23,18 +23,20 @@ static void set_optional(struct gguf_context *g, const char *key, const char *va
     }
 }
 
-static void write_metadata(struct writer *w, float alpha, const struct adapter_info *info) {
-    gguf_set_val_str(w->gguf, "general.architecture", arch_name(w->hp->arch));
-    gguf_set_val_str(w->gguf, "general.type", "adapter");
-    gguf_set_val_str(w->gguf, "adapter.type", "lora");
-    gguf_set_val_f32(w->gguf, "adapter.lora.alpha", alpha);
+void adapter_metadata(struct gguf_context *g, enum arch arch, float alpha, const struct adapter_info *info) {
+    gguf_set_val_str(g, "general.architecture", arch_name(arch));
+    gguf_set_val_str(g, "general.type", "adapter");
+    gguf_set_val_str(g, "adapter.type", "lora");
+    if (alpha != 0.0f) {
+        gguf_set_val_f32(g, "adapter.lora.alpha", alpha);
+    }
     if (info) {
-        set_optional(w->gguf, "genarm.loss", info->loss);
-        set_optional(w->gguf, "genarm.template", info->template_);
-        set_optional(w->gguf, "genarm.base", info->base_hash);
-        set_optional(w->gguf, "genarm.data", info->data_hash);
+        set_optional(g, "genarm.loss", info->loss);
+        set_optional(g, "genarm.template", info->template_);
+        set_optional(g, "genarm.base", info->base_hash);
+        set_optional(g, "genarm.data", info->data_hash);
         if (info->beta != 0.0f) {
-            gguf_set_val_f32(w->gguf, "genarm.beta", info->beta);
+            gguf_set_val_f32(g, "genarm.beta", info->beta);
         }
     }
 }
@@ -42,7 +44,7 @@ static void write_metadata(struct writer *w, float alpha, const struct adapter_i
 /* Calls `each` for every A and B, in the order of the file; stops at the first failure. */
 static int for_tensors(struct writer *w, int (*each)(struct writer *w, const struct ggml_tensor *t, const char *name)) {
     int rc = GENARM_OK;
-    for (int32_t i = 0; i < w->hp->n_layer; i++) {
+    for (int32_t i = 0; i < w->n_layer; i++) {
         for (int t = 0; t < LINEAR_COUNT; t++) {
             const struct lora *x = &w->layers[i][t];
             for (int b = 0; rc == GENARM_OK && x->a && b < 2; b++) {
@@ -114,20 +116,20 @@ static int write_file(struct writer *w) {
     return rc;
 }
 
-int adapter_save(const char *path, const struct hparams *hp, struct lora (*layers)[LINEAR_COUNT], float alpha,
-                 const struct adapter_info *info, struct genarm_error *err) {
-    const size_t n = 2 * LINEAR_COUNT * (size_t)hp->n_layer;
+int adapter_write(const char *path, int32_t n_layer, struct lora (*layers)[LINEAR_COUNT],
+                  const struct gguf_context *metadata, struct genarm_error *err) {
+    const size_t n = 2 * LINEAR_COUNT * (size_t)n_layer;
     struct writer w = {
         .gguf = gguf_init_empty(),
         .names = ggml_init((struct ggml_init_params){.mem_size = n * ggml_tensor_overhead(), .no_alloc = true}),
-        .hp = hp,
+        .n_layer = n_layer,
         .layers = layers,
         .path = path,
         .err = err,
     };
     int rc = w.gguf && w.names ? GENARM_OK : error_nomem(err, "an adapter");
     if (rc == GENARM_OK) {
-        write_metadata(&w, alpha, info);
+        gguf_set_kv(w.gguf, metadata);
         rc = for_tensors(&w, add_name);
     }
     if (rc == GENARM_OK && gguf_get_n_tensors(w.gguf) == 0) {
@@ -136,5 +138,17 @@ int adapter_save(const char *path, const struct hparams *hp, struct lora (*layer
     rc = rc == GENARM_OK ? write_file(&w) : rc;
     ggml_free(w.names);
     gguf_free(w.gguf);
+    return rc;
+}
+
+int adapter_save(const char *path, const struct hparams *hp, struct lora (*layers)[LINEAR_COUNT], float alpha,
+                 const struct adapter_info *info, struct genarm_error *err) {
+    struct gguf_context *metadata = gguf_init_empty();
+    if (!metadata) {
+        return error_nomem(err, "an adapter");
+    }
+    adapter_metadata(metadata, hp->arch, alpha, info);
+    const int rc = adapter_write(path, hp->n_layer, layers, metadata, err);
+    gguf_free(metadata);
     return rc;
 }

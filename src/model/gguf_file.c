@@ -1,53 +1,18 @@
 /* An open GGUF: mapped, checked, parsed by ggml; and look-ups in its metadata. */
-#include <errno.h>
-#include <fcntl.h>
 #include <ggml.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "base/file.h"
 #include "base/utf8.h"
 #include "model/gguf_check.h"
 #include "model/llama_guard.h"
 #include "model/runtime.h"
 
-static int io_error(struct genarm_error *err, const char *doing) {
-    const int number = errno;
-    const int rc = error_set(err, GENARM_EIO, "cannot %s: %s", doing, strerror(number));
-    return number == ENOENT ? error_hint(err, rc, "is the path right?") : rc;
-}
-
-static int map_file(struct gguf_file *f, struct genarm_error *err) {
-    const int fd = open(f->path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return io_error(err, "open the file");
-    }
-    struct stat st;
-    int rc = fstat(fd, &st) == 0 ? GENARM_OK : io_error(err, "open the file");
-    if (rc == GENARM_OK && !S_ISREG(st.st_mode)) {
-        rc = error_set(err, GENARM_EIO, S_ISDIR(st.st_mode) ? "is a folder" : "is not a regular file");
-    } else if (rc == GENARM_OK && st.st_size == 0) {
-        rc = error_set(err, GENARM_EFORMAT, "the file is empty");
-    }
-    if (rc == GENARM_OK) {
-        void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-        if (map == MAP_FAILED) {
-            rc = io_error(err, "map the file");
-        } else {
-            f->map = map;
-            f->size = (size_t)st.st_size;
-        }
-    }
-    close(fd);
-    return rc;
-}
-
 int gguf_file_open(struct gguf_file *f, const char *path, struct genarm_error *err) {
     model_runtime_init();
     struct gguf_file opened = {.path = strdup(path)};
-    int rc = opened.path ? map_file(&opened, err) : error_nomem(err, "a file name");
+    int rc = opened.path ? file_map(&opened.map, &opened.size, path, err) : error_nomem(err, "a file name");
     rc = rc == GENARM_OK ? gguf_check_bytes(opened.map, opened.size, path, err) : rc;
     if (rc == GENARM_OK) {
         runtime_forget_error();
@@ -68,9 +33,7 @@ int gguf_file_open(struct gguf_file *f, const char *path, struct genarm_error *e
 void gguf_file_close(struct gguf_file *f) {
     gguf_free(f->gguf);
     ggml_free(f->tensors);
-    if (f->map) {
-        munmap((void *)(uintptr_t)f->map, f->size);
-    }
+    file_unmap(f->map, f->size);
     free(f->path);
     *f = (struct gguf_file){0};
 }

@@ -20,6 +20,26 @@ static const struct {
 const char *linear_name(enum linear l) { return linears[l].name; }
 const char *linear_tensor_name(enum linear l) { return linears[l].tensor; }
 
+bool linear_parse_name(int32_t *layer, enum linear *l, const char **rest, const char *name) {
+    char map[GGML_MAX_NAME] = "";
+    int used = 0, number = -1;
+    if (sscanf(name, "blk.%8d.%63[a-z_].weight%n", &number, map, &used) != 2 || used == 0 || number < 0 ||
+        (!rest && name[used])) {
+        return false;
+    }
+    for (int i = 0; i < LINEAR_COUNT; i++) {
+        if (strcmp(map, linears[i].tensor) == 0) {
+            *layer = number;
+            *l = (enum linear)i;
+            if (rest) {
+                *rest = name + used;
+            }
+            return true;
+        }
+    }
+    return false;
+}
+
 int32_t linear_n_in(enum linear l, const struct hparams *hp) {
     return l == LINEAR_O ? hparams_n_embd_q(hp) : l == LINEAR_DOWN ? hp->n_ff : hp->n_embd;
 }
@@ -43,6 +63,15 @@ int32_t linear_n_out(enum linear l, const struct hparams *hp) {
 static const enum ggml_type matrix_types[] = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16,
                                               GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
                                               GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K};
+
+bool weights_type_supported(enum ggml_type type) {
+    for (size_t i = 0; i < sizeof matrix_types / sizeof *matrix_types; i++) {
+        if (type == matrix_types[i]) {
+            return true;
+        }
+    }
+    return false;
+}
 
 /* ---- what to load ---- */
 
@@ -74,11 +103,8 @@ static const uint8_t *bytes_of(const struct loader *l, const struct ggml_tensor 
 }
 
 static void check_type(struct loader *l, const struct ggml_tensor *t, enum kind kind) {
-    bool ok = kind == VECTOR && (t->type == GGML_TYPE_F32 || t->type == GGML_TYPE_F16 || t->type == GGML_TYPE_BF16);
-    for (size_t i = 0; kind == MATRIX && i < sizeof matrix_types / sizeof *matrix_types; i++) {
-        ok |= t->type == matrix_types[i];
-    }
-    if (!ok) {
+    const bool plain = t->type == GGML_TYPE_F32 || t->type == GGML_TYPE_F16 || t->type == GGML_TYPE_BF16;
+    if (!(kind == VECTOR ? plain : weights_type_supported(t->type))) {
         l->rc = error_set(l->err, GENARM_EUNSUPPORTED, "tensor %s has the unsupported type %s", t->name,
                           ggml_type_name(t->type));
         error_hint(l->err, l->rc, "%s",

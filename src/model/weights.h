@@ -16,6 +16,8 @@ enum linear { LINEAR_Q, LINEAR_K, LINEAR_V, LINEAR_O, LINEAR_GATE, LINEAR_UP, LI
 
 const char *linear_name(enum linear l);        /* "q" .. "down": option spelling */
 const char *linear_tensor_name(enum linear l); /* "attn_q" .. "ffn_down": in blk.N.<name>.weight */
+/* Takes "blk.3.attn_q.weight" apart; what follows "weight" is *rest, "" when that is NULL. False: not of this form. */
+bool linear_parse_name(int32_t *layer, enum linear *l, const char **rest, const char *name);
 int32_t linear_n_in(enum linear l, const struct hparams *hp);
 int32_t linear_n_out(enum linear l, const struct hparams *hp);
 
@@ -45,6 +47,9 @@ struct placement {
     ggml_backend_dev_t device; /* of the offloaded layers; NULL for none */
     int n_gpu_layers;          /* layers offloaded, from the last one; the head counts as one more */
 };
+
+/* Whether weights of a linear map can have this type. */
+bool weights_type_supported(enum ggml_type type);
 
 /* Loads the tensors that hp implies. Every shape is checked against hp, every type against the supported list;
  * an error names the tensor. hp->n_vocab is set from the token embedding. Takes over *file, also on failure. */

@@ -1,0 +1,46 @@
+/* Files read through a map of the whole. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+static int map_error(struct genarm_error *err, const char *doing) {
+    const int number = errno;
+    const int rc = error_set(err, GENARM_EIO, "cannot %s: %s", doing, strerror(number));
+    return number == ENOENT ? error_hint(err, rc, "is the path right?") : rc;
+}
+
+int file_map(const uint8_t **map, size_t *size, const char *path, struct genarm_error *err) {
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return error_at(err, map_error(err, "open the file"), "%s", path);
+    }
+    struct stat st;
+    int rc = fstat(fd, &st) == 0 ? GENARM_OK : map_error(err, "open the file");
+    if (rc == GENARM_OK && !S_ISREG(st.st_mode)) {
+        rc = error_set(err, GENARM_EIO, S_ISDIR(st.st_mode) ? "is a folder" : "is not a regular file");
+    } else if (rc == GENARM_OK && st.st_size == 0) {
+        rc = error_set(err, GENARM_EFORMAT, "the file is empty");
+    }
+    if (rc == GENARM_OK) {
+        void *bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+        if (bytes == MAP_FAILED) {
+            rc = map_error(err, "map the file");
+        } else {
+            *map = bytes;
+            *size = (size_t)st.st_size;
+        }
+    }
+    close(fd);
+    return error_at(err, rc, "%s", path);
+}
+
+void file_unmap(const uint8_t *map, size_t size) {
+    if (map) {
+        munmap((void *)(uintptr_t)map, size);
+    }
+}
