@@ -2,12 +2,14 @@
  *
  *   error.h   errors and the log
  *   model.h   models, adapters, vocabulary, prompt templates
+ *   convert.h adapters to and from PEFT, and merged into a model or with one another
  *   guide.h   guided decoding: base + weighted ARMs, sessions, scoring
  *   train.h   training a LoRA ARM from preference pairs
  */
 #ifndef GENARM_GENARM_H
 #define GENARM_GENARM_H
 
+#include "genarm/convert.h"
 #include "genarm/error.h"
 #include "genarm/guide.h"
 #include "genarm/model.h"

@@ -1,0 +1,243 @@
+/* genarm merge: adapters into a model, or into one adapter. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/progress.h"
+#include "commands.h"
+#include "common.h"
+#include "model/adapter.h"
+#include "terminal.h"
+#include "text.h"
+
+struct merge_args {
+    struct model_args model;
+    struct option_list adapters;
+    const char *output;
+    int32_t into, type;
+    bool average_factors, json;
+};
+
+enum { INTO_MODEL, INTO_ADAPTER };
+
+#define ARGS(member) offsetof(struct merge_args, member)
+#define TYPES "auto|keep|F32|F16|BF16|Q8_0|Q4_0|Q4_1|Q4_K|Q5_K|Q6_K"
+
+static const struct option merge_options[] = {
+    {OPTION_FILES, "--adapter", "FILE.gguf[:WEIGHT]", ARGS(adapters),
+     .help = "an adapter and how much of it, 1 if not given; may be negative; repeatable"},
+    {OPTION_FILE, "-o --output", "FILE.gguf", ARGS(output), .help = "what to write"},
+    {OPTION_CHOICE, "--into", "WHAT", ARGS(into), .choices = "model|adapter", .fallback = "model",
+     .help = "model: the base of -m with the adapters added to its weights; adapter: one adapter that does what they do "
+             "together"},
+    {OPTION_CHOICE, "--type", "TYPE", ARGS(type), .choices = TYPES, .fallback = "auto",
+     .help = "into a model: type of the weights that change, all others are copied as they are; keep: the one each has; "
+             "auto: F16 for a quantised one, else the one it has"},
+    {OPTION_FLAG, "--average-factors", "", ARGS(average_factors),
+     .help = "into an adapter: average A and B apart, as Rewarded Soups was published, instead of adding up the changes "
+             "B A exactly; needs equal ranks, scales and targets"},
+    {OPTION_FLAG, "--json", "", ARGS(json), .help = "print what was written as a JSON record"},
+    OPTIONS_MODEL(struct merge_args),
+};
+
+/* ---- adapters and weights ---- */
+
+/* FILE[:WEIGHT]; a file whose name ends so wins. The path is malloc'ed. */
+static int read_part(struct genarm_merge_part *part, const char *text, struct genarm_error *err) {
+    const char *colon = strrchr(text, ':');
+    char *end = NULL;
+    double weight = colon && colon[1] ? strtod(colon + 1, &end) : 1;
+    const bool split = end && *end == '\0' && !file_exists(text);
+    if (split && !isfinite(weight)) {
+        return usage_error(err, "--adapter", "the weight of \"%s\" is not a finite number", text);
+    }
+    if (colon == text || !*text) {
+        return usage_error(err, "--adapter", "a path is missing in \"%s\"", text);
+    }
+    part->path = split ? strndup(text, (size_t)(colon - text)) : strdup(text);
+    part->weight = split ? weight : 1;
+    return part->path ? 0 : error_nomem(err, "arguments");
+}
+
+static void free_parts(struct genarm_merge_part *parts, size_t n) {
+    for (size_t i = 0; parts && i < n; i++) {
+        free((void *)(uintptr_t)parts[i].path);
+    }
+    free(parts);
+}
+
+static int read_parts(struct genarm_merge_part **out, const struct option_list *list, struct genarm_error *err) {
+    struct genarm_merge_part *parts = calloc(list->n + 1, sizeof *parts);
+    int code = parts ? 0 : error_nomem(err, "arguments");
+    for (size_t i = 0; i < list->n && code == 0; i++) {
+        code = read_part(&parts[i], list->items[i], err);
+    }
+    if (code) {
+        free_parts(parts, list->n);
+        return code;
+    }
+    *out = parts;
+    return 0;
+}
+
+/* ---- into a model ---- */
+
+static int on_weights(int64_t done, int64_t total, void *user) {
+    struct progress *p = user;
+    if (p->total == 0) {
+        progress_start(p, "merging", "weights", total, 0);
+    }
+    progress_update(p, done, NULL);
+    return interrupt_signal();
+}
+
+static int print_model(const struct merge_args *args, struct genarm_error *err) {
+    struct genarm_model *model = NULL;
+    struct genarm_model_info i;
+    int code = genarm_model_load(&model, args->output, NULL, err);
+    if (code) {
+        return code;
+    }
+    genarm_model_get_info(model, &i);
+    if (args->json) {
+        code = print_json(stdout,
+                          json_pack("{s:o, s:s, s:s, s:I, s:I}", "output", text_json(args->output), "kind", "model",
+                                    "file_type", i.file_type, "parameters", (json_int_t)i.n_params, "bytes",
+                                    (json_int_t)i.size),
+                          err);
+    } else {
+        printf("%s: model, most weights of type %s, %.1f MiB\n", args->output, i.file_type,
+               (double)i.size / (1024.0 * 1024.0));
+        code = flush_output(stdout, err);
+    }
+    genarm_model_free(model);
+    return code;
+}
+
+static int into_model(const struct merge_args *args, const struct genarm_merge_part *parts, struct genarm_error *err) {
+    static const char *const types[] = {NULL, "keep", "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q5_K", "Q6_K"};
+    struct genarm_model *model = NULL;
+    struct progress progress = {0};
+    struct genarm_merge_params params = {.type = types[args->type],
+                                         .n_threads = args->model.n_threads > 0 ? args->model.n_threads : 0,
+                                         .each = on_weights,
+                                         .user = &progress};
+    int code = load_model(&model, &args->model, err);
+    if (code) {
+        return code;
+    }
+    interrupt_catch();
+    code = genarm_merge_into_model(model, parts, args->adapters.n, &params, args->output, err);
+    if (progress.total > 0) {
+        progress_end(&progress);
+    }
+    genarm_model_free(model);
+    if (code == GENARM_ECANCELED && interrupt_signal()) {
+        note("stopped; nothing was written");
+        return 128 + interrupt_signal();
+    }
+    return code ? code : print_model(args, err);
+}
+
+/* ---- into an adapter ---- */
+
+/* With a base at hand, the adapters are checked against it as well. */
+static int check_adapters(const struct merge_args *args, const struct genarm_merge_part *parts,
+                          struct genarm_error *err) {
+    struct genarm_model *model = NULL;
+    int code = load_model(&model, &args->model, err);
+    for (size_t i = 0; i < args->adapters.n && code == 0; i++) {
+        struct genarm_adapter *adapter = NULL;
+        code = genarm_adapter_load(&adapter, model, parts[i].path, err);
+        genarm_adapter_free(adapter);
+    }
+    genarm_model_free(model);
+    return code;
+}
+
+static int print_adapter(const struct merge_args *args, struct genarm_error *err) {
+    struct genarm_adapter *adapter = NULL;
+    struct genarm_adapter_info i;
+    int code = adapter_load_alone(&adapter, args->output, err);
+    if (code) {
+        return code;
+    }
+    genarm_adapter_get_info(adapter, &i);
+    if (args->json) {
+        code = print_json(stdout,
+                          json_pack("{s:o, s:s, s:i, s:o, s:s, s:I}", "output", text_json(args->output), "kind",
+                                    "adapter", "rank", i.rank, "alpha", json_rounded((double)i.alpha, 6), "targets",
+                                    i.targets, "parameters", (json_int_t)i.n_params),
+                          err);
+    } else {
+        printf("%s: adapter, rank %d, alpha %g, targets %s\n", args->output, i.rank, (double)i.alpha, i.targets);
+        code = flush_output(stdout, err);
+    }
+    genarm_adapter_free(adapter);
+    return code;
+}
+
+static int into_adapter(const struct merge_args *args, const struct genarm_merge_part *parts,
+                        struct genarm_error *err) {
+    const enum genarm_merge_how how = args->average_factors ? GENARM_MERGE_AVERAGE : GENARM_MERGE_STACK;
+    int code = args->model.path ? check_adapters(args, parts, err) : 0;
+    if (code == 0) {
+        code = genarm_merge_adapters(parts, args->adapters.n, how, args->output, err);
+    }
+    return code ? code : print_adapter(args, err);
+}
+
+/* ---- the command ---- */
+
+static int check_use(const struct merge_args *args, struct genarm_error *err) {
+    if (args->adapters.n == 0) {
+        return usage_error(err, "--adapter", "the adapters to merge are missing: --adapter FILE.gguf:WEIGHT");
+    }
+    if (!args->output) {
+        return usage_error(err, "-o", "the file to write is missing: -o FILE.gguf");
+    }
+    if (args->into == INTO_MODEL && args->average_factors) {
+        return usage_error(err, "--average-factors", "this is for --into adapter");
+    }
+    if (args->into == INTO_ADAPTER && args->type != 0) {
+        return usage_error(err, "--type", "adapters are F32; this is for --into model");
+    }
+    return 0;
+}
+
+static int merge_run(const void *arguments, struct genarm_error *err) {
+    const struct merge_args *args = arguments;
+    struct genarm_merge_part *parts = NULL;
+    log_to_stderr(args->model.verbose);
+    int code = check_use(args, err);
+    if (code == 0) {
+        code = read_parts(&parts, &args->adapters, err);
+    }
+    if (code == 0) {
+        code = args->into == INTO_MODEL ? into_model(args, parts, err) : into_adapter(args, parts, err);
+    }
+    free_parts(parts, args->adapters.n);
+    return code;
+}
+
+const struct command command_merge = {
+    .name = "merge",
+    .summary = "add adapters to a model's weights, or make one adapter of several",
+    .usage = "[options] --adapter FILE.gguf[:WEIGHT] ... -o FILE.gguf",
+    .details =
+        "Into a model: writes the base with W + the sum of WEIGHT alpha / rank B A in the place of each adapted weight "
+        "matrix W. Those are decoded, added to in F32 and written in the type of --type: by default F16 where W was "
+        "quantised, as rounding to four bits again would lose most of a small change, and W's own type otherwise. All "
+        "other tensors and all metadata are copied. The result needs no adapter.\n"
+        "Into an adapter: writes the weighted sum of the adapters' changes as one adapter (Rewarded Soups), exact to the "
+        "rounding of F32: the As lie above one another and the Bs, scaled, side by side; the rank is the sum of the ranks. "
+        "Adapters for different bases are refused; -m is not needed, but is checked against where it is given.",
+    .examples = "genarm merge -m model.gguf --adapter kind.gguf:0.5 -o kind-model.gguf\n"
+                "genarm merge -m model.gguf --adapter kind.gguf --adapter short.gguf:0.3 -o both.gguf --type Q8_0\n"
+                "genarm merge --into adapter --adapter kind.gguf:0.3 --adapter short.gguf:0.7 -o soup.gguf",
+    .options = merge_options,
+    .n_options = sizeof merge_options / sizeof *merge_options,
+    .args_size = sizeof(struct merge_args),
+    .run = merge_run,
+};
