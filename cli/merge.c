@@ -55,6 +55,14 @@ static int read_part(struct genarm_merge_part *part, const char *text, struct ge
     if (colon == text || !*text) {
         return usage_error(err, "--adapter", "a path is missing in \"%s\"", text);
     }
+    if (!split && colon && !file_exists(text)) {
+        char *path = strndup(text, (size_t)(colon - text));
+        const bool meant = path && file_exists(path);
+        free(path);
+        if (meant) {
+            return usage_error(err, "--adapter", "\"%s\" is no weight of %.*s", colon + 1, (int)(colon - text), text);
+        }
+    }
     part->path = split ? strndup(text, (size_t)(colon - text)) : strdup(text);
     part->weight = split ? weight : 1;
     return part->path ? 0 : error_nomem(err, "arguments");
