@@ -2,6 +2,8 @@
 #ifndef CONVERT_MERGE_H
 #define CONVERT_MERGE_H
 
+#include <ggml.h>
+
 #include "base/buf.h"
 #include "genarm/convert.h"
 
@@ -25,7 +27,7 @@ struct merge_change {
 
 struct merge_rows {
     const void *from; /* [n_in, n_out] of type `from_type` */
-    int from_type, to_type; /* enum ggml_type */
+    enum ggml_type from_type, to_type;
     int64_t n_in, n_out;
     const struct merge_change *changes; /* [n_changes] */
     size_t n_changes;

@@ -1,6 +1,5 @@
 /* W + sum scale B A, a row of W at a time: decoded, changed in f32, encoded. Rows are independent of one another, so the
  * result does not depend on the number of threads. */
-#include <ggml.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -19,7 +18,7 @@ struct share {
 };
 
 static void decode(float *row, const struct merge_rows *m, int64_t i) {
-    const enum ggml_type type = (enum ggml_type)m->from_type;
+    const enum ggml_type type = m->from_type;
     const char *bytes = (const char *)m->from + (size_t)i * ggml_row_size(type, m->n_in);
     if (type == GGML_TYPE_F32) {
         memcpy(row, bytes, (size_t)m->n_in * sizeof *row);
@@ -46,7 +45,7 @@ static void sum_changes(float *restrict change, const struct merge_rows *m, int6
 static void *run_share(void *argument) {
     struct share *s = argument;
     const struct merge_rows *m = s->m;
-    const enum ggml_type type = (enum ggml_type)m->to_type;
+    const enum ggml_type type = m->to_type;
     const float limit = type == GGML_TYPE_F16 ? largest_f16 : INFINITY;
     for (int64_t i = s->first; i < s->first + s->n && s->bad < 0; i++) {
         decode(s->row, m, i);
@@ -83,7 +82,7 @@ int merge_rows_run(const struct merge_rows *m, int64_t first, int64_t n, void *t
     struct share shares[64];
     int n_shares = m->n_threads < 64 ? m->n_threads : 64;
     n_shares = n_shares < n ? n_shares : (int)n;
-    const size_t row_size = ggml_row_size((enum ggml_type)m->to_type, m->n_in);
+    const size_t row_size = ggml_row_size(m->to_type, m->n_in);
     float *rows = malloc((size_t)n_shares * 2 * (size_t)m->n_in * sizeof *rows);
     if (!rows) {
         return error_nomem(err, "rows of weights");
@@ -104,7 +103,7 @@ int merge_rows_run(const struct merge_rows *m, int64_t first, int64_t n, void *t
     for (int i = 0; i < n_shares; i++) {
         if (shares[i].bad >= 0) {
             const int rc = error_set(err, GENARM_EDIVERGED, "row %lld of the sum does not fit the type %s",
-                                     (long long)shares[i].bad, ggml_type_name((enum ggml_type)m->to_type));
+                                     (long long)shares[i].bad, ggml_type_name(m->to_type));
             return error_hint(err, rc, "are the weights of the adapters right? F32 and BF16 hold larger numbers");
         }
     }

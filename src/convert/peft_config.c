@@ -240,7 +240,10 @@ int peft_config_module(const struct peft_config *c, const char *module, long lon
     }
     *rank = own_rank ? json_integer_value(own_rank) : c->rank;
     *alpha = own_alpha ? json_number_value(own_alpha) : c->alpha;
-    if (*alpha == 0 || !isfinite(*alpha) || fabs(*alpha) > 1e30) {
+    if (*rank < 1 || *rank > MAX_RANK) {
+        return error_at(err, error_set(err, GENARM_EFORMAT, "the rank of %s is %lld", module, *rank), "%s", c->where);
+    }
+    if (!(fabs(*alpha) > 1e-30 && fabs(*alpha) < 1e30)) { /* as a float, times a root */
         const int rc = error_set(err, GENARM_EUNSUPPORTED, "lora_alpha of %s is %g, which gives no usable scale",
                                  module, *alpha);
         return error_at(err, rc, "%s", c->where);

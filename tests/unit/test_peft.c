@@ -171,6 +171,7 @@ static void test_what_lora_cannot_say_is_refused(void **state) {
     expect_option("\"init_lora_weights\": \"olora\"", GENARM_EUNSUPPORTED, "init_lora_weights");
     expect_option("\"alpha_pattern\": {\".*v_proj\": 4}", GENARM_EUNSUPPORTED, "regular expression");
     expect_option("\"lora_alpha\": 0", GENARM_EUNSUPPORTED, "lora_alpha of model.layers.0.self_attn.q_proj is 0");
+    expect_option("\"lora_alpha\": 1e-60", GENARM_EUNSUPPORTED, "no usable scale");
     expect_option("\"target_modules\": [\"q_proj\"]", GENARM_EMISMATCH,
                   "model.layers.1.self_attn.v_proj is adapted, but target_modules does not name it");
     expect_option("\"target_modules\": [\"layers.11.self_attn.v_proj\", \"q_proj\"]", GENARM_EMISMATCH, "v_proj");
@@ -195,6 +196,7 @@ static void test_broken_configurations_are_refused(void **state) {
         {"{\"peft_type\": \"LORA\", \"r\": 2.5}", "\"r\" must be a whole number", GENARM_EFORMAT},
         {"{\"peft_type\": \"LORA\", \"r\": 0}", "r is 0", GENARM_EFORMAT},
         {"{\"peft_type\": \"LORA\", \"rank_pattern\": {\"q_proj\": 1.5}}", "rank_pattern", GENARM_EFORMAT},
+        {"{\"peft_type\": \"LORA\", \"rank_pattern\": {\"q_proj\": 100000}}", "rank of model.layers.0", GENARM_EFORMAT},
         {"{\"peft_type\": \"LORA\", \"rank_pattern\": [1]}", "\"rank_pattern\" must be an object", GENARM_EFORMAT},
         {"{\"peft_type\": \"LORA\", \"target_modules\": [1]}", "\"target_modules\" must be a list", GENARM_EFORMAT},
         {"{\"peft_type\": \"LORA\"", "broken JSON", GENARM_EFORMAT},
