@@ -73,7 +73,7 @@ static void setup(struct bench *b, const char *path, int32_t n_pairs, int32_t n_
     uint32_t targets;
     if (genarm_model_load(&b->model, path, NULL, &err) != GENARM_OK ||
         targets_parse(&targets, params.lora_targets, &err) != GENARM_OK ||
-        trainable_init(&b->adapter, &b->model->hp, targets, params.lora_rank, params.lora_alpha, 0,
+        trainable_init(&b->adapter, &b->model->hp, targets, params.lora_rank, params.lora_alpha, false, 0,
                        ggml_backend_cpu_buffer_type(), &err) != GENARM_OK ||
         backprop_new(&b->backprop, b->model, &b->adapter, &bp, &err) != GENARM_OK ||
         adamw_init(&b->adamw, b->adapter.n, &params, &err) != GENARM_OK) {
@@ -100,7 +100,7 @@ static double step(struct bench *b, double *loss) {
         for (int32_t k = 0; k < count; k++) {
             pairs[k] = (uint32_t)(i + k);
         }
-        if (pack_init(&pack, &b->data, pairs, count, true, &err) != GENARM_OK ||
+        if (pack_init(&pack, &b->data, pairs, count, PACK_BOTH, &err) != GENARM_OK ||
             backprop_run(b->backprop, &pack, &(struct backprop_job){.gradient = true, .weight = 1.0 / n}, values,
                          &err) != GENARM_OK) {
             die(&err);

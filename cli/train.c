@@ -1,4 +1,4 @@
-/* genarm train: a reward model from preference pairs. */
+/* genarm train: a reward model, or a policy, from preference pairs. */
 #include <math.h>
 #include <string.h>
 
@@ -11,7 +11,7 @@
 struct train_args {
     struct model_args model;
     struct option_list data;
-    const char *output, *chat_template, *init_adapter, *lora_targets, *log;
+    const char *output, *chat_template, *init_adapter, *reference_adapter, *lora_targets, *log;
     int32_t loss, schedule;
     double beta, margin, label_smoothing, lora_alpha, lora_dropout, learning_rate, weight_decay, max_grad_norm,
         val_split;
@@ -30,8 +30,8 @@ static const struct option train_options[] = {
      .help = "records {\"prompt\", \"chosen\", \"rejected\"}, with \"system\" if wanted; repeatable"},
     {OPTION_FILE, "-o --output", "FILE.gguf", ARGS(output),
      .help =
-         "the reward model: a LoRA adapter that llama.cpp can load as well; checkpoints are in FILE.gguf.ckpt until it "
-         "is done"},
+         "the result: a LoRA adapter that llama.cpp can load as well; checkpoints are in FILE.gguf.ckpt until it is "
+         "done"},
     {OPTION_INT, "--max-length", "N", ARGS(max_length), 2, 1 << 20, .fallback = "1024",
      .help = "tokens of prompt and longer response; longer prompts lose their beginning"},
     {OPTION_NUMBER, "--val-split", "X", ARGS(val_split), 0, 0.5, .fallback = "0.05",
@@ -41,15 +41,21 @@ static const struct option train_options[] = {
      .help = "a name that llama.cpp knows, or raw:TEXT with {system} and {prompt}; without it the model's own"},
     {OPTION_GROUP, .help = "Loss"},
     {OPTION_CHOICE, "--loss", "NAME", ARGS(loss), .choices = GENARM_LOSSES(LOSS_NAME), .fallback = "arm",
-     .help = "what is minimised"},
-    {OPTION_NUMBER, "--beta", "X", ARGS(beta), 0, 1000, .fallback = "0.05",
-     .help = "scale of the difference of log-probabilities"},
+     .help =
+         "what is minimised: arm, hinge and simpo train an autoregressive reward model, sft, dpo and ipo a policy, bt a "
+         "reward model of whole responses (genarm score --reward)"},
+    {OPTION_NUMBER, "--beta", "X", ARGS(beta), 0, 1000, .fallback = "0",
+     .help = "scale of the difference of log-probabilities or, for dpo and ipo, of log-ratios to the reference; 0: 0.05, "
+             "for dpo and ipo 0.1; bt has none"},
     {OPTION_NUMBER, "--margin", "X", ARGS(margin), -1000, 1000, .fallback = "0",
-     .help = "how much larger the chosen response's scaled reward should be"},
+     .help = "how much larger the chosen response's scaled reward should be; not for sft and ipo"},
     {OPTION_NUMBER, "--label-smoothing", "X", ARGS(label_smoothing), 0, 0.5, .fallback = "0",
-     .help = "share of pairs that are taken to be labelled wrongly"},
+     .help = "share of pairs that are taken to be labelled wrongly; for arm, simpo and dpo"},
     {OPTION_FLAG, "--length-normalize", "", ARGS(length_normalize),
-     .help = "rewards are means over a response's tokens, not sums"},
+     .help = "rewards are means over a response's tokens, not sums; simpo, sft and ipo always do so"},
+    {OPTION_FILE, "--reference-adapter", "FILE.gguf", ARGS(reference_adapter),
+     .help = "for dpo and ipo: the reference is the model with this adapter; without it the model alone, whatever "
+             "--init-adapter says"},
     {OPTION_GROUP, .help = "Adapter"},
     {OPTION_INT, "--lora-rank", "N", ARGS(lora_rank), 1, 4096, .fallback = "8", .help = "rank"},
     {OPTION_NUMBER, "--lora-alpha", "X", ARGS(lora_alpha), 0, 65536, .fallback = "16", .help = "scale times rank"},
@@ -105,6 +111,7 @@ static struct genarm_train_params params_from(const struct train_args *args) {
     p.lora_dropout = (float)args->lora_dropout;
     p.lora_targets = args->lora_targets;
     p.init_adapter = args->init_adapter;
+    p.reference_adapter = args->reference_adapter;
     p.learning_rate = (float)args->learning_rate;
     p.schedule = (enum genarm_schedule)args->schedule;
     p.warmup = args->warmup;
@@ -251,10 +258,12 @@ const struct command command_train = {
     .usage = "[options] -d PAIRS.jsonl -o FILE.gguf",
     .details =
         "Trains an autoregressive reward model: a LoRA adapter on a frozen model, such that the summed log-probability "
-        "of the chosen response exceeds that of the rejected one. Ctrl-C writes a checkpoint and stops; the same "
+        "of the chosen response exceeds that of the rejected one. Other losses train a policy (DPO, IPO, SFT) or a "
+        "reward model that gives a whole response one number. Ctrl-C writes a checkpoint and stops; the same "
         "command with --resume goes on and ends with the same adapter, to the bit.",
     .examples = "genarm train -d pairs.jsonl -o cheerful.gguf\n"
                 "genarm train -m model.gguf -d a.jsonl -d b.jsonl -o arm.gguf --beta 0.1 -lr 2e-4 --epochs 2\n"
+                "genarm train -d pairs.jsonl -o policy.gguf --loss dpo -lr 1e-4\n"
                 "genarm train -d pairs.jsonl -o cheerful.gguf --resume",
     .options = train_options,
     .n_options = sizeof train_options / sizeof *train_options,

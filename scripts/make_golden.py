@@ -3,7 +3,8 @@
 
 The reference is Hugging Face's own model classes (eager attention, float64), not a second
 implementation of ours: logits, preference losses, gradients of every LoRA matrix and ten
-AdamW steps. tests/golden/README.md describes every file, tensor and metadata key.
+AdamW steps; golden_losses.py adds the losses with a reference model or a scalar head.
+tests/golden/README.md describes every file, tensor and metadata key.
 
     python3 -m venv VENV && VENV/bin/pip install -r scripts/requirements-golden.txt
     VENV/bin/python scripts/make_golden.py [--check] [--output FOLDER]
@@ -328,25 +329,30 @@ def arm_loss(model, pairs, beta):
     return -logsigmoid(beta * (l_c - l_r)).mean()
 
 
-def train(spec, weights, adapter, pairs, beta, learning_rate, dtype=torch.float64):
-    """Ten AdamW steps; returns gradients at the start, losses, norms and the final adapter."""
-    model, parameters = build(spec, weights, adapter, dtype)
+def optimise(parameters, loss_of, learning_rate):
+    """Ten AdamW steps; returns gradients at the start, losses, norms and final parameters."""
     optimiser = torch.optim.AdamW(
         parameters.values(), lr=learning_rate, betas=(0.9, 0.999), eps=1e-8,
         weight_decay=WEIGHT_DECAY, foreach=False)
     losses, norms, gradients = [], [], None
     for _ in range(N_STEPS):
         optimiser.zero_grad()
-        loss = arm_loss(model, pairs, beta)
+        loss = loss_of()
         loss.backward()
         gradients = gradients or {name: p.grad.numpy().copy() for name, p in parameters.items()}
         norms.append(torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0).item())
         losses.append(loss.item())
         optimiser.step()
     with torch.no_grad():
-        losses.append(arm_loss(model, pairs, beta).item())
+        losses.append(loss_of().item())
     final = {name: p.detach().numpy() for name, p in parameters.items()}
     return gradients, losses, norms, final
+
+
+def train(spec, weights, adapter, pairs, beta, learning_rate, dtype=torch.float64):
+    """The ARM loss on all pairs."""
+    model, parameters = build(spec, weights, adapter, dtype)
+    return optimise(parameters, lambda: arm_loss(model, pairs, beta), learning_rate)
 
 
 # ---- writing -----------------------------------------------------------------
@@ -470,7 +476,7 @@ def write_pairs(file, spec, weights, adapter, pairs):
     return sums
 
 
-def write_losses(file, prefix, beta, pairs, sums):
+def write_losses(file, prefix, beta, pairs, sums, pair_losses=pair_losses):
     l_c, l_r = (torch.tensor(sums[f"{side}_logp"], dtype=torch.float64, requires_grad=True)
                 for side in ("chosen", "rejected"))
     base_c, base_r = (torch.tensor(sums[f"{side}_logp_base"], dtype=torch.float64)
@@ -555,8 +561,12 @@ def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     arguments.output.mkdir(parents=True, exist_ok=True)
+    import golden_losses  # which imports this module
+
     for spec in SPECS:
         make(spec, arguments.output)
+        if spec.training:
+            golden_losses.make(spec, arguments.output)
     size = sum(path.stat().st_size for path in arguments.output.glob("*.gguf"))
     print(f"{arguments.output}: {size / 1e6:.2f} MB")
     if not arguments.check:

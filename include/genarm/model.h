@@ -57,6 +57,7 @@ struct genarm_adapter_info {
     const char *loss, *template_name, *base_fingerprint, *data_hash; /* NULL when unknown */
     float beta;                                                      /* 0 when unknown */
     int64_t n_params;
+    bool has_head; /* a trajectory-level reward model: genarm/reward.h */
 };
 void genarm_adapter_get_info(const struct genarm_adapter *adapter, struct genarm_adapter_info *info);
 

@@ -1,8 +1,10 @@
-/* Training an autoregressive reward model: LoRA on a frozen model, from preference pairs.
+/* Training reward models and policies: LoRA on a frozen model, from preference pairs. An autoregressive reward model:
  *
  *     L = - E log sigma( beta (log pi_r(y_w | x) - log pi_r(y_l | x)) )                             (GenARM, eq. 6)
  *
- * with log pi_r(y | x) the sum of the response's token log-probabilities, its end-of-turn token included.
+ * with log pi_r(y | x) the sum of the response's token log-probabilities, its end-of-turn token included. Other losses take
+ * the place of this one; two look at a reference model as well (DPO, IPO), and one trains a trajectory-level reward model,
+ * which gives a whole response one number (Bradley-Terry; score with genarm/reward.h).
  * A run is a folder-less object: its checkpoints go to <output>.ckpt/, the adapter to <output>.
  */
 #ifndef GENARM_TRAIN_H
@@ -14,12 +16,15 @@
 extern "C" {
 #endif
 
-/* Losses on the pair's summed log-probabilities; the one list of names. */
+/* Losses of a pair; the one list of names. All but bt are functions of the responses' summed log-probabilities. */
 #define GENARM_LOSSES(X)                                                                                     \
     X(GENARM_LOSS_ARM, "arm", "log-sigmoid of the scaled difference of log-probabilities (GenARM)")          \
     X(GENARM_LOSS_HINGE, "hinge", "hinge on the scaled difference")                                          \
     X(GENARM_LOSS_SIMPO, "simpo", "log-sigmoid of the scaled difference of mean log-probabilities")          \
-    X(GENARM_LOSS_SFT, "sft", "negative log-likelihood of the chosen response")
+    X(GENARM_LOSS_SFT, "sft", "negative log-likelihood of the chosen response")                              \
+    X(GENARM_LOSS_DPO, "dpo", "log-sigmoid of the scaled difference of log-ratios to the reference")         \
+    X(GENARM_LOSS_IPO, "ipo", "square of the difference of mean log-ratios minus 1 / (2 beta)")              \
+    X(GENARM_LOSS_BT, "bt", "Bradley-Terry on a scalar head: a trajectory-level reward model")
 
 enum genarm_loss {
 #define GENARM_LOSS_ENUM(id, name, text) id,
@@ -31,16 +36,20 @@ enum genarm_schedule { GENARM_SCHEDULE_CONSTANT, GENARM_SCHEDULE_LINEAR, GENARM_
 
 struct genarm_train_params {
     enum genarm_loss loss;
-    float beta;            /* default .05 */
-    float margin;          /* subtracted inside the sigmoid; default 0 */
-    float label_smoothing; /* [0, .5); default 0; arm and simpo only */
-    bool length_normalize; /* mean instead of sum over a response's tokens; default false (simpo and sft: always) */
+    float beta;            /* 0 (default): the loss's own, genarm_loss_default_beta; bt has none */
+    float margin;          /* subtracted inside the sigmoid; default 0; not for sft and ipo */
+    float label_smoothing; /* [0, .5); default 0; arm, simpo and dpo only */
+    bool length_normalize; /* mean instead of sum over a response's tokens; default false (simpo, sft and ipo: always; bt:
+                              never) */
 
     int32_t lora_rank;     /* default 8 */
     float lora_alpha;      /* default 16 */
     float lora_dropout;    /* [0, 1); default 0; on the input of each A, as PEFT */
     const char *lora_targets; /* any of q,k,v,o,gate,up,down; default "q,k,v" */
-    const char *init_adapter; /* path of an adapter to start from (its rank, alpha and targets); default NULL */
+    const char *init_adapter; /* path of an adapter to start from (its rank, alpha and targets, and, for bt, its head if
+                                 it has one); default NULL */
+    const char *reference_adapter; /* dpo and ipo: the reference is the model with this adapter; NULL (default): the model
+                                 alone, whatever the run starts from */
 
     float learning_rate;   /* default 5e-4 */
     enum genarm_schedule schedule; /* default cosine, to 0 at the last step */
@@ -67,6 +76,8 @@ struct genarm_train_params {
 };
 struct genarm_train_params genarm_train_default_params(void);
 
+float genarm_loss_default_beta(enum genarm_loss loss); /* .05; dpo and ipo: .1, as TRL; bt: 1, which cannot be changed */
+
 /* What happened to the pairs that were read. */
 struct genarm_data_report {
     int64_t read, kept, cut;           /* cut: prompts whose text was shortened from the left to fit max_length */
@@ -75,8 +86,9 @@ struct genarm_data_report {
     int64_t dropped_long;              /* a response leaves no room for the prompt's template within max_length */
 };
 
-/* Where a run is, for progress and logs. Losses are means per pair; a margin is beta (r_w - r_l), in nats; accuracy is the
- * share of pairs with a positive margin. Those three are of the step at hand, over its pairs so far, until the step is
+/* Where a run is, for progress and logs. Losses are means per pair; a margin is beta (r_w - r_l), in nats, r being what the
+ * loss compares: log-probabilities, for dpo and ipo log-ratios to the reference, for bt the head's rewards; accuracy is
+ * the share of pairs with a positive margin. Those three are of the step at hand, over its pairs so far, until the step is
  * finished, and NaN before the first; accuracy and margin are NaN where the loss does not look at the rejected response. */
 struct genarm_train_status {
     int64_t step, n_steps; /* optimiser steps finished, and to do in all */

@@ -91,6 +91,10 @@ int genarm_guide_add_arm(struct genarm_guide *g, const struct genarm_arm_params 
         return error_set(err, GENARM_EINVAL, "adapter of ARM \"%s\" was loaded for another model", arm->name);
     }
     int rc = check_weight(arm->weight, err);
+    if (rc == GENARM_OK && arm->adapter && arm->adapter->info.head) {
+        rc = error_set(err, GENARM_EINVAL, "its adapter is a reward model of whole responses: it gives tokens no rewards");
+        error_hint(err, rc, "train an ARM with --loss arm; whole responses are rewarded by genarm score --reward");
+    }
     if (rc == GENARM_OK && arm->model != g->policies[0].model) {
         int32_t n_common = 0;
         rc = model_vocab_compare(g->policies[0].model, arm->model, &n_common, err);

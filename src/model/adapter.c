@@ -78,6 +78,40 @@ static int read_metadata(struct loader *l) {
     return rc == GENARM_OK ? copy_string(&ad->info.data_hash, g, "genarm.data", l->err) : rc;
 }
 
+static int read_head(struct loader *l) {
+    static const char key[] = "genarm.head";
+    const struct gguf_context *g = l->file.gguf;
+    const int64_t id = gguf_find_key(g, key);
+    if (id < 0) {
+        return GENARM_OK;
+    }
+    if (gguf_get_kv_type(g, id) != GGUF_TYPE_ARRAY || gguf_get_arr_type(g, id) != GGUF_TYPE_FLOAT32) {
+        return error_set(l->err, GENARM_EFORMAT, "%s is not an array of f32 numbers", key);
+    }
+    const size_t n = gguf_get_arr_n(g, id);
+    if (l->ad->model && n != (size_t)l->ad->model->hp.n_embd) {
+        return another_model(l->err, error_set(l->err, GENARM_EMISMATCH, "%s has %zu numbers, the model needs %d", key, n,
+                                               l->ad->model->hp.n_embd));
+    }
+    if (n == 0) {
+        return error_set(l->err, GENARM_EFORMAT, "%s is empty", key);
+    }
+    float *head = malloc(n * sizeof *head);
+    if (!head) {
+        return error_nomem(l->err, "an adapter");
+    }
+    memcpy(head, gguf_get_arr_data(g, id), n * sizeof *head);
+    l->ad->info.head = head;
+    l->ad->info.n_head = n;
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(head[i])) {
+            return error_set(l->err, GENARM_EFORMAT, "%s has a value that is not finite (%g at %zu)", key, (double)head[i], i);
+        }
+    }
+    l->ad->n_params += (int64_t)n;
+    return GENARM_OK;
+}
+
 static int check_fingerprint(const struct loader *l) {
     const char *base = l->ad->info.base_hash;
     if (!base || !l->ad->model || strcmp(base, l->ad->model->fingerprint) == 0) {
@@ -260,6 +294,7 @@ static int load(struct loader *l) {
     }
     rc = rc == GENARM_OK ? check_pairs(l) : rc;
     rc = rc == GENARM_OK ? check_fingerprint(l) : rc;
+    rc = rc == GENARM_OK ? read_head(l) : rc;
     return rc == GENARM_OK ? fill_tensors(l) : rc;
 }
 
@@ -310,6 +345,7 @@ void adapter_info_deinit(struct adapter_info *info) {
     free(info->template_);
     free(info->base_hash);
     free(info->data_hash);
+    free(info->head);
     *info = (struct adapter_info){0};
 }
 
@@ -325,5 +361,6 @@ void genarm_adapter_get_info(const struct genarm_adapter *adapter, struct genarm
         .data_hash = adapter->info.data_hash,
         .beta = adapter->info.beta,
         .n_params = adapter->n_params,
+        .has_head = adapter->info.head,
     };
 }

@@ -11,13 +11,16 @@ struct lora {
     float scale;           /* alpha / rank, rank being a->ne[1]; 1 when the file gives no alpha, as in llama.cpp */
 };
 
-/* What genarm writes beside the tensors. Strings are owned, NULL when unknown. */
+/* What genarm writes beside the tensors. Strings and the head are owned, NULL when unknown. */
 struct adapter_info {
     char *loss;      /* genarm.loss: "arm", "dpo", … */
     float beta;      /* genarm.beta; 0 when unknown */
     char *template_; /* genarm.template: chat template it was trained under, as --chat-template takes it */
     char *base_hash; /* genarm.base: fingerprint of the base model (model_fingerprint) */
     char *data_hash; /* genarm.data: hash of the training pairs */
+    float *head;     /* genarm.head: [n_head] scalar head of a trajectory-level reward model, on the hidden state after the
+                        last norm. Metadata, because libllama refuses tensors that it does not know in an adapter */
+    size_t n_head;   /* n_embd of the model; 0 without a head */
 };
 
 struct genarm_adapter {
@@ -49,11 +52,12 @@ int adapter_load_alone(struct genarm_adapter **out, const char *path, struct gen
 void adapter_metadata(struct gguf_context *g, enum arch arch, float alpha, const struct adapter_info *info);
 
 /* Writes an adapter atomically, readable by llama.cpp, with the given metadata. a and b of `layers` are read through the
- * backend, or from memory when they have no buffer. GENARM_EDIVERGED when a value is not finite: nothing is written. */
+ * backend, or from memory when they have no buffer. GENARM_EDIVERGED when a value, also of a head, is not finite: nothing is
+ * written. */
 int adapter_write(const char *path, int32_t n_layer, struct lora (*layers)[LINEAR_COUNT],
                   const struct gguf_context *metadata, struct genarm_error *err);
 
-/* The same with the metadata of adapter_metadata. info, and strings in it, may be NULL. */
+/* The same with the metadata of adapter_metadata. info, and pointers in it, may be NULL. */
 int adapter_save(const char *path, const struct hparams *hp, struct lora (*layers)[LINEAR_COUNT], float alpha,
                  const struct adapter_info *info, struct genarm_error *err);
 

@@ -39,6 +39,24 @@ void adapter_metadata(struct gguf_context *g, enum arch arch, float alpha, const
             gguf_set_val_f32(g, "genarm.beta", info->beta);
         }
     }
+    if (info && info->head) {
+        gguf_set_arr_data(g, "genarm.head", GGUF_TYPE_FLOAT32, info->head, info->n_head);
+    }
+}
+
+static int check_head(struct writer *w) {
+    const int64_t id = gguf_find_key(w->gguf, "genarm.head");
+    const bool there = id >= 0 && gguf_get_kv_type(w->gguf, id) == GGUF_TYPE_ARRAY &&
+                       gguf_get_arr_type(w->gguf, id) == GGUF_TYPE_FLOAT32;
+    const float *head = there ? gguf_get_arr_data(w->gguf, id) : NULL;
+    for (size_t i = 0; there && i < gguf_get_arr_n(w->gguf, id); i++) {
+        if (!isfinite(head[i])) {
+            const int rc = error_set(w->err, GENARM_EDIVERGED,
+                                     "genarm.head has a value that is not finite, so the adapter was not written");
+            return error_at(w->err, rc, "%s", w->path);
+        }
+    }
+    return GENARM_OK;
 }
 
 /* Calls `each` for every A and B, in the order of the file; stops at the first failure. */
@@ -130,8 +148,9 @@ int adapter_write(const char *path, int32_t n_layer, struct lora (*layers)[LINEA
     int rc = w.gguf && w.names ? GENARM_OK : error_nomem(err, "an adapter");
     if (rc == GENARM_OK) {
         gguf_set_kv(w.gguf, metadata);
-        rc = for_tensors(&w, add_name);
+        rc = check_head(&w);
     }
+    rc = rc == GENARM_OK ? for_tensors(&w, add_name) : rc;
     if (rc == GENARM_OK && gguf_get_n_tensors(w.gguf) == 0) {
         rc = error_set(err, GENARM_EINVAL, "an adapter without a target cannot be written");
     }

@@ -28,6 +28,7 @@ struct backprop {
     ggml_gallocr_t alloc;       /* on the CPU alone */
 
     const struct pack *pack; /* of the run at hand */
+    const double (*reference)[SIDES];
     double weight;
     float *logp; /* [cap_logp] */
     size_t cap_logp;
@@ -40,13 +41,20 @@ struct backprop {
 
 /* ---- losses ---- */
 
-/* The loss of pair i, whose scored rows begin at *at; moves *at past them. */
-static struct loss_value pair_loss(const struct backprop *b, int32_t i, const float *logp, int32_t *at) {
-    const struct pack *p = b->pack;
-    const struct pair *pair = p->pairs[i];
-    struct loss_input in = {.n_tokens = {pair->n_response[CHOSEN], pair->n_response[REJECTED]}};
+/* Adds up what belongs to pair i, whose scored rows begin at *at; moves *at past them. */
+static void add_up(const struct pack *p, int32_t i, const float *logp, int32_t *at, double sums[SIDES]) {
+    sums[CHOSEN] = sums[REJECTED] = 0;
     for (; *at < p->n_scored && p->branches[*at] / SIDES == i; ++*at) {
-        in.logp[p->branches[*at] % SIDES] += logp[*at];
+        sums[p->branches[*at] % SIDES] += (double)logp[*at];
+    }
+}
+
+static struct loss_value pair_loss(const struct backprop *b, int32_t i, const float *logp, int32_t *at) {
+    const struct pair *pair = b->pack->pairs[i];
+    struct loss_input in = {.n_tokens = {pair->n_response[CHOSEN], pair->n_response[REJECTED]}};
+    add_up(b->pack, i, logp, at, in.logp);
+    for (int side = 0; side < SIDES && b->reference; side++) {
+        in.reference[side] = b->reference[i][side];
     }
     return b->params.loss->value(&in, &b->params.loss_params);
 }
@@ -128,7 +136,12 @@ int backprop_new(struct backprop **out, const struct genarm_model *model, const 
     b->params = *params;
     b->params.n_threads = params->n_threads ? params->n_threads : (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
     b->graph_params = (struct train_graph_params){
-        .model = model, .adapter = adapter, .dropout = params->dropout, .coefficients = coefficients, .user = b};
+        .model = model,
+        .adapter = adapter,
+        .reference = params->reference,
+        .dropout = params->dropout,
+        .coefficients = coefficients,
+        .user = b};
     int rc = GENARM_OK;
     if (b->params.n_threads < 1 || b->params.n_threads > GGML_MAX_N_THREADS) {
         rc = error_set(err, GENARM_EINVAL, "%d threads: out of range", b->params.n_threads);
@@ -224,20 +237,17 @@ static int compute(struct backprop *b, struct train_graph *g, struct genarm_erro
     return GENARM_OK;
 }
 
-int backprop_run(struct backprop *b, const struct pack *p, const struct backprop_job *job, struct loss_value *values,
-                 struct genarm_error *err) {
+/* Computes a graph of the pack and leaves its results in b->logp. */
+static int run(struct backprop *b, const struct pack *p, const struct train_graph_shape *shape,
+               struct genarm_error *err) {
     struct train_graph g = {0};
-    const struct train_graph_shape shape = {
-        .n_rows = p->n_rows, .n_pairs = p->n_pairs, .n_scored = p->n_scored, .gradient = job->gradient};
     b->pack = p;
-    b->weight = job->weight;
-    ops_set_dropout(b->graph_params.ops, job->seed, job->step);
     int rc = op_tree_check(p->trees, p->n_pairs, p->n_rows, err);
     if (rc == GENARM_OK) {
         rc = reserve_logp(b, (size_t)p->n_scored, err);
     }
     if (rc == GENARM_OK) {
-        rc = train_graph_build(&g, &b->graph_params, &shape, err);
+        rc = train_graph_build(&g, &b->graph_params, shape, err);
     }
     if (rc == GENARM_OK) {
         rc = allocate(b, &g, err);
@@ -250,13 +260,36 @@ int backprop_run(struct backprop *b, const struct pack *p, const struct backprop
     }
     if (rc == GENARM_OK) {
         ggml_backend_tensor_get(g.logp, b->logp, 0, (size_t)p->n_scored * sizeof *b->logp);
-        for (int32_t i = 0, at = 0; i < p->n_pairs; i++) {
-            values[i] = pair_loss(b, i, b->logp, &at);
-        }
     }
     train_graph_deinit(&g);
     return rc;
 }
+
+int backprop_run(struct backprop *b, const struct pack *p, const struct backprop_job *job, struct loss_value *values,
+                 struct genarm_error *err) {
+    const struct train_graph_shape shape = {
+        .n_rows = p->n_rows, .n_pairs = p->n_pairs, .n_scored = p->n_scored, .gradient = job->gradient};
+    b->weight = job->weight;
+    b->reference = job->reference;
+    ops_set_dropout(b->graph_params.ops, job->seed, job->step);
+    int rc = run(b, p, &shape, err);
+    for (int32_t i = 0, at = 0; i < p->n_pairs && rc == GENARM_OK; i++) {
+        values[i] = pair_loss(b, i, b->logp, &at);
+    }
+    return rc;
+}
+
+int backprop_reference(struct backprop *b, const struct pack *p, double (*sums)[SIDES], struct genarm_error *err) {
+    const struct train_graph_shape shape = {
+        .n_rows = p->n_rows, .n_pairs = p->n_pairs, .n_scored = p->n_scored, .reference = true};
+    int rc = run(b, p, &shape, err);
+    for (int32_t i = 0, at = 0; i < p->n_pairs && rc == GENARM_OK; i++) {
+        add_up(p, i, b->logp, &at, sums[i]);
+    }
+    return rc;
+}
+
+bool backprop_ignores_packing(const struct backprop *b) { return !b->graph_params.plain; }
 
 const float *backprop_logp(const struct backprop *b) { return b->logp; }
 

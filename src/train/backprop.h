@@ -13,6 +13,7 @@
 struct backprop_params {
     const struct loss *loss;
     struct loss_params loss_params;
+    const struct trainable *reference; /* adapter of the reference, outlives it; NULL: the base alone */
     float dropout;
     int32_t n_threads; /* 0: number of cores */
     bool bf16;         /* see genarm_train_params */
@@ -24,6 +25,7 @@ struct backprop_job {
     bool gradient;
     double weight;       /* of each pair's loss in the gradient: 1 / pairs of the optimiser's step */
     uint64_t seed, step; /* of dropout */
+    const double (*reference)[SIDES]; /* [n_pairs] of the pack, from backprop_reference; NULL: the loss has none */
 };
 
 /* Where time went, by the labels of graph.c; for measurements. */
@@ -38,7 +40,7 @@ struct backprop_profile {
 
 struct backprop;
 
-/* model and adapter must outlive it. */
+/* model and adapter must outlive it. An adapter with a head takes packs of PACK_ENDS and a loss that uses a head. */
 int backprop_new(struct backprop **out, const struct genarm_model *model, const struct trainable *adapter,
                  const struct backprop_params *params, struct genarm_error *err);
 void backprop_free(struct backprop *b); /* NULL is fine */
@@ -48,7 +50,13 @@ void backprop_free(struct backprop *b); /* NULL is fine */
 int backprop_run(struct backprop *b, const struct pack *p, const struct backprop_job *job, struct loss_value *values,
                  struct genarm_error *err);
 
-/* log p of each scored row of the last run, [n_scored]; valid until the next. */
+/* The summed log-probabilities of the pack's responses under the reference, sums[p->n_pairs]. */
+int backprop_reference(struct backprop *b, const struct pack *p, double (*sums)[SIDES], struct genarm_error *err);
+
+/* Whether a pair's numbers are the same, to the bit, whatever other pairs are in its pack: true of custom nodes. */
+bool backprop_ignores_packing(const struct backprop *b);
+
+/* log p of each scored row of the last run (of an adapter with a head its reward), [n_scored]; valid until the next. */
 const float *backprop_logp(const struct backprop *b);
 
 /* Times every node of later runs into *profile; NULL stops. */

@@ -295,6 +295,25 @@ static struct ggml_tensor *coefficients(struct builder *b, struct ggml_tensor *l
                           &b->g->params);
 }
 
+/* The scalar head of a reward model, r = w . h: x: [n_embd, n_scored] -> gradient of x, or NULL */
+static struct ggml_tensor *reward_head(struct builder *b, struct ggml_tensor *x, bool gradient) {
+    const struct weights *w = b->weights;
+    struct ggml_tensor *h = norm(b, x, w->output_norm);
+    struct ggml_tensor *r = op_linear(b->ctx, b->ops, b->adapter->head, h); /* [1, n_scored] */
+    b->g->logp = ggml_reshape_1d(b->ctx, r, r->ne[1]);
+    ggml_set_output(b->g->logp);
+    label(b, "head");
+    expand(b, b->g->logp);
+    if (!gradient) {
+        return NULL;
+    }
+    struct ggml_tensor *dr = coefficients(b, b->g->logp);
+    expand(b, op_linear_grad_acc(b->ctx, b->ops, b->adapter->head_gradient, dr, h, 1));
+    struct ggml_tensor *dh = op_linear_back(b->ctx, b->ops, b->adapter->head, dr); /* [n_embd, n_scored] */
+    label(b, "head");
+    return norm_back(b, x, w->output_norm, dh, NULL);
+}
+
 /* x: [n_embd, n_scored] -> gradient of x, same shape; NULL without `gradient` */
 static struct ggml_tensor *head(struct builder *b, struct ggml_tensor *x, bool gradient) {
     const struct weights *w = b->weights;
@@ -356,7 +375,8 @@ static void build(struct builder *b, const struct train_graph_shape *shape) {
     for (int32_t l = 0; l < b->hp->n_layer; l++) {
         x = layer_forward(b, l, x);
     }
-    struct ggml_tensor *dx = head(b, x, shape->gradient);
+    const bool rewards = b->adapter && b->adapter->head;
+    struct ggml_tensor *dx = rewards ? reward_head(b, x, shape->gradient) : head(b, x, shape->gradient);
     const int32_t lowest = shape->gradient ? lowest_adapted_layer(b) : b->hp->n_layer;
     for (int32_t l = b->hp->n_layer - 1; l >= lowest; l--) {
         dx = layer_backward(b, l, dx, l > lowest);
@@ -380,7 +400,7 @@ int train_graph_build(struct train_graph *g, const struct train_graph_params *pa
                         .ops = params->ops,
                         .hp = hp,
                         .weights = &params->model->weights,
-                        .adapter = params->adapter,
+                        .adapter = shape->reference ? params->reference : params->adapter,
                         .dropout = shape->gradient ? params->dropout : 0,
                         .tapes = calloc((size_t)hp->n_layer, sizeof *b.tapes)};
     if (!g->ctx || !b.tapes) {

@@ -1,5 +1,5 @@
-/* The training graph of one micro-batch: forward, log-probabilities of what is scored, and, when asked for, backward into
- * the gradients of the adapter. Explicit, without automatic differentiation, so that only what the adapter needs is
+/* The training graph of one micro-batch: forward, log-probabilities of what is scored (or, of an adapter with a head, its
+ * rewards), and, when asked for, backward into the gradients of the adapter. Explicit, without automatic differentiation, so that only what the adapter needs is
  * computed: nothing flows below the lowest adapted map, the base has no gradients, and only scored rows go on after the
  * last attention.
  *
@@ -17,7 +17,7 @@
 #include "ops/ops.h"
 #include "train/lora.h"
 
-/* Computes coefficients[n_scored] = d loss / d log p from logp[n_scored]; called once, on one thread. */
+/* Computes coefficients[n_scored] = d loss / d log p (or reward) from logp[n_scored]; called once, on one thread. */
 typedef void (*coefficients_fn)(const float *logp, float *coefficients, void *user);
 
 /* What stays the same over micro-batches. */
@@ -26,6 +26,7 @@ struct train_graph_params {
     struct ops *ops;
     bool plain;                      /* as in ops_params */
     const struct trainable *adapter; /* NULL: the base alone, without gradients */
+    const struct trainable *reference; /* the adapter of reference graphs; NULL: the base alone */
     float dropout;                   /* on the input of every A; forward-only graphs have none */
     coefficients_fn coefficients;
     void *user;
@@ -33,7 +34,8 @@ struct train_graph_params {
 
 struct train_graph_shape {
     int32_t n_rows, n_pairs, n_scored;
-    bool gradient; /* with the backward pass */
+    bool gradient;  /* with the backward pass */
+    bool reference; /* log-probabilities under the reference, forward only */
 };
 
 struct train_graph {
@@ -47,7 +49,7 @@ struct train_graph {
     struct ggml_tensor *mask;        /* f32 [n_rows, n_rows], plain only, else NULL */
     struct ggml_tensor *scored_rows; /* i32 [n_scored] */
     struct ggml_tensor *targets;     /* i32 [n_scored] */
-    struct ggml_tensor *logp;        /* f32 [n_scored], result */
+    struct ggml_tensor *logp;        /* f32 [n_scored], result: log p of the targets, or rewards */
 };
 
 /* Builds into *g (zeroed by the caller, at its final address); train_graph_deinit frees also after failure. */

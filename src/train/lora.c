@@ -85,22 +85,32 @@ static struct lora view_map(struct ggml_context *ctx, struct ggml_tensor *flat, 
     return m;
 }
 
-static int allocate(struct trainable *t, const struct hparams *hp, const layer_ranks *ranks, float alpha,
+static struct ggml_tensor *view_head(struct ggml_context *ctx, struct ggml_tensor *flat, int64_t n_embd) {
+    const size_t first = (size_t)ggml_nelements(flat) - padded(n_embd);
+    return ggml_view_2d(ctx, flat, n_embd, 1, (size_t)n_embd * sizeof(float), first * sizeof(float));
+}
+
+static int allocate(struct trainable *t, const struct hparams *hp, const layer_ranks *ranks, float alpha, bool head,
                     ggml_backend_buffer_type_t type, struct genarm_error *err) {
     const size_t n_layer = (size_t)hp->n_layer;
     *t = (struct trainable){.alpha = alpha, .n_layer = hp->n_layer, .n = count_numbers(hp, ranks)};
     if (t->n == 0) {
         return error_set(err, GENARM_EINVAL, "the adapter adapts nothing");
     }
+    t->n += head ? padded(hp->n_embd) : 0;
     t->layers = calloc(n_layer, sizeof *t->layers);
     t->gradients = calloc(n_layer, sizeof *t->gradients);
-    t->ctx = ggml_init((struct ggml_init_params){.mem_size = (2 + 4 * n_layer * LINEAR_COUNT) * ggml_tensor_overhead(),
+    t->ctx = ggml_init((struct ggml_init_params){.mem_size = (4 + 4 * n_layer * LINEAR_COUNT) * ggml_tensor_overhead(),
                                                  .no_alloc = true});
     if (!t->layers || !t->gradients || !t->ctx) {
         return error_nomem(err, "the adapter");
     }
     t->theta = ggml_new_tensor_1d(t->ctx, GGML_TYPE_F32, (int64_t)t->n);
     t->gradient = ggml_new_tensor_1d(t->ctx, GGML_TYPE_F32, (int64_t)t->n);
+    if (head) {
+        t->head = view_head(t->ctx, t->theta, hp->n_embd);
+        t->head_gradient = view_head(t->ctx, t->gradient, hp->n_embd);
+    }
     for (size_t l = 0, at = 0, at_gradient = 0; l < n_layer; l++) {
         for (int i = 0; i < LINEAR_COUNT; i++) {
             if (ranks[l][i] == 0) {
@@ -159,7 +169,7 @@ static int fill_fresh(struct trainable *t, uint64_t seed, struct genarm_error *e
     return rc;
 }
 
-int trainable_init(struct trainable *t, const struct hparams *hp, uint32_t targets, int32_t rank, float alpha,
+int trainable_init(struct trainable *t, const struct hparams *hp, uint32_t targets, int32_t rank, float alpha, bool head,
                    uint64_t seed, ggml_backend_buffer_type_t type, struct genarm_error *err) {
     layer_ranks *ranks = calloc((size_t)hp->n_layer, sizeof *ranks);
     if (!ranks) {
@@ -170,7 +180,7 @@ int trainable_init(struct trainable *t, const struct hparams *hp, uint32_t targe
             ranks[l][i] = targets >> i & 1 ? rank : 0;
         }
     }
-    int rc = allocate(t, hp, (const layer_ranks *)ranks, alpha, type, err);
+    int rc = allocate(t, hp, (const layer_ranks *)ranks, alpha, head, type, err);
     if (rc == GENARM_OK) {
         rc = fill_fresh(t, seed, err);
     }
@@ -223,7 +233,7 @@ static int find_alpha(float *alpha, const struct genarm_adapter *adapter, int32_
     return GENARM_OK;
 }
 
-int trainable_init_from(struct trainable *t, const struct hparams *hp, const struct genarm_adapter *adapter,
+int trainable_init_from(struct trainable *t, const struct hparams *hp, const struct genarm_adapter *adapter, bool head,
                         ggml_backend_buffer_type_t type, struct genarm_error *err) {
     layer_ranks *ranks = calloc((size_t)hp->n_layer, sizeof *ranks);
     if (!ranks) {
@@ -237,10 +247,13 @@ int trainable_init_from(struct trainable *t, const struct hparams *hp, const str
     float alpha;
     int rc = find_alpha(&alpha, adapter, hp->n_layer, err);
     if (rc == GENARM_OK) {
-        rc = allocate(t, hp, (const layer_ranks *)ranks, alpha, type, err);
+        rc = allocate(t, hp, (const layer_ranks *)ranks, alpha, head, type, err);
     }
     if (rc == GENARM_OK) {
         rc = copy_adapter(t, adapter, err);
+    }
+    if (rc == GENARM_OK && head && adapter->info.head) {
+        ggml_backend_tensor_set(t->head, adapter->info.head, 0, ggml_nbytes(t->head));
     }
     if (rc != GENARM_OK) {
         trainable_deinit(t);

@@ -1,7 +1,8 @@
 /* The adapter under training: its matrices, their gradients, where they start from.
  *
- * All A and B lie in one flat tensor and their gradients in another of the same layout, so that the optimiser and the
- * checkpoint see two arrays. Both live in a backend buffer, where the graph reads and adds to them.
+ * All A and B, and the scalar head of a reward model behind them, lie in one flat tensor and their gradients in another of
+ * the same layout, so that the optimiser and the checkpoint see two arrays. Both live in a backend buffer, where the graph
+ * reads and adds to them.
  */
 #ifndef TRAIN_LORA_H
 #define TRAIN_LORA_H
@@ -15,6 +16,8 @@ struct trainable {
     struct ggml_tensor *gradient;           /* f32 [n] */
     struct lora (*layers)[LINEAR_COUNT];    /* [n_layer] views into theta */
     struct lora (*gradients)[LINEAR_COUNT]; /* [n_layer] views into gradient, same scale */
+    struct ggml_tensor *head;               /* f32 [n_embd, 1] view into theta; NULL: log-probabilities are trained */
+    struct ggml_tensor *head_gradient;      /* f32 [n_embd, 1] view into gradient, or NULL */
     int32_t n_layer;
     struct ggml_context *ctx;
     ggml_backend_buffer_t buffer;
@@ -26,12 +29,13 @@ int targets_parse(uint32_t *targets, const char *names, struct genarm_error *err
 void targets_print(char *text, size_t size, uint32_t targets);
 
 /* A fresh adapter as PEFT makes it: A uniform in +-1/sqrt(n_in) (kaiming_uniform with a = sqrt(5)), B zero, so that the
- * model starts unchanged. The numbers depend on the seed, layer and map only. */
-int trainable_init(struct trainable *t, const struct hparams *hp, uint32_t targets, int32_t rank, float alpha,
+ * model starts unchanged. The numbers depend on the seed, layer and map only. A head starts at zero: all responses have
+ * the same reward, and its first gradient is the difference of hidden states, not a random direction. */
+int trainable_init(struct trainable *t, const struct hparams *hp, uint32_t targets, int32_t rank, float alpha, bool head,
                    uint64_t seed, ggml_backend_buffer_type_t type, struct genarm_error *err);
 
-/* A copy of an adapter: its ranks, alpha and maps. */
-int trainable_init_from(struct trainable *t, const struct hparams *hp, const struct genarm_adapter *adapter,
+/* A copy of an adapter: its ranks, alpha and maps, and, with `head`, its head, zero if it has none. */
+int trainable_init_from(struct trainable *t, const struct hparams *hp, const struct genarm_adapter *adapter, bool head,
                         ggml_backend_buffer_type_t type, struct genarm_error *err);
 
 void trainable_deinit(struct trainable *t); /* safe on a zeroed struct */

@@ -1,7 +1,7 @@
-/* Preference losses as plug-ins on a pair's summed log-probabilities. One table holds them all.
+/* Preference losses as plug-ins on what the model gave to a pair's two responses. One table holds them all.
  *
- * A loss sees what the model gave to the two responses and returns its value and its derivative by each sum; the
- * backward pass needs nothing else from it.
+ * A loss sees two numbers, the responses' summed log-probabilities or the rewards of a scalar head, and returns its value
+ * and its derivative by each; the backward pass needs nothing else from it.
  */
 #ifndef TRAIN_LOSS_H
 #define TRAIN_LOSS_H
@@ -10,7 +10,9 @@
 #include "train/data.h"
 
 struct loss_input {
-    double logp[SIDES];      /* sum over the response's tokens, nats; [REJECTED] is 0 when the loss does not use it */
+    double logp[SIDES];      /* sum over the response's tokens, nats; [REJECTED] is 0 when the loss does not use it. For a
+                                loss with a head its reward of the whole response */
+    double reference[SIDES]; /* the same sums under the reference; 0 when the loss has none */
     int32_t n_tokens[SIDES]; /* tokens of each response, the last one included */
 };
 
@@ -27,9 +29,13 @@ struct loss_params {
 };
 
 struct loss {
-    bool uses_rejected; /* otherwise only the chosen response is computed */
+    bool uses_rejected;  /* otherwise only the chosen response is computed */
+    bool uses_reference; /* of each response the reference's log-probability is wanted too */
+    bool uses_head;      /* logp is the reward that a scalar head gives to the response's last token */
     bool always_normalizes;
-    bool smooths; /* label_smoothing has a meaning */
+    bool smooths;        /* label_smoothing has a meaning */
+    bool has_margin;     /* margin has one */
+    float default_beta;
     struct loss_value (*value)(const struct loss_input *in, const struct loss_params *p);
 };
 

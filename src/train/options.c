@@ -11,7 +11,6 @@
 struct genarm_train_params genarm_train_default_params(void) {
     return (struct genarm_train_params){
         .loss = GENARM_LOSS_ARM,
-        .beta = 0.05f,
         .lora_rank = 8,
         .lora_alpha = 16,
         .lora_targets = "q,k,v",
@@ -47,9 +46,29 @@ static int check_range(const struct range *r, struct genarm_error *err) {
                      r->low, r->high, r->open_high ? ')' : ']');
 }
 
+/* What is set although the loss has no use for it. */
+static int check_loss(const struct genarm_train_params *p, const struct loss *loss, struct genarm_error *err) {
+    const struct {
+        const char *name;
+        bool is_set, is_known;
+    } options[] = {
+        {"label smoothing", p->label_smoothing > 0, loss->smooths},
+        {"margin", p->margin < 0 || p->margin > 0, loss->has_margin},
+        {"beta", p->beta > 0, !loss->uses_head},
+        {"length normalisation", p->length_normalize, !loss->uses_head},
+        {"reference", p->reference_adapter, loss->uses_reference},
+    };
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        if (options[i].is_set && !options[i].is_known) {
+            return error_set(err, GENARM_EINVAL, "the %s loss knows no %s", loss_name(p->loss), options[i].name);
+        }
+    }
+    return GENARM_OK;
+}
+
 int options_check(const struct genarm_train_params *p, struct genarm_error *err) {
     const struct range ranges[] = {
-        {"beta", p->beta, 0, INFINITY, true, true},
+        {"beta", p->beta, 0, INFINITY, false, true},
         {"margin", p->margin, -INFINITY, INFINITY, true, true},
         {"label smoothing", p->label_smoothing, 0, 0.5, false, true},
         {"LoRA rank", p->lora_rank, 1, 4096, false, false},
@@ -84,10 +103,7 @@ int options_check(const struct genarm_train_params *p, struct genarm_error *err)
     if (!p->lora_targets && !p->init_adapter) {
         return error_set(err, GENARM_EINVAL, "no LoRA target is named");
     }
-    if (p->label_smoothing > 0 && !loss->smooths) {
-        return error_set(err, GENARM_EINVAL, "the %s loss knows no label smoothing", loss_name(p->loss));
-    }
-    return GENARM_OK;
+    return check_loss(p, loss, err);
 }
 
 static bool copy(const char **to, const char *from) {
@@ -97,8 +113,10 @@ static bool copy(const char **to, const char *from) {
 
 int options_copy(struct genarm_train_params *to, const struct genarm_train_params *from, struct genarm_error *err) {
     *to = *from;
-    to->lora_targets = to->init_adapter = to->template_name = to->log_path = NULL;
+    to->beta = (float)loss_params_from(from).beta;
+    to->lora_targets = to->init_adapter = to->reference_adapter = to->template_name = to->log_path = NULL;
     if (!copy(&to->lora_targets, from->lora_targets) || !copy(&to->init_adapter, from->init_adapter) ||
+        !copy(&to->reference_adapter, from->reference_adapter) ||
         !copy(&to->template_name, from->template_name) || !copy(&to->log_path, from->log_path)) {
         options_deinit(to);
         return error_nomem(err, "the options");
@@ -109,9 +127,10 @@ int options_copy(struct genarm_train_params *to, const struct genarm_train_param
 void options_deinit(struct genarm_train_params *p) {
     free((char *)(uintptr_t)p->lora_targets);
     free((char *)(uintptr_t)p->init_adapter);
+    free((char *)(uintptr_t)p->reference_adapter);
     free((char *)(uintptr_t)p->template_name);
     free((char *)(uintptr_t)p->log_path);
-    p->lora_targets = p->init_adapter = p->template_name = p->log_path = NULL;
+    p->lora_targets = p->init_adapter = p->reference_adapter = p->template_name = p->log_path = NULL;
 }
 
 double options_decimal(float x) {

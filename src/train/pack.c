@@ -5,17 +5,27 @@
 
 #include "base/error.h"
 
-int32_t pack_rows_of(const struct pair *pair, bool both) {
-    return pair->n_prompt + pair->n_response[CHOSEN] - 1 + (both ? pair->n_response[REJECTED] - 1 : 0);
+/* Rows of one response. */
+static int32_t branch_rows(const struct pair *pair, enum side side, enum pack_form form) {
+    return side == REJECTED && form == PACK_CHOSEN ? 0 : pair->n_response[side] - (form != PACK_ENDS);
 }
 
-int32_t pack_count(const struct data *d, const uint32_t *pairs, int32_t n, bool both, int32_t limit, int32_t max_rows) {
+static int32_t branch_scored(const struct pair *pair, enum side side, enum pack_form form) {
+    return side == REJECTED && form == PACK_CHOSEN ? 0 : form == PACK_ENDS ? 1 : pair->n_response[side];
+}
+
+int32_t pack_rows_of(const struct pair *pair, enum pack_form form) {
+    return pair->n_prompt + branch_rows(pair, CHOSEN, form) + branch_rows(pair, REJECTED, form);
+}
+
+int32_t pack_count(const struct data *d, const uint32_t *pairs, int32_t n, enum pack_form form, int32_t limit,
+                   int32_t max_rows) {
     if (limit > 0) {
         return n < limit ? n : limit;
     }
     int32_t count = 0;
     for (int64_t rows = 0; count < n; count++) {
-        rows += pack_rows_of(&d->pairs[pairs[count]], both);
+        rows += pack_rows_of(&d->pairs[pairs[count]], form);
         if (rows > max_rows && count > 0) {
             break;
         }
@@ -50,38 +60,46 @@ static int32_t add_rows(struct pack *p, const int32_t *tokens, int32_t n, int32_
     return first;
 }
 
-static void add_branch(struct pack *p, const struct data *d, const struct pair *pair, enum side side,
-                       int32_t prompt_row) {
-    const int32_t n = pair->n_response[side], *tokens = data_response(d, pair, side);
-    const int32_t first = add_rows(p, tokens, n - 1, pair->n_prompt);
-    for (int32_t i = 0; i < n; i++, p->n_scored++) {
-        p->scored_rows[p->n_scored] = i == 0 ? prompt_row + pair->n_prompt - 1 : first + i - 1;
-        p->targets[p->n_scored] = tokens[i];
-        p->branches[p->n_scored] = SIDES * p->n_pairs + (int32_t)side;
-    }
-    p->trees[4 * p->n_pairs + 2 + (int32_t)side] = n - 1;
+static void add_scored(struct pack *p, int32_t row, int32_t target, enum side side) {
+    p->scored_rows[p->n_scored] = row;
+    p->targets[p->n_scored] = target;
+    p->branches[p->n_scored++] = SIDES * p->n_pairs + (int32_t)side;
 }
 
-static void add_pair(struct pack *p, const struct data *d, const struct pair *pair, bool both) {
+static void add_branch(struct pack *p, const struct data *d, const struct pair *pair, enum side side,
+                       int32_t prompt_row, enum pack_form form) {
+    const int32_t n = pair->n_response[side], n_rows = branch_rows(pair, side, form);
+    const int32_t *tokens = data_response(d, pair, side);
+    const int32_t first = add_rows(p, tokens, n_rows, pair->n_prompt);
+    for (int32_t i = 0; i < n && form != PACK_ENDS; i++) {
+        add_scored(p, i == 0 ? prompt_row + pair->n_prompt - 1 : first + i - 1, tokens[i], side);
+    }
+    if (form == PACK_ENDS) {
+        add_scored(p, first + n - 1, tokens[n - 1], side);
+    }
+    p->trees[4 * p->n_pairs + 2 + (int32_t)side] = n_rows;
+}
+
+static void add_pair(struct pack *p, const struct data *d, const struct pair *pair, enum pack_form form) {
     int32_t *tree = p->trees + 4 * p->n_pairs;
     const int32_t row = add_rows(p, data_prompt(d, pair), pair->n_prompt, 0);
     tree[0] = row;
     tree[1] = pair->n_prompt;
     tree[2 + REJECTED] = 0;
-    add_branch(p, d, pair, CHOSEN, row);
-    if (both) {
-        add_branch(p, d, pair, REJECTED, row);
+    add_branch(p, d, pair, CHOSEN, row, form);
+    if (form != PACK_CHOSEN) {
+        add_branch(p, d, pair, REJECTED, row, form);
     }
     p->pairs[p->n_pairs++] = pair;
 }
 
-int pack_init(struct pack *p, const struct data *d, const uint32_t *pairs, int32_t n_pairs, bool both,
+int pack_init(struct pack *p, const struct data *d, const uint32_t *pairs, int32_t n_pairs, enum pack_form form,
               struct genarm_error *err) {
     *p = (struct pack){.n_pairs = n_pairs};
     for (int32_t i = 0; i < n_pairs; i++) {
         const struct pair *pair = &d->pairs[pairs[i]];
-        p->n_rows += pack_rows_of(pair, both);
-        p->n_scored += pair->n_response[CHOSEN] + (both ? pair->n_response[REJECTED] : 0);
+        p->n_rows += pack_rows_of(pair, form);
+        p->n_scored += branch_scored(pair, CHOSEN, form) + branch_scored(pair, REJECTED, form);
     }
     int rc = allocate(p, err);
     if (rc != GENARM_OK) {
@@ -89,7 +107,7 @@ int pack_init(struct pack *p, const struct data *d, const uint32_t *pairs, int32
     }
     p->n_rows = p->n_scored = p->n_pairs = 0;
     for (int32_t i = 0; i < n_pairs; i++) {
-        add_pair(p, d, &d->pairs[pairs[i]], both);
+        add_pair(p, d, &d->pairs[pairs[i]], form);
     }
     return GENARM_OK;
 }

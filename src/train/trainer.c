@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/progress.h"
 #include "base/rng.h"
 #include "model/adapter.h"
@@ -18,6 +19,7 @@
 #include "train/optim.h"
 #include "train/options.h"
 #include "train/plan.h"
+#include "train/reference.h"
 
 enum {
     MICRO_BATCH_ROWS = 1024, /* beyond, a bigger micro-batch is hardly faster and its activations cost memory */
@@ -41,10 +43,13 @@ struct genarm_trainer {
     struct data data;
     struct plan plan;
     struct trainable adapter;
+    struct trainable reference_adapter; /* zeroed: the reference is the model alone */
+    struct reference reference;         /* zeroed: the loss has none */
     struct adamw adamw;
     struct backprop *backprop;
     float *theta, *gradient;   /* [adapter.n] the adapter on the host, its gradient */
-    struct loss_value *values; /* [batch_size] of a micro-batch */
+    struct loss_value *values; /* [data.n_pairs] of a micro-batch */
+    double (*sums)[SIDES];     /* [data.n_pairs] of a micro-batch, under the reference */
     json_t *run;               /* what a checkpoint must agree with */
     struct metrics log;
 
@@ -91,7 +96,7 @@ static int take_adapter(struct genarm_trainer *t, const char *path, ggml_backend
     struct genarm_adapter *adapter = NULL;
     int rc = genarm_adapter_load(&adapter, t->model, path, err);
     if (rc == GENARM_OK) {
-        rc = trainable_init_from(&t->adapter, &t->model->hp, adapter, type, err);
+        rc = trainable_init_from(&t->adapter, &t->model->hp, adapter, t->loss->uses_head, type, err);
     }
     if (rc == GENARM_OK) {
         t->params.lora_rank = adapter->rank;
@@ -112,7 +117,7 @@ static int make_adapter(struct genarm_trainer *t, struct genarm_error *err) {
     char names[64];
     int rc = targets_parse(&targets, p->lora_targets, err);
     if (rc == GENARM_OK) {
-        rc = trainable_init(&t->adapter, &t->model->hp, targets, p->lora_rank, p->lora_alpha,
+        rc = trainable_init(&t->adapter, &t->model->hp, targets, p->lora_rank, p->lora_alpha, t->loss->uses_head,
                             rng_hash(p->seed, STREAM_INIT, 0), type, err);
     }
     if (rc == GENARM_OK) {
@@ -122,9 +127,23 @@ static int make_adapter(struct genarm_trainer *t, struct genarm_error *err) {
     return rc;
 }
 
+static int load_reference(struct genarm_trainer *t, struct genarm_error *err) {
+    struct genarm_adapter *adapter = NULL;
+    if (!t->params.reference_adapter) {
+        return GENARM_OK;
+    }
+    int rc = genarm_adapter_load(&adapter, t->model, t->params.reference_adapter, err);
+    if (rc == GENARM_OK) {
+        rc = trainable_init_from(&t->reference_adapter, &t->model->hp, adapter, false, ggml_backend_cpu_buffer_type(), err);
+    }
+    genarm_adapter_free(adapter);
+    return rc;
+}
+
 static int make_machinery(struct genarm_trainer *t, struct genarm_error *err) {
     const struct backprop_params params = {.loss = t->loss,
                                            .loss_params = loss_params_from(&t->params),
+                                           .reference = t->reference_adapter.n ? &t->reference_adapter : NULL,
                                            .dropout = t->params.lora_dropout,
                                            .n_threads = t->params.n_threads,
                                            .bf16 = t->params.bf16};
@@ -132,13 +151,17 @@ static int make_machinery(struct genarm_trainer *t, struct genarm_error *err) {
     if (rc == GENARM_OK) {
         rc = adamw_init(&t->adamw, t->adapter.n, &t->params, err);
     }
+    if (rc == GENARM_OK && t->loss->uses_reference) {
+        rc = reference_init(&t->reference, &t->data, err);
+    }
     if (rc != GENARM_OK) {
         return rc;
     }
     t->theta = malloc(t->adapter.n * sizeof *t->theta);
     t->gradient = malloc(t->adapter.n * sizeof *t->gradient);
     t->values = malloc(t->data.n_pairs * sizeof *t->values);
-    if (!t->theta || !t->gradient || !t->values) {
+    t->sums = malloc(t->data.n_pairs * sizeof *t->sums);
+    if (!t->theta || !t->gradient || !t->values || !t->sums) {
         return error_nomem(err, "the optimiser");
     }
     trainable_get(&t->adapter, t->theta);
@@ -146,6 +169,20 @@ static int make_machinery(struct genarm_trainer *t, struct genarm_error *err) {
 }
 
 static void hex(char text[17], uint64_t value) { snprintf(text, 17, "%016" PRIx64, value); }
+
+/* The reference's adapter by its numbers: its path may change. Left out where there is none. */
+static bool describe_reference(const struct genarm_trainer *t) {
+    const struct trainable *r = &t->reference_adapter;
+    char text[17];
+    float *theta = r->n ? malloc(r->n * sizeof *theta) : NULL;
+    if (!theta) {
+        return r->n == 0;
+    }
+    trainable_get(r, theta);
+    hex(text, hash_bytes(HASH_START, theta, r->n * sizeof *theta));
+    free(theta);
+    return json_object_set_new(t->run, "reference adapter", json_string(text)) == 0;
+}
 
 /* What makes this run: options, data, model. */
 static int describe_run(struct genarm_trainer *t, struct genarm_error *err) {
@@ -156,7 +193,7 @@ static int describe_run(struct genarm_trainer *t, struct genarm_error *err) {
     t->run = options_to_json(&t->params);
     if (!t->run || json_object_set_new(t->run, "model", json_string(info.fingerprint)) != 0 ||
         json_object_set_new(t->run, "model type", json_string(info.file_type)) != 0 ||
-        json_object_set_new(t->run, "data", json_string(data)) != 0) {
+        json_object_set_new(t->run, "data", json_string(data)) != 0 || !describe_reference(t)) {
         return error_nomem(err, "the description of the run");
     }
     return GENARM_OK;
@@ -231,8 +268,8 @@ int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, 
     if (rc == GENARM_OK) {
         rc = load_data(t, pair_paths, n_paths, err);
     }
-    int (*const steps[])(struct genarm_trainer *, struct genarm_error *) = {make_adapter, make_machinery, describe_run,
-                                                                            start};
+    int (*const steps[])(struct genarm_trainer *, struct genarm_error *) = {make_adapter, load_reference, make_machinery,
+                                                                            describe_run, start};
     for (size_t i = 0; i < sizeof steps / sizeof *steps && rc == GENARM_OK; i++) {
         rc = steps[i](t, err);
     }
@@ -255,6 +292,8 @@ void genarm_trainer_free(struct genarm_trainer *t) {
     backprop_free(t->backprop);
     adamw_deinit(&t->adamw);
     trainable_deinit(&t->adapter);
+    trainable_deinit(&t->reference_adapter);
+    reference_deinit(&t->reference);
     plan_deinit(&t->plan);
     data_deinit(&t->data);
     options_deinit(&t->params);
@@ -264,6 +303,7 @@ void genarm_trainer_free(struct genarm_trainer *t) {
     free(t->theta);
     free(t->gradient);
     free(t->values);
+    free(t->sums);
     free(t);
 }
 
@@ -332,16 +372,33 @@ static int add_values(const struct genarm_trainer *t, struct tally *tally, const
     return GENARM_OK;
 }
 
+static int run_pack(struct genarm_trainer *t, const struct pack *p, const struct backprop_job *job,
+                    struct genarm_error *err) {
+    struct backprop_job with_reference = *job;
+    if (!t->loss->uses_reference) {
+        return backprop_run(t->backprop, p, job, t->values, err);
+    }
+    int rc = reference_of(&t->reference, t->backprop, p, t->sums, err);
+    with_reference.reference = (const double(*)[SIDES])t->sums;
+    return rc == GENARM_OK ? backprop_run(t->backprop, p, &with_reference, t->values, err) : rc;
+}
+
+/* What of a pair is computed; with `both`, both responses whatever the loss looks at. */
+static enum pack_form form_of(const struct loss *loss, bool both) {
+    return loss->uses_head ? PACK_ENDS : both || loss->uses_rejected ? PACK_BOTH : PACK_CHOSEN;
+}
+
 /* One micro-batch: the next of n pairs, as many as *done grows by. */
 static int micro_batch(struct genarm_trainer *t, const uint32_t *pairs, int32_t n, int32_t *done, bool both,
                        const struct backprop_job *job, struct tally *tally, struct genarm_error *err) {
     struct pack pack;
-    const int32_t count = pack_count(&t->data, pairs + *done, n - *done, both, t->params.micro_batch, MICRO_BATCH_ROWS);
-    int rc = pack_init(&pack, &t->data, pairs + *done, count, both, err);
+    const enum pack_form form = form_of(t->loss, both);
+    const int32_t count = pack_count(&t->data, pairs + *done, n - *done, form, t->params.micro_batch, MICRO_BATCH_ROWS);
+    int rc = pack_init(&pack, &t->data, pairs + *done, count, form, err);
     if (rc != GENARM_OK) {
         return rc;
     }
-    rc = backprop_run(t->backprop, &pack, job, t->values, err);
+    rc = run_pack(t, &pack, job, err);
     if (rc == GENARM_OK) {
         rc = add_values(t, tally, &pack, err);
     }
@@ -400,7 +457,7 @@ static int train_step(struct genarm_trainer *t, struct genarm_error *err) {
     trainable_zero_gradient(&t->adapter);
     for (int32_t done = 0; done < n && rc == GENARM_OK; job.step++) {
         const double before = clock_seconds();
-        rc = micro_batch(t, pairs, n, &done, t->loss->uses_rejected, &job, &tally, err);
+        rc = micro_batch(t, pairs, n, &done, false, &job, &tally, err);
         t->pairs = plan_pairs_before(&t->plan, t->step) - plan_pairs_before(&t->plan, t->first_step) + done;
         t->seconds += clock_seconds() - before;
         if (rc == GENARM_OK && done < n) {
@@ -440,17 +497,23 @@ static int train(struct genarm_trainer *t, struct genarm_error *err) {
     return rc;
 }
 
+/* The head on the host. */
+static float *head_of(const struct genarm_trainer *t) {
+    return t->adapter.head ? t->theta + t->adapter.head->view_offs / sizeof(float) : NULL;
+}
+
 static int save_adapter(const struct genarm_trainer *t, struct genarm_error *err) {
     struct genarm_model_info model;
     char data[17];
     genarm_model_get_info(t->model, &model);
     hex(data, t->data.hash);
-    /* adapter_save only reads the strings */
+    /* adapter_save only reads the strings and the head */
     const struct adapter_info info = {.loss = (char *)(uintptr_t)loss_name(t->params.loss),
-                                      .beta = t->params.beta,
+                                      .beta = t->loss->uses_head ? 0 : t->params.beta,
                                       .template_ = (char *)(uintptr_t)t->params.template_name,
                                       .base_hash = (char *)(uintptr_t)model.fingerprint,
-                                      .data_hash = data};
+                                      .data_hash = data,
+                                      .head = head_of(t)};
     return adapter_save(t->output, &t->model->hp, t->adapter.layers, t->adapter.alpha, &info, err);
 }
 

@@ -24,6 +24,10 @@ const char *golden_path(const char *file) {
 void golden_open(struct golden *g, const char *name) {
     char file[128];
     snprintf(file, sizeof file, "%s.golden.gguf", name);
+    golden_open_file(g, file);
+}
+
+void golden_open_file(struct golden *g, const char *file) {
     g->ctx = NULL;
     g->gguf = gguf_init_from_file(golden_path(file), (struct gguf_init_params){.no_alloc = false, .ctx = &g->ctx});
     if (!g->gguf) {

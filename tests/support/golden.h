@@ -17,7 +17,8 @@ struct golden {
 /* Path of a file in tests/golden; the buffer is static and reused by every eighth call. */
 const char *golden_path(const char *file);
 
-void golden_open(struct golden *g, const char *name); /* NAME.golden.gguf */
+void golden_open(struct golden *g, const char *name);      /* NAME.golden.gguf */
+void golden_open_file(struct golden *g, const char *file); /* any other of them */
 void golden_close(struct golden *g);
 
 /* Tensor data by name (printf-like); *n entries. */

@@ -58,10 +58,13 @@ static void open_with(struct train_case *c, const char *name, struct genarm_mode
             }
         }
     }
-    must(trainable_init_from(&c->adapter, &c->model->hp, adapter, ggml_backend_cpu_buffer_type(), &err), &err);
+    params = params ? params : &defaults;
+    must(trainable_init_from(&c->adapter, &c->model->hp, adapter, params->loss->uses_head, ggml_backend_cpu_buffer_type(), &err),
+         &err);
+    c->loss = params->loss;
     genarm_adapter_free(adapter);
     read_pairs(c);
-    must(backprop_new(&c->backprop, c->model, &c->adapter, params ? params : &defaults, &err), &err);
+    must(backprop_new(&c->backprop, c->model, &c->adapter, params, &err), &err);
 }
 
 void train_case_open(struct train_case *c, const char *name, uint32_t targets, const struct backprop_params *params) {
@@ -106,8 +109,14 @@ void train_case_run(struct train_case *c, int32_t first, int32_t n, const struct
                     struct loss_value *values) {
     struct pack pack;
     struct genarm_error err = {0};
-    must(pack_init(&pack, &c->data, c->all + first, n, true, &err), &err);
-    must(backprop_run(c->backprop, &pack, job, values, &err), &err);
+    double reference[16][SIDES];
+    struct backprop_job with_reference = *job;
+    must(pack_init(&pack, &c->data, c->all + first, n, c->loss->uses_head ? PACK_ENDS : PACK_BOTH, &err), &err);
+    if (c->loss->uses_reference) {
+        must(backprop_reference(c->backprop, &pack, reference, &err), &err);
+        with_reference.reference = (const double(*)[SIDES])reference;
+    }
+    must(backprop_run(c->backprop, &pack, &with_reference, values, &err), &err);
     pack_deinit(&pack);
 }
 
@@ -133,4 +142,40 @@ double relative_distance(const float *a, const float *b, size_t n) {
         norm += (double)b[i] * b[i];
     }
     return sqrt(distance) / (norm > 0 ? sqrt(norm) : 1);
+}
+
+static void assert_tensor_near(const struct ggml_tensor *t, const struct golden *g, const float *flat, const char *name,
+                               double tolerance) {
+    size_t n;
+    const float *expected = golden_f32(g, &n, "%s", name);
+    assert_int_equal(n, ggml_nelements(t));
+    const double distance = relative_distance(flat + t->view_offs / sizeof(float), expected, n);
+    if (!(distance <= tolerance)) {
+        fail_msg("%s is off by %g", name, distance);
+    }
+}
+
+void assert_matrices_near(const struct trainable *adapter, const struct golden *g, const float *flat, const char *prefix,
+                          double tolerance) {
+    char name[128];
+    for (int32_t l = 0; l < adapter->n_layer; l++) {
+        for (int t = 0; t < LINEAR_COUNT; t++) {
+            const struct ggml_tensor *matrices[] = {adapter->layers[l][t].a, adapter->layers[l][t].b};
+            for (int m = 0; m < 2; m++) {
+                snprintf(name, sizeof name, "%s.blk.%d.%s.weight.lora_%c", prefix, l, linear_tensor_name((enum linear)t),
+                         "ab"[m]);
+                assert_tensor_near(matrices[m], g, flat, name, tolerance);
+            }
+        }
+    }
+    if (adapter->head) {
+        snprintf(name, sizeof name, "%s.head", prefix);
+        assert_tensor_near(adapter->head, g, flat, name, tolerance);
+    }
+}
+
+void assert_relative(double value, double expected, double tolerance, const char *what) {
+    if (!(fabs(value - expected) <= tolerance * fabs(expected))) {
+        fail_msg("%s: %.9g, not %.9g", what, value, expected);
+    }
 }

@@ -14,6 +14,7 @@ struct train_case {
     struct data data; /* the golden file's pairs */
     uint32_t *all;    /* their indices 0, 1, … */
     struct backprop *backprop;
+    const struct loss *loss; /* with its reference, where it has one: the model without the adapter */
 };
 
 /* The model NAME with the adapter that its golden file was made with, restricted to `targets` (bits of enum linear).
@@ -33,6 +34,14 @@ void train_case_run(struct train_case *c, int32_t first, int32_t n, const struct
 
 /* Gradient of the mean loss over all pairs in one micro-batch, [adapter.n], malloc'ed; *loss: that mean. */
 float *train_case_gradient(struct train_case *c, double *loss);
+
+/* Every matrix of `flat`, laid out as the adapter, and its head if it has one, against the golden tensors
+ * PREFIX.<tensor>.lora_{a,b} and PREFIX.head. */
+void assert_matrices_near(const struct trainable *adapter, const struct golden *g, const float *flat, const char *prefix,
+                          double tolerance);
+
+/* |value - expected| <= tolerance |expected| */
+void assert_relative(double value, double expected, double tolerance, const char *what);
 
 /* |a - b| / |b| over n numbers. */
 double relative_distance(const float *a, const float *b, size_t n);

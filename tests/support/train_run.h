@@ -26,6 +26,21 @@ struct genarm_train_params train_run_params(const struct train_run *r);
 int train_run(struct train_run *r, const struct genarm_train_params *params,
               int (*each)(const struct genarm_train_status *, void *), void *user, struct genarm_error *err);
 
+/* What a run told, for train_note, which stops it where it says. */
+struct train_calls {
+    struct genarm_train_status status[4096];
+    int n, stop_at_call;   /* 0: none */
+    int64_t stop_at_step;  /* -1: none */
+};
+int train_note(const struct genarm_train_status *s, void *user);
+
+/* Moves one of a finished run's files aside, to `name` in the run's folder; its path in `to`. */
+void train_run_keep(const struct train_run *r, char *to, size_t size, const char *file, const char *name);
+
+/* Stops a run and resumes it with another number of threads: result and log are those of a run that was not stopped. */
+void train_run_check_resumed(struct train_run *r, const struct genarm_train_params *params, int stop_at_call,
+                             int64_t stop_at_step, int32_t n_threads);
+
 /* The whole of a file, malloc'ed; *n bytes. NULL: there is none. */
 char *read_whole(const char *path, size_t *n);
 bool same_files(const char *a, const char *b);

@@ -228,6 +228,58 @@ static void test_llama_cpp_loads_what_we_save(void **state) {
     }
 }
 
+/* With n numbers of a head, the last of them `last`. */
+static const char *save_head(size_t n, float last) {
+    struct edit e;
+    float head[256] = {0.5f, -2};
+    head[n - 1] = last;
+    edit_adapter(&e);
+    gguf_set_arr_data(e.gguf, "genarm.head", GGUF_TYPE_FLOAT32, head, n);
+    return save(&e);
+}
+
+static void test_a_reward_models_head_reads_back_and_llama_cpp_loads_the_rest(void **state) {
+    (void)state;
+    struct genarm_adapter *ad = golden_adapter(model, "llama.lora.gguf"), *again = NULL;
+    struct genarm_adapter_info told;
+    struct genarm_error err;
+    float head[64];
+    for (int i = 0; i < 64; i++) {
+        head[i] = (float)(i - 20) / 7;
+    }
+    const struct adapter_info info = {.head = head};
+    const char *path = temp_path("reward.gguf");
+    must(adapter_save(path, &model->hp, ad->layers, ad->alpha, &info, &err), &err);
+    must(genarm_adapter_load(&again, model, path, &err), &err);
+    assert_memory_equal(again->info.head, head, sizeof head);
+    genarm_adapter_get_info(again, &told);
+    assert_true(told.has_head);
+    genarm_adapter_get_info(ad, &told);
+    assert_false(told.has_head);
+    struct llama_model *oracle = llama_model_load_from_file(model->path, llama_model_default_params());
+    assert_non_null(oracle);
+    assert_non_null(llama_adapter_lora_init(oracle, path));
+    llama_model_free(oracle); /* and its adapters */
+    head[3] = INFINITY;
+    assert_int_equal(adapter_save(path, &model->hp, ad->layers, ad->alpha, &info, &err), GENARM_EDIVERGED);
+    assert_non_null(strstr(err.what, "head"));
+    genarm_adapter_free(ad);
+    genarm_adapter_free(again);
+}
+
+static void test_a_head_that_does_not_fit_is_refused(void **state) {
+    (void)state;
+    struct edit e;
+    expect_error(save_head(63, 1), GENARM_EMISMATCH, "genarm.head has 63 numbers, the model needs 64");
+    expect_error(save_head(64, NAN), GENARM_EFORMAT, "genarm.head has a value that is not finite");
+    edit_adapter(&e);
+    gguf_set_arr_data(e.gguf, "genarm.head", GGUF_TYPE_INT32, (int32_t[64]){1}, 64);
+    expect_error(save(&e), GENARM_EFORMAT, "genarm.head is not an array of f32 numbers");
+    edit_adapter(&e);
+    gguf_set_val_f32(e.gguf, "genarm.head", 1);
+    expect_error(save(&e), GENARM_EFORMAT, "genarm.head is not an array of f32 numbers");
+}
+
 static void test_a_value_that_is_not_finite_is_never_written(void **state) {
     (void)state;
     struct genarm_adapter *ad = golden_adapter(model, "llama.lora.gguf");
@@ -399,6 +451,8 @@ int main(void) {
         cmocka_unit_test(test_an_adapter_of_one_weight_type_fits_the_model_in_another),
         cmocka_unit_test(test_a_saved_adapter_reads_back_to_the_bit),
         cmocka_unit_test(test_llama_cpp_loads_what_we_save),
+        cmocka_unit_test(test_a_reward_models_head_reads_back_and_llama_cpp_loads_the_rest),
+        cmocka_unit_test(test_a_head_that_does_not_fit_is_refused),
         cmocka_unit_test(test_a_value_that_is_not_finite_is_never_written),
         cmocka_unit_test(test_nothing_to_write_is_an_error),
         cmocka_unit_test(test_an_adapter_for_another_model_is_told_so),

@@ -346,13 +346,38 @@ static void test_extreme_splits_leave_something_on_both_sides(void **state) {
     }
 }
 
+/* For a head: responses whole, each scored at its last row. */
+static void test_rows_and_scores_of_whole_responses(void **state) {
+    (void)state;
+    struct data d;
+    struct pack p;
+    fake_data(&d, 2, 1);
+    static const uint32_t pairs[] = {1, 0};
+    assert_int_equal(pack_init(&p, &d, pairs, 2, PACK_ENDS, NULL), GENARM_OK);
+    assert_int_equal(p.n_rows, 2 * (5 + 3 + 4));
+    static const int32_t tokens[] = {100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111},
+                         positions[] = {0, 1, 2, 3, 4, 5, 6, 7, 5, 6, 7, 8};
+    static const int32_t trees[] = {0, 5, 3, 4, 12, 5, 3, 4}, rows[] = {7, 11, 19, 23}, branches[] = {0, 1, 2, 3};
+    assert_int_equal(p.n_scored, 4);
+    assert_memory_equal(p.tokens, tokens, sizeof tokens);
+    assert_memory_equal(p.positions, positions, sizeof positions);
+    assert_memory_equal(p.trees, trees, sizeof trees);
+    assert_memory_equal(p.scored_rows, rows, sizeof rows);
+    assert_memory_equal(p.branches, branches, sizeof branches);
+    assert_int_equal(p.targets[0], 107);
+    pack_deinit(&p);
+    assert_int_equal(pack_count(&d, pairs, 2, PACK_ENDS, 0, 23), 1);
+    assert_int_equal(pack_count(&d, pairs, 2, PACK_ENDS, 0, 24), 2);
+    data_deinit(&d);
+}
+
 static void test_rows_and_scores_of_a_pack(void **state) {
     (void)state;
     struct data d;
     struct pack p;
     fake_data(&d, 2, 1);
     static const uint32_t pairs[] = {1, 0};
-    assert_int_equal(pack_init(&p, &d, pairs, 2, true, NULL), GENARM_OK);
+    assert_int_equal(pack_init(&p, &d, pairs, 2, PACK_BOTH, NULL), GENARM_OK);
     assert_int_equal(p.n_rows, 2 * (5 + 2 + 3));
     assert_int_equal(p.n_scored, 2 * 7);
     static const int32_t tokens[] = {100, 101, 102, 103, 104, 105, 106, 108, 109, 110},
@@ -368,10 +393,10 @@ static void test_rows_and_scores_of_a_pack(void **state) {
     assert_int_equal(p.scored_rows[7], 14);
     assert_int_equal(p.branches[7], 2);
     pack_deinit(&p);
-    assert_int_equal(pack_count(&d, pairs, 2, true, 0, 19), 1);
-    assert_int_equal(pack_count(&d, pairs, 2, true, 0, 20), 2);
-    assert_int_equal(pack_count(&d, pairs, 2, true, 0, 1), 1); /* a pair that is too long goes alone */
-    assert_int_equal(pack_count(&d, pairs, 2, true, 1, 1000), 1);
+    assert_int_equal(pack_count(&d, pairs, 2, PACK_BOTH, 0, 19), 1);
+    assert_int_equal(pack_count(&d, pairs, 2, PACK_BOTH, 0, 20), 2);
+    assert_int_equal(pack_count(&d, pairs, 2, PACK_BOTH, 0, 1), 1); /* a pair that is too long goes alone */
+    assert_int_equal(pack_count(&d, pairs, 2, PACK_BOTH, 1, 1000), 1);
     data_deinit(&d);
 }
 
@@ -389,6 +414,7 @@ int main(void) {
         cmocka_unit_test(test_pairs_of_one_prompt_are_not_split),
         cmocka_unit_test(test_extreme_splits_leave_something_on_both_sides),
         cmocka_unit_test(test_rows_and_scores_of_a_pack),
+        cmocka_unit_test(test_rows_and_scores_of_whole_responses),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -66,11 +66,28 @@ static void check_direction(struct train_case *c, const struct backprop_job *job
     free(saved);
 }
 
-static void check_derivatives(const char *name, float dropout) {
+/* A head that is not zero, so that the adapter has gradients. */
+static void fill_head(struct trainable *t) {
+    struct rng rng;
+    const size_t n = t->head ? (size_t)ggml_nelements(t->head) : 0;
+    float *head = malloc(n * sizeof *head + 1);
+    rng_seed(&rng, 11);
+    for (size_t i = 0; i < n; i++) {
+        head[i] = (float)(rng_normal(&rng) / sqrt((double)n));
+    }
+    if (n) {
+        ggml_backend_tensor_set(t->head, head, 0, n * sizeof *head);
+    }
+    free(head);
+}
+
+static void check_derivatives(const char *name, float dropout, enum genarm_loss loss) {
     struct train_case c;
     struct backprop_params params = train_case_params();
     params.dropout = dropout;
+    params.loss = loss_get(loss);
     train_case_open(&c, name, ALL_TARGETS, &params);
+    fill_head(&c.adapter);
     /* with dropout only runs with gradients have it, and it is a function of seed and step */
     const struct backprop_job job = {.gradient = dropout > 0, .weight = 0, .seed = 7, .step = 3};
     struct backprop_job once = {.gradient = true, .weight = 1.0 / (double)c.data.n_pairs, .seed = 7, .step = 3};
@@ -86,6 +103,9 @@ static void check_derivatives(const char *name, float dropout) {
             check_direction(&c, &job, c.adapter.layers[l][t].b, theta, gradient, rng_hash(2, (uint64_t)l, (uint64_t)t));
         }
     }
+    if (c.adapter.head) {
+        check_direction(&c, &job, c.adapter.head, theta, gradient, 3);
+    }
     free(theta);
     free(gradient);
     train_case_close(&c);
@@ -94,14 +114,29 @@ static void check_derivatives(const char *name, float dropout) {
 static void test_gradients_equal_finite_differences(void **state) {
     (void)state;
     for (int i = 0; i < N_NAMES; i++) {
-        check_derivatives(names[i], 0);
+        check_derivatives(names[i], 0, GENARM_LOSS_ARM);
     }
+}
+
+static void test_gradients_through_a_head_equal_finite_differences(void **state) {
+    (void)state;
+    for (int i = 0; i < N_NAMES; i++) {
+        check_derivatives(names[i], 0, GENARM_LOSS_BT);
+    }
+    check_derivatives("qwen3", 0.3f, GENARM_LOSS_BT);
+}
+
+static void test_gradients_with_a_reference_equal_finite_differences(void **state) {
+    (void)state;
+    check_derivatives("llama", 0, GENARM_LOSS_DPO);
+    check_derivatives("qwen2", 0, GENARM_LOSS_IPO);
+    check_derivatives("qwen2", 0.3f, GENARM_LOSS_DPO);
 }
 
 static void test_gradients_with_dropout_equal_finite_differences(void **state) {
     (void)state;
-    check_derivatives("llama", 0.3f);
-    check_derivatives("qwen2", 0.3f);
+    check_derivatives("llama", 0.3f, GENARM_LOSS_ARM);
+    check_derivatives("qwen2", 0.3f, GENARM_LOSS_ARM);
 }
 
 /* ---- packing ---- */
@@ -159,7 +194,7 @@ static void run_single(struct train_case *c, float *logp, int32_t *n_scored) {
     struct pack pack;
     struct loss_value values[16];
     struct genarm_error err = {0};
-    must(pack_init(&pack, &c->data, c->all, (int32_t)c->data.n_pairs, false, &err), &err);
+    must(pack_init(&pack, &c->data, c->all, (int32_t)c->data.n_pairs, PACK_CHOSEN, &err), &err);
     must(backprop_run(c->backprop, &pack, &(struct backprop_job){.gradient = false}, values, &err), &err);
     *n_scored = pack.n_scored;
     memcpy(logp, backprop_logp(c->backprop), (size_t)pack.n_scored * sizeof *logp);
@@ -259,8 +294,7 @@ static void test_threads_do_not_change_a_bit(void **state) {
     free(first);
 }
 
-static void test_custom_nodes_equal_plain_ones(void **state) {
-    (void)state;
+static void check_emitters(enum genarm_loss loss) {
     for (int i = 0; i < N_NAMES; i++) {
         float *gradients[2];
         double losses[2];
@@ -270,7 +304,9 @@ static void test_custom_nodes_equal_plain_ones(void **state) {
             struct backprop_params params = train_case_params();
             params.plain = plain;
             params.dropout = 0.2f;
+            params.loss = loss_get(loss);
             train_case_open(&c, names[i], ALL_TARGETS, &params);
+            fill_head(&c.adapter);
             gradients[plain] = train_case_gradient(&c, &losses[plain]);
             n = c.adapter.n;
             train_case_close(&c);
@@ -280,6 +316,12 @@ static void test_custom_nodes_equal_plain_ones(void **state) {
         free(gradients[0]);
         free(gradients[1]);
     }
+}
+
+static void test_custom_nodes_equal_plain_ones(void **state) {
+    (void)state;
+    check_emitters(GENARM_LOSS_ARM);
+    check_emitters(GENARM_LOSS_BT);
 }
 
 static void test_quantised_weights_equal_their_values_in_f32(void **state) {
@@ -376,13 +418,13 @@ static void test_a_fresh_adapter_changes_nothing_and_depends_on_its_seed(void **
     const struct backprop_job job = {.gradient = false};
     train_case_open(&c, "qwen3", ALL_TARGETS, NULL);
     for (uint64_t i = 0; i < 3; i++) {
-        must(trainable_init(&fresh[i], &c.model->hp, 1 << LINEAR_Q | 1 << LINEAR_DOWN, 5, 16, i / 2,
+        must(trainable_init(&fresh[i], &c.model->hp, 1 << LINEAR_Q | 1 << LINEAR_DOWN, 5, 16, false, i / 2,
                             ggml_backend_cpu_buffer_type(), &err),
              &err);
     }
     must(backprop_new(&with, c.model, &fresh[0], &params, &err), &err);
     must(backprop_new(&without, c.model, NULL, &params, &err), &err);
-    must(pack_init(&pack, &c.data, c.all, (int32_t)c.data.n_pairs, true, &err), &err);
+    must(pack_init(&pack, &c.data, c.all, (int32_t)c.data.n_pairs, PACK_BOTH, &err), &err);
     must(backprop_run(with, &pack, &job, values, &err), &err);
     must(backprop_run(without, &pack, &job, values, &err), &err);
     assert_memory_equal(backprop_logp(with), backprop_logp(without), (size_t)pack.n_scored * sizeof(float));
@@ -437,6 +479,8 @@ static void test_dropout_differs_by_step_and_not_in_validation(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients_equal_finite_differences),
+        cmocka_unit_test(test_gradients_through_a_head_equal_finite_differences),
+        cmocka_unit_test(test_gradients_with_a_reference_equal_finite_differences),
         cmocka_unit_test(test_gradients_with_dropout_equal_finite_differences),
         cmocka_unit_test(test_pairs_packed_together_equal_pairs_alone),
         cmocka_unit_test(test_shared_prompt_equals_two_sequences),

@@ -93,7 +93,11 @@ static struct loss_value value_of(enum genarm_loss id, double chosen, double rej
                                   struct genarm_train_params params) {
     params.loss = id;
     const struct loss_params p = loss_params_from(&params);
-    const struct loss_input in = {.logp = {chosen, rejected}, .n_tokens = {7, 12}};
+    struct loss_input in = {.logp = {chosen, rejected}, .n_tokens = {7, 12}};
+    if (loss_get(id)->uses_reference) {
+        in.reference[CHOSEN] = -22.5;
+        in.reference[REJECTED] = -19.75;
+    }
     return loss_get(id)->value(&in, &p);
 }
 
@@ -101,15 +105,15 @@ static void test_derivatives_equal_differences(void **state) {
     (void)state;
     const struct genarm_train_params all[] = {
         {.beta = 0.3f}, {.beta = 2, .margin = 0.7f}, {.beta = 0.05f, .length_normalize = true}};
-    for (int id = GENARM_LOSS_ARM; id <= GENARM_LOSS_SFT; id++) {
+    for (int id = GENARM_LOSS_ARM; id <= GENARM_LOSS_BT; id++) {
         for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
             const double c = -20.25, r = -21.5, h = 1e-5;
             const enum genarm_loss loss = (enum genarm_loss)id;
             const struct loss_value v = value_of(loss, c, r, all[i]);
             const double dc = (value_of(loss, c + h, r, all[i]).loss - value_of(loss, c - h, r, all[i]).loss) / (2 * h);
             const double dr = (value_of(loss, c, r + h, all[i]).loss - value_of(loss, c, r - h, all[i]).loss) / (2 * h);
-            assert_near(v.d_logp[CHOSEN], dc, 1e-8);
-            assert_near(v.d_logp[REJECTED], dr, 1e-8);
+            assert_near(v.d_logp[CHOSEN], dc, 1e-8 + 1e-7 * fabs(dc));
+            assert_near(v.d_logp[REJECTED], dr, 1e-8 + 1e-7 * fabs(dr));
         }
     }
 }
@@ -133,6 +137,38 @@ static void test_equal_responses_cost_log_two(void **state) {
     assert_near(v.d_logp[REJECTED], 0.25, 1e-12);
 }
 
+static void test_equal_ratios_to_the_reference_cost_log_two(void **state) {
+    (void)state;
+    const struct genarm_train_params params = {.beta = 0.5f};
+    const struct loss_value v = value_of(GENARM_LOSS_DPO, -22.5 + 3, -19.75 + 3, params);
+    assert_near(v.loss, log(2), 1e-12);
+    assert_near(v.margin, 0, 0);
+    assert_near(value_of(GENARM_LOSS_DPO, -22.5 + 3, -19.75 + 1, params).margin, 0.5 * (3 - 1), 1e-12);
+}
+
+/* Its minimum is where the difference is 1 / (2 beta), and there it is 0. */
+static void test_ipo_ends_at_its_target(void **state) {
+    (void)state;
+    const struct genarm_train_params params = {.beta = 0.25f};
+    const struct loss_value v = value_of(GENARM_LOSS_IPO, -22.5 + 7 * 2, -19.75, params);
+    assert_near(v.loss, 0, 1e-12);
+    assert_near(v.d_logp[CHOSEN], 0, 1e-12);
+    assert_near(v.margin, 0.25 * 2, 1e-12);
+    assert_near(value_of(GENARM_LOSS_IPO, -22.5, -19.75, params).loss, 4, 1e-12);
+}
+
+static void test_every_loss_has_its_own_beta(void **state) {
+    (void)state;
+    for (int id = GENARM_LOSS_ARM; id <= GENARM_LOSS_BT; id++) {
+        const struct genarm_train_params params = {.loss = (enum genarm_loss)id};
+        assert_near(loss_params_from(&params).beta, (double)genarm_loss_default_beta(params.loss), 0);
+        assert_true(genarm_loss_default_beta(params.loss) > 0);
+    }
+    assert_true(genarm_loss_default_beta(GENARM_LOSS_ARM) == 0.05f);
+    assert_true(genarm_loss_default_beta(GENARM_LOSS_DPO) == 0.1f);
+    assert_true(genarm_loss_default_beta((enum genarm_loss)99) == 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_first_step_is_the_learning_rate),
@@ -142,6 +178,9 @@ int main(void) {
         cmocka_unit_test(test_derivatives_equal_differences),
         cmocka_unit_test(test_log_sigmoid_does_not_overflow),
         cmocka_unit_test(test_equal_responses_cost_log_two),
+        cmocka_unit_test(test_equal_ratios_to_the_reference_cost_log_two),
+        cmocka_unit_test(test_ipo_ends_at_its_target),
+        cmocka_unit_test(test_every_loss_has_its_own_beta),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,7 +19,7 @@
 #include "support/train_run.h"
 #include "train/options.h"
 
-enum { N_PAIRS = 24, MAX_CALLS = 4096 };
+enum { N_PAIRS = 24 };
 
 static struct train_run r;
 
@@ -41,38 +41,19 @@ static void run(const struct genarm_train_params *p) {
     must(train_run(&r, p, NULL, NULL, &err), &err);
 }
 
-/* Moves a finished run's files aside. */
-static void keep(char *to, size_t size, const char *file, const char *name) {
-    snprintf(to, size, "%s/%s", r.folder, name);
-    assert_int_equal(rename(file, to), 0);
-}
-
 /* ---- statuses ---- */
-
-struct calls {
-    struct genarm_train_status status[MAX_CALLS];
-    int n, stop_at_call;
-    int64_t stop_at_step;
-};
-
-static int note(const struct genarm_train_status *s, void *user) {
-    struct calls *c = user;
-    assert_true(c->n < MAX_CALLS);
-    c->status[c->n++] = *s;
-    return c->n == c->stop_at_call || s->step == c->stop_at_step;
-}
 
 static void test_a_run_learns_and_reports(void **state) {
     (void)state;
-    static struct calls c;
+    static struct train_calls c;
     struct genarm_train_params p = train_run_params(&r);
     struct genarm_error err = {0};
     double val_losses[16];
     int n_val = 0;
     p.epochs = 6;
     p.micro_batch = 2;
-    c = (struct calls){.stop_at_step = -1};
-    must(train_run(&r, &p, note, &c, &err), &err);
+    c = (struct train_calls){.stop_at_step = -1};
+    must(train_run(&r, &p, train_note, &c, &err), &err);
     const struct genarm_train_status *last = &c.status[c.n - 1];
     for (int i = 0; i < c.n; i++) {
         if (c.status[i].has_validation) {
@@ -129,59 +110,18 @@ static void test_llama_cpp_loads_the_adapter(void **state) {
 
 /* ---- resuming ---- */
 
-/* The log without what depends on the clock. */
-static char *timeless_log(void) {
-    size_t n = 0;
-    char *text = read_whole(r.log, &n), *to = text;
-    assert_non_null(text);
-    for (char *from = text; *from;) {
-        static const char rate[] = ",\"pairs_per_second\":";
-        if (strncmp(from, rate, sizeof rate - 1) == 0) {
-            from += strcspn(from, "}");
-        } else {
-            *to++ = *from++;
-        }
-    }
-    *to = '\0';
-    return text;
-}
-
-/* Stops a run and resumes it with another number of threads: result and log are those of a run that was not stopped. */
-static void check_resumed(const struct genarm_train_params *params, int stop_at_call, int64_t stop_at_step,
-                          int32_t n_threads) {
-    static struct calls c;
-    char whole[128];
-    struct genarm_train_params p = *params;
-    struct genarm_error err = {0};
-    run(&p);
-    keep(whole, sizeof whole, r.output, "whole.gguf");
-    char *whole_log = timeless_log();
-    c = (struct calls){.stop_at_call = stop_at_call, .stop_at_step = stop_at_step};
-    assert_int_equal(train_run(&r, &p, note, &c, &err), GENARM_ECANCELED);
-    assert_false(file_exists(r.output));
-    p.resume = true;
-    p.n_threads = n_threads;
-    p.save_every = 2;
-    run(&p);
-    char *log = timeless_log();
-    assert_true(same_files(whole, r.output));
-    assert_string_equal(log, whole_log);
-    free(log);
-    free(whole_log);
-}
-
 static void test_resumed_equals_uninterrupted_to_the_bit(void **state) {
     (void)state;
     struct genarm_train_params p = train_run_params(&r);
     p.epochs = 3;
     p.warmup = 3;
     p.lora_dropout = 0.2f;
-    check_resumed(&p, 0, 7, 2);
+    train_run_check_resumed(&r, &p, 0, 7, 2);
     p.save_every = 4; /* a checkpoint is written when the run stops */
-    check_resumed(&p, 0, 6, 1);
+    train_run_check_resumed(&r, &p, 0, 6, 1);
     p.save_every = 0;
     p.micro_batch = 1;
-    check_resumed(&p, 0, 11, 1);
+    train_run_check_resumed(&r, &p, 0, 11, 1);
 }
 
 static void test_stopping_within_a_step_or_a_validation_changes_nothing(void **state) {
@@ -191,7 +131,7 @@ static void test_stopping_within_a_step_or_a_validation_changes_nothing(void **s
     p.micro_batch = 1;
     p.val_split = 0.2f;
     for (int call = 1; call < 32; call += 3) {
-        check_resumed(&p, call, -1, 1);
+        train_run_check_resumed(&r, &p, call, -1, 1);
     }
 }
 
@@ -200,7 +140,7 @@ static void test_resuming_without_a_checkpoint_starts_anew(void **state) {
     char whole[128];
     struct genarm_train_params p = train_run_params(&r);
     run(&p);
-    keep(whole, sizeof whole, r.output, "whole.gguf");
+    train_run_keep(&r, whole, sizeof whole, r.output, "whole.gguf");
     p.resume = true;
     run(&p);
     assert_true(same_files(whole, r.output));
@@ -216,11 +156,11 @@ static void expect_mismatch(const struct genarm_train_params *p, const char *nam
 
 static void test_another_run_is_not_resumed(void **state) {
     (void)state;
-    static struct calls c;
+    static struct train_calls c;
     struct genarm_error err = {0};
     const struct genarm_train_params original = train_run_params(&r);
-    c = (struct calls){.stop_at_step = 2};
-    assert_int_equal(train_run(&r, &original, note, &c, &err), GENARM_ECANCELED);
+    c = (struct train_calls){.stop_at_step = 2};
+    assert_int_equal(train_run(&r, &original, train_note, &c, &err), GENARM_ECANCELED);
     struct genarm_train_params p = original;
     p.resume = true;
     p.lora_rank = 8;
@@ -248,13 +188,13 @@ static void test_another_run_is_not_resumed(void **state) {
 
 static void test_a_damaged_checkpoint_is_refused(void **state) {
     (void)state;
-    static struct calls c;
+    static struct train_calls c;
     char file[160];
     size_t n = 0;
     struct genarm_error err = {0};
     struct genarm_train_params p = train_run_params(&r);
-    c = (struct calls){.stop_at_step = 2};
-    assert_int_equal(train_run(&r, &p, note, &c, &err), GENARM_ECANCELED);
+    c = (struct train_calls){.stop_at_step = 2};
+    assert_int_equal(train_run(&r, &p, train_note, &c, &err), GENARM_ECANCELED);
     snprintf(file, sizeof file, "%s/checkpoint", r.checkpoint);
     char *bytes = read_whole(file, &n);
     assert_int_equal(file_write(file, bytes, n - 100, NULL), GENARM_OK);
@@ -267,28 +207,28 @@ static void test_a_damaged_checkpoint_is_refused(void **state) {
 /* ---- variants ---- */
 
 static double last_validation(const struct genarm_train_params *p) {
-    static struct calls c;
+    static struct train_calls c;
     struct genarm_error err = {0};
-    c = (struct calls){.stop_at_step = -1};
-    must(train_run(&r, p, note, &c, &err), &err);
+    c = (struct train_calls){.stop_at_step = -1};
+    must(train_run(&r, p, train_note, &c, &err), &err);
     assert_true(c.status[c.n - 1].has_validation);
     return c.status[c.n - 1].val_loss;
 }
 
 static void test_training_goes_on_from_an_adapter(void **state) {
     (void)state;
-    static struct calls c;
+    static struct train_calls c;
     char first[128];
     struct genarm_error err = {0};
     struct genarm_train_params p = train_run_params(&r);
     const double before = last_validation(&p);
-    keep(first, sizeof first, r.output, "first.gguf");
+    train_run_keep(&r, first, sizeof first, r.output, "first.gguf");
     p.init_adapter = first;
     p.lora_rank = 64; /* these three come from the adapter */
     p.lora_alpha = 1;
     p.lora_targets = NULL;
-    c = (struct calls){.stop_at_step = -1};
-    must(train_run(&r, &p, note, &c, &err), &err);
+    c = (struct train_calls){.stop_at_step = -1};
+    must(train_run(&r, &p, train_note, &c, &err), &err);
     assert_true(c.status[0].val_loss == before);
     assert_true(c.status[c.n - 1].val_loss < before);
 }
@@ -305,14 +245,15 @@ static void test_micro_batches_do_not_matter(void **state) {
 
 static void test_every_loss_falls(void **state) {
     (void)state;
-    for (int loss = GENARM_LOSS_ARM; loss <= GENARM_LOSS_SFT; loss++) {
-        static struct calls c;
+    for (int loss = GENARM_LOSS_ARM; loss <= GENARM_LOSS_BT; loss++) {
+        static struct train_calls c;
         struct genarm_error err = {0};
         struct genarm_train_params p = train_run_params(&r);
         p.loss = (enum genarm_loss)loss;
+        p.beta = loss == GENARM_LOSS_BT ? 0 : loss == GENARM_LOSS_IPO ? 0.1f : p.beta; /* one that is reached slowly */
         p.epochs = 6;
-        c = (struct calls){.stop_at_step = -1};
-        must(train_run(&r, &p, note, &c, &err), &err);
+        c = (struct train_calls){.stop_at_step = -1};
+        must(train_run(&r, &p, train_note, &c, &err), &err);
         assert_true(c.status[c.n - 1].val_loss < 0.5 * c.status[0].val_loss);
         assert_true(isnan(c.status[c.n - 1].accuracy) == (loss == GENARM_LOSS_SFT));
         assert_true(c.status[c.n - 1].val_accuracy > 0.99);
@@ -341,16 +282,16 @@ static void test_a_loss_that_is_no_number_stops_the_run_and_names_the_pair(void 
 /* Whatever cannot be written for want of room: nothing is lost, and the run goes on when there is room. */
 static void test_a_full_disk_loses_nothing(void **state) {
     (void)state;
-    static struct calls c;
+    static struct train_calls c;
     char whole[128];
     struct rlimit before;
     struct genarm_error err = {0};
     struct genarm_train_params p = train_run_params(&r);
     p.log_path = NULL;
     run(&p);
-    keep(whole, sizeof whole, r.output, "whole.gguf");
-    c = (struct calls){.stop_at_step = 2};
-    assert_int_equal(train_run(&r, &p, note, &c, &err), GENARM_ECANCELED);
+    train_run_keep(&r, whole, sizeof whole, r.output, "whole.gguf");
+    c = (struct train_calls){.stop_at_step = 2};
+    assert_int_equal(train_run(&r, &p, train_note, &c, &err), GENARM_ECANCELED);
     p.resume = true;
     getrlimit(RLIMIT_FSIZE, &before);
     signal(SIGXFSZ, SIG_IGN);
@@ -368,12 +309,12 @@ static void test_a_full_disk_loses_nothing(void **state) {
 
 static void test_an_adapter_that_cannot_be_written_can_be_written_later(void **state) {
     (void)state;
-    static struct calls c;
+    static struct train_calls c;
     char whole[128];
     struct genarm_error err = {0};
     struct genarm_train_params p = train_run_params(&r);
     run(&p);
-    keep(whole, sizeof whole, r.output, "whole.gguf");
+    train_run_keep(&r, whole, sizeof whole, r.output, "whole.gguf");
     struct genarm_trainer *trainer = NULL;
     const char *paths[] = {r.pairs};
     must(genarm_trainer_new(&trainer, r.model, paths, 1, r.output, &p, NULL, &err), &err);
@@ -382,8 +323,8 @@ static void test_an_adapter_that_cannot_be_written_can_be_written_later(void **s
     genarm_trainer_free(trainer);
     assert_int_equal(rmdir(r.output), 0);
     p.resume = true;
-    c = (struct calls){.stop_at_step = -1};
-    must(train_run(&r, &p, note, &c, &err), &err);
+    c = (struct train_calls){.stop_at_step = -1};
+    must(train_run(&r, &p, train_note, &c, &err), &err);
     assert_true(c.n <= 1); /* nothing is trained again */
     assert_true(same_files(whole, r.output));
 }
@@ -391,14 +332,16 @@ static void test_an_adapter_that_cannot_be_written_can_be_written_later(void **s
 static void test_bad_options_are_refused_by_name(void **state) {
     (void)state;
     const struct genarm_train_params good = train_run_params(&r);
-    struct genarm_train_params bad[16];
+    struct genarm_train_params bad[24];
     static const char *const says[] = {"beta",           "rank",     "dropout",  "learning rate", "batch size",
                                        "epochs",         "held out", "nose",     "smoothing",     "threads",
-                                       "maximum length", "loss",     "template", "twice",         "\"\""};
+                                       "maximum length", "loss",     "template", "twice",         "\"\"",
+                                       "bt loss knows no beta", "bt loss knows no length", "ipo loss knows no margin",
+                                       "ipo loss knows no label", "arm loss knows no reference"};
     for (size_t i = 0; i < sizeof says / sizeof *says; i++) {
         bad[i] = good;
     }
-    bad[0].beta = 0;
+    bad[0].beta = -1;
     bad[1].lora_rank = 0;
     bad[2].lora_dropout = 1;
     bad[3].learning_rate = NAN;
@@ -414,6 +357,13 @@ static void test_bad_options_are_refused_by_name(void **state) {
     bad[12].template_name = "no such template";
     bad[13].lora_targets = "q,v,q";
     bad[14].lora_targets = "q,";
+    bad[15].loss = bad[16].loss = GENARM_LOSS_BT;
+    bad[16].beta = 0;
+    bad[16].length_normalize = true;
+    bad[17].loss = bad[18].loss = GENARM_LOSS_IPO;
+    bad[17].margin = 1;
+    bad[18].label_smoothing = 0.1f;
+    bad[19].reference_adapter = "x.gguf";
     for (size_t i = 0; i < sizeof says / sizeof *says; i++) {
         struct genarm_error err = {0};
         assert_int_equal(train_run(&r, &bad[i], NULL, NULL, &err), GENARM_EINVAL);
