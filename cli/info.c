@@ -108,6 +108,7 @@ struct adapter_facts {
     int64_t rank, n_params;
     char targets[128]; /* "q,k,v" */
     int layers;
+    bool has_head;
 };
 
 /* blk.N.attn_q.weight.lora_a -> target "attn_q" as "q" */
@@ -151,6 +152,7 @@ static int read_adapter(struct adapter_facts *f, const struct gguf_file *file, s
     for (size_t i = 0; i < sizeof strings / sizeof *strings && code == 0; i++) {
         code = gguf_opt_str(strings[i].out, file->gguf, strings[i].key, NULL, err);
     }
+    f->has_head = gguf_find_key(file->gguf, "genarm.head") >= 0;
     for (struct ggml_tensor *t = ggml_get_first_tensor(file->tensors); t; t = ggml_get_next_tensor(file->tensors, t)) {
         f->n_params += ggml_nelements(t);
         if (strstr(t->name, ".lora_a")) {
@@ -166,10 +168,10 @@ static json_t *text_or_null(const char *text) {
 }
 
 static json_t *adapter_json(const struct adapter_facts *f, const char *path) {
-    return json_pack("{s:s, s:o, s:o, s:I, s:o, s:s, s:i, s:I, s:o, s:o, s:o, s:o, s:o}", "type", "adapter", "path",
+    return json_pack("{s:s, s:o, s:o, s:I, s:o, s:s, s:i, s:b, s:I, s:o, s:o, s:o, s:o, s:o}", "type", "adapter", "path",
                      text_json(path), "architecture", text_or_null(f->architecture), "rank", (json_int_t)f->rank,
                      "alpha", json_rounded((double)f->alpha, 6), "targets", f->targets, "layers", f->layers,
-                     "parameters", (json_int_t)f->n_params, "loss", text_or_null(f->loss), "beta",
+                     "reward_head", (int)f->has_head, "parameters", (json_int_t)f->n_params, "loss", text_or_null(f->loss), "beta",
                      f->beta > 0 ? json_rounded((double)f->beta, 6) : json_null(), "chat_template",
                      text_or_null(f->template_name), "base_fingerprint", text_or_null(f->base), "data",
                      text_or_null(f->data));
@@ -184,8 +186,13 @@ static void print_adapter(const struct adapter_facts *f, const char *path) {
     printf("  targets        %s of %d layers\n", f->targets, f->layers);
     printf("  rank           %lld, alpha %g\n", (long long)f->rank, (double)f->alpha);
     printf("  weights        %s\n", count_text(f->n_params, count, sizeof count));
-    if (f->loss) {
+    if (f->has_head) {
+        printf("  rewards        whole responses, by a scalar head\n");
+    }
+    if (f->loss && f->beta > 0) {
         printf("  trained with   loss %s, beta %g\n", f->loss, (double)f->beta);
+    } else if (f->loss) {
+        printf("  trained with   loss %s\n", f->loss);
     }
     if (f->template_name) {
         printf("  chat template  %s\n", *f->template_name ? f->template_name : "the model's own");

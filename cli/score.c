@@ -1,4 +1,5 @@
-/* genarm score: log-probabilities of a given response, token by token, or how well preference pairs are ranked. */
+/* genarm score: log-probabilities of a given response, token by token, rewards of it as a whole, or how well preference
+ * pairs are ranked. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,6 +8,7 @@
 #include "commands.h"
 #include "prompts.h"
 #include "records.h"
+#include "rewards.h"
 #include "scores.h"
 #include "terminal.h"
 #include "text.h"
@@ -15,7 +17,7 @@ struct score_args {
     struct model_args model;
     struct guide_args guide;
     const char *prompt, *file, *response, *system;
-    struct option_list pairs;
+    struct option_list pairs, rewards;
     bool open, json;
 };
 
@@ -35,7 +37,19 @@ static const struct option score_options[] = {
          "log-probabilities and by their mean; repeatable"},
     {OPTION_FLAG, "--json", "", offsetof(struct score_args, json), .help = "print a JSON record"},
     OPTIONS_GUIDE(struct score_args),
+    {OPTION_GROUP, .help = "Reward models of whole responses"},
+    {OPTION_TEXTS, "--reward", REWARD_FORM, offsetof(struct score_args, rewards),
+     .help = "give the response, or the pairs' responses, one number by this reward model (genarm train --loss bt): PATH "
+             "is an adapter of the base, or a model which +ADAPTER adapts; without --arm nothing else is computed; "
+             "repeatable"},
     OPTIONS_MODEL(struct score_args),
+};
+
+/* What scores: the guide, and the reward models of whole responses. */
+struct scorers {
+    struct setup setup;
+    struct reward_set rewards;
+    bool guided; /* log-probabilities are wanted too */
 };
 
 static int new_prompt(struct genarm_session *session, const char *text, const char *system, struct genarm_error *err) {
@@ -50,13 +64,16 @@ static int new_prompt(struct genarm_session *session, const char *text, const ch
 
 /* ---- one response ---- */
 
-static int print_scores(const struct scores *scores, const struct score_args *args, const struct setup *setup,
-                        const char *prompt, struct genarm_error *err) {
+/* values[s->rewards.n]: of the response as a whole. */
+static int print_scores(const struct scores *scores, const double *values, const struct score_args *args,
+                        const struct scorers *s, const char *prompt, struct genarm_error *err) {
+    const struct setup *setup = &s->setup;
     if (args->json) {
-        json_t *facts = scores_json(scores, setup);
+        json_t *facts = s->guided ? scores_json(scores, setup) : json_object();
         json_t *record = json_pack("{s:o, s:o, s:o}", "prompt", text_json(prompt), "response",
                                    text_json(args->response), "model", text_json(setup_model_name(setup)));
         bool ok = facts && record && json_object_update(record, facts) == 0;
+        ok = ok && (!s->rewards.n || json_object_set_new(record, "trajectory", rewards_json(&s->rewards, values)) == 0);
         json_decref(facts);
         if (!ok) {
             json_decref(record);
@@ -64,28 +81,35 @@ static int print_scores(const struct scores *scores, const struct score_args *ar
         }
         return print_json(stdout, record, err);
     }
-    if (terminal_colors(stdout) && scores->n_arms > 0) {
+    if (s->guided && terminal_colors(stdout) && scores->n_arms > 0) {
         scores_print_colored(stdout, scores, setup);
-    } else {
+    } else if (s->guided) {
         scores_print_table(stdout, scores, setup);
+    }
+    for (size_t i = 0; i < s->rewards.n; i++) {
+        printf("%s: reward of the response %.4f\n", s->rewards.specs[i].name, values[i]);
     }
     return 0;
 }
 
-static int score_response(const struct score_args *args, struct setup *setup, const char *prompt,
+static int score_response(const struct score_args *args, struct scorers *s, const char *prompt,
                           struct genarm_error *err) {
     struct genarm_session *session = NULL;
     struct scores scores = {0};
-    int code = genarm_session_new(&session, setup->guide, NULL, err);
-    if (code == 0) {
-        code = new_prompt(session, prompt, args->system, err);
+    double *values = calloc(s->rewards.n + 1, sizeof *values);
+    int code = values ? 0 : error_nomem(err, "scores");
+    if (code == 0 && s->guided) {
+        code = genarm_session_new(&session, s->setup.guide, NULL, err);
+        code = code ? code : new_prompt(session, prompt, args->system, err);
+        code = code ? code : scores_compute(&scores, &s->setup, session, args->response, args->open, err);
     }
     if (code == 0) {
-        code = scores_compute(&scores, setup, session, args->response, args->open, err);
+        code = rewards_compute(&s->rewards, prompt, args->system, args->response, args->open, values, err);
     }
     if (code == 0) {
-        code = print_scores(&scores, args, setup, prompt, err);
+        code = print_scores(&scores, values, args, s, prompt, err);
     }
+    free(values);
     scores_deinit(&scores);
     genarm_session_free(session);
     return code;
@@ -120,7 +144,9 @@ static void rank(struct ranking *r, double chosen, double rejected, const double
 struct rankings {
     struct ranking base, guided;
     struct ranking *arms, *differences; /* [n_arms] */
-    int64_t n_long;
+    struct tally *rewards;              /* [n] of whole responses */
+    double *values[2];                  /* [n] of one pair's responses, one allocation */
+    int64_t n, n_long;                  /* pairs that are ranked, that do not fit */
 };
 
 static const char *const sides[] = {"chosen", "rejected"};
@@ -154,22 +180,36 @@ static void rank_pair(struct rankings *r, const struct scores *chosen, const str
     }
 }
 
-static int score_pair(struct rankings *r, const struct score_args *args, const struct setup *setup,
+/* One response of a pair, by everything that scores. */
+static int score_side(struct scores *scores, double *values, const struct score_args *args, const struct scorers *s,
+                      struct genarm_session *session, const struct record *pair, const char *side,
+                      struct genarm_error *err) {
+    const json_t *own = json_object_get(pair->value, "system");
+    const char *system = own ? json_string_value(own) : args->system;
+    const char *prompt = json_string_value(json_object_get(pair->value, "prompt"));
+    const char *response = json_string_value(json_object_get(pair->value, side));
+    int code = rewards_compute(&s->rewards, prompt, system, response, args->open, values, err);
+    if (code == 0 && s->guided) {
+        code = new_prompt(session, prompt, system, err);
+        code = code ? code : scores_compute(scores, &s->setup, session, response, args->open, err);
+    }
+    return code;
+}
+
+static int score_pair(struct rankings *r, const struct score_args *args, const struct scorers *s,
                       struct genarm_session *session, const struct record *pair, struct genarm_error *err) {
     struct scores scores[2] = {0};
-    const json_t *system = json_object_get(pair->value, "system");
-    const char *prompt = json_string_value(json_object_get(pair->value, "prompt"));
     int code = 0;
     for (int side = 0; side < 2 && code == 0; side++) {
-        code = new_prompt(session, prompt, system ? json_string_value(system) : args->system, err);
-        if (code == 0) {
-            code = scores_compute(&scores[side], setup, session,
-                                  json_string_value(json_object_get(pair->value, sides[side])), args->open, err);
-        }
+        code = score_side(&scores[side], r->values[side], args, s, session, pair, sides[side], err);
     }
-    if (code == 0) {
+    if (code == 0 && s->guided) {
         rank_pair(r, &scores[0], &scores[1]);
     }
+    for (size_t i = 0; i < s->rewards.n && code == 0; i++) {
+        add(&r->rewards[i], r->values[0][i], r->values[1][i]);
+    }
+    r->n += code == 0;
     scores_deinit(&scores[0]);
     scores_deinit(&scores[1]);
     if (code != GENARM_ECONTEXT) {
@@ -190,16 +230,34 @@ static json_t *ranking_json(const struct ranking *r) {
     return json;
 }
 
-static json_t *rankings_json(const struct rankings *r, const struct setup *setup) {
+static json_t *rewards_ranking_json(const struct rankings *r, const struct reward_set *rewards) {
+    json_t *object = json_object();
+    for (size_t i = 0; i < rewards->n && object; i++) {
+        json_object_set_new(object, rewards->specs[i].name, tally_json(&r->rewards[i], r->n));
+    }
+    return object;
+}
+
+static json_t *rankings_json(const struct rankings *r, const struct scorers *s) {
+    const struct setup *setup = &s->setup;
+    json_t *record = json_pack("{s:I, s:I, s:o}", "pairs", (json_int_t)r->n, "too_long", (json_int_t)r->n_long, "model",
+                               text_json(setup_model_name(setup)));
+    if (record && s->rewards.n) {
+        json_object_set_new(record, "trajectory", rewards_ranking_json(r, &s->rewards));
+    }
+    if (!record || !s->guided) {
+        return record;
+    }
     json_t *arms = json_object();
     for (size_t i = 0; i < setup->n_arms && arms; i++) {
         json_t *arm = ranking_json(&r->arms[i]);
         json_object_set_new(arm, "minus_reference", ranking_json(&r->differences[i]));
         json_object_set_new(arms, genarm_guide_arm_name(setup->guide, (int32_t)i), arm);
     }
-    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:o}", "pairs", (json_int_t)r->base.n, "too_long",
-                     (json_int_t)r->n_long, "model", text_json(setup_model_name(setup)), "base", ranking_json(&r->base),
-                     "arms", arms, "guided", ranking_json(&r->guided));
+    json_object_set_new(record, "base", ranking_json(&r->base));
+    json_object_set_new(record, "arms", arms);
+    json_object_set_new(record, "guided", ranking_json(&r->guided));
+    return record;
 }
 
 static void print_ranking(const char *name, const char *suffix, const struct ranking *r) {
@@ -228,41 +286,62 @@ static void print_rankings(const struct rankings *r, const struct setup *setup) 
     }
 }
 
-static int score_all(struct rankings *r, const struct score_args *args, const struct setup *setup,
+static void print_reward_rankings(const struct rankings *r, const struct reward_set *rewards) {
+    char heading[64];
+    snprintf(heading, sizeof heading, "%lld pairs, whole responses", (long long)r->n);
+    printf("%-32s%10s%12s\n", heading, "accuracy", "margin");
+    for (size_t i = 0; i < rewards->n; i++) {
+        printf("%-32s%10.3f%12.3f\n", rewards->specs[i].name, r->rewards[i].right / (double)r->n,
+               r->rewards[i].margin / (double)r->n);
+    }
+}
+
+static int score_all(struct rankings *r, const struct score_args *args, const struct scorers *s,
                      const struct record_list *pairs, struct genarm_error *err) {
     struct genarm_session *session = NULL;
     struct progress progress;
-    int code = genarm_session_new(&session, setup->guide, NULL, err);
+    int code = s->guided ? genarm_session_new(&session, s->setup.guide, NULL, err) : 0;
     progress_start(&progress, "scoring", "pairs", (int64_t)pairs->n, 0);
     for (size_t i = 0; i < pairs->n && code == 0 && !interrupt_signal(); i++) {
-        code = score_pair(r, args, setup, session, &pairs->items[i], err);
+        code = score_pair(r, args, s, session, &pairs->items[i], err);
         progress_update(&progress, (int64_t)i + 1, NULL);
     }
     progress_end(&progress);
     genarm_session_free(session);
-    if (code == 0 && r->base.n == 0 && !interrupt_signal()) {
+    if (code == 0 && r->n == 0 && !interrupt_signal()) {
         code = error_hint(err, error_set(err, GENARM_ECONTEXT, "no pair fits into the context"), "raise it with -c");
     }
     return code;
 }
 
-static int score_pairs(const struct score_args *args, const struct setup *setup, const struct record_list *pairs,
+static int score_pairs(const struct score_args *args, const struct scorers *s, const struct record_list *pairs,
                        struct genarm_error *err) {
     struct rankings r = {0};
-    r.arms = calloc(2 * setup->n_arms + 1, sizeof *r.arms);
-    if (!r.arms) {
-        return error_nomem(err, "scores");
+    const size_t n_arms = s->setup.n_arms, n_rewards = s->rewards.n;
+    r.arms = calloc(2 * n_arms + 1, sizeof *r.arms);
+    r.rewards = calloc(n_rewards + 1, sizeof *r.rewards);
+    r.values[0] = calloc(2 * n_rewards + 1, sizeof *r.values[0]);
+    int code = r.arms && r.rewards && r.values[0] ? 0 : error_nomem(err, "scores");
+    if (code == 0) {
+        r.differences = r.arms + n_arms;
+        r.values[1] = r.values[0] + n_rewards;
+        code = score_all(&r, args, s, pairs, err);
     }
-    r.differences = r.arms + setup->n_arms;
-    int code = score_all(&r, args, setup, pairs, err);
     if (code == 0 && r.n_long) {
         note("%lld pairs do not fit into the context and are left out", (long long)r.n_long);
     }
-    if (code == 0 && r.base.n > 0 && args->json) {
-        code = print_json(stdout, rankings_json(&r, setup), err);
-    } else if (code == 0 && r.base.n > 0) {
-        print_rankings(&r, setup);
+    if (code == 0 && r.n > 0 && args->json) {
+        code = print_json(stdout, rankings_json(&r, s), err);
+    } else if (code == 0 && r.n > 0) {
+        if (s->guided) {
+            print_rankings(&r, &s->setup);
+        }
+        if (n_rewards) {
+            print_reward_rankings(&r, &s->rewards);
+        }
     }
+    free(r.values[0]);
+    free(r.rewards);
     free(r.arms);
     return code;
 }
@@ -282,7 +361,7 @@ static int check_args(const struct score_args *args, struct genarm_error *err) {
 
 static int score_run(const void *arguments, struct genarm_error *err) {
     const struct score_args *args = arguments;
-    struct setup setup = {0};
+    struct scorers scorers = {.guided = args->rewards.n == 0 || args->guide.arms.n > 0};
     struct record_list pairs = {0};
     char *prompt = NULL;
     log_to_stderr(args->model.verbose);
@@ -291,33 +370,39 @@ static int score_run(const void *arguments, struct genarm_error *err) {
         code = args->pairs.n ? read_pairs(&pairs, args, err) : prompt_text(&prompt, args->prompt, args->file, err);
     }
     if (code == 0) {
-        code = setup_load(&setup, &args->model, &args->guide, 1, err);
+        code = setup_load(&scorers.setup, &args->model, &args->guide, 1, err);
+    }
+    if (code == 0) {
+        code = rewards_load(&scorers.rewards, &args->rewards, scorers.setup.base, &args->model, &args->guide, err);
     }
     interrupt_catch();
     if (code == 0) {
-        code = args->pairs.n ? score_pairs(args, &setup, &pairs, err) : score_response(args, &setup, prompt, err);
+        code = args->pairs.n ? score_pairs(args, &scorers, &pairs, err) : score_response(args, &scorers, prompt, err);
     }
     if (code == 0) {
         code = flush_output(stdout, err);
     }
     free(prompt);
     records_free(&pairs);
-    setup_free(&setup);
+    rewards_free(&scorers.rewards);
+    setup_free(&scorers.setup);
     return code ? code : interrupt_signal() ? 128 + interrupt_signal() : 0;
 }
 
 const struct command command_score = {
     .name = "score",
-    .summary = "log-probabilities of a response, or how well pairs are ranked",
+    .summary = "log-probabilities or rewards of a response, or how well pairs are ranked",
     .usage = "[options] (-p TEXT -r TEXT | -d PAIRS.jsonl)",
     .details =
         "Shows what each part thinks of a given response: the log-probability of every token, in nats, under the base, "
         "under each reward model, under that model without its adapter (the reference) and under the guided mixture. "
         "A reward is the sum over the tokens. On a terminal the tokens are coloured by reward minus reference, "
-        "elsewhere a table is printed.",
+        "elsewhere a table is printed. --reward gives the response one number instead, by a reward model of whole "
+        "responses.",
     .examples = "genarm score --arm cheerful.gguf -p \"How was it?\" -r \"Wonderful, thank you!\"\n"
                 "genarm score --arm cheerful.gguf:1 -f question.txt -r \"It was fine.\" --json\n"
-                "genarm score --arm cheerful.gguf --arm concise.gguf -d test.jsonl",
+                "genarm score --arm cheerful.gguf --arm concise.gguf -d test.jsonl\n"
+                "genarm score --reward helpful.gguf -d test.jsonl",
     .options = score_options,
     .n_options = sizeof score_options / sizeof *score_options,
     .args_size = sizeof(struct score_args),

@@ -4,7 +4,8 @@
  *   model.h   models, adapters, vocabulary, prompt templates
  *   convert.h adapters to and from PEFT, and merged into a model or with one another
  *   guide.h   guided decoding: base + weighted ARMs, sessions, scoring
- *   train.h   training a LoRA ARM from preference pairs
+ *   train.h   training a LoRA ARM, a policy or a reward model from preference pairs
+ *   reward.h  trajectory-level reward models: one number for a whole response
  */
 #ifndef GENARM_GENARM_H
 #define GENARM_GENARM_H
@@ -13,6 +14,7 @@
 #include "genarm/error.h"
 #include "genarm/guide.h"
 #include "genarm/model.h"
+#include "genarm/reward.h"
 #include "genarm/train.h"
 
 #endif

@@ -1,4 +1,4 @@
-/* An engine turns a batch of rows into logits.
+/* An engine turns a batch of rows into logits, or into hidden states.
  *
  * A row is one token at one position of one sequence, seen by the base model or through one adapter. One forward pass
  * reads the base weights once for all rows, whatever sequences and adapters they belong to: that is how k reward
@@ -26,7 +26,7 @@ struct row {
     int32_t seq;     /* [0, n_seq) */
     int32_t pos;     /* [0, n_ctx); cached positions of the sequence from here on are overwritten */
     int32_t adapter; /* index from engine_add_adapter, or ENGINE_NO_ADAPTER */
-    bool output;     /* logits wanted for this row */
+    bool output;     /* logits, or the hidden state, wanted for this row */
 };
 
 struct engine_params {
@@ -37,6 +37,7 @@ struct engine_params {
     bool plain;        /* nodes of plain ggml only: the reference that faster paths are tested against */
     struct ggml_threadpool *threads; /* of n_threads, from engine_threads_new, outlives the engine; NULL: a pool of its own.
                           Threads of a pool spin for a while after work: engines that take turns should share one */
+    bool hidden;       /* outputs are hidden states after the last norm, which a scalar head takes, instead of logits */
     bool kv_f32;       /* KV cache in f32 instead of f16: twice the memory, exact to f32 rounding */
 };
 
@@ -70,7 +71,12 @@ void engine_free(struct engine *e);
 /* Makes an adapter usable in rows; returns its index >= 0 or a negative error code. The adapter must outlive the engine. */
 int engine_add_adapter(struct engine *e, const struct genarm_adapter *adapter, struct genarm_error *err);
 
-/* Runs the rows and writes the logits of those with `output`, in row order, to logits [n_vocab, n_outputs].
+/* Numbers of one output: logits of the vocabulary, or a hidden state. */
+static inline int32_t engine_n_output(const struct engine *e) {
+    return e->params.hidden ? e->model->hp.n_embd : e->model->hp.n_vocab;
+}
+
+/* Runs the rows and writes the outputs of those with `output`, in row order, to logits [engine_n_output, n_outputs].
  * Rows of one sequence must be in ascending, gapless position order and its earlier positions cached. A row may follow
  * rows of its own sequence in the same batch. On failure the touched sequences are undefined from their first row on. */
 int engine_forward(struct engine *e, const struct row *rows, int32_t n_rows, float *logits, struct genarm_error *err);

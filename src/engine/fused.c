@@ -448,6 +448,15 @@ static void node_head(struct ggml_tensor *dst, int ith, int nth, void *userdata)
     product(f, f->model->weights.output, NULL, NULL, &in, dst->data, dst->ne[0], first, end);
 }
 
+static void node_hidden(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
+    const struct step *step = userdata;
+    const struct work w = work_of(step->f, ith);
+    (void)nth;
+    if (ith == 0) {
+        memcpy(dst->data, normed(step->f, &w, dst->src[0], step->f->model->weights.output_norm), ggml_nbytes(dst));
+    }
+}
+
 /* ---- the graph ---- */
 
 static struct ggml_tensor *node(struct graph *g, struct step *step, ggml_custom_op_t run, int64_t n, int64_t n_rows,
@@ -456,7 +465,7 @@ static struct ggml_tensor *node(struct graph *g, struct step *step, ggml_custom_
     return ggml_custom_4d(g->ctx, GGML_TYPE_F32, n, n_rows, 1, 1, args, b ? 2 : 1, run, step->f->n_threads, step);
 }
 
-static void build(struct graph *g, struct fused *f) {
+static void build(struct graph *g, struct fused *f, bool hidden) {
     const struct hparams *hp = &f->model->hp;
     const int64_t n_qkv = hparams_n_embd_q(hp) + 2 * hparams_n_embd_kv(hp);
     struct ggml_tensor *x = ggml_get_rows(g->ctx, f->model->weights.token_embd, g->tokens), *y = NULL;
@@ -474,7 +483,8 @@ static void build(struct graph *g, struct fused *f) {
         y = node(g, step, node_gate_up, hp->n_ff, n, x, NULL);
         x = node(g, step, node_down, hp->n_embd, n, y, x);
     }
-    g->logits = node(g, &f->steps[0], node_head, hp->n_vocab, f->n_outputs, x, NULL);
+    g->logits = hidden ? node(g, &f->steps[0], node_hidden, hp->n_embd, f->n_outputs, x, NULL)
+                       : node(g, &f->steps[0], node_head, hp->n_vocab, f->n_outputs, x, NULL);
     ggml_set_output(g->logits);
     ggml_build_forward_expand(g->cgraph, g->logits);
 }
@@ -500,7 +510,7 @@ int fused_build(struct graph *g, struct fused *f, const struct kv_layer *kv, int
     f->rows = rows;
     f->n_rows = shape->n_rows;
     f->n_outputs = shape->n_outputs;
-    build(g, f);
+    build(g, f, shape->hidden);
     return GENARM_OK;
 }
 

@@ -180,7 +180,8 @@ int graph_build(struct graph *g, const struct genarm_model *model, const struct 
     make_inputs(&b);
     struct ggml_tensor *x = all_layers(&b, kv);
     if (x) {
-        g->logits = product(&b, model->weights.output, norm(&b, x, model->weights.output_norm));
+        x = norm(&b, x, model->weights.output_norm);
+        g->logits = shape->hidden ? x : product(&b, model->weights.output, x);
         ggml_set_output(g->logits);
         ggml_build_forward_expand(g->cgraph, g->logits);
     }

@@ -33,6 +33,7 @@ struct kv_layer {
 struct graph_shape {
     int32_t n_rows, n_outputs, n_runs;
     bool lora; /* some row has an adapter */
+    bool hidden; /* as in engine_params */
     bool by_sequence; /* one run, on the CPU: ggml multiplies each sequence's rows by themselves. It picks kernels that sum in
                          another order by the number of rows; so a row does not depend on what else is in the batch */
     const struct run *runs;
@@ -47,7 +48,7 @@ struct graph {
     struct ggml_tensor *outputs;   /* i32 [n_outputs] rows whose logits are wanted; NULL if none are */
     struct ggml_tensor *lora_mask; /* f32 [rank_total, n_rows] 1 where the row's adapter owns the rank slot; or NULL */
     struct ggml_tensor **masks;    /* [n_runs] f16 [n_kv, n_rows, 1, n_seq] 0 or -inf */
-    struct ggml_tensor *logits;    /* f32 [n_vocab, n_outputs], or NULL */
+    struct ggml_tensor *logits;    /* f32 [n_vocab, n_outputs], `hidden`: [n_embd, n_outputs], or NULL */
 };
 
 /* From how many rows on a product of weights of any type pays for unpacking them. */

@@ -310,7 +310,7 @@ static int set_inputs(struct rows_engine *e, struct genarm_error *err) {
 
 /* Logits of the pass, back in the caller's row order. */
 static void copy_logits(struct rows_engine *e, const struct row *rows, float *logits) {
-    const size_t n_vocab = (size_t)e->base.model->hp.n_vocab;
+    const size_t n_output = (size_t)engine_n_output(&e->base);
     for (int32_t i = 0, n = 0; i < e->shape.n_rows; i++) {
         e->to[i] = n;
         n += rows[i].output;
@@ -319,15 +319,16 @@ static void copy_logits(struct rows_engine *e, const struct row *rows, float *lo
     for (int32_t r = 0; r < e->shape.n_rows; r++) {
         if (e->sorted[r].output) {
             const size_t to = (size_t)e->to[e->order[r]];
-            ggml_backend_tensor_get(e->graph.logits, logits + to * n_vocab, from++ * n_vocab * sizeof *logits,
-                                    n_vocab * sizeof *logits);
+            ggml_backend_tensor_get(e->graph.logits, logits + to * n_output, from++ * n_output * sizeof *logits,
+                                    n_output * sizeof *logits);
         }
     }
 }
 
 static int pass(struct rows_engine *e, const struct row *rows, int32_t n_rows, float *logits, struct genarm_error *err) {
     sort_rows(e, rows, n_rows);
-    struct graph_shape shape = {.n_rows = n_rows, .n_runs = find_runs(e, n_rows), .runs = e->runs};
+    struct graph_shape shape = {
+        .n_rows = n_rows, .n_runs = find_runs(e, n_rows), .runs = e->runs, .hidden = e->base.params.hidden};
     shape.by_sequence = e->n_backends == 1 && shape.n_runs == 1;
     for (int32_t r = 0; r < n_rows; r++) {
         shape.n_outputs += rows[r].output;
@@ -358,7 +359,7 @@ static int rows_forward(struct engine *base, const struct row *rows, int32_t n_r
         n = n_rows - i < base->params.n_batch ? n_rows - i : base->params.n_batch;
         rc = pass(e, rows + i, n, logits, err);
         for (int32_t r = i; r < i + n && logits; r++) {
-            logits += rows[r].output ? base->model->hp.n_vocab : 0;
+            logits += rows[r].output ? engine_n_output(base) : 0;
         }
     }
     return rc;

@@ -94,31 +94,6 @@ int32_t genarm_session_n_tokens(const struct genarm_session *s) { return s->time
 
 /* ---- the prompt ---- */
 
-/* The messages in a policy's template and vocabulary: *out is malloc'ed, *n its length. */
-static int prompt_tokens(int32_t **out, int32_t *n, const struct policy *p, const struct genarm_message *messages,
-                         size_t n_messages, struct genarm_error *err) {
-    char *text = NULL;
-    int rc = genarm_template_apply(&text, p->model, p->template_name, messages, n_messages, err);
-    if (rc != GENARM_OK) {
-        return rc;
-    }
-    const size_t n_text = strlen(text);
-    const int32_t needed = -genarm_tokenize(p->model, text, n_text, true, true, NULL, 0);
-    int32_t *tokens = calloc(needed > 0 ? (size_t)needed : 1, sizeof *tokens);
-    if (!tokens) {
-        rc = error_nomem(err, "a prompt");
-    } else if (needed > 0 && genarm_tokenize(p->model, text, n_text, true, true, tokens, needed) == needed) {
-        *out = tokens;
-        *n = needed;
-        tokens = NULL;
-    } else {
-        rc = error_set(err, GENARM_EINVAL, "the prompt is empty or cannot be tokenised");
-    }
-    free(tokens);
-    free(text);
-    return rc;
-}
-
 static void timeline_replace(struct timeline *t, const int32_t *tokens, int32_t n) {
     int32_t same = 0;
     while (same < t->n_cached && same < n && t->tokens[same] == tokens[same]) {
@@ -135,7 +110,8 @@ int genarm_session_prompt(struct genarm_session *s, const struct genarm_message 
     const struct genarm_guide *g = s->guide;
     int rc = GENARM_OK;
     for (int32_t i = 0; i < g->n_policies && rc == GENARM_OK; i++) {
-        rc = prompt_tokens(&tokens[i], &n[i], &g->policies[i], messages, n_messages, err);
+        const struct policy *p = &g->policies[i];
+        rc = template_tokens(&tokens[i], &n[i], p->model, p->template_name, messages, n_messages, err);
         if (rc == GENARM_OK && n[i] >= g->params.n_ctx) {
             rc = error_set(err, GENARM_ECONTEXT, "the prompt has %d tokens for %s, the context %d", n[i], g->policies[i].name,
                            g->params.n_ctx);

@@ -31,4 +31,9 @@ struct genarm_model {
 int model_vocab_compare(const struct genarm_model *a, const struct genarm_model *b, int32_t *n_common,
                         struct genarm_error *err);
 
+/* The messages in a template (as genarm_template_apply) and the model's vocabulary: *out is malloc'ed, *n its length, at
+ * least 1. */
+int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *name,
+                    const struct genarm_message *messages, size_t n_messages, struct genarm_error *err);
+
 #endif

@@ -151,3 +151,28 @@ int genarm_template_apply(char **out, const struct genarm_model *model, const ch
     return is_known(name) ? apply_known(out, name, false, messages, n_messages, err)
                           : unknown("there is no chat template called ", name, err);
 }
+
+int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *name,
+                    const struct genarm_message *messages, size_t n_messages, struct genarm_error *err) {
+    char *text = NULL;
+    int rc = genarm_template_apply(&text, model, name, messages, n_messages, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    const size_t n_text = strlen(text);
+    const int32_t found = genarm_tokenize(model, text, n_text, true, true, NULL, 0);
+    const int32_t needed = found == INT32_MIN ? 0 : -found; /* INT32_MIN: it cannot be done */
+    int32_t *tokens = calloc(needed > 0 ? (size_t)needed : 1, sizeof *tokens);
+    if (!tokens) {
+        rc = error_nomem(err, "a prompt");
+    } else if (needed > 0 && genarm_tokenize(model, text, n_text, true, true, tokens, needed) == needed) {
+        *out = tokens;
+        *n = needed;
+        tokens = NULL;
+    } else {
+        rc = error_set(err, GENARM_EINVAL, "the prompt is empty or cannot be tokenised");
+    }
+    free(tokens);
+    free(text);
+    return rc;
+}

@@ -53,8 +53,8 @@ wrong "-r: a response is missing" score -p x
 wrong "-p: a prompt is missing" score -r x
 wrong "-d: -p, -f and -r cannot be given as well" score -d x -r y
 wrong "-d: training pairs are missing" train -o x.gguf
+wrong "--loss: \"ppo\" is none of arm|hinge|simpo|sft|dpo|ipo|bt" train --loss ppo
 wrong "-o: the file to write is missing" train -d x.jsonl
-wrong "--loss: \"ppo\" is none of arm|" train --loss ppo
 wrong "--beta: \"nan\" is not a number" train --beta nan
 LLAMA_ARG_THREADS=many wrong "LLAMA_ARG_THREADS: \"many\" is not a whole number" generate -p x
 
