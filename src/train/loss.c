@@ -46,8 +46,7 @@ static struct loss_value hinge_loss(const struct loss_input *in, const struct lo
 }
 
 /* ((r_w - r_l) - 1 / (2 beta))^2, beta being the paper's tau     (IPO, arXiv 2310.12036, eq. 17)
- * on mean log-ratios: the paper has sums, whose size grows with the length while the target stays; its authors and TRL take
- * means since. */
+ * on mean log-ratios: the paper has sums, which grow with the length while the target stays; TRL takes means. */
 static struct loss_value ipo_loss(const struct loss_input *in, const struct loss_params *p) {
     const double z = scaled_difference(in, p), excess = z / p->beta - 1 / (2 * p->beta);
     return of_difference(in, p, excess * excess, 2 * excess / p->beta);
