@@ -152,7 +152,9 @@ static int read_adapter(struct adapter_facts *f, const struct gguf_file *file, s
     for (size_t i = 0; i < sizeof strings / sizeof *strings && code == 0; i++) {
         code = gguf_opt_str(strings[i].out, file->gguf, strings[i].key, NULL, err);
     }
-    f->has_head = gguf_find_key(file->gguf, "genarm.head") >= 0;
+    const int64_t head = gguf_find_key(file->gguf, "genarm.head");
+    f->has_head = head >= 0 && gguf_get_kv_type(file->gguf, head) == GGUF_TYPE_ARRAY;
+    f->n_params = f->has_head ? (int64_t)gguf_get_arr_n(file->gguf, head) : 0;
     for (struct ggml_tensor *t = ggml_get_first_tensor(file->tensors); t; t = ggml_get_next_tensor(file->tensors, t)) {
         f->n_params += ggml_nelements(t);
         if (strstr(t->name, ".lora_a")) {
