@@ -48,6 +48,7 @@ struct genarm_merge_params {
 
 /* Writes the model with W + sum_i weight_i alpha_i / rank_i B_i A_i in the place of each adapted W, computed in f32. All
  * metadata is copied; genarm.merged says what was added, and general.file_type follows the type that most weights have.
+ * A reward model with a head is GENARM_EUNSUPPORTED: a model has no place for it.
  * `params` may be NULL. */
 int genarm_merge_into_model(const struct genarm_model *model, const struct genarm_merge_part *parts, size_t n_parts,
                             const struct genarm_merge_params *params, const char *output, struct genarm_error *err);
@@ -58,7 +59,8 @@ enum genarm_merge_how {
     GENARM_MERGE_AVERAGE, /* A and B averaged apart, as published: equal ranks, scales and targets are needed */
 };
 
-/* Needs no model. Adapters for different bases are GENARM_EMISMATCH, naming a tensor or the fingerprints. */
+/* Needs no model. Heads of reward models (genarm/reward.h) are summed with the same weights.
+ * Adapters for different bases are GENARM_EMISMATCH, naming a tensor or the fingerprints. */
 int genarm_merge_adapters(const struct genarm_merge_part *parts, size_t n_parts, enum genarm_merge_how how,
                           const char *output, struct genarm_error *err);
 

@@ -15,6 +15,8 @@ struct blender {
     struct lora (*layers)[LINEAR_COUNT]; /* [n_layer] of the result */
     struct ggml_context *ctx;            /* holds its numbers */
     float alpha;
+    float *head;  /* [n_head] of the result; NULL: the parts have none */
+    size_t n_head;
     struct genarm_error *err;
 };
 
@@ -123,8 +125,24 @@ static int check_alike(const struct blender *b, int32_t layer, int l) {
     return GENARM_OK;
 }
 
+/* Reward models of whole responses are merged among themselves. */
+static int check_heads(const struct blender *b) {
+    const struct adapter_info *first = &b->adapters[0]->info;
+    for (size_t i = 1; i < b->n_parts; i++) {
+        const struct adapter_info *info = &b->adapters[i]->info;
+        if (info->n_head != first->n_head) {
+            int rc = error_set(b->err, GENARM_EMISMATCH, "genarm.head has %zu numbers, in %s it has %zu", info->n_head,
+                               b->adapters[0]->path, first->n_head);
+            error_hint(b->err, rc, "a reward model of whole responses can only be merged with others of the same model");
+            return error_at(b->err, rc, "%s", b->adapters[i]->path);
+        }
+    }
+    return GENARM_OK;
+}
+
 static int check(const struct blender *b, enum genarm_merge_how how) {
     int rc = check_bases(b);
+    rc = rc == GENARM_OK ? check_heads(b) : rc;
     for (int32_t layer = 0; layer < b->n_layer; layer++) {
         for (int l = 0; rc == GENARM_OK && l < LINEAR_COUNT; l++) {
             rc = check_map(b, layer, l);
@@ -192,6 +210,23 @@ static void average_map(struct blender *b, int32_t layer, int l) {
     }
 }
 
+/* The weighted sum of the heads, as of the changes. */
+static int blend_heads(struct blender *b) {
+    b->n_head = b->adapters[0]->info.n_head;
+    b->head = b->n_head ? malloc(b->n_head * sizeof *b->head) : NULL;
+    if (b->n_head && !b->head) {
+        return error_nomem(b->err, "an adapter");
+    }
+    for (size_t k = 0; k < b->n_head; k++) {
+        double sum = 0;
+        for (size_t i = 0; i < b->n_parts; i++) {
+            sum += b->parts[i].weight * (double)b->adapters[i]->info.head[k];
+        }
+        b->head[k] = (float)sum;
+    }
+    return GENARM_OK;
+}
+
 /* Stacked, alpha is the largest rank: the scale of the maps that have it is 1. */
 static int allocate(struct blender *b, enum genarm_merge_how how) {
     size_t size = 0;
@@ -227,6 +262,8 @@ static bool agree(const char *a, const char *b) { return a && b && strcmp(a, b) 
 static struct adapter_info common_info(const struct blender *b) {
     struct adapter_info info = b->adapters[0]->info; /* borrowed */
     info.data_hash = NULL;
+    info.head = b->head;
+    info.n_head = b->n_head;
     for (size_t i = 1; i < b->n_parts; i++) {
         const struct adapter_info *other = &b->adapters[i]->info;
         info.loss = agree(info.loss, other->loss) ? info.loss : NULL;
@@ -266,6 +303,7 @@ static int blend(struct blender *b, enum genarm_merge_how how, const char *outpu
     }
     rc = rc == GENARM_OK ? check(b, how) : rc;
     rc = rc == GENARM_OK ? allocate(b, how) : rc;
+    rc = rc == GENARM_OK ? blend_heads(b) : rc;
     for (int32_t layer = 0; rc == GENARM_OK && layer < b->n_layer; layer++) {
         for (int l = 0; l < LINEAR_COUNT; l++) {
             if (how == GENARM_MERGE_STACK) {
@@ -290,6 +328,7 @@ int genarm_merge_adapters(const struct genarm_merge_part *parts, size_t n_parts,
     }
     ggml_free(b.ctx);
     free(b.layers);
+    free(b.head);
     free(b.adapters);
     return rc;
 }

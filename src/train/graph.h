@@ -1,7 +1,7 @@
 /* The training graph of one micro-batch: forward, log-probabilities of what is scored (or, of an adapter with a head, its
- * rewards), and, when asked for, backward into the gradients of the adapter. Explicit, without automatic differentiation, so that only what the adapter needs is
- * computed: nothing flows below the lowest adapted map, the base has no gradients, and only scored rows go on after the
- * last attention.
+ * rewards), and, when asked for, backward into the gradients of the adapter. Explicit, without automatic differentiation,
+ * so that only what the adapter needs is computed: nothing flows below the lowest adapted map, the base has no gradients,
+ * and only scored rows go on after the last attention.
  *
  * One graph does both passes without a return to the host: the head gives log p and its gradient by the hidden state for
  * every scored row; a node then turns the log-probabilities of whole pairs into coefficients d loss / d log p; these

@@ -513,7 +513,8 @@ static int save_adapter(const struct genarm_trainer *t, struct genarm_error *err
                                       .template_ = (char *)(uintptr_t)t->params.template_name,
                                       .base_hash = (char *)(uintptr_t)model.fingerprint,
                                       .data_hash = data,
-                                      .head = head_of(t)};
+                                      .head = head_of(t),
+                                      .n_head = t->adapter.head ? (size_t)t->model->hp.n_embd : 0};
     return adapter_save(t->output, &t->model->hp, t->adapter.layers, t->adapter.alpha, &info, err);
 }
 

@@ -247,7 +247,7 @@ static void test_a_reward_models_head_reads_back_and_llama_cpp_loads_the_rest(vo
     for (int i = 0; i < 64; i++) {
         head[i] = (float)(i - 20) / 7;
     }
-    const struct adapter_info info = {.head = head};
+    const struct adapter_info info = {.head = head, .n_head = 64};
     const char *path = temp_path("reward.gguf");
     must(adapter_save(path, &model->hp, ad->layers, ad->alpha, &info, &err), &err);
     must(genarm_adapter_load(&again, model, path, &err), &err);

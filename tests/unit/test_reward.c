@@ -40,7 +40,7 @@ static struct genarm_adapter *reward_adapter(const struct genarm_model *model, c
     for (int32_t i = 0; i < model->hp.n_embd; i++) {
         head[i] = sinf((float)i) / 4;
     }
-    const struct adapter_info info = {.head = head};
+    const struct adapter_info info = {.head = head, .n_head = (size_t)model->hp.n_embd};
     const char *path = temp_path("reward.gguf");
     must(adapter_save(path, &model->hp, ad->layers, ad->alpha, &info, &err), &err);
     must(genarm_adapter_load(&with_head, model, path, &err), &err);
@@ -162,6 +162,51 @@ static void test_the_end_of_turn_counts(void **state) {
     genarm_adapter_free(ad);
 }
 
+/* ---- merged and converted ---- */
+
+static double reward_by(const char *path) {
+    struct genarm_adapter *ad = NULL;
+    struct genarm_error err = {0};
+    must(genarm_adapter_load(&ad, r.model, path, &err), &err);
+    struct genarm_reward *reward = new_reward(r.model, ad, 512);
+    const double value = reward_of(reward, "Name a bird.", "The owl.", true);
+    genarm_reward_free(reward);
+    genarm_adapter_free(ad);
+    return value;
+}
+
+static void test_halves_of_a_reward_model_are_the_whole(void **state) {
+    (void)state;
+    struct genarm_error err = {0};
+    struct genarm_adapter *ad = reward_adapter(r.model, "llama.lora.gguf");
+    const double whole = reward_by(ad->path);
+    const struct genarm_merge_part parts[] = {{ad->path, 0.5}, {ad->path, 0.5}};
+    for (int how = GENARM_MERGE_STACK; how <= GENARM_MERGE_AVERAGE; how++) {
+        const char *soup = temp_path("soup.gguf");
+        must(genarm_merge_adapters(parts, 2, (enum genarm_merge_how)how, soup, &err), &err);
+        assert_true(fabs(reward_by(soup) - whole) < 1e-4);
+    }
+    const struct genarm_merge_part mixed[] = {{ad->path, 0.5}, {golden_path("llama.lora.gguf"), 0.5}};
+    assert_int_equal(genarm_merge_adapters(mixed, 2, GENARM_MERGE_STACK, temp_path("no.gguf"), &err), GENARM_EMISMATCH);
+    assert_non_null(strstr(err.what, "genarm.head has 0 numbers"));
+    assert_int_equal(genarm_merge_into_model(r.model, parts, 1, NULL, temp_path("no.gguf"), &err), GENARM_EUNSUPPORTED);
+    assert_string_equal(err.where, ad->path);
+    genarm_adapter_free(ad);
+}
+
+static void test_a_reward_model_keeps_its_head_as_peft(void **state) {
+    (void)state;
+    struct genarm_error err = {0};
+    struct genarm_adapter *ad = reward_adapter(r.model, "llama.lora.gguf");
+    char folder[96];
+    snprintf(folder, sizeof folder, "%s/peft", r.folder);
+    must(genarm_adapter_to_peft(r.model, ad->path, folder, NULL, &err), &err);
+    const char *back = temp_path("back.gguf");
+    must(genarm_adapter_from_peft(r.model, folder, back, &err), &err);
+    assert_true(reward_by(back) == reward_by(ad->path));
+    genarm_adapter_free(ad);
+}
+
 /* ---- faults ---- */
 
 static void test_wrong_use_is_refused(void **state) {
@@ -205,6 +250,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_rewards_are_those_of_training, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_reward_does_not_depend_on_what_was_scored_before, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_end_of_turn_counts, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_halves_of_a_reward_model_are_the_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_reward_model_keeps_its_head_as_peft, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wrong_use_is_refused, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
