@@ -4,7 +4,7 @@
 
 #include "options.h"
 
-extern const struct command command_generate, command_chat, command_score, command_train, command_merge,
-    command_convert, command_info;
+extern const struct command command_generate, command_chat, command_score, command_train, command_data,
+    command_merge, command_convert, command_info;
 
 #endif

@@ -292,6 +292,11 @@ const char *setup_model_name(const struct setup *s) {
     return slash ? slash + 1 : info.path;
 }
 
+struct pref_params formats_from(const struct format_args *args) {
+    return (struct pref_params){.format = (enum genarm_data_format)args->format,
+                                .label = (enum genarm_data_label)args->label};
+}
+
 struct genarm_sampling sampling_from(const struct sampling_args *args) {
     struct genarm_sampling sampling = genarm_sampling_default();
     sampling.temperature = (float)args->temperature;

@@ -10,6 +10,7 @@
 
 #include "arms.h"
 #include "base/error.h"
+#include "data/reader.h"
 #include "genarm/genarm.h"
 #include "options.h"
 
@@ -81,6 +82,21 @@ struct sampling_args {
     {OPTION_NUMBER, "--min-p", "X", offsetof(ARGS, sampling.min_p), 0, 1, .fallback = "0",                            \
       .env = "LLAMA_ARG_MIN_P", .help = "only tokens at least X times as likely as the likeliest"}
 
+struct format_args {
+    int32_t format, label;
+};
+
+#define FORMAT_CHOICE(id, name, members) name "|"
+#define LABEL_CHOICE(id, name, member) name "|"
+#define PAIRS_HELP                                                                                                    \
+    "preference pairs: JSON lines or a JSON array, plain, gzip, xz or zstd, in one of the formats of --format"
+#define OPTIONS_FORMAT(ARGS)                                                                                          \
+    {OPTION_CHOICE, "--format", "NAME", offsetof(ARGS, formats.format),                                               \
+     .choices = GENARM_DATA_FORMATS(FORMAT_CHOICE), .fallback = "auto",                                               \
+     .help = "format of the records; auto: what the first one of a file looks like"},                                 \
+    {OPTION_CHOICE, "--label", "NAME", offsetof(ARGS, formats.label), .choices = GENARM_DATA_LABELS(LABEL_CHOICE),    \
+      .fallback = "better", .help = "which label of pku-saferlhf decides"}
+
 /* ---- loading ---- */
 
 /* Loads the model that -m names or the default one, which is said on stderr. */
@@ -107,6 +123,9 @@ const char *setup_model_name(const struct setup *s);
 
 /* Sampling as the options say, with a random seed drawn for -1. */
 struct genarm_sampling sampling_from(const struct sampling_args *args);
+
+/* How pair files are to be read. */
+struct pref_params formats_from(const struct format_args *args);
 
 /* ---- reporting ---- */
 

@@ -101,17 +101,11 @@ void rewards_free(struct reward_set *s) {
 
 /* ---- scoring ---- */
 
-int rewards_compute(const struct reward_set *s, const char *prompt, const char *system, const char *response, bool open,
-                    double *values, struct genarm_error *err) {
-    struct genarm_message messages[2];
-    size_t n = 0;
+int rewards_compute(const struct reward_set *s, const struct genarm_message *messages, size_t n_messages,
+                    const char *response, bool open, double *values, struct genarm_error *err) {
     int code = 0;
-    if (system && *system) {
-        messages[n++] = (struct genarm_message){"system", system};
-    }
-    messages[n++] = (struct genarm_message){"user", prompt};
     for (size_t i = 0; i < s->n && code == 0; i++) {
-        code = genarm_reward_text(s->rewards[i], messages, n, response, !open, &values[i], err);
+        code = genarm_reward_text(s->rewards[i], messages, n_messages, response, !open, &values[i], err);
     }
     return code;
 }

@@ -19,9 +19,9 @@ int rewards_load(struct reward_set *s, const struct option_list *texts, struct g
                  const struct model_args *model, const struct guide_args *guide, struct genarm_error *err);
 void rewards_free(struct reward_set *s); /* safe on a zeroed struct */
 
-/* values[n]: each model's reward of a response to a user's message; `system` may be NULL. `open`: without end of turn. */
-int rewards_compute(const struct reward_set *s, const char *prompt, const char *system, const char *response, bool open,
-                    double *values, struct genarm_error *err);
+/* values[n]: each model's reward of a response to a prompt. `open`: without end of turn. */
+int rewards_compute(const struct reward_set *s, const struct genarm_message *messages, size_t n_messages,
+                    const char *response, bool open, double *values, struct genarm_error *err);
 
 /* {"NAME": reward}; NULL without memory. */
 json_t *rewards_json(const struct reward_set *s, const double *values);

@@ -6,8 +6,8 @@
 #include "base/json.h"
 #include "base/progress.h"
 #include "commands.h"
+#include "pairs.h"
 #include "prompts.h"
-#include "records.h"
 #include "rewards.h"
 #include "scores.h"
 #include "terminal.h"
@@ -18,6 +18,7 @@ struct score_args {
     struct guide_args guide;
     const char *prompt, *file, *response, *system;
     struct option_list pairs, rewards;
+    struct format_args formats;
     bool open, json;
 };
 
@@ -30,11 +31,11 @@ static const struct option score_options[] = {
     {OPTION_TEXT, "-r --response", "TEXT", offsetof(struct score_args, response), .help = "the response to score"},
     {OPTION_FLAG, "--no-eos", "", offsetof(struct score_args, open),
      .help = "the response was cut: do not score the token that ends a turn"},
-    {OPTION_FILES, "-d --data", "PAIRS.jsonl", offsetof(struct score_args, pairs),
+    {OPTION_FILES, "-d --data", "PAIRS", offsetof(struct score_args, pairs),
      .help =
-         "score pairs instead, records {\"prompt\", \"chosen\", \"rejected\"} with \"system\" if wanted: prints how "
-         "often the chosen response has the larger reward, and by how much, by the sum of the tokens' "
-         "log-probabilities and by their mean; repeatable"},
+         "score pairs instead: prints how often the chosen response has the larger reward, and by how much, by the sum "
+         "of the tokens' log-probabilities and by their mean; repeatable. " PAIRS_HELP},
+    OPTIONS_FORMAT(struct score_args),
     {OPTION_FLAG, "--json", "", offsetof(struct score_args, json), .help = "print a JSON record"},
     OPTIONS_GUIDE(struct score_args),
     {OPTION_GROUP, .help = "Reward models of whole responses"},
@@ -52,14 +53,14 @@ struct scorers {
     bool guided; /* log-probabilities are wanted too */
 };
 
-static int new_prompt(struct genarm_session *session, const char *text, const char *system, struct genarm_error *err) {
-    struct genarm_message messages[2];
+/* messages[2]: a user's message, after a system message where there is one. Returns how many they are. */
+static size_t single_turn(struct genarm_message *messages, const char *text, const char *system) {
     size_t n = 0;
     if (system && *system) {
         messages[n++] = (struct genarm_message){"system", system};
     }
     messages[n++] = (struct genarm_message){"user", text};
-    return genarm_session_prompt(session, messages, n, err);
+    return n;
 }
 
 /* ---- one response ---- */
@@ -96,15 +97,17 @@ static int score_response(const struct score_args *args, struct scorers *s, cons
                           struct genarm_error *err) {
     struct genarm_session *session = NULL;
     struct scores scores = {0};
+    struct genarm_message messages[2];
+    const size_t n = single_turn(messages, prompt, args->system);
     double *values = calloc(s->rewards.n + 1, sizeof *values);
     int code = values ? 0 : error_nomem(err, "scores");
     if (code == 0 && s->guided) {
         code = genarm_session_new(&session, s->setup.guide, NULL, err);
-        code = code ? code : new_prompt(session, prompt, args->system, err);
+        code = code ? code : genarm_session_prompt(session, messages, n, err);
         code = code ? code : scores_compute(&scores, &s->setup, session, args->response, args->open, err);
     }
     if (code == 0) {
-        code = rewards_compute(&s->rewards, prompt, args->system, args->response, args->open, values, err);
+        code = rewards_compute(&s->rewards, messages, n, args->response, args->open, values, err);
     }
     if (code == 0) {
         code = print_scores(&scores, values, args, s, prompt, err);
@@ -146,26 +149,18 @@ struct rankings {
     struct ranking *arms, *differences; /* [n_arms] */
     struct tally *rewards;              /* [n] of whole responses */
     double *values[2];                  /* [n] of one pair's responses, one allocation */
-    int64_t n, n_long;                  /* pairs that are ranked, that do not fit */
+    int64_t n, n_long, n_dropped;       /* pairs that are ranked, that do not fit, that say nothing */
 };
 
-static const char *const sides[] = {"chosen", "rejected"};
-
-static int read_pairs(struct record_list *pairs, const struct score_args *args, struct genarm_error *err) {
+static int read_pairs(struct pair_list *pairs, const struct score_args *args, struct genarm_error *err) {
+    const struct pref_params params = formats_from(&args->formats);
     int code = 0;
     for (size_t i = 0; i < args->pairs.n && code == 0; i++) {
-        code = records_read(pairs, args->pairs.items[i], err);
+        code = pairs_read(pairs, args->pairs.items[i], &params, err);
     }
-    for (size_t i = 0; i < pairs->n && code == 0; i++) {
-        const struct record *pair = &pairs->items[i];
-        const char *text;
-        code = json_get_string(&text, pair->value, "prompt", pair->where, err);
-        for (int side = 0; side < 2 && code == 0; side++) {
-            code = json_get_string(&text, pair->value, sides[side], pair->where, err);
-        }
-        if (code == 0) {
-            code = json_opt_string(&text, pair->value, "system", NULL, pair->where, err);
-        }
+    if (code == 0 && pairs->n == 0) {
+        code = error_set(err, GENARM_EFORMAT, "none of %lld pairs can be used", (long long)pairs->n_read);
+        code = error_hint(err, code, "genarm data says why");
     }
     return code;
 }
@@ -180,29 +175,21 @@ static void rank_pair(struct rankings *r, const struct scores *chosen, const str
     }
 }
 
-/* One response of a pair, by everything that scores. */
-static int score_side(struct scores *scores, double *values, const struct score_args *args, const struct scorers *s,
-                      struct genarm_session *session, const struct record *pair, const char *side,
-                      struct genarm_error *err) {
-    const json_t *own = json_object_get(pair->value, "system");
-    const char *system = own ? json_string_value(own) : args->system;
-    const char *prompt = json_string_value(json_object_get(pair->value, "prompt"));
-    const char *response = json_string_value(json_object_get(pair->value, side));
-    int code = rewards_compute(&s->rewards, prompt, system, response, args->open, values, err);
-    if (code == 0 && s->guided) {
-        code = new_prompt(session, prompt, system, err);
-        code = code ? code : scores_compute(scores, &s->setup, session, response, args->open, err);
-    }
-    return code;
-}
-
 static int score_pair(struct rankings *r, const struct score_args *args, const struct scorers *s,
-                      struct genarm_session *session, const struct record *pair, struct genarm_error *err) {
+                      struct genarm_session *session, const struct pair *pair, struct genarm_error *err) {
     struct scores scores[2] = {0};
-    int code = 0;
+    const char *const responses[] = {pair->preference.chosen, pair->preference.rejected};
+    struct genarm_message *messages = NULL;
+    size_t n = 0;
+    int code = pair_messages(&messages, &n, pair, args->system, err);
     for (int side = 0; side < 2 && code == 0; side++) {
-        code = score_side(&scores[side], r->values[side], args, s, session, pair, sides[side], err);
+        code = rewards_compute(&s->rewards, messages, n, responses[side], args->open, r->values[side], err);
+        if (code == 0 && s->guided) {
+            code = genarm_session_prompt(session, messages, n, err);
+            code = code ? code : scores_compute(&scores[side], &s->setup, session, responses[side], args->open, err);
+        }
     }
+    free(messages);
     if (code == 0 && s->guided) {
         rank_pair(r, &scores[0], &scores[1]);
     }
@@ -240,8 +227,8 @@ static json_t *rewards_ranking_json(const struct rankings *r, const struct rewar
 
 static json_t *rankings_json(const struct rankings *r, const struct scorers *s) {
     const struct setup *setup = &s->setup;
-    json_t *record = json_pack("{s:I, s:I, s:o}", "pairs", (json_int_t)r->n, "too_long", (json_int_t)r->n_long, "model",
-                               text_json(setup_model_name(setup)));
+    json_t *record = json_pack("{s:I, s:I, s:I, s:o}", "pairs", (json_int_t)r->n, "too_long", (json_int_t)r->n_long,
+                               "dropped", (json_int_t)r->n_dropped, "model", text_json(setup_model_name(setup)));
     if (record && s->rewards.n) {
         json_object_set_new(record, "trajectory", rewards_ranking_json(r, &s->rewards));
     }
@@ -297,7 +284,7 @@ static void print_reward_rankings(const struct rankings *r, const struct reward_
 }
 
 static int score_all(struct rankings *r, const struct score_args *args, const struct scorers *s,
-                     const struct record_list *pairs, struct genarm_error *err) {
+                     const struct pair_list *pairs, struct genarm_error *err) {
     struct genarm_session *session = NULL;
     struct progress progress;
     int code = s->guided ? genarm_session_new(&session, s->setup.guide, NULL, err) : 0;
@@ -314,9 +301,9 @@ static int score_all(struct rankings *r, const struct score_args *args, const st
     return code;
 }
 
-static int score_pairs(const struct score_args *args, const struct scorers *s, const struct record_list *pairs,
+static int score_pairs(const struct score_args *args, const struct scorers *s, const struct pair_list *pairs,
                        struct genarm_error *err) {
-    struct rankings r = {0};
+    struct rankings r = {.n_dropped = pairs->n_read - (int64_t)pairs->n};
     const size_t n_arms = s->setup.n_arms, n_rewards = s->rewards.n;
     r.arms = calloc(2 * n_arms + 1, sizeof *r.arms);
     r.rewards = calloc(n_rewards + 1, sizeof *r.rewards);
@@ -354,7 +341,7 @@ static int check_args(const struct score_args *args, struct genarm_error *err) {
         return usage_error(err, "-d", "-p, -f and -r cannot be given as well");
     }
     if (!args->pairs.n && !args->response) {
-        return usage_error(err, "-r", "a response is missing: -r TEXT, or -d PAIRS.jsonl");
+        return usage_error(err, "-r", "a response is missing: -r TEXT, or -d PAIRS");
     }
     return 0;
 }
@@ -362,7 +349,7 @@ static int check_args(const struct score_args *args, struct genarm_error *err) {
 static int score_run(const void *arguments, struct genarm_error *err) {
     const struct score_args *args = arguments;
     struct scorers scorers = {.guided = args->rewards.n == 0 || args->guide.arms.n > 0};
-    struct record_list pairs = {0};
+    struct pair_list pairs = {0};
     char *prompt = NULL;
     log_to_stderr(args->model.verbose);
     int code = check_args(args, err);
@@ -383,7 +370,7 @@ static int score_run(const void *arguments, struct genarm_error *err) {
         code = flush_output(stdout, err);
     }
     free(prompt);
-    records_free(&pairs);
+    pairs_free(&pairs);
     rewards_free(&scorers.rewards);
     setup_free(&scorers.setup);
     return code ? code : interrupt_signal() ? 128 + interrupt_signal() : 0;
@@ -392,7 +379,7 @@ static int score_run(const void *arguments, struct genarm_error *err) {
 const struct command command_score = {
     .name = "score",
     .summary = "log-probabilities or rewards of a response, or how well pairs are ranked",
-    .usage = "[options] (-p TEXT -r TEXT | -d PAIRS.jsonl)",
+    .usage = "[options] (-p TEXT -r TEXT | -d PAIRS)",
     .details =
         "Shows what each part thinks of a given response: the log-probability of every token, in nats, under the base, "
         "under each reward model, under that model without its adapter (the reference) and under the guided mixture. "

@@ -11,6 +11,7 @@
 struct train_args {
     struct model_args model;
     struct option_list data;
+    struct format_args formats;
     const char *output, *chat_template, *init_adapter, *reference_adapter, *lora_targets, *log;
     int32_t loss, schedule;
     double beta, margin, label_smoothing, lora_alpha, lora_dropout, learning_rate, weight_decay, max_grad_norm,
@@ -26,8 +27,8 @@ struct train_args {
 
 static const struct option train_options[] = {
     {OPTION_GROUP, .help = "Data"},
-    {OPTION_FILES, "-d --data", "PAIRS.jsonl", ARGS(data),
-     .help = "records {\"prompt\", \"chosen\", \"rejected\"}, with \"system\" if wanted; repeatable"},
+    {OPTION_FILES, "-d --data", "PAIRS", ARGS(data), .help = PAIRS_HELP "; repeatable"},
+    OPTIONS_FORMAT(struct train_args),
     {OPTION_FILE, "-o --output", "FILE.gguf", ARGS(output),
      .help =
          "the result: a LoRA adapter that llama.cpp can load as well; checkpoints are in FILE.gguf.ckpt until it is "
@@ -130,6 +131,8 @@ static struct genarm_train_params params_from(const struct train_args *args) {
     p.n_threads = args->model.n_threads > 0 ? args->model.n_threads : 0;
     p.bf16 = args->bf16;
     p.template_name = args->chat_template;
+    p.format = (enum genarm_data_format)args->formats.format;
+    p.label = (enum genarm_data_label)args->formats.label;
     p.save_every = args->save_every;
     p.resume = args->resume;
     p.log_path = args->log;
@@ -144,11 +147,20 @@ static void say_data(const struct genarm_data_report *r) {
     if (r->dropped_empty) {
         note("dropped: a response is empty in %lld", (long long)r->dropped_empty);
     }
+    if (r->dropped_unlabelled) {
+        note("dropped: no response is labelled as the better one in %lld", (long long)r->dropped_unlabelled);
+    }
+    if (r->dropped_turns) {
+        note("dropped: no two answers to one prompt in %lld", (long long)r->dropped_turns);
+    }
     if (r->dropped_long) {
         note("dropped: a response alone exceeds --max-length in %lld", (long long)r->dropped_long);
     }
     if (r->cut) {
         note("cut: the prompt loses its beginning in %lld", (long long)r->cut);
+    }
+    if (r->prefixes) {
+        note("kept: one response is the beginning of the other in %lld", (long long)r->prefixes);
     }
 }
 
@@ -239,7 +251,7 @@ static int train_run(const void *arguments, struct genarm_error *err) {
     struct genarm_model *model = NULL;
     log_to_stderr(args->model.verbose);
     if (!args->data.n) {
-        return usage_error(err, "-d", "training pairs are missing: -d PAIRS.jsonl");
+        return usage_error(err, "-d", "training pairs are missing: -d PAIRS");
     }
     if (!args->output) {
         return usage_error(err, "-o", "the file to write is missing: -o FILE.gguf");
@@ -255,7 +267,7 @@ static int train_run(const void *arguments, struct genarm_error *err) {
 const struct command command_train = {
     .name = "train",
     .summary = "train a reward model from preference pairs",
-    .usage = "[options] -d PAIRS.jsonl -o FILE.gguf",
+    .usage = "[options] -d PAIRS -o FILE.gguf",
     .details =
         "Trains an autoregressive reward model: a LoRA adapter on a frozen model, such that the summed log-probability "
         "of the chosen response exceeds that of the rejected one. Other losses train a policy (DPO, IPO, SFT) or a "
@@ -264,6 +276,7 @@ const struct command command_train = {
     .examples = "genarm train -d pairs.jsonl -o cheerful.gguf\n"
                 "genarm train -m model.gguf -d a.jsonl -d b.jsonl -o arm.gguf --beta 0.1 -lr 2e-4 --epochs 2\n"
                 "genarm train -d pairs.jsonl -o policy.gguf --loss dpo -lr 1e-4\n"
+                "genarm train -d harmless.jsonl.gz -o harmless.gguf --max-length 512\n"
                 "genarm train -d pairs.jsonl -o cheerful.gguf --resume",
     .options = train_options,
     .n_options = sizeof train_options / sizeof *train_options,

@@ -41,6 +41,9 @@ missing_packages() {
         have pkg-config || echo pkg-config
         have git || echo git
         have_lib jansson || echo libjansson-dev
+        have_lib zlib || echo zlib1g-dev
+        have_lib liblzma || echo liblzma-dev
+        have_lib libzstd || echo libzstd-dev
         have_lib cmocka || echo libcmocka-dev
         have python3 || echo python3
         python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || echo python3-venv

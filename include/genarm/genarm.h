@@ -4,6 +4,7 @@
  *   model.h   models, adapters, vocabulary, prompt templates
  *   convert.h adapters to and from PEFT, and merged into a model or with one another
  *   guide.h   guided decoding: base + weighted ARMs, sessions, scoring
+ *   data.h    formats of preference data
  *   train.h   training a LoRA ARM, a policy or a reward model from preference pairs
  *   reward.h  trajectory-level reward models: one number for a whole response
  */
@@ -11,6 +12,7 @@
 #define GENARM_GENARM_H
 
 #include "genarm/convert.h"
+#include "genarm/data.h"
 #include "genarm/error.h"
 #include "genarm/guide.h"
 #include "genarm/model.h"

@@ -10,6 +10,7 @@
 #ifndef GENARM_TRAIN_H
 #define GENARM_TRAIN_H
 
+#include "genarm/data.h"
 #include "genarm/model.h"
 
 #ifdef __cplusplus
@@ -68,6 +69,8 @@ struct genarm_train_params {
     bool bf16;             /* products with the model's weights in bf16, sums in f32: faster where the processor has
                               instructions for it, else the same as without; default false: faithful to f32 */
     const char *template_name; /* of prompts; see genarm_template_apply; NULL: the model's own */
+    enum genarm_data_format format; /* of every pair file; default GENARM_DATA_AUTO: detected for each */
+    enum genarm_data_label label;   /* where records carry two; default GENARM_LABEL_BETTER */
 
     int32_t save_every;    /* steps between checkpoints; 0: none but the last; default 10 */
     bool resume;           /* continue from <output>.ckpt if it is there, to the bit; else start anew */
@@ -80,10 +83,13 @@ float genarm_loss_default_beta(enum genarm_loss loss); /* .05; dpo and ipo: .1, 
 
 /* What happened to the pairs that were read. */
 struct genarm_data_report {
-    int64_t read, kept, cut;           /* cut: prompts whose text was shortened from the left to fit max_length */
+    int64_t read, kept, cut;           /* cut: prompts that lost their earliest turns or words to fit max_length */
     int64_t dropped_equal;             /* chosen equals rejected */
     int64_t dropped_empty;             /* a response is empty */
     int64_t dropped_long;              /* a response leaves no room for the prompt's template within max_length */
+    int64_t dropped_unlabelled;        /* no response is labelled as the better one */
+    int64_t dropped_turns;             /* a conversation that is not one prompt of the user with two answers */
+    int64_t prefixes;                  /* kept: one response is the beginning of the other */
 };
 
 /* Where a run is, for progress and logs. Losses are means per pair; a margin is beta (r_w - r_l), in nats, r being what the
@@ -103,9 +109,9 @@ struct genarm_train_status {
 struct genarm_trainer;
 
 /* Reads the pair files, tokenises them and prepares (or resumes) a run whose adapter will be written to `output`; creates
- * the folder <output>.ckpt. A pair is one JSON object on a line of at most 16 MiB, with the strings prompt, chosen, rejected
- * and perhaps system: the prompt is a user's message that the template wraps, the responses are what follows. Errors in
- * them name file:line; each dropped pair is logged. The model must outlive the trainer; strings in `params` are copied.
+ * the folder <output>.ckpt. Pair files are of any format of data.h: the prompt's messages are what the template wraps, the
+ * responses are what follows. Errors in them name file:line; dropped pairs are counted and the first of them logged. The
+ * model must outlive the trainer; strings in `params` are copied.
  * `params` and `report` may be NULL. When resuming, GENARM_EMISMATCH names the option, data or model that differs. */
 int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, const char *const *pair_paths, size_t n_paths,
                        const char *output, const struct genarm_train_params *params, struct genarm_data_report *report,

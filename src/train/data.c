@@ -4,11 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/hash.h"
-#include "base/json.h"
-
-enum { NAMED_DROPS = 5 }; /* dropped pairs of one kind that are named in the log; the rest is only counted */
 
 /* One pair file being read. */
 struct reader {
@@ -17,18 +13,15 @@ struct reader {
     const char *template_name;
     int32_t max_length;
     int32_t file;
-    char where[320]; /* "path:line" */
+    struct pref_reader *records;
+    struct genarm_message *messages; /* [n_messages] of the record at hand */
+    size_t n_messages, cap_messages;
 };
 
 /* Tokens of one text. */
 struct tokens {
     int32_t *ids;
     int32_t n, cap;
-};
-
-/* The strings of one line, borrowed from its JSON value. */
-struct record {
-    const char *system, *prompt, *response[SIDES];
 };
 
 /* ---- tokens ---- */
@@ -75,19 +68,24 @@ static int tokenize_response(struct tokens *t, const struct genarm_model *model,
     return rc;
 }
 
-/* The prompt as a policy sees it, with the user's text given. */
-static int tokenize_prompt(struct tokens *t, const struct reader *r, const char *system, const char *user,
-                           struct genarm_error *err) {
-    struct genarm_message messages[2];
-    size_t n = 0;
-    if (system) {
-        messages[n++] = (struct genarm_message){.role = "system", .content = system};
+/* Whether the prompt begins with a system message, which stays when the rest is cut. */
+static bool has_system(const struct reader *r) { return strcmp(r->messages[0].role, "system") == 0; }
+
+/* The prompt as a policy sees it, without its turns before message `from`. */
+static int tokenize_prompt(struct tokens *t, struct reader *r, size_t from, struct genarm_error *err) {
+    struct genarm_message *first = r->messages + from;
+    const struct genarm_message hidden = from > 0 ? first[-1] : *first;
+    if (from > 0 && has_system(r)) {
+        *--first = r->messages[0];
     }
-    messages[n++] = (struct genarm_message){.role = "user", .content = user};
     char *text = NULL;
-    int rc = genarm_template_apply(&text, r->model, r->template_name, messages, n, err);
+    int rc = genarm_template_apply(&text, r->model, r->template_name, first,
+                                   r->n_messages - (size_t)(first - r->messages), err);
     if (rc == GENARM_OK) {
         rc = tokenize(t, r->model, text, true, err);
+    }
+    if (from > 0) {
+        r->messages[from - 1] = hidden;
     }
     free(text);
     return rc;
@@ -112,19 +110,52 @@ static size_t bytes_of(const struct genarm_model *model, const char *text, const
     return bytes;
 }
 
-/* Shortens the user's text from the left until the prompt has at most `budget` tokens. *fits: whether it now does. */
-static int cut_prompt(struct tokens *prompt, const struct reader *r, const struct record *record, int32_t budget,
-                      bool *fits, struct genarm_error *err) {
+/* Leaves out as few of the earliest turns as makes the prompt fit, at most all but the last message. */
+static int cut_turns(struct tokens *prompt, struct reader *r, int32_t budget, struct genarm_error *err) {
+    size_t low = has_system(r) ? 2 : 1, high = r->n_messages - 1;
+    if (low > high) {
+        return GENARM_OK; /* one turn */
+    }
+    int rc = GENARM_OK;
+    while (low < high && rc == GENARM_OK) {
+        const size_t middle = low + (high - low) / 2;
+        rc = tokenize_prompt(prompt, r, middle, err);
+        if (prompt->n <= budget) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    while (strcmp(r->messages[high].role, "user") != 0) { /* the last one is */
+        high++;
+    }
+    return rc == GENARM_OK ? tokenize_prompt(prompt, r, high, err) : rc;
+}
+
+/* Shortens the user's last text from the left until the prompt has at most `budget` tokens. */
+static int cut_text(struct tokens *prompt, struct reader *r, int32_t budget, struct genarm_error *err) {
+    struct genarm_message *last = &r->messages[r->n_messages - 1];
+    const char *text = last->content;
     struct tokens user = {0};
-    int rc = tokenize(&user, r->model, record->prompt, false, err);
+    int rc = tokenize(&user, r->model, text, false, err);
     for (int32_t skip = 0; rc == GENARM_OK && prompt->n > budget && skip < user.n;) {
         const int32_t excess = prompt->n - budget;
         skip = excess < user.n - skip ? skip + excess : user.n;
-        rc = tokenize_prompt(prompt, r, record->system,
-                             record->prompt + bytes_of(r->model, record->prompt, &user, skip), err);
+        last->content = text + bytes_of(r->model, text, &user, skip);
+        rc = tokenize_prompt(prompt, r, r->n_messages - 1, err);
+    }
+    last->content = text;
+    free(user.ids);
+    return rc;
+}
+
+/* *fits: whether the prompt now has at most `budget` tokens. */
+static int cut_prompt(struct tokens *prompt, struct reader *r, int32_t budget, bool *fits, struct genarm_error *err) {
+    int rc = cut_turns(prompt, r, budget, err);
+    if (rc == GENARM_OK) {
+        rc = cut_text(prompt, r, budget, err);
     }
     *fits = prompt->n <= budget;
-    free(user.ids);
     return rc;
 }
 
@@ -176,21 +207,41 @@ static int append_pair(struct data *d, const struct pair *pair, const struct tok
 
 /* Counts a pair that cannot be used. */
 static void drop(const struct reader *r, int64_t *counter, const char *why) {
-    log_line(++*counter <= NAMED_DROPS ? GENARM_LOG_INFO : GENARM_LOG_DEBUG, "%s: dropped: %s", r->where, why);
+    log_line(++*counter <= PREF_NAMED ? GENARM_LOG_INFO : GENARM_LOG_DEBUG, "%s: dropped: %s", pref_where(r->records),
+             why);
 }
 
 static bool equal_tokens(const struct tokens *a, const struct tokens *b) {
     return a->n == b->n && memcmp(a->ids, b->ids, (size_t)a->n * sizeof *a->ids) == 0;
 }
 
+static int take_messages(struct reader *r, const struct preference *p, struct genarm_error *err) {
+    if (p->n_messages > r->cap_messages) {
+        struct genarm_message *grown = realloc(r->messages, p->n_messages * sizeof *grown);
+        if (!grown) {
+            return error_nomem(err, "a prompt");
+        }
+        r->messages = grown;
+        r->cap_messages = p->n_messages;
+    }
+    r->n_messages = p->n_messages;
+    for (size_t i = 0; i < p->n_messages; i++) {
+        r->messages[i] = (struct genarm_message){.role = p->messages[i].role, .content = p->messages[i].content};
+    }
+    return GENARM_OK;
+}
+
 /* Tokenises a record and keeps it or drops it. */
-static int take_record(struct reader *r, const struct record *record, int64_t line, struct genarm_error *err) {
+static int take_record(struct reader *r, const struct preference *p, struct genarm_error *err) {
     struct genarm_data_report *report = &r->data->report;
     struct tokens prompt = {0}, responses[SIDES] = {{0}, {0}};
-    struct pair pair = {.file = r->file, .line = line};
-    int rc = tokenize_prompt(&prompt, r, record->system, record->prompt, err);
+    struct pair pair = {.file = r->file, .line = p->line, .record = p->record};
+    int rc = take_messages(r, p, err);
+    if (rc == GENARM_OK) {
+        rc = tokenize_prompt(&prompt, r, 0, err);
+    }
     for (int side = 0; side < SIDES && rc == GENARM_OK; side++) {
-        rc = tokenize_response(&responses[side], r->model, record->response[side], err);
+        rc = tokenize_response(&responses[side], r->model, side == CHOSEN ? p->chosen : p->rejected, err);
     }
     if (rc != GENARM_OK) {
         goto done;
@@ -207,7 +258,7 @@ static int take_record(struct reader *r, const struct record *record, int64_t li
     const int32_t longer = responses[CHOSEN].n > responses[REJECTED].n ? responses[CHOSEN].n : responses[REJECTED].n;
     if (prompt.n > r->max_length - longer) {
         bool fits;
-        rc = cut_prompt(&prompt, r, record, r->max_length - longer, &fits, err);
+        rc = cut_prompt(&prompt, r, r->max_length - longer, &fits, err);
         if (rc != GENARM_OK) {
             goto done;
         }
@@ -228,60 +279,35 @@ done:
 
 /* ---- files ---- */
 
-static int read_line(struct reader *r, const struct file_lines *lines, struct genarm_error *err) {
-    json_t *object = NULL;
-    struct record record = {0};
-    int rc = json_parse(&object, lines->text.data, lines->text.len, r->where, err);
-    if (rc == GENARM_OK && !json_is_object(object)) {
-        rc = error_at(err, error_set(err, GENARM_EFORMAT, "a pair is an object with prompt, chosen and rejected"), "%s",
-                      r->where);
-    }
-    if (rc == GENARM_OK) {
-        rc = json_get_string(&record.prompt, object, "prompt", r->where, err);
-    }
-    if (rc == GENARM_OK) {
-        rc = json_get_string(&record.response[CHOSEN], object, "chosen", r->where, err);
-    }
-    if (rc == GENARM_OK) {
-        rc = json_get_string(&record.response[REJECTED], object, "rejected", r->where, err);
-    }
-    if (rc == GENARM_OK) {
-        rc = json_opt_string(&record.system, object, "system", NULL, r->where, err);
-    }
-    if (rc == GENARM_OK) {
-        r->data->report.read++;
-        rc = error_at(err, take_record(r, &record, lines->line, err), "%s", r->where);
-    }
-    json_decref(object);
-    return rc;
+/* Adds what the records of one file came to; those kept are counted as they are tokenised. */
+static void report_file(struct genarm_data_report *report, const struct pref_counts *c) {
+    report->read += c->read;
+    report->dropped_equal += c->n[PREF_EQUAL];
+    report->dropped_empty += c->n[PREF_EMPTY];
+    report->dropped_unlabelled += c->n[PREF_UNLABELLED];
+    report->dropped_turns +=
+        c->n[PREF_TURNS] + c->n[PREF_NO_QUESTION] + c->n[PREF_NO_PROMPT] + c->n[PREF_OTHER_PROMPT];
+    report->prefixes += c->n[PREF_PREFIX];
 }
 
-static bool blank(const char *text) { return text[strspn(text, " \t\r")] == '\0'; }
-
-static int read_file(struct reader *r, const char *path, struct genarm_error *err) {
-    const int64_t before = r->data->report.read;
-    struct file_lines lines;
-    int rc = file_lines_open(&lines, path, DATA_MAX_LINE, err);
-    if (rc != GENARM_OK) {
-        return rc;
+static int read_file(struct reader *r, const char *path, const struct pref_params *params, struct genarm_error *err) {
+    struct preference *p;
+    int rc = pref_open(&r->records, path, params, err);
+    while (rc == GENARM_OK && (rc = pref_next(r->records, &p, err)) > 0) {
+        rc = error_at(err, take_record(r, p, err), "%s", pref_where(r->records));
     }
-    int more;
-    while ((more = file_lines_next(&lines, err)) > 0) {
-        snprintf(r->where, sizeof r->where, "%s:%ld", path, lines.line);
-        /* a NUL byte is no blank line but broken JSON */
-        if (strlen(lines.text.data) == lines.text.len && blank(lines.text.data)) {
-            continue;
-        }
-        rc = read_line(r, &lines, err);
-        if (rc != GENARM_OK) {
-            break;
+    if (rc == GENARM_OK) {
+        const struct pref_counts *counts = pref_counts(r->records);
+        report_file(&r->data->report, counts);
+        if (counts->n[PREF_REPEATS] > counts->kept / 2) {
+            log_line(GENARM_LOG_WARN,
+                     "%s: both responses begin with the prompt in %lld of %lld pairs; where they are the whole text, "
+                     "--format trl-standard takes the prompt off them",
+                     path, (long long)counts->n[PREF_REPEATS], (long long)counts->kept);
         }
     }
-    rc = more < 0 ? more : rc;
-    file_lines_close(&lines);
-    if (rc == GENARM_OK && r->data->report.read == before) {
-        rc = error_at(err, error_set(err, GENARM_EFORMAT, "the file holds no pairs"), "%s", path);
-    }
+    pref_close(r->records);
+    r->records = NULL;
     return rc;
 }
 
@@ -307,15 +333,17 @@ static int check_some_left(const struct data *d, int32_t max_length, struct gena
     return error_hint(
         err,
         error_set(err, GENARM_EFORMAT,
-                  "none of %lld pairs can be used: %lld with an empty response, %lld with equal responses, %lld longer "
-                  "than %d tokens",
+                  "none of %lld pairs can be used: %lld with an empty response, %lld with equal responses, %lld without "
+                  "a label, %lld that are no two answers to one prompt, %lld longer than %d tokens",
                   (long long)r->read, (long long)r->dropped_empty, (long long)r->dropped_equal,
-                  (long long)r->dropped_long, max_length),
-        "look at the data, or raise the maximum length");
+                  (long long)r->dropped_unlabelled, (long long)r->dropped_turns, (long long)r->dropped_long,
+                  max_length),
+        "look at the data with genarm data, or raise the maximum length");
 }
 
 int data_read(struct data *d, const struct genarm_model *model, const char *const *paths, size_t n_paths,
-              const char *template_name, int32_t max_length, struct genarm_error *err) {
+              const struct pref_params *params, const char *template_name, int32_t max_length,
+              struct genarm_error *err) {
     *d = (struct data){.hash = HASH_START};
     if (n_paths == 0) {
         return error_set(err, GENARM_EINVAL, "no file of pairs is given");
@@ -327,8 +355,9 @@ int data_read(struct data *d, const struct genarm_model *model, const char *cons
     int rc = copy_paths(d, paths, n_paths, err);
     for (size_t i = 0; i < n_paths && rc == GENARM_OK; i++) {
         r.file = (int32_t)i;
-        rc = read_file(&r, paths[i], err);
+        rc = read_file(&r, paths[i], params, err);
     }
+    free(r.messages);
     if (rc == GENARM_OK) {
         rc = check_some_left(d, max_length, err);
     }

@@ -1,19 +1,17 @@
-/* Preference pairs as tokens: read from JSON lines, wrapped in the prompt template, cut to length.
+/* Preference pairs as tokens: what src/data reads, wrapped in the prompt template, cut to length.
  *
- * One pair is one JSON object on one line of at most DATA_MAX_LINE bytes:
- *     {"prompt": "...", "chosen": "...", "rejected": "...", "system": "..."}          (system is optional)
- * The prompt becomes a user message in the template; a response is its text, without control tokens, and the token that
+ * The prompt's messages go through the template; a response is its text, without control tokens, and the token that
  * ends a turn. Prompt and responses are tokenised apart, as decoding sees them. Where prompt and longer response exceed
- * max_length, the user's text loses its beginning; the template around it and the system message stay.
+ * max_length, the prompt loses its earliest turns, then the user's last text its beginning; the template around it and
+ * the system message stay.
  *
- * Everything is held in memory. Called by the trainer, which reports what was dropped.
+ * The tokens are held in memory, the texts are not. Called by the trainer, which reports what was dropped.
  */
 #ifndef TRAIN_DATA_H
 #define TRAIN_DATA_H
 
+#include "data/reader.h"
 #include "genarm/train.h"
-
-enum { DATA_MAX_LINE = 16 << 20 }; /* bytes */
 
 enum side { CHOSEN, REJECTED, SIDES };
 
@@ -22,7 +20,7 @@ struct pair {
     int32_t n_prompt;          /* >= 1 */
     int32_t n_response[SIDES]; /* >= 2, the token that ends the turn included */
     int32_t file;              /* index into data.paths */
-    int64_t line;              /* from 1 */
+    int64_t line, record;      /* where it begins in its file, and which one it is; from 1 */
     uint64_t prompt_hash;      /* of the prompt's tokens as read, so that equal prompts can be kept together */
 };
 
@@ -37,11 +35,12 @@ struct data {
     struct genarm_data_report report;
 };
 
-/* Reads every file. `template_name` may be NULL; `max_length` is at least 2. A line that is no pair is an error naming
- * file:line; a pair that cannot be used is dropped, counted and logged. No pair left is an error. On failure *d is
- * empty. */
+/* Reads every file. `params` (formats) and `template_name` may be NULL; `max_length` is at least 2. A record that is no
+ * pair is an error naming file:line; a pair that cannot be used is dropped, counted and logged. No pair left is an error.
+ * On failure *d is empty. */
 int data_read(struct data *d, const struct genarm_model *model, const char *const *paths, size_t n_paths,
-              const char *template_name, int32_t max_length, struct genarm_error *err);
+              const struct pref_params *params, const char *template_name, int32_t max_length,
+              struct genarm_error *err);
 void data_deinit(struct data *d);
 
 static inline const int32_t *data_prompt(const struct data *d, const struct pair *p) { return d->tokens + p->first; }

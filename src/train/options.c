@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "data/formats.h"
 #include "train/loss.h"
 
 struct genarm_train_params genarm_train_default_params(void) {
@@ -100,6 +101,9 @@ int options_check(const struct genarm_train_params *p, struct genarm_error *err)
         return error_set(err, GENARM_EINVAL, "unknown %s %d", loss ? "schedule" : "loss",
                          loss ? (int)p->schedule : (int)p->loss);
     }
+    if ((size_t)p->format > GENARM_DATA_TRL_CONVERSATIONAL || (size_t)p->label > GENARM_LABEL_SAFER) {
+        return error_set(err, GENARM_EINVAL, "unknown format %d or label %d of the data", (int)p->format, (int)p->label);
+    }
     if (!p->lora_targets && !p->init_adapter) {
         return error_set(err, GENARM_EINVAL, "no LoRA target is named");
     }
@@ -180,6 +184,8 @@ json_t *options_to_json(const struct genarm_train_params *p) {
         {"shuffling", json_boolean(p->shuffle)},
         {"seed", json_integer((json_int_t)p->seed)},
         {"template", json_string(p->template_name ? p->template_name : "")},
+        {"format of the pairs", json_string(format_name(p->format))},
+        {"label of the pairs", json_string(label_name(p->label))},
     };
     json_t *object = json_object();
     bool ok = object;

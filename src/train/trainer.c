@@ -75,7 +75,8 @@ static int load_data(struct genarm_trainer *t, const char *const *paths, size_t 
                  t->model->hp.n_ctx_train);
         p->max_length = t->model->hp.n_ctx_train;
     }
-    int rc = data_read(&t->data, t->model, paths, n_paths, p->template_name, p->max_length, err);
+    const struct pref_params formats = {.format = p->format, .label = p->label};
+    int rc = data_read(&t->data, t->model, paths, n_paths, &formats, p->template_name, p->max_length, err);
     return rc == GENARM_OK ? plan_init(&t->plan, &t->data, p, err) : rc;
 }
 
@@ -361,7 +362,9 @@ static int add_values(const struct genarm_trainer *t, struct tally *tally, const
         const struct loss_value *v = &t->values[i];
         if (!isfinite(v->loss)) {
             int rc = error_set(err, GENARM_EDIVERGED, "the loss is %f in step %" PRId64, v->loss, t->step + 1);
-            rc = error_at(err, rc, "%s:%" PRId64, t->data.paths[p->pairs[i]->file], p->pairs[i]->line);
+            const struct pair *pair = p->pairs[i];
+            rc = error_at(err, rc, "%s:%" PRId64 ", record %" PRId64, t->data.paths[pair->file], pair->line,
+                          pair->record);
             return error_hint(err, rc, "lower the learning rate, or look at this pair");
         }
         tally->loss += v->loss;

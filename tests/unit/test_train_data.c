@@ -37,7 +37,7 @@ static int teardown(void **state) {
 static int read_bytes(struct data *d, const char *text, size_t n, int32_t max_length, struct genarm_error *err) {
     const char *paths[] = {path};
     assert_int_equal(file_write(path, text, n, NULL), GENARM_OK);
-    return data_read(d, model, paths, 1, NULL, max_length, err);
+    return data_read(d, model, paths, 1, NULL, NULL, max_length, err);
 }
 
 static int read_text(struct data *d, const char *text, int32_t max_length, struct genarm_error *err) {
@@ -186,10 +186,10 @@ static void test_missing_files_and_overlong_lines_are_refused(void **state) {
     struct data d;
     struct genarm_error err = {0};
     const char *missing[] = {"/tmp/genarm-no-such-file.jsonl"};
-    assert_int_equal(data_read(&d, model, missing, 1, NULL, 1024, &err), GENARM_EIO);
+    assert_int_equal(data_read(&d, model, missing, 1, NULL, NULL, 1024, &err), GENARM_EIO);
     assert_string_equal(err.where, missing[0]);
-    assert_int_equal(data_read(&d, model, NULL, 0, NULL, 1024, &err), GENARM_EINVAL);
-    const size_t n = DATA_MAX_LINE + 64;
+    assert_int_equal(data_read(&d, model, NULL, 0, NULL, NULL, 1024, &err), GENARM_EINVAL);
+    const size_t n = PREF_MAX_BYTES + 64;
     char *line = malloc(n);
     memset(line, 'x', n);
     assert_true(read_bytes(&d, line, n, 1024, &err) < 0);
