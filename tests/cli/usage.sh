@@ -15,14 +15,14 @@ wrong() { # TEXT ARGUMENTS…
 run 0 --version
 check "version" grep -qE '^genarm [0-9]+\.[0-9]+\.[0-9]+$' out
 run 0 --help
-for command in generate chat score train merge convert info; do
+for command in generate chat score train data merge convert info; do
     says out "  $command"
 done
 run 2
 says err "usage: genarm"
 check "help that was not asked for is not on stdout" [ ! -s out ]
 
-for command in generate chat score train merge convert info; do
+for command in generate chat score train data merge convert info; do
     run 0 $command --help
     says out "usage: genarm $command"
     says out "Examples:"
@@ -55,6 +55,12 @@ wrong "-d: -p, -f and -r cannot be given as well" score -d x -r y
 wrong "-d: training pairs are missing" train -o x.gguf
 wrong "--loss: \"ppo\" is none of arm|hinge|simpo|sft|dpo|ipo|bt" train --loss ppo
 wrong "-o: the file to write is missing" train -d x.jsonl
+wrong "--format: \"hh\" is none of auto|genarm|hh-rlhf|" train --format hh
+wrong "--label: \"worse\" is none of better|safer" score --label worse
+wrong "FILE: a file is missing" data
+wrong "--split: the file to write is missing" data x.jsonl --split 0.1
+wrong "--split: the share must be below 1" data x.jsonl --split 1 -o y.jsonl
+wrong "--chat-template: it is of use with -m only" data x.jsonl --chat-template chatml
 wrong "--beta: \"nan\" is not a number" train --beta nan
 LLAMA_ARG_THREADS=many wrong "LLAMA_ARG_THREADS: \"many\" is not a whole number" generate -p x
 

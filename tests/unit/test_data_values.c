@@ -163,6 +163,9 @@ static void test_a_cut_compressed_file_is_refused_by_line(void **state) {
     buf_deinit(&text);
 }
 
+#define U(text) "{\"role\": \"user\", \"content\": \"" text "\"}"
+#define V(text) "{\"role\": \"assistant\", \"content\": \"" text "\"}"
+
 /* Every beginning of a file is read or refused, and never crashes; so is every file with one byte changed. */
 static void test_cut_and_changed_files_end_well(void **state) {
     (void)state;
@@ -170,8 +173,7 @@ static void test_cut_and_changed_files_end_well(void **state) {
         "[" A ",\n" B ", {\"prompt\": [{\"role\": \"user\", \"content\": \"x\\n\"}], \"chosen\": \"\\u00e9\", \"rejected\": \"\"}]",
         A "\n" B "\n{\"prompt\": \"x\", \"chosen\": \"c\", \"rejected\": \"d\", \"system\": null}",
         "{\"chosen\": \"\\n\\nHuman: a\\n\\nAssistant: b\", \"rejected\": \"\\n\\nHuman: a\\n\\nAssistant: c\"}",
-        "{\"chosen\": [{\"role\": \"user\", \"content\": \"x\"}, {\"role\": \"assistant\", \"content\": \"y\"}], \"rejected\": "
-        "[{\"role\": \"user\", \"content\": \"x\"}, {\"role\": \"assistant\", \"content\": \"z\"}]}",
+        "{\"chosen\": [" U("x") ", " V("y") "], \"rejected\": [" U("x") ", " V("z") "]}",
     };
     static const char changes[] = "[]{}\",:\\ \n\xFF" "0n";
     char out[4096], changed[1024];
@@ -179,7 +181,7 @@ static void test_cut_and_changed_files_end_well(void **state) {
         const size_t n = strlen(files[f]);
         for (size_t i = 0; i < n; i++) {
             prefs_read(out, sizeof out, files[f], i, NULL, NULL, NULL);
-            for (size_t k = 0; k < sizeof changes - 1; k += 1 + i % 3) {
+            for (size_t k = 0; k < sizeof changes - 1; k += 3 + i % 3) {
                 memcpy(changed, files[f], n);
                 changed[i] = changes[k];
                 prefs_read(out, sizeof out, changed, n, NULL, NULL, NULL);

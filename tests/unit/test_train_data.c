@@ -118,6 +118,93 @@ static void test_long_prompts_lose_the_beginning_of_the_users_text(void **state)
     assert_true(before < whole - 20);
 }
 
+#define U(text) "{\"role\": \"user\", \"content\": \"" text "\"}"
+#define V(text) "{\"role\": \"assistant\", \"content\": \"" text "\"}"
+#define S(text) "{\"role\": \"system\", \"content\": \"" text "\"}"
+
+static void test_every_format_becomes_the_same_tokens(void **state) {
+    (void)state;
+    static const char *const texts[] = {
+        "{\"prompt\": [" U("a") ", " V("b") ", " U("c") "], \"chosen\": \"d\", \"rejected\": \"e\"}\n",
+        "{\"chosen\": \"\\n\\nHuman: a\\n\\nAssistant: b\\n\\nHuman: c\\n\\nAssistant: d\", \"rejected\": \"\\n\\nHuman: "
+        "a\\n\\nAssistant: b\\n\\nHuman: c\\n\\nAssistant: e\"}\n",
+        "{\"prompt\": \"\\n\\nHuman: a\\n\\nAssistant: b\\n\\nHuman: c\\n\\nAssistant:\", \"response\": \" d\", "
+        "\"chosen\": \" d\", \"rejected\": \" e\"}\n",
+        "{\"prompt\": \"a\", \"chosen\": [" U("a") ", " V("b") ", " U("c") ", " V("d") "], \"rejected\": [" U("a") ", " V(
+            "b") ", " U("c") ", " V("e") "]}\n",
+        "[{\"chosen\": [" U("a") ", " V("b") ", " U("c") ", " V("d") "], \"rejected\": [" U("a") ", " V("b") ", " U(
+            "c") ", " V("e") "]}]",
+    };
+    uint64_t hash = 0;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct data d;
+        struct genarm_error err = {0};
+        must(read_text(&d, texts[i], 1024, &err), &err);
+        const struct pair *p = &d.pairs[0];
+        assert_string_equal(spell(data_prompt(&d, p), p->n_prompt),
+                            "<|endoftext|><|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
+                            "<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n");
+        assert_string_equal(spell(data_response(&d, p, CHOSEN), p->n_response[CHOSEN]), "d<|im_end|>");
+        assert_true(i == 0 || d.hash == hash);
+        hash = d.hash;
+        data_deinit(&d);
+    }
+}
+
+/* The longest ending of the conversation that fits, from a turn of the user on, after the system message. */
+static void test_long_conversations_lose_their_earliest_turns(void **state) {
+    (void)state;
+    static const char line[] = "{\"prompt\": [" S("stay") ", " U("first question") ", " V("first answer") ", " U(
+        "second question") ", " V("second answer") ", " U("third question") "], \"chosen\": \"d\", \"rejected\": \"e\"}\n";
+    static const char *const users[] = {"first", "second", "third"};
+    struct data d;
+    struct genarm_error err = {0};
+    must(read_text(&d, line, 1024, &err), &err);
+    const int32_t whole = d.pairs[0].n_prompt + d.pairs[0].n_response[CHOSEN];
+    data_deinit(&d);
+    int kept = 0; /* the first turn that is */
+    for (int32_t max = whole; read_text(&d, line, max, &err) == GENARM_OK; max--) {
+        const struct pair *p = &d.pairs[0];
+        const char *text = spell(data_prompt(&d, p), p->n_prompt);
+        static const char head[] = "<|endoftext|><|im_start|>system\nstay<|im_end|>\n<|im_start|>user\n";
+        assert_memory_equal(text, head, sizeof head - 1);
+        assert_true(p->n_prompt + p->n_response[CHOSEN] <= max);
+        assert_int_equal(d.report.cut, max < whole);
+        while (kept < 2 && !strstr(text, users[kept])) {
+            kept++;
+        }
+        for (int i = 0; i < 3; i++) {
+            assert_true(i == 2 || (strstr(text, users[i]) != NULL) == (i >= kept));
+        }
+        assert_true(strstr(text, "<|im_end|>\n<|im_start|>assistant\n"));
+        data_deinit(&d);
+    }
+    assert_int_equal(kept, 2);
+}
+
+static void test_reasons_of_every_format_reach_the_report(void **state) {
+    (void)state;
+    struct data d;
+    struct genarm_error err = {0};
+    must(read_text(&d,
+                   "{\"chosen\": [" U("a") ", " V("b") "], \"rejected\": [" U("a") ", " V("bc") "]}\n"
+                   "{\"chosen\": [" U("a") ", " V("b") "], \"rejected\": [" U("x") ", " V("c") "]}\n"
+                   "{\"chosen\": [" U("a") ", " V("b") ", " U("c") ", " V("d") "], \"rejected\": [" U("a") ", " V("c") "]}\n",
+                   1024, &err),
+         &err);
+    assert_int_equal(d.report.read, 3);
+    assert_int_equal(d.report.kept, 1);
+    assert_int_equal(d.report.dropped_turns, 2);
+    assert_int_equal(d.report.prefixes, 1);
+    data_deinit(&d);
+    assert_int_equal(read_text(&d,
+                               "{\"prompt\": \"a\", \"response_0\": \"b\", \"response_1\": \"c\", "
+                               "\"better_response_id\": -1}\n",
+                               1024, &err),
+                     GENARM_EFORMAT);
+    assert_non_null(strstr(err.what, "1 without a label"));
+}
+
 static void test_unusable_pairs_are_dropped_and_counted(void **state) {
     (void)state;
     struct data d;
@@ -404,6 +491,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_pair_becomes_what_decoding_sees),
         cmocka_unit_test(test_long_prompts_lose_the_beginning_of_the_users_text),
+        cmocka_unit_test(test_every_format_becomes_the_same_tokens),
+        cmocka_unit_test(test_long_conversations_lose_their_earliest_turns),
+        cmocka_unit_test(test_reasons_of_every_format_reach_the_report),
         cmocka_unit_test(test_unusable_pairs_are_dropped_and_counted),
         cmocka_unit_test(test_broken_files_are_refused_by_line),
         cmocka_unit_test(test_a_nul_byte_is_refused),

@@ -175,6 +175,12 @@ static void test_another_run_is_not_resumed(void **state) {
     p.learning_rate = 1;
     expect_mismatch(&p, "learning rate");
     p.learning_rate = original.learning_rate;
+    p.label = GENARM_LABEL_SAFER;
+    expect_mismatch(&p, "label of the pairs is \"better\", not \"safer\"");
+    p.label = original.label;
+    p.format = GENARM_DATA_GENARM;
+    expect_mismatch(&p, "format of the pairs is \"auto\", not \"genarm\"");
+    p.format = original.format;
     train_run_write_pairs(&r, N_PAIRS + 1);
     expect_mismatch(&p, "data");
     train_run_write_pairs(&r, N_PAIRS);
