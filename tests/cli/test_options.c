@@ -166,7 +166,7 @@ static void test_help_is_found_whatever_else_is_wrong(void **state) {
 /* ---- the tables ---- */
 
 static const struct command *const commands[] = {&command_generate, &command_chat, &command_score, &command_train,
-                                                 &command_info};
+                                                 &command_data,     &command_info};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 /* Counts how often a name occurs in a table. */
@@ -287,6 +287,7 @@ static void test_defaults_shown_are_those_of_the_library(void **state) {
         assert_true((float)strtod(found->fallback, NULL) == (float)expected[e].value);
     }
     assert_true(t.loss == GENARM_LOSS_ARM && t.schedule == GENARM_SCHEDULE_COSINE && t.shuffle && !t.length_normalize);
+    assert_true(t.format == GENARM_DATA_AUTO && t.label == GENARM_LABEL_BETTER);
     assert_string_equal(t.lora_targets, "q,k,v");
 }
 
@@ -300,18 +301,39 @@ static void test_choices_match_their_enums(void **state) {
         GENARM_LOSSES(LOSS)
 #undef LOSS
     };
+    static const char *const formats[] = {
+#define FORMAT(id, name, members) [id] = name,
+        GENARM_DATA_FORMATS(FORMAT)
+#undef FORMAT
+    };
+    static const char *const labels[] = {
+#define LABEL(id, name, member) [id] = name,
+        GENARM_DATA_LABELS(LABEL)
+#undef LABEL
+    };
+#define CHOICES(option, list) {option, list, sizeof(list) / sizeof *(list)}
+    static const struct {
+        const char *option;
+        const char *const *names;
+        size_t n;
+    } expected[] = {CHOICES("--loss", losses), CHOICES("--lr-schedule", schedules), CHOICES("--format", formats),
+                    CHOICES("--label", labels)};
+#undef CHOICES
     (void)state;
     for (size_t i = 0; i < command_train.n_options; i++) {
         const struct option *o = &command_train.options[i];
-        bool is_loss = o->names && strcmp(o->names, "--loss") == 0;
-        const char *const *expected = is_loss ? losses : schedules;
-        size_t n = is_loss ? sizeof losses / sizeof *losses : sizeof schedules / sizeof *schedules, seen = 0;
         const char *cursor = o->choices;
         char name[64];
-        while (cursor && next_name(&cursor, '|', name, sizeof name)) {
-            assert_string_equal(name, expected[seen++]);
+        size_t e = 0, seen = 0;
+        while (o->choices && strcmp(o->names, expected[e].option) != 0) {
+            e++;
+            assert_true(e < sizeof expected / sizeof *expected);
         }
-        assert_true(!o->choices || seen == n);
+        while (cursor && next_name(&cursor, '|', name, sizeof name)) {
+            assert_true(seen < expected[e].n);
+            assert_string_equal(name, expected[e].names[seen++]);
+        }
+        assert_true(!o->choices || seen == expected[e].n);
     }
 }
 

@@ -119,9 +119,11 @@ static void test_wrong_labels_are_dropped_or_refused(void **state) {
 
 static void test_a_string_prompt_and_whole_conversations_hold_the_prompt_once(void **state) {
     (void)state;
-    prefs_expect("{\"prompt\": \"p\", \"score_chosen\": 8.5, \"messages\": [" U("p") "], " LISTS(U("p") ", " V("a"), U("p") ", " V("b"))
+    prefs_expect("{\"prompt\": \"p\", \"score_chosen\": 8.5, \"messages\": [" U("p") "], "
+                 LISTS(U("p") ", " V("a"), U("p") ", " V("b"))
                  "{\"prompt\": \" p \", " LISTS(S("s") ", " U("p") ", " V("a"), S("s") ", " U("p") ", " V("b"))
-                 "{\"prompt\": \"p\", " LISTS(U("p") ", " V("x") ", " U("q") ", " V("a"), U("p") ", " V("x") ", " U("q") ", " V("b"))
+                 "{\"prompt\": \"p\", "
+                 LISTS(U("p") ", " V("x") ", " U("q") ", " V("a"), U("p") ", " V("x") ", " U("q") ", " V("b"))
                  "{\"prompt\": \"p\", " LISTS(V("a"), V("b")),
                  NULL,
                  "1: user(p) -> a | b\n"
@@ -142,7 +144,9 @@ static void test_conversations_have_an_explicit_or_an_implicit_prompt(void **sta
     prefs_expect("{\"prompt\": [" U("p") "], " LISTS(V("a"), V("b"))
                  "{" LISTS(U("p") ", " V("a"), U("p") ", " V("b"))
                  "{\"prompt\": [" U("p") "], " LISTS(U("p") ", " V("a"), U("p") ", " V("b"))
-                 "{\"prompt\": null, " LISTS(S("s") ", " U("p") ", " V("x") ", " U("q") ", " V("a"), S("s") ", " U("p") ", " V("x") ", " U("q") ", " V("b"))
+                 "{\"prompt\": null, "
+                 LISTS(S("s") ", " U("p") ", " V("x") ", " U("q") ", " V("a"),
+                       S("s") ", " U("p") ", " V("x") ", " U("q") ", " V("b"))
                  "{\"prompt\": [" S("s") ", " U("p") ", " V("x") ", " U("q") "], " LISTS(V("a"), V("b")),
                  NULL,
                  "1: user(p) -> a | b\n"

@@ -170,7 +170,7 @@ static void test_a_cut_compressed_file_is_refused_by_line(void **state) {
 static void test_cut_and_changed_files_end_well(void **state) {
     (void)state;
     static const char *const files[] = {
-        "[" A ",\n" B ", {\"prompt\": [{\"role\": \"user\", \"content\": \"x\\n\"}], \"chosen\": \"\\u00e9\", \"rejected\": \"\"}]",
+        "[" A ",\n" B ", {\"prompt\": [" U("x\\n") "], \"chosen\": \"\\u00e9\", \"rejected\": \"\"}]",
         A "\n" B "\n{\"prompt\": \"x\", \"chosen\": \"c\", \"rejected\": \"d\", \"system\": null}",
         "{\"chosen\": \"\\n\\nHuman: a\\n\\nAssistant: b\", \"rejected\": \"\\n\\nHuman: a\\n\\nAssistant: c\"}",
         "{\"chosen\": [" U("x") ", " V("y") "], \"rejected\": [" U("x") ", " V("z") "]}",
