@@ -45,7 +45,7 @@ says err "reward model of whole responses"
 # It ranks pairs by the numbers that it gives to their responses one by one.
 run 0 score -m "$tiny" --reward rm.gguf -d pairs.jsonl --json
 cp out ranked
-json_true ranked 'set(r[0]) == {"pairs", "too_long", "model", "trajectory"} and r[0]["pairs"] == 48'
+json_true ranked 'set(r[0]) == {"pairs", "too_long", "dropped", "model", "trajectory"} and r[0]["pairs"] == 48'
 json_true ranked 'r[0]["trajectory"]["rm"]["accuracy"] > 0.9 and r[0]["trajectory"]["rm"]["margin"] > 0'
 head -n 1 pairs.jsonl >first.jsonl
 run 0 score -m "$tiny" --reward a=rm.gguf --reward b="$tiny+rm.gguf" -d first.jsonl --json
