@@ -42,22 +42,23 @@ int file_read(struct buf *b, const char *path, struct genarm_error *err) {
 
 static void writer_clear(struct file_writer *w) {
     free(w->path);
+    free(w->target);
     free(w->temp_path);
     *w = (struct file_writer){0};
 }
 
-/* Creates a temporary file of its own beside path: <path>.tmp.<pid>, with a number added if that exists. */
+/* Creates a temporary file of its own beside the target: <target>.tmp.<pid>, with a number added if that exists. */
 static int create_temp(struct file_writer *w, struct genarm_error *err) {
     static atomic_uint counter;
-    const size_t size = strlen(w->path) + 48;
+    const size_t size = strlen(w->target) + 48;
     w->temp_path = malloc(size);
     if (!w->temp_path) {
         return error_nomem(err, "a file name");
     }
-    snprintf(w->temp_path, size, "%s.tmp.%ld", w->path, (long)getpid());
+    snprintf(w->temp_path, size, "%s.tmp.%ld", w->target, (long)getpid());
     int fd;
     while ((fd = open(w->temp_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0 && errno == EEXIST) {
-        snprintf(w->temp_path, size, "%s.tmp.%ld.%u", w->path, (long)getpid(), atomic_fetch_add(&counter, 1));
+        snprintf(w->temp_path, size, "%s.tmp.%ld.%u", w->target, (long)getpid(), atomic_fetch_add(&counter, 1));
     }
     if (fd < 0) {
         return io_error(err, w->path, "create the file");
@@ -72,14 +73,24 @@ static int create_temp(struct file_writer *w, struct genarm_error *err) {
     return GENARM_OK;
 }
 
+/* Where a symbolic link leads to, else the path itself. NULL: no memory. */
+static char *find_target(const char *path) {
+    struct stat st;
+    char *target = lstat(path, &st) == 0 && S_ISLNK(st.st_mode) ? realpath(path, NULL) : NULL;
+    return target ? target : strdup(path);
+}
+
 int file_open(struct file_writer *w, const char *path, struct genarm_error *err) {
     struct stat st;
+    if (!*path) {
+        return error_hint(err, error_set(err, GENARM_EINVAL, "the name of the file to write is empty"), "name the file");
+    }
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) { /* a rename would put a file in place of a device or fail */
         const int rc = error_set(err, GENARM_EINVAL, S_ISDIR(st.st_mode) ? "is a folder" : "is not a regular file");
         return error_hint(err, error_at(err, rc, "%s", path), "name the file to write");
     }
-    struct file_writer made = {.path = strdup(path)};
-    const int rc = made.path ? create_temp(&made, err) : error_nomem(err, "a file name");
+    struct file_writer made = {.path = strdup(path), .target = find_target(path)};
+    const int rc = made.path && made.target ? create_temp(&made, err) : error_nomem(err, "a file name");
     if (rc != GENARM_OK) {
         writer_clear(&made);
         return rc;
@@ -131,9 +142,9 @@ int file_commit(struct file_writer *w, struct genarm_error *err) {
         rc = io_error(err, w->path, "write the file");
     }
     w->stream = NULL;
-    if (rc == GENARM_OK && rename(w->temp_path, w->path) != 0) {
+    if (rc == GENARM_OK && rename(w->temp_path, w->target) != 0) {
         rc = io_error(err, w->path, "put the file in place");
-    } else if (rc == GENARM_OK && !sync_folder(w->path)) {
+    } else if (rc == GENARM_OK && !sync_folder(w->target)) {
         rc = io_error(err, w->path, "write the folder of the file");
     }
     if (rc != GENARM_OK) {

@@ -20,7 +20,7 @@ static int io_error(struct genarm_error *err, const char *doing) {
 }
 
 static int map_file(struct gguf_file *f, struct genarm_error *err) {
-    const int fd = open(f->path, O_RDONLY | O_CLOEXEC);
+    const int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO would make us wait for its writer */
     if (fd < 0) {
         return io_error(err, "open the file");
     }
