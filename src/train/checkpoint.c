@@ -147,6 +147,8 @@ static void describe(char *text, size_t size, const json_t *value) {
     buf_init(&b, 1 << 16);
     if (json_is_string(value)) {
         snprintf(text, size, "\"%s\"", json_string_value(value));
+    } else if (json_is_real(value)) {
+        snprintf(text, size, "%.9g", json_real_value(value)); /* as it was typed */
     } else if (value && json_dump(&b, value, NULL) == GENARM_OK) {
         snprintf(text, size, "%s", b.data);
     } else {
@@ -188,6 +190,9 @@ static int read_head(json_t *head, const struct checkpoint *c, size_t n_payload,
     }
     if (n < 0 || (size_t)n != c->n || n_payload != N_ARRAYS * c->n * sizeof(float)) {
         return damaged(err, path, "it holds another number of parameters");
+    }
+    if (step < 0 || step > c->n_steps || validated < -1 || validated > step || log_size < 0) {
+        return damaged(err, path, "its place in the run is impossible");
     }
     found->step = step;
     found->validated = validated;
