@@ -157,11 +157,11 @@ static void rank_pair(struct rankings *r, const struct scores *chosen, const str
 static int score_pair(struct rankings *r, const struct score_args *args, const struct setup *setup,
                       struct genarm_session *session, const struct record *pair, struct genarm_error *err) {
     struct scores scores[2] = {0};
-    const json_t *system = json_object_get(pair->value, "system");
     const char *prompt = json_string_value(json_object_get(pair->value, "prompt"));
+    const char *system = json_string_value(json_object_get(pair->value, "system")); /* NULL where it is null */
     int code = 0;
     for (int side = 0; side < 2 && code == 0; side++) {
-        code = new_prompt(session, prompt, system ? json_string_value(system) : args->system, err);
+        code = new_prompt(session, prompt, system ? system : args->system, err);
         if (code == 0) {
             code = scores_compute(&scores[side], setup, session,
                                   json_string_value(json_object_get(pair->value, sides[side])), args->open, err);
