@@ -18,6 +18,7 @@ struct info_args {
 };
 
 static const struct option info_options[] = {
+    {OPTION_GROUP, .help = "Files"},
     {OPTION_FILES, "FILE", "", offsetof(struct info_args, files),
      .help = "models or adapters, GGUF files; without one the model of -m or the default model"},
     {OPTION_FLAG, "--json", "", offsetof(struct info_args, json), .help = "print a JSON record for each file"},

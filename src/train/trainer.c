@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -260,6 +261,9 @@ void genarm_trainer_free(struct genarm_trainer *t) {
     data_deinit(&t->data);
     options_deinit(&t->params);
     json_decref(t->run);
+    if (t->folder) {
+        rmdir(t->folder); /* only where no checkpoint came about */
+    }
     free(t->output);
     free(t->folder);
     free(t->theta);

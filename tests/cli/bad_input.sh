@@ -84,6 +84,7 @@ printf '\n \n' >blank.jsonl
 bad blank.jsonl "no records" generate -m "$tiny" --prompts blank.jsonl
 
 # Pairs.
+printf '{"prompt": "x", "chosen": "y", "rejected": "z"}\n' >half_ok.jsonl
 printf '{"prompt": "x", "chosen": "y"}\n' >half.jsonl
 bad half.jsonl:1 '"rejected"' score -m "$tiny" -d half.jsonl
 bad half.jsonl:1 '"rejected"' train -m "$tiny" -d half.jsonl -o arm.gguf
@@ -92,6 +93,8 @@ bad nowhere.jsonl "" train -m "$tiny" -d nowhere.jsonl -o arm.gguf
 printf '{"prompt": "x", "chosen": "", "rejected": "y"}\n' >empty.jsonl
 bad "" "" train -m "$tiny" -d empty.jsonl -o arm.gguf
 check "no adapter is left behind" [ ! -e arm.gguf ]
+bad folder.gguf "" train -m "$tiny" -d half_ok.jsonl -o arm.gguf --log folder.gguf
+check "nor a folder without a checkpoint" [ ! -e arm.gguf.ckpt ]
 
 # Output over what is read, by whatever name: refused, and all is as before.
 printf '{"prompt": "x", "chosen": "y", "rejected": "z"}\n' >one.jsonl

@@ -297,6 +297,7 @@ static void test_a_line_over_the_maximum_is_named(void **state) {
     assert_string_equal(err.where, where);
     file_lines_close(&l);
     assert_int_equal(file_lines_open(&l, temp_path("nowhere"), 10, &err), GENARM_EIO);
+    assert_non_null(strstr(err.hint, "path"));
     assert_int_equal(file_lines_open(&l, "/", 10, &err), GENARM_OK);
     assert_int_equal(file_lines_next(&l, &err), GENARM_EIO);
     file_lines_close(&l);
