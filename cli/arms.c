@@ -64,7 +64,7 @@ static int fill(struct arm_spec *out, const char *name, size_t n_name, const cha
     struct arm_spec spec = {.weight = weight};
     bool split = plus < strlen(body);
     if (!isfinite(weight) || weight < 0) {
-        return error_set(err, CLI_USAGE, "the weight must be 0 or more");
+        return error_set(err, CLI_USAGE, "the weight must be a finite number, 0 or more");
     }
     if (plus == 0 || (split && body[plus + 1] == '\0')) {
         return error_hint(err, error_set(err, CLI_USAGE, "a path is missing"), "the form is " ARM_FORM);

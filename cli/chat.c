@@ -170,20 +170,41 @@ static int set_seed(struct chat *c, const char *number, struct genarm_error *err
     return renew_session(c, err);
 }
 
+/* What follows "/weight": a name, which may hold spaces, and a number. */
+static int weight_command(struct chat *c, char *rest, struct genarm_error *err) {
+    char *name = rest + strspn(rest, " \t"), *end = name + strlen(name);
+    while (end > name && strchr(" \t", end[-1])) {
+        *--end = '\0';
+    }
+    char *number = end;
+    while (number > name && !strchr(" \t", number[-1])) {
+        number--;
+    }
+    if (number == name || genarm_guide_find_arm(c->setup.guide, name) >= 0) {
+        return set_weight(c, name, NULL, err);
+    }
+    for (end = number; end > name && strchr(" \t", end[-1]);) {
+        *--end = '\0';
+    }
+    return set_weight(c, name, number, err);
+}
+
 /* A line that starts with '/'. Returns a code only for what ends the chat. */
 static int command(struct chat *c, char *line, struct genarm_error *err) {
-    char *state, *word = strtok_r(line, " \t", &state);
-    char *first = strtok_r(NULL, " \t", &state), *second = strtok_r(NULL, " \t", &state);
+    char *word = line, *rest = line + strcspn(line, " \t"), *state;
+    if (*rest) {
+        *rest++ = '\0';
+    }
     if (strcmp(word, "/quit") == 0 || strcmp(word, "/exit") == 0) {
         c->ended = true;
     } else if (strcmp(word, "/reset") == 0) {
         return reset(c, err);
-    } else if (strcmp(word, "/weight") == 0 && !first) {
+    } else if (strcmp(word, "/weight") == 0 && !rest[strspn(rest, " \t")]) {
         show_weights(c);
     } else if (strcmp(word, "/weight") == 0) {
-        return set_weight(c, first, second, err);
+        return weight_command(c, rest, err);
     } else if (strcmp(word, "/seed") == 0) {
-        return set_seed(c, first, err);
+        return set_seed(c, strtok_r(rest, " \t", &state), err);
     } else if (strcmp(word, "/help") == 0) {
         fputs(chat_help, stderr);
     } else {
@@ -213,7 +234,7 @@ static int converse(struct chat *c, struct genarm_error *err) {
         while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r')) {
             line[--n] = '\0';
         }
-        if (n == 0) {
+        if (!line[strspn(line, " \t")]) {
             continue;
         }
         if (line[0] == '/') {

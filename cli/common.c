@@ -1,11 +1,13 @@
 /* See common.h. */
 #include "common.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -53,10 +55,12 @@ void log_to_stderr(bool verbose) {
 }
 
 int flush_output(FILE *out, struct genarm_error *err) {
+    errno = 0;
     if (fflush(out) == 0 && !ferror(out)) {
         return 0;
     }
-    int code = error_set(err, GENARM_EIO, "the output could not be written");
+    int code = error_set(err, GENARM_EIO, "the output could not be written%s%s", errno ? ": " : "",
+                         errno ? strerror(errno) : "");
     return out == stdout ? error_at(err, code, "stdout") : code;
 }
 
@@ -130,11 +134,15 @@ int file_is_adapter(const char *path, bool *is_adapter, struct genarm_error *err
 /* ---- guides ---- */
 
 static bool same_file(const char *a, const char *b) {
-    char *real_a = realpath(a, NULL), *real_b = realpath(b, NULL);
-    bool same = real_a && real_b && strcmp(real_a, real_b) == 0;
-    free(real_a);
-    free(real_b);
-    return same;
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+int keep_input(const char *option, const char *output, const char *input, struct genarm_error *err) {
+    if (!output || !input || !same_file(output, input)) {
+        return 0;
+    }
+    return error_hint(err, usage_error(err, option, "%s is read as well and would be lost", output), "name another file");
 }
 
 /* The model of ARM i: the base or one loaded before where it is the same file, else newly loaded. */

@@ -30,7 +30,7 @@ struct model_args {
      .help = "ggml device that computes, such as CPU or CUDA0; without it the first GPU when -ngl is given"},         \
     {OPTION_INT, "-ngl --gpu-layers --n-gpu-layers", "N", offsetof(ARGS, model.n_gpu_layers), 0, 1000000,             \
      .fallback = "0", .env = "LLAMA_ARG_N_GPU_LAYERS", .help = "layers to keep on the device"},                       \
-    {OPTION_INT, "-t --threads", "N", offsetof(ARGS, model.n_threads), -1, 4096, .fallback = "0",                     \
+    {OPTION_INT, "-t --threads", "N", offsetof(ARGS, model.n_threads), -1, 512, .fallback = "0",                      \
      .env = "LLAMA_ARG_THREADS", .help = "threads; 0 or -1: one for each core"},                                      \
     {OPTION_FLAG, "-v --verbose", "", offsetof(ARGS, model.verbose), .help = "log what is done to stderr"}
 
@@ -79,7 +79,7 @@ struct sampling_args {
      .env = "LLAMA_ARG_TOP_K", .help = "only the N likeliest tokens; 0: all"},                                        \
     {OPTION_NUMBER, "--top-p", "X", offsetof(ARGS, sampling.top_p), 1e-6, 1, .fallback = "1",                         \
      .env = "LLAMA_ARG_TOP_P", .help = "only the likeliest tokens that together have this probability"},              \
-    {OPTION_NUMBER, "--min-p", "X", offsetof(ARGS, sampling.min_p), 0, 1, .fallback = "0",                            \
+    {OPTION_NUMBER, "--min-p", "X", offsetof(ARGS, sampling.min_p), 0, 0.999999, .fallback = "0",                     \
       .env = "LLAMA_ARG_MIN_P", .help = "only tokens at least X times as likely as the likeliest"}
 
 struct format_args {
@@ -104,6 +104,9 @@ int load_model(struct genarm_model **out, const struct model_args *args, struct 
 
 /* Whether a GGUF file says that it is an adapter. Checks the whole file. */
 int file_is_adapter(const char *path, bool *is_adapter, struct genarm_error *err);
+
+/* CLI_USAGE when the file that an option writes is one that is read. Paths may be NULL: none. */
+int keep_input(const char *option, const char *output, const char *input, struct genarm_error *err);
 
 /* A guide and all that it needs. */
 struct setup {

@@ -34,11 +34,13 @@ static const struct option generate_options[] = {
      .fallback = "-1", .env = "LLAMA_ARG_N_PREDICT",
      .help = "tokens at most; -1: until the model ends its answer or the context is full"},
     {OPTION_INT, "-np --parallel", "N", offsetof(struct generate_args, n_parallel), 1, 1024, .fallback = "1",
-     .env = "LLAMA_ARG_N_PARALLEL", .help = "prompts of --prompts that are answered at once"},
+     .env = "LLAMA_ARG_N_PARALLEL",
+     .help = "prompts of --prompts that are answered at once; another number may round otherwise, and so give other "
+             "words, with quantised weights"},
     {OPTION_FLAG, "--json", "", offsetof(struct generate_args, json),
      .help = "print a JSON record: prompt, response, tokens, arms, seed, finish_reason, model, timings"},
     {OPTION_FILE, "-o --output", "FILE", offsetof(struct generate_args, output),
-     .help = "write to a file, which appears when all is done, instead of stdout"},
+     .help = "write to a file, which appears when all is done or Ctrl-C ended it, instead of stdout"},
     OPTIONS_GUIDE(struct generate_args),
     OPTIONS_SAMPLING(struct generate_args),
     OPTIONS_MODEL(struct generate_args),
@@ -89,6 +91,11 @@ static int read_prompts(struct generation *g, struct genarm_error *err) {
 
 /* ---- output ---- */
 
+/* The error of a write says where to. */
+static int written(const struct generation *g, int code, struct genarm_error *err) {
+    return g->args->output ? error_at(err, code, "%s", g->args->output) : code;
+}
+
 /* What was sampled since the last call. */
 static int stream_text(struct generation *g, const struct answer *a, struct genarm_error *err) {
     size_t n = a->text.len - g->n_streamed;
@@ -97,14 +104,14 @@ static int stream_text(struct generation *g, const struct answer *a, struct gena
     }
     fwrite(a->text.data + g->n_streamed, 1, n, g->out);
     g->n_streamed = a->text.len;
-    return flush_output(g->out, err);
+    return written(g, flush_output(g->out, err), err);
 }
 
 static int write_finished(struct generation *g, struct genarm_error *err) {
     int code = 0;
     while (code == 0 && g->n_written < g->n_started && g->jobs[g->n_written].record) {
         struct job *job = &g->jobs[g->n_written++];
-        code = print_json(g->out, job->record, err);
+        code = written(g, print_json(g->out, job->record, err), err);
         job->record = NULL;
     }
     return code;
@@ -266,6 +273,22 @@ static int say_outcome(struct generation *g) {
     return interrupt_signal() ? 128 + interrupt_signal() : g->n_failed ? 1 : 0;
 }
 
+static int check_output(const struct generation *g, struct genarm_error *err) {
+    const char *output = g->args->output;
+    struct genarm_model_info base;
+    genarm_model_get_info(g->setup.base, &base);
+    const char *const inputs[] = {base.path, g->args->prompts, g->args->file};
+    int code = 0;
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs && code == 0; i++) {
+        code = keep_input("-o", output, inputs[i], err);
+    }
+    for (size_t i = 0; i < g->setup.n_arms && code == 0; i++) {
+        code = keep_input("-o", output, g->setup.arms[i].path, err);
+        code = code ? code : keep_input("-o", output, g->setup.arms[i].adapter, err);
+    }
+    return code;
+}
+
 static int generate(struct generation *g, struct genarm_error *err) {
     const struct generate_args *args = g->args;
     struct file_writer file;
@@ -273,6 +296,9 @@ static int generate(struct generation *g, struct genarm_error *err) {
     size_t n_slots = (size_t)args->n_parallel < g->prompts.n ? (size_t)args->n_parallel : g->prompts.n;
     if (code == 0) {
         code = setup_load(&g->setup, &args->model, &args->guide, (int32_t)n_slots, err);
+    }
+    if (code == 0) {
+        code = check_output(g, err);
     }
     g->jobs = calloc(g->prompts.n + 1, sizeof *g->jobs);
     g->running = calloc(n_slots + 1, sizeof(struct answer *));

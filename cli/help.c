@@ -115,7 +115,8 @@ void help_program(FILE *out, const struct command *const *commands, size_t n) {
     for (size_t i = 0; i < n; i++) {
         fprintf(out, "  %-10s%s\n", commands[i]->name, commands[i]->summary);
     }
-    fprintf(out, "\ngenarm COMMAND --help shows the options of a command, genarm --version the version.\n");
+    fprintf(out, "\ngenarm COMMAND --help shows the options of a command, genarm --version the version, genarm --man the\n"
+                 "manual page, genarm --completion bash|zsh|fish what a shell needs to complete words.\n");
 }
 
 /* ---- the man page ---- */

@@ -1,9 +1,11 @@
 /* genarm info: what a model or an adapter file is. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <ggml.h>
 
+#include "base/utf8.h"
 #include "commands.h"
 #include "common.h"
 #include "model/gguf_check.h"
@@ -16,6 +18,7 @@ struct info_args {
 };
 
 static const struct option info_options[] = {
+    {OPTION_GROUP, .help = "Files"},
     {OPTION_FILES, "FILE", "", offsetof(struct info_args, files),
      .help = "models or adapters, GGUF files; without one the model of -m or the default model"},
     {OPTION_FLAG, "--json", "", offsetof(struct info_args, json), .help = "print a JSON record for each file"},
@@ -118,7 +121,7 @@ static void note_target(struct adapter_facts *f, const char *tensor) {
                                            {"ffn_down", "down"}};
     int layer;
     char part[64];
-    if (sscanf(tensor, "blk.%d.%63[^.]", &layer, part) != 2) {
+    if (sscanf(tensor, "blk.%8d.%63[^.]", &layer, part) != 2) {
         return;
     }
     if (layer >= f->layers) {
@@ -133,6 +136,21 @@ static void note_target(struct adapter_facts *f, const char *tensor) {
             snprintf(f->targets + n, sizeof f->targets - n, "%s%s", n ? "," : "", names[i][1]);
         }
     }
+}
+
+static int check_adapter(const struct adapter_facts *f, const struct gguf_file *file, struct genarm_error *err) {
+    const char *kind;
+    int code = gguf_opt_str(&kind, file->gguf, "adapter.type", "", err);
+    if (code == 0 && strcmp(kind, "lora") != 0) {
+        code = error_set(err, GENARM_EUNSUPPORTED, "not a LoRA adapter: adapter.type is \"%s\"", kind);
+    }
+    if (code == 0 && !isfinite(f->alpha)) {
+        code = error_set(err, GENARM_EFORMAT, "adapter.lora.alpha is not a finite number");
+    }
+    if (code == 0 && f->rank == 0) {
+        code = error_set(err, GENARM_EFORMAT, "the adapter has no tensors of LoRA");
+    }
+    return code;
 }
 
 static int read_adapter(struct adapter_facts *f, const struct gguf_file *file, struct genarm_error *err) {
@@ -162,7 +180,7 @@ static int read_adapter(struct adapter_facts *f, const struct gguf_file *file, s
             f->rank = t->ne[1] > f->rank ? t->ne[1] : f->rank;
         }
     }
-    return code;
+    return code ? code : check_adapter(f, file, err);
 }
 
 static json_t *text_or_null(const char *text) {
@@ -179,11 +197,18 @@ static json_t *adapter_json(const struct adapter_facts *f, const char *path) {
                      text_or_null(f->data));
 }
 
+/* A text from the file, which must not drive the terminal. */
+static const char *clean(const char *text, char *out, size_t max) {
+    snprintf(out, max, "%s", text);
+    utf8_clean(out);
+    return out;
+}
+
 static void print_adapter(const struct adapter_facts *f, const char *path) {
-    char count[32];
+    char count[32], text[1024];
     printf("%s\n  type           LoRA adapter\n", path);
     if (f->architecture) {
-        printf("  architecture   %s\n", f->architecture);
+        printf("  architecture   %s\n", clean(f->architecture, text, sizeof text));
     }
     printf("  targets        %s of %d layers\n", f->targets, f->layers);
     printf("  rank           %lld, alpha %g\n", (long long)f->rank, (double)f->alpha);
@@ -192,18 +217,19 @@ static void print_adapter(const struct adapter_facts *f, const char *path) {
         printf("  rewards        whole responses, by a scalar head\n");
     }
     if (f->loss && f->beta > 0) {
-        printf("  trained with   loss %s, beta %g\n", f->loss, (double)f->beta);
+        printf("  trained with   loss %s, beta %g\n", clean(f->loss, text, sizeof text), (double)f->beta);
     } else if (f->loss) {
-        printf("  trained with   loss %s\n", f->loss);
+        printf("  trained with   loss %s\n", clean(f->loss, text, sizeof text));
     }
     if (f->template_name) {
-        printf("  chat template  %s\n", *f->template_name ? f->template_name : "the model's own");
+        printf("  chat template  %s\n",
+               *f->template_name ? clean(f->template_name, text, sizeof text) : "the model's own");
     }
     if (f->base) {
-        printf("  made for       a model with fingerprint %s\n", f->base);
+        printf("  made for       a model with fingerprint %s\n", clean(f->base, text, sizeof text));
     }
     if (f->data) {
-        printf("  data           %s\n", f->data);
+        printf("  data           %s\n", clean(f->data, text, sizeof text));
     }
 }
 

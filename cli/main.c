@@ -1,5 +1,7 @@
 /* genarm: trains autoregressive reward models and steers a language model with them. Here commands are looked up, their
  * options parsed, and what went wrong becomes a message and an exit status: 0, 1 (error), 2 (wrong use). */
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +46,7 @@ static int run_command(const struct command *command, int argc, char **argv) {
     int code = command_line_parse(command, argc, argv, args, &err), status = 0;
     if (code == 1) {
         help_command(stdout, command);
+        code = flush_output(stdout, &err);
     } else if (code == 0) {
         status = code = command->run(args, &err);
     }
@@ -75,8 +78,20 @@ static bool about(const char *word, const char *value) {
     return true;
 }
 
+/* Files get the lowest free number: with stderr closed, a log would get stderr's and our messages among its lines. A closed
+ * stream is held by a file in which its use fails as before. */
+static void hold_closed_streams(void) {
+    for (int fd = 0; fd <= 2; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) {
+            return;
+        }
+    }
+}
+
 int main(int argc, char **argv) {
     struct genarm_error err;
+    hold_closed_streams();
+    signal(SIGXFSZ, SIG_IGN); /* a limit on files is an error of the write */
     if (argc < 2) {
         help_program(stderr, commands, N_COMMANDS);
         return 2;
@@ -92,6 +107,10 @@ int main(int argc, char **argv) {
     if (about(argv[1], argc > 2 ? argv[2] : NULL)) {
         return flush_output(stdout, &err) == 0 ? 0 : 1;
     }
-    usage_error(&err, argv[1], "unknown option; a command comes first");
+    if (strcmp(argv[1], "--completion") == 0) {
+        usage_error(&err, argv[1], "takes the name of a shell: bash, zsh or fish");
+    } else {
+        usage_error(&err, argv[1], "unknown option; a command comes first");
+    }
     return wrong_use(&err, "");
 }

@@ -127,8 +127,10 @@ static int unknown_option(const struct command *c, const char *text, size_t n_te
 
 static int bad_value(const struct option *o, const char *text, struct genarm_error *err) {
     const char *kind = o->type == OPTION_NUMBER ? "number" : "whole number";
+    const int digits = o->type == OPTION_NUMBER ? 10 : 16; /* a seed has up to 16 */
     if (o->min < o->max) {
-        return error_set(err, CLI_USAGE, "\"%.60s\" is not a %s from %.10g to %.10g", text, kind, o->min, o->max);
+        return error_set(err, CLI_USAGE, "\"%.60s\" is not a %s from %.*g to %.*g", text, kind, digits, o->min, digits,
+                         o->max);
     }
     return error_set(err, CLI_USAGE, "\"%.60s\" is not a %s", text, kind);
 }
@@ -213,11 +215,33 @@ static int set_value(const struct option *o, const char *text, void *args, struc
 
 /* ---- the command line ---- */
 
-static int set_defaults(const struct command *c, void *args, struct genarm_error *err) {
+/* Length of an option's name in a word that may go on with "=value". */
+static size_t name_length(const char *word) {
+    const char *equals = strncmp(word, "--", 2) == 0 ? strchr(word, '=') : NULL;
+    return equals ? (size_t)(equals - word) : strlen(word);
+}
+
+/* Whether the command line gives the option. */
+static bool is_given(const struct command *c, int argc, char **argv, const struct option *o) {
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        const struct option *found = argv[i][0] == '-' ? find_option(c, argv[i], name_length(argv[i])) : NULL;
+        if (found == o) {
+            return true;
+        }
+        i += found && found->type != OPTION_FLAG && !argv[i][name_length(argv[i])]; /* past its value */
+    }
+    return false;
+}
+
+/* A variable that is meant for another program, and wrong here, can be overruled: it is read only where it counts. */
+static int set_defaults(const struct command *c, int argc, char **argv, void *args, struct genarm_error *err) {
     for (size_t i = 0; i < c->n_options; i++) {
         const struct option *o = &c->options[i];
         const char *text = o->env ? getenv(o->env) : NULL;
         int code = 0;
+        if (text && *text && is_given(c, argc, argv, o)) {
+            continue;
+        }
         if (text && *text) {
             code = set_value(o, text, args, err);
             error_at(err, code, "%s", o->env);
@@ -253,8 +277,8 @@ static int set_operand(const struct command *c, const char *text, void *args, st
 /* Reads the option at argv[*i] and its value, and leaves *i on the last word read. */
 static int set_option(const struct command *c, int argc, char **argv, int *i, void *args, struct genarm_error *err) {
     const char *word = argv[*i];
-    const char *equals = strncmp(word, "--", 2) == 0 ? strchr(word, '=') : NULL;
-    size_t n_name = equals ? (size_t)(equals - word) : strlen(word);
+    size_t n_name = name_length(word);
+    const char *equals = word[n_name] ? word + n_name : NULL;
     const struct option *o = find_option(c, word, n_name);
     int where = (int)n_name;
     if (!o) {
@@ -286,7 +310,7 @@ int command_line_parse(const struct command *c, int argc, char **argv, void *arg
             return 1;
         }
     }
-    code = set_defaults(c, args, err);
+    code = set_defaults(c, argc, argv, args, err);
     for (int i = 0; i < argc && code == 0; i++) {
         if (operands_only || argv[i][0] != '-' || strcmp(argv[i], "-") == 0) {
             code = set_operand(c, argv[i], args, err);

@@ -31,9 +31,9 @@ static int token_text(char **out, struct collector *c, int32_t token, bool last)
     }
     if (code == 0 && text.len == 0 && c->tail.n == 0) {
         int32_t n = genarm_token_bytes(c->model, token, true, spelling, sizeof spelling);
-        if (n > 0) {
-            code = buf_append(&text, spelling, (size_t)n, c->err);
-        }
+        struct text_tail whole = {0}; /* nothing says that a spelling is UTF-8 */
+        code = n > 0 ? text_push(&whole, spelling, (size_t)n, &text, c->err) : 0;
+        code = code ? code : text_end(&whole, &text, c->err);
     }
     if (code == 0) {
         *out = strdup(text.data ? text.data : "");

@@ -80,7 +80,11 @@ int text_push_token(struct text_tail *u, const struct genarm_model *model, int32
 
 int text_tokenize(int32_t **out, size_t *n, const struct genarm_model *model, const char *text,
                   struct genarm_error *err) {
-    int32_t needed = -genarm_tokenize(model, text, strlen(text), false, false, NULL, 0);
+    int32_t found = genarm_tokenize(model, text, strlen(text), false, false, NULL, 0);
+    if (found == INT32_MIN) {
+        return error_set(err, GENARM_EINVAL, "the text cannot be tokenised");
+    }
+    int32_t needed = -found;
     int32_t *tokens = malloc(sizeof *tokens * (size_t)(needed > 0 ? needed : 1));
     if (!tokens) {
         return error_nomem(err, "tokens");

@@ -208,6 +208,10 @@ static int print_result(const struct watch *w, const struct train_args *args, st
     }
     bool held_out = v->has_validation;
     double accuracy = held_out ? v->val_accuracy : l->accuracy;
+    if (!held_out && isnan(l->loss)) { /* resumed when all was done but writing the adapter */
+        printf("%s: %lld steps, done before\n", args->output, (long long)l->step);
+        return flush_output(stdout, err);
+    }
     printf("%s: %lld steps, %s: loss %.4f", args->output, (long long)l->step, held_out ? "held-out pairs" : "last step",
            held_out ? v->val_loss : l->loss);
     if (!isnan(accuracy)) {
@@ -246,6 +250,23 @@ static int train(const struct train_args *args, struct genarm_model *model, stru
     return print_result(&watch, args, err);
 }
 
+/* What is read must not be written over: the data, the model; nor a log into the adapter. */
+static int check_outputs(const struct train_args *args, const struct genarm_model *model, struct genarm_error *err) {
+    struct genarm_model_info info;
+    genarm_model_get_info(model, &info);
+    int code = keep_input("-o", args->output, info.path, err);
+    code = code ? code : keep_input("--log", args->log, info.path, err);
+    code = code ? code : keep_input("--log", args->log, args->init_adapter, err);
+    for (size_t i = 0; i < args->data.n && code == 0; i++) {
+        code = keep_input("-o", args->output, args->data.items[i], err);
+        code = code ? code : keep_input("--log", args->log, args->data.items[i], err);
+    }
+    if (code == 0 && args->log && strcmp(args->log, args->output) == 0) {
+        code = usage_error(err, "--log", "%s is the adapter's file: name another", args->log);
+    }
+    return code;
+}
+
 static int train_run(const void *arguments, struct genarm_error *err) {
     const struct train_args *args = arguments;
     struct genarm_model *model = NULL;
@@ -257,6 +278,9 @@ static int train_run(const void *arguments, struct genarm_error *err) {
         return usage_error(err, "-o", "the file to write is missing: -o FILE.gguf");
     }
     int code = load_model(&model, &args->model, err);
+    if (code == 0) {
+        code = check_outputs(args, model, err);
+    }
     if (code == 0) {
         code = train(args, model, err);
     }

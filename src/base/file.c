@@ -1,8 +1,10 @@
 /* Files: read whole, written through a temporary file. Lines are in lines.c, maps in map.c. */
 #include "base/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,22 +44,23 @@ int file_read(struct buf *b, const char *path, struct genarm_error *err) {
 
 static void writer_clear(struct file_writer *w) {
     free(w->path);
+    free(w->target);
     free(w->temp_path);
     *w = (struct file_writer){0};
 }
 
-/* Creates a temporary file of its own beside path: <path>.tmp.<pid>, with a number added if that exists. */
+/* Creates a temporary file of its own beside the target: <target>.tmp.<pid>, with a number added if that exists. */
 static int create_temp(struct file_writer *w, struct genarm_error *err) {
     static atomic_uint counter;
-    const size_t size = strlen(w->path) + 48;
+    const size_t size = strlen(w->target) + 48;
     w->temp_path = malloc(size);
     if (!w->temp_path) {
         return error_nomem(err, "a file name");
     }
-    snprintf(w->temp_path, size, "%s.tmp.%ld", w->path, (long)getpid());
+    snprintf(w->temp_path, size, "%s.tmp.%ld", w->target, (long)getpid());
     int fd;
     while ((fd = open(w->temp_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0 && errno == EEXIST) {
-        snprintf(w->temp_path, size, "%s.tmp.%ld.%u", w->path, (long)getpid(), atomic_fetch_add(&counter, 1));
+        snprintf(w->temp_path, size, "%s.tmp.%ld.%u", w->target, (long)getpid(), atomic_fetch_add(&counter, 1));
     }
     if (fd < 0) {
         return io_error(err, w->path, "create the file");
@@ -72,26 +75,66 @@ static int create_temp(struct file_writer *w, struct genarm_error *err) {
     return GENARM_OK;
 }
 
+/* Length of the folder part of a path without its trailing slash; 0: there is none. */
+static size_t folder_len(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return !slash ? 0 : slash == path ? 1 : (size_t)(slash - path);
+}
+
+/* Whether a name is "<file>.tmp.<pid>", perhaps with a number, of a process that is gone. */
+static bool is_leftover(const char *name, const char *file) {
+    const size_t n = strlen(file);
+    if (strncmp(name, file, n) != 0 || strncmp(name + n, ".tmp.", 5) != 0) {
+        return false;
+    }
+    const long pid = strtol(name + n + 5, NULL, 10);
+    return pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+}
+
+void file_remove_leftovers(const char *path) {
+    const size_t n = folder_len(path);
+    char *folder = n ? strndup(path, n) : strdup(".");
+    const char *file = path + n + (n && path[n] == '/');
+    DIR *dir = folder ? opendir(folder) : NULL;
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        if (is_leftover(entry->d_name, file)) {
+            unlinkat(dirfd(dir), entry->d_name, 0);
+        }
+    }
+    if (dir) {
+        closedir(dir);
+    }
+    free(folder);
+}
+
+/* Where a symbolic link leads to, else the path itself. NULL: no memory. */
+static char *find_target(const char *path) {
+    struct stat st;
+    char *target = lstat(path, &st) == 0 && S_ISLNK(st.st_mode) ? realpath(path, NULL) : NULL;
+    return target ? target : strdup(path);
+}
+
 int file_open(struct file_writer *w, const char *path, struct genarm_error *err) {
     struct stat st;
+    if (!*path) {
+        return error_hint(err, error_set(err, GENARM_EINVAL, "the name of the file to write is empty"), "name the file");
+    }
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) { /* a rename would put a file in place of a device or fail */
         const int rc = error_set(err, GENARM_EINVAL, S_ISDIR(st.st_mode) ? "is a folder" : "is not a regular file");
         return error_hint(err, error_at(err, rc, "%s", path), "name the file to write");
     }
-    struct file_writer made = {.path = strdup(path)};
-    const int rc = made.path ? create_temp(&made, err) : error_nomem(err, "a file name");
+    struct file_writer made = {.path = strdup(path), .target = find_target(path)};
+    int rc = made.path && made.target ? GENARM_OK : error_nomem(err, "a file name");
+    if (rc == GENARM_OK) {
+        file_remove_leftovers(made.target);
+        rc = create_temp(&made, err);
+    }
     if (rc != GENARM_OK) {
         writer_clear(&made);
         return rc;
     }
     *w = made;
     return GENARM_OK;
-}
-
-/* Length of the folder part of a path without its trailing slash; 0: there is none. */
-static size_t folder_len(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return !slash ? 0 : slash == path ? 1 : (size_t)(slash - path);
 }
 
 /* A renamed file survives a power failure only once its folder is on disk. */
@@ -131,9 +174,9 @@ int file_commit(struct file_writer *w, struct genarm_error *err) {
         rc = io_error(err, w->path, "write the file");
     }
     w->stream = NULL;
-    if (rc == GENARM_OK && rename(w->temp_path, w->path) != 0) {
+    if (rc == GENARM_OK && rename(w->temp_path, w->target) != 0) {
         rc = io_error(err, w->path, "put the file in place");
-    } else if (rc == GENARM_OK && !sync_folder(w->path)) {
+    } else if (rc == GENARM_OK && !sync_folder(w->target)) {
         rc = io_error(err, w->path, "write the folder of the file");
     }
     if (rc != GENARM_OK) {

@@ -17,11 +17,13 @@ int file_map(const uint8_t **map, size_t *size, const char *path, struct genarm_
 void file_unmap(const uint8_t *map, size_t size); /* NULL is fine */
 
 /* Writer of one output file. Nothing appears under `path` until file_commit succeeds; on any failure before that
- * the previous file is untouched and the temporary one (path + ".tmp.<pid>") is removed. Only a regular file is
- * replaced: a folder or a device under `path` is GENARM_EINVAL. */
+ * the previous file is untouched and the temporary one (target + ".tmp.<pid>") is removed. Only a regular file is
+ * replaced: a folder or a device under `path` is GENARM_EINVAL. A symbolic link stays: the file that it leads to is
+ * replaced. */
 struct file_writer {
     FILE *stream; /* write here with stdio; errors are collected by file_commit */
-    char *path;
+    char *path;   /* as given, for errors */
+    char *target; /* what is replaced */
     char *temp_path;
 };
 int file_open(struct file_writer *w, const char *path, struct genarm_error *err);
@@ -29,7 +31,10 @@ int file_commit(struct file_writer *w,
                 struct genarm_error *err); /* flush, fsync, rename, fsync the folder; always closes */
 void file_abort(struct file_writer *w);    /* drops the temporary file; safe after commit */
 
-/* The same for bytes at hand. */
+/* Removes temporary files of `path` whose process was killed; file_open does. */
+void file_remove_leftovers(const char *path);
+
+/* The same as open, write and commit for bytes at hand. */
 int file_write(const char *path, const void *bytes, size_t n, struct genarm_error *err);
 
 /* Creates a folder and its parents (mode 0777 & ~umask). An existing folder is success. */

@@ -7,8 +7,9 @@
 int file_lines_open(struct file_lines *l, const char *path, size_t max_line, struct genarm_error *err) {
     FILE *stream = fopen(path, "rbe");
     if (!stream) {
-        const int rc = error_set(err, GENARM_EIO, "cannot open the file: %s", strerror(errno));
-        return error_hint(err, error_at(err, rc, "%s", path), "is the path right?");
+        const int number = errno;
+        const int rc = error_at(err, error_set(err, GENARM_EIO, "cannot open the file: %s", strerror(number)), "%s", path);
+        return number == ENOENT ? error_hint(err, rc, "is the path right?") : rc;
     }
     *l = (struct file_lines){.stream = stream, .path = path};
     buf_init(&l->text, max_line);

@@ -15,7 +15,7 @@ static int map_error(struct genarm_error *err, const char *doing) {
 }
 
 int file_map(const uint8_t **map, size_t *size, const char *path, struct genarm_error *err) {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO would make us wait for its writer */
     if (fd < 0) {
         return error_at(err, map_error(err, "open the file"), "%s", path);
     }

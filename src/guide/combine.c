@@ -5,9 +5,9 @@
 
 enum { LANES = 16, BLOCK = 1024 }; /* independent sums, in a fixed order: vectorises without licence to reorder */
 
-/* e^x for x <= 0 within 2 ulp; 0 below -87. After Cephes' expf: 2^n * e^r with |r| <= ln 2 / 2. */
+/* e^x for x <= 0 within 2 ulp; 0 below -87, NaN for NaN. After Cephes' expf: 2^n * e^r with |r| <= ln 2 / 2. */
 static inline float exp_nonpositive(float x) {
-    const float clamped = x < -87.0f ? -87.0f : x;
+    const float clamped = x >= -87.0f ? x : -87.0f; /* also for NaN, which is no exponent */
     const float n = (clamped * 1.44269504f + 12582912.0f) - 12582912.0f; /* nearest integer */
     const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
@@ -20,7 +20,7 @@ static inline float exp_nonpositive(float x) {
     const int32_t bits = ((int32_t)n + 127) * (1 << 23);
     float scale;
     memcpy(&scale, &bits, sizeof scale);
-    return x < -87.0f ? 0.0f : p * scale;
+    return x < -87.0f ? 0.0f : p * scale + (x - clamped); /* adds 0, or NaN */
 }
 
 static float largest(const float *x, size_t n) {
@@ -70,7 +70,7 @@ float log_sum_exp(const float *logits, size_t n) {
 }
 
 /* The parts' own normalisers do not depend on the token: one normalisation of the weighted sum takes care of all. */
-void combine(float *out, const struct part *parts, size_t n_parts) {
+bool combine(float *out, const struct part *parts, size_t n_parts) {
     size_t n = parts[0].n;
     memcpy(out, parts[0].logits, n * sizeof *out);
     for (size_t i = 1; i < n_parts; i++) {
@@ -90,4 +90,5 @@ void combine(float *out, const struct part *parts, size_t n_parts) {
     for (size_t t = n; t < parts[0].n; t++) {
         out[t] = -INFINITY;
     }
+    return isfinite(z);
 }

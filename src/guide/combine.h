@@ -2,13 +2,15 @@
 #ifndef GUIDE_COMBINE_H
 #define GUIDE_COMBINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /* sum_t exp((x[t] - max) scale) over n entries <= max, scale > 0; the same on every processor. */
 double exp_sum(const float *x, size_t n, float max, float scale);
 
-/* log sum_t exp(logits[t]) over n > 0 entries; entries may be -inf, not all of them. Error below 1e-6 for n < 2^20. */
+/* log sum_t exp(logits[t]) over n > 0 entries; entries may be -inf, not all of them. Error below 1e-6 for n < 2^20. Not
+ * finite when the entries are no logits: one is NaN or inf, or all are -inf. */
 float log_sum_exp(const float *logits, size_t n);
 
 /* One part of a mixture: raw logits and its weight. */
@@ -19,7 +21,8 @@ struct part {
 };
 
 /* log pi(t) = log pi_base(t) + sum_i alpha_i log pi_i(t) - log Z over the tokens that every part with a weight other
- * than 0 knows (GenARM, eq. 9); -inf for the rest. parts[0] is the base. `out` [parts[0].n] must not overlap the logits. */
-void combine(float *out, const struct part *parts, size_t n_parts);
+ * than 0 knows (GenARM, eq. 9); -inf for the rest. parts[0] is the base. `out` [parts[0].n] must not overlap the logits.
+ * False: that is no distribution, as the logits of a part are not finite or a weight drives them beyond what f32 holds. */
+bool combine(float *out, const struct part *parts, size_t n_parts);
 
 #endif

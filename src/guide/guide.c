@@ -22,6 +22,15 @@ static int check_weight(float weight, struct genarm_error *err) {
     return GENARM_OK;
 }
 
+/* Finds a template that cannot be applied while it is clear whose it is. */
+static int check_template(const struct genarm_model *model, const char *name, struct genarm_error *err) {
+    const struct genarm_message hello = {.role = "user", .content = "Hello"};
+    char *text = NULL;
+    const int rc = genarm_template_apply(&text, model, name, &hello, 1, err);
+    free(text);
+    return rc;
+}
+
 static int add_policy(struct genarm_guide *g, const struct genarm_arm_params *arm, struct genarm_error *err) {
     struct policy p = {.model = arm->model, .adapter = arm->adapter, .weight = arm->weight, .adapter_index = ENGINE_NO_ADAPTER};
     int rc = copy_string(&p.name, arm->name, err);
@@ -55,7 +64,7 @@ int genarm_guide_new(struct genarm_guide **out, struct genarm_model *base, const
     }
     g->params = p;
     g->slot_taken = calloc((size_t)p.n_slots, sizeof *g->slot_taken);
-    int rc = g->slot_taken ? GENARM_OK : error_nomem(err, "a guide");
+    int rc = g->slot_taken ? check_template(base, p.template_name, err) : error_nomem(err, "a guide");
     if (rc == GENARM_OK) {
         rc = add_policy(g, &(struct genarm_arm_params){.name = "base", .model = base, .weight = 1.0f,
                                                        .template_name = p.template_name}, err);
@@ -99,12 +108,10 @@ int genarm_guide_add_arm(struct genarm_guide *g, const struct genarm_arm_params 
         int32_t n_common = 0;
         rc = model_vocab_compare(g->policies[0].model, arm->model, &n_common, err);
     }
-    if (rc != GENARM_OK) {
-        return error_at(err, rc, "ARM %s", arm->name);
-    }
     struct genarm_arm_params resolved = *arm;
     resolved.template_name = arm_template(g, arm);
-    return add_policy(g, &resolved, err);
+    rc = rc == GENARM_OK ? check_template(arm->model, resolved.template_name, err) : rc;
+    return rc == GENARM_OK ? add_policy(g, &resolved, err) : error_at(err, rc, "ARM %s", arm->name);
 }
 
 static int32_t smallest_context(const struct genarm_guide *g) {

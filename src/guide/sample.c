@@ -158,10 +158,10 @@ static int32_t draw_unfiltered(struct sampler *s, const float *logp, float max, 
 int32_t sampler_draw(struct sampler *s, const float *logp) {
     const struct genarm_sampling *params = &s->params;
     const int32_t best = argmax(logp, s->n_vocab);
-    if (params->temperature == 0.0f) {
+    const float max = logp[best], scale = 1.0f / params->temperature;
+    if (!isfinite(scale)) { /* temperature 0, or as good as that */
         return best;
     }
-    const float max = logp[best], scale = 1.0f / params->temperature;
     if (params->top_k == 0 && params->top_p == 1.0f && params->min_p == 0.0f && s->n_vocab <= BLOCK * MAX_BLOCKS) {
         const int32_t token = isfinite(max) ? draw_unfiltered(s, logp, max, scale) : best;
         return token < 0 ? best : token;

@@ -43,16 +43,22 @@ static int chunk_logits(struct genarm_session *s, int32_t policy, int32_t adapte
     return rc;
 }
 
-/* log pi of the response tokens c0 .. c1 - 1 from their logits into out[0], out[stride], … */
-static void take(const float *logits, size_t n_vocab, const int32_t *tokens, int32_t n, float *out, size_t stride) {
-    for (int32_t i = 0; i < n; i++) {
-        const float *l = logits + (size_t)i * n_vocab;
-        out[(size_t)i * stride] = (size_t)tokens[i] < n_vocab ? l[tokens[i]] - log_sum_exp(l, n_vocab) : -INFINITY;
-    }
-}
-
 static size_t vocab_of(const struct genarm_session *s, int32_t policy) {
     return (size_t)s->guide->policies[policy].model->hp.n_vocab;
+}
+
+/* log pi of n response tokens under a policy, from their logits, into out[0], out[stride], … */
+static int take(const struct genarm_session *s, int32_t policy, const float *logits, const int32_t *tokens, int32_t n, float *out,
+                size_t stride, struct genarm_error *err) {
+    const size_t n_vocab = vocab_of(s, policy);
+    for (int32_t i = 0; i < n; i++) {
+        const float *l = logits + (size_t)i * n_vocab, z = log_sum_exp(l, n_vocab);
+        if (!isfinite(z)) {
+            return session_not_finite(s, policy, err);
+        }
+        out[(size_t)i * stride] = (size_t)tokens[i] < n_vocab ? l[tokens[i]] - z : -INFINITY;
+    }
+    return GENARM_OK;
 }
 
 /* Base, ARMs and mixture of one chunk. */
@@ -62,17 +68,22 @@ static int score_chunk(struct genarm_session *s, const int32_t *start, const int
     const float *logits[GUIDE_MAX_POLICIES];
     float *buffer = g->logits;
     for (int32_t p = 0; p < g->n_policies; p++) {
+        float *out = p == 0 ? sc->base + c0 : sc->arms + (size_t)c0 * (size_t)sc->n_arms + (size_t)(p - 1);
         int rc = chunk_logits(s, p, g->policies[p].adapter_index, start[p], c0, c1, buffer, err);
+        if (rc == GENARM_OK) {
+            rc = take(s, p, buffer, tokens + c0, c1 - c0, out, p == 0 ? 1 : (size_t)sc->n_arms, err);
+        }
         if (rc != GENARM_OK) {
             return rc;
         }
-        float *out = p == 0 ? sc->base + c0 : sc->arms + (size_t)c0 * (size_t)sc->n_arms + (size_t)(p - 1);
-        take(buffer, vocab_of(s, p), tokens + c0, c1 - c0, out, p == 0 ? 1 : (size_t)sc->n_arms);
         logits[p] = buffer;
         buffer += (size_t)(c1 - c0) * vocab_of(s, p);
     }
     for (int32_t c = c0; c < c1; c++) {
-        session_mix(s, logits, s->logp);
+        int rc = session_mix(s, logits, s->logp, err);
+        if (rc != GENARM_OK) {
+            return rc;
+        }
         sc->guided[c] = s->logp[tokens[c]];
         for (int32_t p = 0; p < g->n_policies; p++) {
             logits[p] += vocab_of(s, p);
@@ -107,7 +118,7 @@ static int score_reference(struct genarm_session *s, int32_t policy, int32_t sta
         c1 = c0 + CHUNK < (int32_t)sc->n ? c0 + CHUNK : (int32_t)sc->n;
         rc = chunk_logits(s, policy, ENGINE_NO_ADAPTER, start, c0, c1, g->logits, err);
         if (rc == GENARM_OK) {
-            take(g->logits, vocab_of(s, policy), tokens + c0, c1 - c0, out + (size_t)c0 * stride, stride);
+            rc = take(s, policy, g->logits, tokens + c0, c1 - c0, out + (size_t)c0 * stride, stride, err);
         }
     }
     s->timelines[policy].n_cached = 0;

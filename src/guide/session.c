@@ -193,7 +193,26 @@ static int feed(struct genarm_session **sessions, size_t n, const float **logits
     return rc;
 }
 
-void session_mix(const struct genarm_session *s, const float *const *logits, float *out) {
+int session_not_finite(const struct genarm_session *s, int32_t policy, struct genarm_error *err) {
+    const struct policy *p = &s->guide->policies[policy];
+    const int rc = error_set(err, GENARM_EFORMAT, "the model computes logits that are not finite");
+    error_at(err, rc, "%s", p->adapter ? p->adapter->path : p->model->path);
+    return error_hint(err, rc, p->adapter ? "the adapter or its model is damaged, or its alpha is too large"
+                                          : "its weights are damaged: copy or convert the file again");
+}
+
+/* Why the mixture is no distribution. The base is named last: what overflows in an adapter shows in other rows of its batch. */
+static int mix_failed(const struct genarm_session *s, const float *const *logits, struct genarm_error *err) {
+    for (int32_t p = s->guide->n_policies - 1; p >= 0; p--) {
+        const size_t n_vocab = (size_t)s->guide->policies[p].model->hp.n_vocab;
+        if (session_counts(s, p) && !isfinite(log_sum_exp(logits[p], n_vocab))) {
+            return session_not_finite(s, p, err);
+        }
+    }
+    return error_set(err, GENARM_EINVAL, "the weights of the reward models are so large that the mixture is not finite");
+}
+
+int session_mix(const struct genarm_session *s, const float *const *logits, float *out, struct genarm_error *err) {
     struct part parts[GUIDE_MAX_POLICIES];
     size_t n_parts = 0;
     for (int32_t p = 0; p < s->guide->n_policies; p++) {
@@ -202,7 +221,7 @@ void session_mix(const struct genarm_session *s, const float *const *logits, flo
                                              .weight = s->weights[p]};
         }
     }
-    combine(out, parts, n_parts);
+    return combine(out, parts, n_parts) ? GENARM_OK : mix_failed(s, logits, err);
 }
 
 /* ---- stepping ---- */
@@ -245,9 +264,11 @@ int genarm_sessions_step(struct genarm_session **sessions, size_t n, int32_t *to
     rc = feed(sessions, n, logits, err);
     for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
         struct genarm_session *s = sessions[i];
-        session_mix(s, logits + i * n_policies, s->logp);
-        tokens[i] = sampler_draw(&s->sampler, s->logp);
-        append(s, tokens[i]);
+        rc = session_mix(s, logits + i * n_policies, s->logp, err);
+        if (rc == GENARM_OK) {
+            tokens[i] = sampler_draw(&s->sampler, s->logp);
+            append(s, tokens[i]);
+        }
     }
     free(logits);
     return rc;

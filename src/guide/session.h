@@ -28,7 +28,11 @@ static inline bool session_counts(const struct genarm_session *s, int32_t policy
 void session_push_row(const struct genarm_session *s, int32_t policy, int32_t adapter, int32_t pos, bool output,
                       struct row *rows, size_t *n_rows);
 
-/* The guided mixture, out [n_vocab of the base], from logits [n_policies]; those of policies that do not count may be NULL. */
-void session_mix(const struct genarm_session *s, const float *const *logits, float *out);
+/* The guided mixture, out [n_vocab of the base], from logits [n_policies]; those of policies that do not count may be NULL.
+ * An error when that is no distribution: it would be sampled from all the same. */
+int session_mix(const struct genarm_session *s, const float *const *logits, float *out, struct genarm_error *err);
+
+/* The error of a policy whose logits are not finite. */
+int session_not_finite(const struct genarm_session *s, int32_t policy, struct genarm_error *err);
 
 #endif

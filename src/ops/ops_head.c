@@ -39,13 +39,15 @@ static void run_residual(struct ggml_tensor *dst, int ith, int nth, void *userda
     }
 }
 
-/* logp = -log sum_v exp(logit_v - logit_target), whose terms overflow only when logp is below -87 */
+/* logp = -log sum_v exp(logit_v - logit_target). A term beyond e^75 stays there: logp is then too large, but no -inf, and the
+ * difference of two such no NaN. */
 static struct op_head plain_head(struct ggml_context *ctx, struct ops *ops, struct ggml_tensor *w, struct ggml_tensor *h,
                                  struct ggml_tensor *targets, bool with_grad) {
     struct ggml_tensor *logits = ggml_mul_mat(ctx, w, h);
     struct ggml_tensor *w_target = ggml_get_rows(ctx, w, targets); /* [n_embd, n_rows] */
     struct ggml_tensor *target = ggml_sum_rows(ctx, ggml_mul(ctx, w_target, h)); /* [1, n_rows] */
-    struct ggml_tensor *sum = ggml_sum_rows(ctx, ggml_exp(ctx, ggml_sub(ctx, logits, target)));
+    struct ggml_tensor *above = ggml_clamp(ctx, ggml_sub(ctx, logits, target), -INFINITY, 75.0f);
+    struct ggml_tensor *sum = ggml_sum_rows(ctx, ggml_exp(ctx, above));
     struct op_head head = {.logp = ggml_reshape_1d(ctx, ggml_neg(ctx, ggml_log(ctx, sum)), h->ne[1])};
     if (with_grad) {
         head.grad = ggml_sub(ctx, w_target, op_linear_back(ctx, ops, w, ggml_soft_max(ctx, logits)));

@@ -1,6 +1,5 @@
 #include "train/checkpoint.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,19 +65,6 @@ static int make_head(struct buf *text, const struct checkpoint *c, struct genarm
     return rc;
 }
 
-/* Temporary files that a killed process left. */
-static void remove_leftovers(const char *folder) {
-    DIR *dir = opendir(folder);
-    for (struct dirent *entry; dir && (entry = readdir(dir));) {
-        if (strncmp(entry->d_name, FILE_NAME ".tmp.", strlen(FILE_NAME ".tmp.")) == 0) {
-            unlinkat(dirfd(dir), entry->d_name, 0);
-        }
-    }
-    if (dir) {
-        closedir(dir);
-    }
-}
-
 int checkpoint_write(const char *folder, const struct checkpoint *c, struct genarm_error *err) {
     struct file_writer w = {0};
     struct buf head;
@@ -86,7 +72,6 @@ int checkpoint_write(const char *folder, const struct checkpoint *c, struct gena
     buf_init(&head, MAX_HEAD);
     int rc = file_make_folder(folder, err);
     if (rc == GENARM_OK) {
-        remove_leftovers(folder);
         rc = make_head(&head, c, err);
     }
     if (rc == GENARM_OK) {
@@ -147,6 +132,8 @@ static void describe(char *text, size_t size, const json_t *value) {
     buf_init(&b, 1 << 16);
     if (json_is_string(value)) {
         snprintf(text, size, "\"%s\"", json_string_value(value));
+    } else if (json_is_real(value)) {
+        snprintf(text, size, "%.9g", json_real_value(value)); /* as it was typed */
     } else if (value && json_dump(&b, value, NULL) == GENARM_OK) {
         snprintf(text, size, "%s", b.data);
     } else {
@@ -188,6 +175,9 @@ static int read_head(json_t *head, const struct checkpoint *c, size_t n_payload,
     }
     if (n < 0 || (size_t)n != c->n || n_payload != N_ARRAYS * c->n * sizeof(float)) {
         return damaged(err, path, "it holds another number of parameters");
+    }
+    if (step < 0 || step > c->n_steps || validated < -1 || validated > step || log_size < 0) {
+        return damaged(err, path, "its place in the run is impossible");
     }
     found->step = step;
     found->validated = validated;
@@ -239,7 +229,7 @@ int checkpoint_remove(const char *folder, struct genarm_error *err) {
     char *path = NULL;
     int rc = file_of(&path, folder, err);
     if (rc == GENARM_OK) {
-        remove_leftovers(folder);
+        file_remove_leftovers(path);
         const bool file_stays = unlink(path) != 0 && errno != ENOENT;
         const bool folder_stays = rmdir(folder) != 0 && errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST;
         if (file_stays || folder_stays) {

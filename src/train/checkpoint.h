@@ -18,6 +18,7 @@
 struct checkpoint {
     const json_t *run; /* object: names and values that must agree for a checkpoint to fit; borrowed */
     int64_t step;      /* optimiser steps done */
+    int64_t n_steps;   /* of the run: a checkpoint with more is damaged */
     int64_t validated; /* step of the last validation; -1: none */
     int64_t log_size;  /* bytes of the metrics log that belong to those steps; 0 without a log */
     size_t n;

@@ -42,7 +42,7 @@ static int tokenize(struct tokens *t, const struct genarm_model *model, const ch
                     struct genarm_error *err) {
     const size_t n_text = strlen(text);
     int32_t n = genarm_tokenize(model, text, n_text, control, control, t->ids, t->cap);
-    if (n < 0) {
+    if (n < 0 && n != INT32_MIN) {
         int rc = reserve_tokens(t, -n, err);
         if (rc != GENARM_OK) {
             return rc;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -203,6 +204,7 @@ static int describe_run(struct genarm_trainer *t, struct genarm_error *err) {
 static struct checkpoint checkpoint_of(const struct genarm_trainer *t) {
     return (struct checkpoint){.run = t->run,
                                .step = t->step,
+                               .n_steps = t->plan.n_steps,
                                .validated = t->validated,
                                .n = t->adapter.n,
                                .theta = t->theta,
@@ -299,6 +301,9 @@ void genarm_trainer_free(struct genarm_trainer *t) {
     data_deinit(&t->data);
     options_deinit(&t->params);
     json_decref(t->run);
+    if (t->folder) {
+        rmdir(t->folder); /* only where no checkpoint came about */
+    }
     free(t->output);
     free(t->folder);
     free(t->theta);
@@ -490,7 +495,13 @@ static bool validation_due(const struct genarm_trainer *t) {
 }
 
 static int train(struct genarm_trainer *t, struct genarm_error *err) {
-    int rc = validation_due(t) ? validate(t, err) : GENARM_OK;
+    int rc = GENARM_OK;
+    if (validation_due(t)) {
+        rc = validate(t, err);
+    } else if (t->step == t->plan.n_steps) { /* resumed when only the adapter was left to write */
+        const struct genarm_train_status status = status_of(t, t->step - 1, &t->last);
+        rc = report(t, &status, err);
+    }
     while (rc == GENARM_OK && t->step < t->plan.n_steps) {
         rc = train_step(t, err);
         if (rc == GENARM_OK && validation_due(t)) {

@@ -30,6 +30,24 @@ for i in $(seq 1 50); do
 done
 bad llama.lora.gguf "" generate -m "$golden/llama.lora.gguf" -p x
 
+mkfifo waiting.gguf
+bad waiting.gguf "not a regular file" info waiting.gguf
+
+# The last weight is no number: nothing is made up from what that computes.
+patch_file() { # FROM TO OLD NEW: the last place where the bytes OLD are
+    python3 -c '
+import sys
+data = open(sys.argv[1], "rb").read()
+old, new = (bytes.fromhex(x) for x in sys.argv[3:])
+at = data.rindex(old) if old else len(data) - len(new)
+open(sys.argv[2], "wb").write(data[:at] + new + data[at + len(new):])' "$@"
+}
+patch_file "$tiny" nan.gguf "" 0000c07f
+bad nan.gguf "not finite" generate -m nan.gguf -p x
+bad nan.gguf "not finite" score -m nan.gguf -p x -r y
+bad nan.gguf "not finite" generate -m "$tiny" -p x --arm nan.gguf:1
+bad "" "weights of the reward models" generate -m "$tiny" -p x --arm "$golden/llama.lora.gguf:3e38"
+
 # Reward models.
 bad nowhere.gguf "" generate -m "$tiny" -p x --arm nowhere.gguf:1
 says err "hint: "
@@ -41,7 +59,7 @@ says err "before '+' there must be a model"
 
 # Templates: the message lists what there is.
 bad "" "chatml" generate -m "$tiny" -p x --chat-template chattml
-bad "" "" generate -m "$tiny" -p x --arm "a=$golden/llama.lora.gguf" --arm-template a=chattml
+bad "ARM a: " "chattml" generate -m "$tiny" -p x --arm "a=$golden/llama.lora.gguf" --arm-template a=chattml
 
 # Prompts.
 bad nowhere.txt "" generate -m "$tiny" -f nowhere.txt
@@ -66,6 +84,7 @@ printf '\n \n' >blank.jsonl
 bad blank.jsonl "no records" generate -m "$tiny" --prompts blank.jsonl
 
 # Pairs.
+printf '{"prompt": "x", "chosen": "y", "rejected": "z"}\n' >half_ok.jsonl
 printf '{"prompt": "x", "chosen": "y"}\n' >half.jsonl
 bad half.jsonl:1 '"rejected"' score -m "$tiny" -d half.jsonl
 bad half.jsonl:1 '"rejected"' train -m "$tiny" -d half.jsonl -o arm.gguf
@@ -74,8 +93,45 @@ bad nowhere.jsonl "" train -m "$tiny" -d nowhere.jsonl -o arm.gguf
 printf '{"prompt": "x", "chosen": "", "rejected": "y"}\n' >empty.jsonl
 bad "" "" train -m "$tiny" -d empty.jsonl -o arm.gguf
 check "no adapter is left behind" [ ! -e arm.gguf ]
+bad folder.gguf "" train -m "$tiny" -d half_ok.jsonl -o arm.gguf --log folder.gguf
+check "nor a folder without a checkpoint" [ ! -e arm.gguf.ckpt ]
+
+# Output over what is read, by whatever name: refused, and all is as before.
+printf '{"prompt": "x", "chosen": "y", "rejected": "z"}\n' >one.jsonl
+cp one.jsonl kept.jsonl
+cp "$tiny" own.gguf
+cp "$golden/llama.lora.gguf" arm.gguf
+ln -s own.gguf link.gguf
+ln one.jsonl hard.jsonl
+lost() { # FILE ARGUMENTS…
+    local file=$1
+    shift
+    run 2 "$@"
+    says err "$file is read as well"
+}
+lost own.gguf train -m own.gguf -d one.jsonl -o own.gguf
+lost link.gguf train -m own.gguf -d one.jsonl -o link.gguf
+lost hard.jsonl train -m own.gguf -d one.jsonl -o hard.jsonl
+lost one.jsonl train -m own.gguf -d one.jsonl -o x.gguf --log one.jsonl
+lost own.gguf train -m own.gguf -d one.jsonl -o x.gguf --log own.gguf
+run 2 train -m own.gguf -d one.jsonl -o x.gguf --log x.gguf
+lost one.jsonl generate -m own.gguf --prompts one.jsonl -o one.jsonl
+lost own.gguf generate -m own.gguf -p x -o own.gguf
+lost arm.gguf generate -m own.gguf -p x --arm arm.gguf -o arm.gguf
+same one.jsonl kept.jsonl
+same own.gguf "$tiny"
+same arm.gguf "$golden/llama.lora.gguf"
+rm arm.gguf
 
 # Output that cannot be written.
+bad "" "empty" generate -m "$tiny" -p x -n 4 -o ""
+seq 200 | sed 's/.*/{"prompt": "&"}/' >many.jsonl
+seq 9 | sed 's/.*/{"prompt": "&", "chosen": "yes", "rejected": "no"}/' >many_pairs.jsonl
+echo before >answers.jsonl
+(ulimit -f 8 && run 1 generate -m "$tiny" --prompts many.jsonl -n 4 -o answers.jsonl; finish) || failures=$((failures + 1))
+says err "answers.jsonl: the output could not be written: File too large"
+says answers.jsonl before
+check "no temporary file is left" [ -z "$(ls answers.jsonl.tmp* 2>/dev/null)" ]
 bad nowhere/out.txt "" generate -m "$tiny" -p x -n 4 -o nowhere/out.txt
 if [ -w /dev/full ]; then
     for arguments in "generate -p x -n 4" "generate -p x -n 4 --json" "info" "score -p x -r y"; do
@@ -85,6 +141,17 @@ if [ -w /dev/full ]; then
         says err "stdout"
     done
 fi
+
+# With stderr closed, messages are nowhere, least of all in a file that would have its number.
+status=0
+"$genarm" train -m "$tiny" -d many_pairs.jsonl -o quiet.gguf --log quiet.jsonl 2>&- >out || status=$?
+check "a closed stderr does no harm ($status)" [ "$status" = 0 ]
+json_true quiet.jsonl 'all("step" in x for x in r)'
+for arguments in "generate -p x -n 4" "info" "--help" "train --help"; do
+    status=0
+    "$genarm" $arguments -m "$tiny" >&- 2>err || status=$?
+    check "a closed stdout is an error: $arguments ($status)" [ "$status" = 1 ]
+done
 
 # Random bytes come out as valid UTF-8, whatever the model samples.
 for seed in 1 2 3 4 5 6; do

@@ -39,6 +39,11 @@ same out steered
 talk '/weight kind 0\nHello there.\n' -s 3 --arm kind="$kind":1
 same out first
 
+talk '/weight a kind one 1\nHello there.\n' -s 3 --arm "a kind one=$kind:0"
+same out steered
+talk '/weight  a kind one \t 1 \n\n \t\nHello there.\n' -s 3 --arm "a kind one=$kind:0" # blank lines are no turns
+same out steered
+
 # Seeds.
 talk '/seed 3\nHello there.\n' -s 99
 same out first
@@ -50,7 +55,7 @@ talk '/weight\n/weight nobody 1\n/weight kind -1\n/weight kind\n/seed x\n/frob\n
 check "commands answer on stderr only" [ ! -s out ]
 says err "kind 0.5"
 says err 'no reward model is called "nobody"'
-says err "a weight is a number from 0 on"
+says err "a weight is a number from 0 on: /weight kind 1.5"
 says err "a seed is a whole number from 0 on"
 says err "unknown command /frob"
 says err "/reset"

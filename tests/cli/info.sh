@@ -24,4 +24,26 @@ json_true out 'r[2]["rank"] == 2 and r[2]["alpha"] == 6 and set(r[2]["targets"].
 run 0 info "$golden/llama.lora2.gguf"
 says out "LoRA adapter"
 says out "rank           2, alpha 6"
+
+# What a file says cannot drive the terminal; what is no adapter that can be used is said.
+edit() { # FILE OLD NEW: bytes as printf understands them, of the same length
+    python3 -c '
+import sys
+old, new = (x.encode().decode("unicode_escape").encode("latin-1") for x in sys.argv[3:])
+data = open(sys.argv[1], "rb").read()
+assert len(old) == len(new) and old in data
+open(sys.argv[2], "wb").write(data.replace(old, new, 1))' "$golden/llama.lora2.gguf" "$@"
+}
+edit escape.gguf llama '\x1b[31m'
+run 0 info escape.gguf
+check "no escape sequence is printed" [ "$(grep -c $'\033' out)" = 0 ]
+says out "architecture   ?[31m"
+edit other.gguf '\x04\0\0\0\0\0\0\0lora' '\x04\0\0\0\0\0\0\0dora'
+run 1 info other.gguf
+says err 'adapter.type is "dora"'
+edit infinite.gguf '\x00\x00\xc0\x40' '\x00\x00\x80\x7f'
+run 1 info infinite.gguf
+says err "adapter.lora.alpha is not a finite number"
+edit huge.gguf blk.0.attn_q.weight.lora_a blk.2147483647.attn.lora_a
+run 0 info huge.gguf
 finish

@@ -74,6 +74,22 @@ run 0 score -m "$tiny" -ctk f32 -ctv f32 -d pairs.jsonl --arm kind.gguf
 says out "accuracy"
 says out "kind - reference"
 
+# A system message that is null is none: the one of the command line counts.
+printf '{"prompt": "Name a bird.", "chosen": "Owl", "rejected": "Cod"}\n' >none.jsonl
+printf '{"prompt": "Name a bird.", "chosen": "Owl", "rejected": "Cod", "system": null}\n' >null.jsonl
+run 0 score -m "$tiny" -ctk f32 -ctv f32 -d none.jsonl -sys "Be terse." --json
+cp out none
+run 0 score -m "$tiny" -ctk f32 -ctv f32 -d null.jsonl -sys "Be terse." --json
+same out none
+
+# The spelling of a control token may be any bytes; the record is JSON all the same.
+python3 -c '
+import sys
+data = open(sys.argv[1], "rb").read()
+open("spelling.gguf", "wb").write(data.replace(b"<|im_end|>", b"<|im\xff\xfeen|>", 1))' "$tiny"
+run 0 score -m spelling.gguf --chat-template "raw:{prompt}" -p x -r y --json
+json_true out 'r[0]["tokens"][-1]["text"] == "<|im\ufffd\ufffden|>"'
+
 # Pairs that do not fit are left out and counted.
 python3 -c 'import json; print(json.dumps({"prompt": "word " * 300, "chosen": "a", "rejected": "b"}))' >>pairs.jsonl
 run 0 score -m "$tiny" -ctk f32 -ctv f32 -d pairs.jsonl -c 128 --json

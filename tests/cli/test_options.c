@@ -117,6 +117,12 @@ static void test_command_line_wins_over_environment_over_default(void **state) {
     setenv("TEST_GENARM_N", "many", 1);
     assert_int_equal(parse(NULL), CLI_USAGE);
     assert_string_equal(err.where, "TEST_GENARM_N");
+    assert_int_equal(parse("--flag", "-n", "5", NULL), 0); /* what is wrong there does not count here */
+    assert_int_equal(parsed.number, 5);
+    assert_int_equal(parse("--predict=6", NULL), 0);
+    assert_int_equal(parsed.number, 6);
+    assert_int_equal(parse("--text", "--predict=6", NULL), CLI_USAGE); /* a text that looks like it */
+    assert_int_equal(parse("--", "-n", NULL), CLI_USAGE);
     unsetenv("TEST_GENARM_N");
 }
 

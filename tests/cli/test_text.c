@@ -3,10 +3,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
+#include "support/edit.h"
+#include "support/golden.h"
+#include "support/temp.h"
 #include "text.h"
 
 #define BAD "\xEF\xBF\xBD"
@@ -69,12 +73,32 @@ static void test_json_takes_any_bytes(void **state) {
     json_decref(value);
 }
 
+/* A SentencePiece vocabulary without a token for every byte has no tokens for some texts: those are no empty texts. */
+static void test_a_text_without_tokens_is_an_error(void **state) {
+    (void)state;
+    struct edit e;
+    struct genarm_model *model = NULL;
+    struct genarm_error err = {0};
+    int32_t *tokens = NULL;
+    size_t n = 0;
+    edit_open(&e, golden_path("llama.gguf"));
+    float *scores = calloc(301, sizeof *scores);
+    gguf_set_val_str(e.gguf, "tokenizer.ggml.model", "llama");
+    gguf_set_arr_data(e.gguf, "tokenizer.ggml.scores", GGUF_TYPE_FLOAT32, scores, 301);
+    free(scores);
+    must(genarm_model_load(&model, edit_save(&e, temp_path("spm.gguf")), NULL, &err), &err);
+    assert_int_equal(text_tokenize(&tokens, &n, model, "\xE2\x82\xAC", &err), GENARM_EINVAL);
+    assert_null(tokens);
+    genarm_model_free(model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_valid_text_is_unchanged_however_it_is_cut),
         cmocka_unit_test(test_what_is_no_character_is_replaced_as_unicode_says),
         cmocka_unit_test(test_incomplete_characters_are_held_back),
         cmocka_unit_test(test_json_takes_any_bytes),
+        cmocka_unit_test(test_a_text_without_tokens_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,7 +44,7 @@ wrong "x.gguf: not an option, and generate takes nothing else" generate x.gguf -
 wrong "-p: a prompt is missing" generate
 wrong "-f: -p gives the prompt already" generate -p x -f y
 wrong "--prompts: -p and -f cannot be given as well" generate -p x --prompts y
-wrong "--arm a.gguf:-1: the weight must be 0 or more" generate -p x --arm a.gguf:-1
+wrong "--arm a.gguf:-1: the weight must be a finite number, 0 or more" generate -p x --arm a.gguf:-1
 wrong "--arm: two reward models are called \"a\"" generate -p x --arm a.gguf --arm b/a.gguf
 wrong "--arm-template: no --arm is called \"b\"" generate -p x --arm a.gguf --arm-template b=chatml
 wrong "--arm-template: \"chatml\" is not NAME=TEMPLATE" generate -p x --arm a.gguf --arm-template chatml
@@ -62,6 +62,9 @@ wrong "--split: the file to write is missing" data x.jsonl --split 0.1
 wrong "--split: the share must be below 1" data x.jsonl --split 1 -o y.jsonl
 wrong "--chat-template: it is of use with -m only" data x.jsonl --chat-template chatml
 wrong "--beta: \"nan\" is not a number" train --beta nan
+wrong "-s: \"-2\" is not a whole number from -1 to 9007199254740991" generate -s -2 -p x
+wrong "-t: \"513\" is not a whole number from -1 to 512" generate -t 513 -p x
+wrong "--min-p: \"1\" is not a number from 0 to 0.999999" generate --min-p 1 -p x
 LLAMA_ARG_THREADS=many wrong "LLAMA_ARG_THREADS: \"many\" is not a whole number" generate -p x
 
 for shell in bash zsh fish; do
@@ -69,7 +72,8 @@ for shell in bash zsh fish; do
     says out "genarm"
     ! command -v $shell >/dev/null || check "completion for $shell parses" $shell -n out
 done
-run 2 --completion tcsh
+wrong "--completion: takes the name of a shell" --completion tcsh
+wrong "--completion: takes the name of a shell" --completion
 run 0 --completion bash
 . ./out
 COMP_WORDS=(genarm train --loss "s") COMP_CWORD=3
@@ -90,5 +94,8 @@ if [ -w /dev/full ]; then
     status=0
     "$genarm" --help >/dev/full 2>err || status=$?
     check "help on a full disk fails" [ "$status" = 1 ]
+    status=0
+    "$genarm" train --help >/dev/full 2>err || status=$?
+    check "a command's help on a full disk fails" [ "$status" = 1 ]
 fi
 finish

@@ -9,7 +9,9 @@
 
 #include "guide/combine.h"
 #include "guide/session.h"
+#include "support/edit.h"
 #include "support/golden.h"
+#include "support/temp.h"
 
 enum { ANSWER = 24 };
 
@@ -407,6 +409,60 @@ static void test_full_context_is_an_error_not_a_crash(void **state) {
     genarm_guide_free(g);
 }
 
+static int ignore(const struct genarm_token_score *score, void *user) {
+    (void)score;
+    (void)user;
+    return 0;
+}
+
+/* Nothing is sampled or scored from logits that are no numbers, and whose they are is said. */
+static void test_logits_that_are_not_finite_are_an_error(void **state) {
+    struct fixture *f = *state;
+    struct genarm_error err = {0};
+    struct genarm_model *broken = NULL;
+    struct edit e;
+    int32_t token = 5;
+    edit_open(&e, golden_path("llama.gguf"));
+    ((float *)edit_tensor(&e, "output_norm.weight")->data)[3] = NAN;
+    must(genarm_model_load(&broken, edit_save(&e, temp_path("nan.gguf")), NULL, &err), &err);
+    const struct arm arms[] = {{broken, NULL, 1.0f}};
+    struct genarm_guide *g = make_guide(f->model, arms, 1, small());
+    struct genarm_session *s = make_session(g, 1);
+    assert_int_equal(genarm_session_step(s, &token, &err), GENARM_EFORMAT);
+    assert_string_equal(err.where, broken->path);
+    assert_int_equal(genarm_session_n_tokens(s), 0);
+    must(genarm_session_set_weight(s, 0, 0.0f, &err), &err);
+    must(genarm_session_step(s, &token, &err), &err); /* it is not asked */
+    memset(&err, 0, sizeof err);
+    assert_int_equal(genarm_session_score(s, &token, 1, ignore, NULL, &err), GENARM_EFORMAT);
+    assert_string_equal(err.where, broken->path);
+    genarm_session_free(s);
+    genarm_guide_free(g);
+    g = make_guide(f->model, (struct arm[]){{f->model, f->first, 3e38f}}, 1, small());
+    s = make_session(g, 1);
+    assert_int_equal(genarm_session_step(s, &token, &err), GENARM_EINVAL);
+    assert_non_null(strstr(err.what, "weights of the reward models"));
+    genarm_session_free(s);
+    genarm_guide_free(g);
+    genarm_model_free(broken);
+}
+
+static void test_templates_that_cannot_be_applied_are_found_when_an_arm_is_added(void **state) {
+    struct fixture *f = *state;
+    struct genarm_error err = {0};
+    struct genarm_guide_params params = small();
+    struct genarm_guide *g = make_guide(f->model, NULL, 0, params);
+    const struct genarm_arm_params arm = {
+        .name = "a", .model = f->model, .adapter = f->first, .weight = 1.0f, .template_name = "chattml"};
+    assert_int_equal(genarm_guide_add_arm(g, &arm, &err), GENARM_EINVAL);
+    assert_string_equal(err.where, "ARM a");
+    genarm_guide_free(g);
+    params.template_name = "chattml";
+    g = NULL;
+    assert_int_equal(genarm_guide_new(&g, f->model, &params, &err), GENARM_EINVAL);
+    assert_null(g);
+}
+
 static void test_bad_weights_names_and_slots_are_refused(void **state) {
     struct fixture *f = *state;
     struct genarm_guide *g = make_guide(f->model, (struct arm[]){{f->model, f->first, 1.0f}}, 1, small());
@@ -449,6 +505,8 @@ int main(void) {
         cmocka_unit_test(test_score_of_an_own_answer_equals_what_it_was_sampled_from),
         cmocka_unit_test(test_reference_under_another_template_is_the_arm_without_adapter),
         cmocka_unit_test(test_full_context_is_an_error_not_a_crash),
+        cmocka_unit_test(test_logits_that_are_not_finite_are_an_error),
+        cmocka_unit_test(test_templates_that_cannot_be_applied_are_found_when_an_arm_is_added),
         cmocka_unit_test(test_bad_weights_names_and_slots_are_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

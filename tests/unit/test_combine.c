@@ -116,6 +116,30 @@ static void test_tokens_that_a_part_lacks_get_no_probability(void **state) {
     assert_true(fabsf(log_sum_exp(out, V)) < 1e-5f);
 }
 
+static void test_what_is_no_distribution_is_noticed(void **state) {
+    (void)state;
+    static const float bad[] = {NAN, INFINITY};
+    for (size_t i = 0; i < 2; i++) {
+        for (int at = 0; at < V; at += V / 7) {
+            fill(a, 12, 3.0);
+            fill(b, 13, 3.0);
+            b[at] = bad[i];
+            const struct part with[] = {{a, V, 1.0f}, {b, V, 0.5f}}, without[] = {{a, V, 1.0f}, {b, V, 0.0f}};
+            assert_false(combine(out, with, 2));
+            assert_true(combine(out, without, 2));
+            assert_true(!isfinite(log_sum_exp(b, V)));
+        }
+    }
+    fill(b, 13, 3.0);
+    b[0] = 30.0f;
+    const struct part heavy[] = {{a, V, 1.0f}, {b, V, 1e38f}};
+    assert_false(combine(out, heavy, 2));
+    for (int i = 0; i < V; i++) {
+        a[i] = -INFINITY;
+    }
+    assert_true(!isfinite(log_sum_exp(a, V)));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_log_sum_exp_equals_double_precision),
@@ -124,6 +148,7 @@ int main(void) {
         cmocka_unit_test(test_two_equal_arms_at_half_weight_are_one),
         cmocka_unit_test(test_result_does_not_depend_on_the_parts_normalisers),
         cmocka_unit_test(test_tokens_that_a_part_lacks_get_no_probability),
+        cmocka_unit_test(test_what_is_no_distribution_is_noticed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -218,6 +218,31 @@ static void test_only_regular_files_are_replaced(void **state) {
     assert_non_null(strstr(err.hint, "path"));
 }
 
+static void test_a_file_without_a_name_is_not_written(void **state) {
+    (void)state;
+    struct genarm_error err;
+    struct file_writer w;
+    assert_int_equal(file_open(&w, "", &err), GENARM_EINVAL);
+    assert_non_null(strstr(err.what, "empty"));
+}
+
+/* -o /dev/stdout is such a link: it must not be lost. */
+static void test_a_link_stays_and_what_it_leads_to_is_replaced(void **state) {
+    (void)state;
+    char path[256], link[256];
+    struct stat st;
+    snprintf(path, sizeof path, "%s", temp_path("linked"));
+    snprintf(link, sizeof link, "%s", temp_path("link"));
+    assert_int_equal(file_write(path, "old", 3, NULL), GENARM_OK);
+    unlink(link);
+    assert_int_equal(symlink(path, link), 0);
+    assert_int_equal(file_write(link, "new", 3, NULL), GENARM_OK);
+    assert_holds(path, "new");
+    assert_int_equal(lstat(link, &st), 0);
+    assert_true(S_ISLNK(st.st_mode));
+    assert_int_equal(count_temps(path), 0);
+}
+
 static void test_folders_are_made_with_their_parents(void **state) {
     (void)state;
     struct genarm_error err;
@@ -272,6 +297,7 @@ static void test_a_line_over_the_maximum_is_named(void **state) {
     assert_string_equal(err.where, where);
     file_lines_close(&l);
     assert_int_equal(file_lines_open(&l, temp_path("nowhere"), 10, &err), GENARM_EIO);
+    assert_non_null(strstr(err.hint, "path"));
     assert_int_equal(file_lines_open(&l, "/", 10, &err), GENARM_OK);
     assert_int_equal(file_lines_next(&l, &err), GENARM_EIO);
     file_lines_close(&l);
@@ -288,6 +314,8 @@ int main(void) {
         cmocka_unit_test(test_a_write_that_fails_half_way_keeps_the_previous_file),
         cmocka_unit_test(test_a_kill_while_writing_keeps_the_previous_file),
         cmocka_unit_test(test_only_regular_files_are_replaced),
+        cmocka_unit_test(test_a_file_without_a_name_is_not_written),
+        cmocka_unit_test(test_a_link_stays_and_what_it_leads_to_is_replaced),
         cmocka_unit_test(test_folders_are_made_with_their_parents),
         cmocka_unit_test(test_lines_come_without_their_ends),
         cmocka_unit_test(test_a_line_over_the_maximum_is_named),

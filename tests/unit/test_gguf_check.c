@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -390,6 +392,10 @@ static void test_what_cannot_be_opened_is_an_io_error(void **state) {
     assert_int_equal(gguf_file_open(&f, "/tmp", &err), GENARM_EIO);
     assert_non_null(strstr(err.what, "folder"));
     assert_int_equal(gguf_file_open(&f, "/dev/null", &err), GENARM_EIO);
+    unlink(path);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(gguf_file_open(&f, path, &err), GENARM_EIO); /* at once: nobody will write into it */
+    unlink(path);
     put_file(path, "", 0);
     assert_int_equal(gguf_file_open(&f, path, &err), GENARM_EFORMAT);
     assert_non_null(strstr(err.what, "empty"));

@@ -155,6 +155,17 @@ static void test_temperature_zero_takes_the_likeliest(void **state) {
     sampler_deinit(&s);
 }
 
+static void test_a_temperature_whose_inverse_overflows_takes_the_likeliest(void **state) {
+    (void)state;
+    struct genarm_sampling params = genarm_sampling_default();
+    params.temperature = 1e-40f;
+    struct sampler s = make(params);
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(sampler_draw(&s, logp), 2);
+    }
+    sampler_deinit(&s);
+}
+
 static void test_top_k_one_is_greedy(void **state) {
     (void)state;
     struct genarm_sampling params = genarm_sampling_default();
@@ -247,6 +258,7 @@ int main(void) {
         cmocka_unit_test(test_top_p_keeps_the_smallest_set_that_reaches_p),
         cmocka_unit_test(test_min_p_is_relative_to_the_likeliest),
         cmocka_unit_test(test_temperature_zero_takes_the_likeliest),
+        cmocka_unit_test(test_a_temperature_whose_inverse_overflows_takes_the_likeliest),
         cmocka_unit_test(test_top_k_one_is_greedy),
         cmocka_unit_test(test_top_p_of_a_large_vocabulary_equals_a_full_sort),
         cmocka_unit_test(test_same_seed_same_draws),

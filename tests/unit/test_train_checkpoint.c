@@ -42,6 +42,8 @@ static int teardown(void **state) {
 
 static json_t *run_of(double beta) { return json_pack("{s:s, s:f, s:i}", "loss", "arm", "beta", beta, "rank", 8); }
 
+enum { N_STEPS = 10 };
+
 /* Writes step `step`, with arrays 0..2 */
 static int save(int64_t step, struct genarm_error *err) {
     json_t *run = run_of(0.05);
@@ -61,7 +63,13 @@ static int save(int64_t step, struct genarm_error *err) {
 /* Reads into arrays 3..5 */
 static int load(double beta, size_t n, struct checkpoint *c, struct genarm_error *err) {
     json_t *run = run_of(beta);
-    *c = (struct checkpoint){.run = run, .step = -5, .n = n, .theta = arrays[3], .m = arrays[4], .v = arrays[5]};
+    *c = (struct checkpoint){.run = run,
+                             .step = -5,
+                             .n_steps = N_STEPS,
+                             .n = n,
+                             .theta = arrays[3],
+                             .m = arrays[4],
+                             .v = arrays[5]};
     const int rc = checkpoint_read(folder, c, err);
     json_decref(run);
     return rc;
@@ -87,10 +95,25 @@ static void test_another_run_is_refused_by_name(void **state) {
     struct genarm_error err = {0};
     assert_int_equal(save(1, NULL), GENARM_OK);
     assert_int_equal(load(0.1, N, &c, &err), GENARM_EMISMATCH);
-    assert_non_null(strstr(err.what, "beta is 0.05"));
-    assert_non_null(strstr(err.what, "not 0.1"));
+    assert_non_null(strstr(err.what, "beta is 0.05, not 0.1"));
     assert_int_equal(c.step, -5);
     assert_int_equal(load(0.05, N - 16, &c, &err), GENARM_EFORMAT);
+}
+
+/* Its checksum is right: it was written so, or made to fit. */
+static void test_a_place_outside_of_the_run_is_refused(void **state) {
+    (void)state;
+    static const int64_t bad[] = {-1, N_STEPS + 1, INT64_MAX / 16};
+    struct checkpoint c;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct genarm_error err = {0};
+        assert_int_equal(save(bad[i], NULL), GENARM_OK);
+        assert_int_equal(load(0.05, N, &c, &err), GENARM_EFORMAT);
+        assert_non_null(strstr(err.what, "place"));
+        assert_int_equal(c.step, -5);
+    }
+    assert_int_equal(save(N_STEPS, NULL), GENARM_OK);
+    assert_int_equal(load(0.05, N, &c, NULL), GENARM_OK);
 }
 
 static void test_every_damaged_byte_and_every_truncation_is_noticed(void **state) {
@@ -143,7 +166,7 @@ static void test_failed_write_keeps_the_previous_checkpoint(void **state) {
 static void test_leftovers_of_a_killed_process_are_removed(void **state) {
     (void)state;
     char leftover[128];
-    snprintf(leftover, sizeof leftover, "%s.tmp.12345", file);
+    snprintf(leftover, sizeof leftover, "%s.tmp.999999999", file);
     assert_int_equal(file_write(leftover, "half", 4, NULL), GENARM_OK);
     assert_int_equal(save(1, NULL), GENARM_OK);
     assert_false(file_exists(leftover));
@@ -188,6 +211,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_what_is_written_is_read_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_another_run_is_refused_by_name, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_place_outside_of_the_run_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_every_damaged_byte_and_every_truncation_is_noticed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_failed_write_keeps_the_previous_checkpoint, setup, teardown),
         cmocka_unit_test_setup_teardown(test_leftovers_of_a_killed_process_are_removed, setup, teardown),
