@@ -232,6 +232,18 @@ static int check_kept(struct importer *im) {
     return rc;
 }
 
+/* As genarm_adapter_load will ask for it. */
+static int check_kept_head(struct importer *im) {
+    const struct gguf_context *g = im->metadata;
+    const int64_t id = gguf_find_key(g, "genarm.head");
+    const bool fits = id < 0 || (gguf_get_kv_type(g, id) == GGUF_TYPE_ARRAY &&
+                                 gguf_get_arr_type(g, id) == GGUF_TYPE_FLOAT32 &&
+                                 gguf_get_arr_n(g, id) == (size_t)im->model->hp.n_embd);
+    return fits ? GENARM_OK
+                : error_set(im->err, GENARM_EMISMATCH, "genarm.head is not an array of %d f32 numbers",
+                            im->model->hp.n_embd);
+}
+
 /* The alpha that the kept metadata says, where it is still right: then the file comes out as it was. */
 static int keep_alpha(struct importer *im) {
     float alpha;
@@ -262,6 +274,7 @@ static int make_metadata(struct importer *im) {
     if (rc == GENARM_OK && kept) {
         rc = metadata_from_json(im->metadata, kept, im->err);
         rc = rc == GENARM_OK ? check_kept(im) : rc;
+        rc = rc == GENARM_OK ? check_kept_head(im) : rc;
         rc = rc == GENARM_OK ? keep_alpha(im) : rc;
     } else if (rc == GENARM_OK) {
         const struct adapter_info info = {.base_hash = (char *)(uintptr_t)im->model->fingerprint}; /* only read */

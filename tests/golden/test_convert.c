@@ -84,6 +84,11 @@ static void test_uneven_ranks_and_all_metadata_survive(void **state) {
     gguf_set_val_str(e.gguf, "genarm.template", "raw:{system}\"\\\n{prompt}");
     gguf_set_val_f32(e.gguf, "genarm.beta", 0.05f);
     gguf_set_val_f32(e.gguf, "adapter.lora.alpha", 0.3f);
+    float head[64];
+    for (int i = 0; i < 64; i++) {
+        head[i] = 1.0f / (float)(i + 3);
+    }
+    gguf_set_arr_data(e.gguf, "genarm.head", GGUF_TYPE_FLOAT32, head, 64);
     gguf_set_val_f64(e.gguf, "other.f64", 1e-300);
     gguf_set_val_u64(e.gguf, "other.u64", INT64_MAX);
     gguf_set_val_i8(e.gguf, "other.i8", -128);
@@ -114,6 +119,7 @@ static void test_uneven_ranks_and_all_metadata_survive(void **state) {
         assert_int_equal(gguf_get_kv_type(x.gguf, i), gguf_get_kv_type(y.gguf, i));
     }
     assert_true(gguf_get_val_f64(y.gguf, gguf_find_key(y.gguf, "other.f64")) == 1e-300);
+    assert_memory_equal(gguf_get_arr_data(y.gguf, gguf_find_key(y.gguf, "genarm.head")), head, sizeof head);
     assert_string_equal(gguf_get_arr_str(y.gguf, gguf_find_key(y.gguf, "other.words"), 2), words[2]);
     for (int64_t i = 0; i < gguf_get_n_tensors(x.gguf); i++) {
         const struct ggml_tensor *t = edit_tensor(&x, gguf_get_tensor_name(x.gguf, i));

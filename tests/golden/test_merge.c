@@ -316,7 +316,8 @@ static void test_adapters_of_other_bases_are_refused(void **state) {
     (void)state;
     const char *llama = golden_path("llama.lora.gguf");
     expect_mismatch(llama, golden_path("qwen2.lora.gguf"), GENARM_MERGE_STACK, "architecture qwen2");
-    expect_mismatch(llama, golden_path("mistral.lora.gguf"), GENARM_MERGE_STACK, "tensor blk.0.attn_q.weight.lora_b has outputs 128");
+    expect_mismatch(llama, golden_path("mistral.lora.gguf"), GENARM_MERGE_STACK,
+                    "tensor blk.0.attn_q.weight.lora_b has outputs 128");
     expect_mismatch(llama, golden_path("llama-linear.lora.gguf"), GENARM_MERGE_STACK, "blk.0.ffn_gate.weight.lora_b");
     expect_mismatch(llama, golden_path("llama.lora2.gguf"), GENARM_MERGE_AVERAGE, "blk.0.attn_q.weight.lora_a has rank 2");
     struct edit e;
@@ -327,6 +328,37 @@ static void test_adapters_of_other_bases_are_refused(void **state) {
     gguf_set_val_str(e.gguf, "genarm.base", "fedcba9876543210");
     edit_save(&e, temp_path("b.gguf"));
     expect_mismatch(temp_path("a.gguf"), temp_path("b.gguf"), GENARM_MERGE_STACK, "fingerprint fedcba9876543210");
+}
+
+static const char *with_head(const char *name, float value) {
+    struct edit e;
+    float head[64];
+    for (int i = 0; i < 64; i++) {
+        head[i] = value;
+    }
+    edit_open(&e, golden_path("llama.lora.gguf"));
+    gguf_set_arr_data(e.gguf, "genarm.head", GGUF_TYPE_FLOAT32, head, 64);
+    return edit_save(&e, temp_path(name));
+}
+
+/* A head is neither dropped nor made up: heads are summed with the weights, and a model has no place for one. */
+static void test_heads_of_reward_models_are_summed(void **state) {
+    (void)state;
+    struct genarm_error err = {0};
+    const char *one = with_head("head1.gguf", 1), *two = with_head("head2.gguf", 2);
+    expect_mismatch(one, golden_path("llama.lora.gguf"), GENARM_MERGE_AVERAGE, "genarm.head has 0 numbers");
+    expect_mismatch(golden_path("llama.lora.gguf"), one, GENARM_MERGE_STACK, "genarm.head has 64 numbers");
+    const struct genarm_merge_part parts[] = {{one, 0.5}, {two, -0.75}};
+    must(genarm_merge_adapters(parts, 2, GENARM_MERGE_STACK, temp_path("heads.gguf"), &err), &err);
+    struct genarm_adapter *ad = NULL;
+    struct genarm_model *model = golden_model("llama.gguf");
+    must(genarm_adapter_load(&ad, model, temp_path("heads.gguf"), &err), &err);
+    assert_true(ad->info.n_head == 64 && ad->info.head[63] == -1);
+    const struct genarm_merge_part part = {temp_path("head1.gguf"), 1};
+    assert_int_equal(genarm_merge_into_model(model, &part, 1, NULL, temp_path("no.gguf"), &err), GENARM_EUNSUPPORTED);
+    assert_string_equal(err.where, part.path);
+    genarm_adapter_free(ad);
+    genarm_model_free(model);
 }
 
 int main(void) {
@@ -340,6 +372,7 @@ int main(void) {
         cmocka_unit_test(test_one_adapter_at_weight_one_stays_what_it_is),
         cmocka_unit_test(test_averaged_factors_are_the_averages),
         cmocka_unit_test(test_adapters_of_other_bases_are_refused),
+        cmocka_unit_test(test_heads_of_reward_models_are_summed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

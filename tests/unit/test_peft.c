@@ -303,6 +303,8 @@ static void test_kept_metadata_is_not_trusted(void **state) {
     expect_kept("{\"general.architecture\": [\"str\", \"qwen2\"]}", GENARM_EMISMATCH, "architecture qwen2");
     expect_kept("{\"general.architecture\": [\"str\", \"llama\"], \"genarm.base\": [\"str\", \"0123\"]}", GENARM_EMISMATCH,
                 "fingerprint 0123");
+    expect_kept("{\"general.architecture\": [\"str\", \"llama\"], \"genarm.head\": [\"f32[]\", [1, 2]]}", GENARM_EMISMATCH,
+                "genarm.head is not an array of 64");
 }
 
 /* An alpha that the configuration contradicts was changed since: the configuration is right. */
