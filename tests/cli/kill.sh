@@ -55,6 +55,7 @@ for _ in $(seq 20); do
     wait $pid 2>/dev/null
     [ -e full.gguf ] || break
 done
+rm -f full.gguf.ckpt/*.tmp.* # of the kill: the next run removes it
 cp -r full.gguf.ckpt before
 status=0
 (trap '' XFSZ; ulimit -f 8; exec "$genarm" "${settings[@]}" -o full.gguf --resume >out 2>err </dev/null) || status=$?
