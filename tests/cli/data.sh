@@ -148,6 +148,24 @@ run 0 score -m "$tiny" -d faulty.jsonl --arm a.gguf --json
 json_true out 'r[0]["pairs"] == 61 and r[0]["dropped"] == 3'
 says err "faulty.jsonl: 61 of 64 pairs are used"
 says err "dropped: a response is empty in 2"
+
+# Prompts of several turns, for reward models of every kind.
+python3 - <<'END'
+import json
+with open("turns.hh.jsonl", "w") as f:
+    for i in range(16):
+        start = f"\n\nHuman: Hello {i}\n\nAssistant: Hi!\n\nHuman: What about {i}?\n\nAssistant:"
+        f.write(json.dumps({"chosen": start + f" I love {i}!", "rejected": start + f" I hate number {i}."}) + "\n")
+END
+run 0 data turns.hh.jsonl -o turns.jsonl
+json_true turns.jsonl '[m["content"] for m in r[3]["prompt"]] == ["Hello 3", "Hi!", "What about 3?"]'
+run 0 train "${settings[@]}" -d turns.hh.jsonl --loss bt -o whole.gguf
+run 0 score -m "$tiny" -d turns.hh.jsonl --reward whole.gguf --arm a.gguf --json
+cp out scores
+run 0 score -m "$tiny" -d turns.jsonl --reward whole.gguf --arm a.gguf --json
+same out scores
+json_true out 'r[0]["pairs"] == 16 and r[0]["arms"]["a"]["accuracy"] >= 0 and "whole" in r[0]["trajectory"]'
+
 run 1 train "${settings[@]}" -d mixed.jsonl -o d.gguf
 says err "mixed.jsonl:61"
 finish

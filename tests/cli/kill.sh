@@ -55,6 +55,7 @@ for _ in $(seq 20); do
     wait $pid 2>/dev/null
     [ -e full.gguf ] || break
 done
+rm -f full.gguf.ckpt/*.tmp.* # of the kill: the next run removes it
 cp -r full.gguf.ckpt before
 find before -name "*.tmp*" -delete # what the killed write left is cleared
 status=0
