@@ -60,7 +60,11 @@ VEC_INLINE void v_store_part(float *p, int n, vf a) { _mm512_mask_storeu_ps(p, v
 VEC_INLINE float v_sum(vf a) { return _mm512_reduce_add_ps(a); }
 /* a < b ? 0 : x */
 VEC_INLINE vf v_zero_if_less(vf a, vf b, vf x) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ), x); }
+#if defined(__OPTIMIZE__)
 VEC_INLINE vf v_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+#else /* gcc has a macro for it here, with a conversion that it warns of */
+VEC_INLINE vf v_round(vf a) { return _mm512_cvtepi32_ps(_mm512_cvtps_epi32(a)); }
+#endif
 /* lanes 1, 0, 3, 2, ... */
 VEC_INLINE vf v_swap_pairs(vf a) { return _mm512_permute_ps(a, 0xb1); }
 /* x * 2^n for integral n with normal results */

@@ -57,7 +57,6 @@ for _ in $(seq 20); do
 done
 rm -f full.gguf.ckpt/*.tmp.* # of the kill: the next run removes it
 cp -r full.gguf.ckpt before
-find before -name "*.tmp*" -delete # what the killed write left is cleared
 status=0
 (trap '' XFSZ; ulimit -f 8; exec "$genarm" "${settings[@]}" -o full.gguf --resume >out 2>err </dev/null) || status=$?
 check "resuming on a full disk is an error ($status)" [ "$status" = 1 ]
