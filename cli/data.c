@@ -129,7 +129,11 @@ static int open_outputs(struct run *run, struct genarm_error *err) {
     for (int i = 0; args->output && i < (args->split > 0 ? 2 : 1) && code == 0; i++) {
         struct data_output *output = &run->report.outputs[i];
         output->path = args->split > 0 ? split_path(args->output, parts[i]) : strdup(args->output);
-        code = output->path ? file_open(&run->writers[i], output->path, err) : error_nomem(err, "a file name");
+        code = output->path ? 0 : error_nomem(err, "a file name");
+        for (size_t j = 0; j < args->files.n && code == 0; j++) { /* it may hold more than what is written */
+            code = keep_input("-o", output->path, args->files.items[j], err);
+        }
+        code = code ? code : file_open(&run->writers[i], output->path, err);
     }
     return code;
 }

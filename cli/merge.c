@@ -132,7 +132,13 @@ static int into_model(const struct merge_args *args, const struct genarm_merge_p
                                          .each = on_weights,
                                          .user = &progress};
     int code = load_model(&model, &args->model, err);
+    if (code == 0) {
+        struct genarm_model_info info;
+        genarm_model_get_info(model, &info);
+        code = keep_input("-o", args->output, info.path, err);
+    }
     if (code) {
+        genarm_model_free(model);
         return code;
     }
     interrupt_catch();
@@ -214,6 +220,14 @@ static int check_use(const struct merge_args *args, struct genarm_error *err) {
     return 0;
 }
 
+static int keep_adapters(const struct merge_args *args, const struct genarm_merge_part *parts, struct genarm_error *err) {
+    int code = 0;
+    for (size_t i = 0; i < args->adapters.n && code == 0; i++) {
+        code = keep_input("-o", args->output, parts[i].path, err);
+    }
+    return code;
+}
+
 static int merge_run(const void *arguments, struct genarm_error *err) {
     const struct merge_args *args = arguments;
     struct genarm_merge_part *parts = NULL;
@@ -221,6 +235,9 @@ static int merge_run(const void *arguments, struct genarm_error *err) {
     int code = check_use(args, err);
     if (code == 0) {
         code = read_parts(&parts, &args->adapters, err);
+    }
+    if (code == 0) {
+        code = keep_adapters(args, parts, err);
     }
     if (code == 0) {
         code = args->into == INTO_MODEL ? into_model(args, parts, err) : into_adapter(args, parts, err);

@@ -118,6 +118,12 @@ run 2 train -m own.gguf -d one.jsonl -o x.gguf --log x.gguf
 lost one.jsonl generate -m own.gguf --prompts one.jsonl -o one.jsonl
 lost own.gguf generate -m own.gguf -p x -o own.gguf
 lost arm.gguf generate -m own.gguf -p x --arm arm.gguf -o arm.gguf
+lost link.gguf merge -m own.gguf --adapter arm.gguf -o link.gguf
+lost arm.gguf merge -m own.gguf --adapter arm.gguf -o arm.gguf
+lost arm.gguf merge --adapter arm.gguf --into adapter -o arm.gguf
+lost hard.jsonl data one.jsonl -o hard.jsonl
+cp one.jsonl all.train.jsonl
+lost all.train.jsonl data all.train.jsonl -o all.jsonl --split 0.5
 same one.jsonl kept.jsonl
 same own.gguf "$tiny"
 same arm.gguf "$golden/llama.lora.gguf"
