@@ -161,8 +161,9 @@ def findings(base, guided):
 STYLE = """<style>
 text { font: 12px sans-serif; fill: #57606a } .title { font-weight: bold; font-size: 13px }
 .axis { stroke: #8c959f; stroke-width: 1; fill: none } .grid { stroke: #8c959f; stroke-opacity: .25 }
+.point { paint-order: stroke; stroke: #ffffff; stroke-width: 4px; stroke-linejoin: round }
 .sweep { stroke: #8c959f; stroke-width: 1.5; stroke-dasharray: 4 3; fill: none } .bar { stroke-width: 1.5 }
-@media (prefers-color-scheme: dark) { text { fill: #adbac7 } }
+@media (prefers-color-scheme: dark) { text { fill: #adbac7 } .point { stroke: #0d1117 } }
 </style>"""
 BASE_COLOUR, COLOURS = "#8c959f", ((0xE8, 0x8A, 0x1A), (0x2F, 0x81, 0xD7))  # cheerful, concise
 
@@ -224,7 +225,7 @@ def plane(base, guided):
         out += [line(x(x1), y(cy), x(x2), y(cy), "bar", paint), line(x(cx), y(y1), x(cx), y(y2), "bar", paint),
                 f'<circle cx="{x(cx):.1f}" cy="{y(cy):.1f}" r="5" fill="{paint}"/>']
         left = x(cx) > 320
-        out.append(text(x(cx) + (-8 if left else 8), y(cy) - 8, setting.short_label(), "end" if left else "start"))
+        out.append(text(x(cx) + (-8 if left else 8), y(cy) - 8, setting.short_label(), "end" if left else "start", "point"))
     return out
 
 
