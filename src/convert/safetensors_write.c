@@ -71,7 +71,9 @@ int safetensors_write(const char *path, const struct safetensors_tensor *tensors
         fwrite(&size, sizeof size, 1, file.stream); /* failures are collected by file_commit */
         fwrite(header.data, 1, header.len, file.stream);
         for (size_t i = 0; i < n; i++) {
-            fwrite(tensors[i].data, 1, tensor_bytes(&tensors[i]), file.stream);
+            if (tensors[i].data) { /* may be NULL where there is nothing */
+                fwrite(tensors[i].data, 1, tensor_bytes(&tensors[i]), file.stream);
+            }
         }
         rc = file_commit(&file, err);
     }
