@@ -117,7 +117,10 @@ struct input {
 
 /* Rows of x for the few rows' products in bf16. */
 static void pack_bf16(const struct few_bf16 *few, struct input *in) {
-    for (int32_t r = 0; in->packed_type != GGML_TYPE_BF16 && r < in->n; r++) {
+    if (in->packed_type == GGML_TYPE_BF16) {
+        return;
+    }
+    for (int32_t r = 0; r < in->n; r++) {
         few->pack((uint16_t *)in->packed + r * in->n_in, in->x + r * in->n_in, in->n_in);
     }
     in->packed_type = GGML_TYPE_BF16;
@@ -516,31 +519,18 @@ int fused_build(struct graph *g, struct fused *f, const struct kv_layer *kv, int
 
 /* ---- life ---- */
 
-static bool readable(const struct ggml_tensor *t) {
+static bool readable(const struct ggml_tensor *t, const void *user) {
+    (void)user;
     return !t || (t->buffer && ggml_backend_buffer_is_host(t->buffer) && ggml_get_type_traits_cpu(t->type)->vec_dot);
 }
 
 bool fused_reads(const struct genarm_model *model) {
-    bool ok = model->hp.n_embd_head <= MAX_HEAD && readable(model->weights.output) && readable(model->weights.token_embd);
-    for (int32_t l = 0; l < model->hp.n_layer; l++) {
-        for (int t = 0; t < LINEAR_COUNT; t++) {
-            ok = ok && readable(model->weights.layers[l].linear[t]);
-        }
-    }
-    return ok;
+    return model->hp.n_embd_head <= MAX_HEAD && readable(model->weights.token_embd, NULL) &&
+           weights_all_maps(&model->weights, model->hp.n_layer, readable, NULL);
 }
 
-/* Whether all products are those of few_bf16.h, which unpack a weight once however many rows there are. */
-static bool few_reads_all(const struct fused *f) {
-    const struct weights *w = &f->model->weights;
-    bool all = f->few && f->few->reads(w->output->type, w->output->ne[0]);
-    for (int32_t l = 0; l < f->model->hp.n_layer; l++) {
-        for (int t = 0; t < LINEAR_COUNT; t++) {
-            const struct ggml_tensor *x = w->layers[l].linear[t];
-            all = all && f->few->reads(x->type, x->ne[0]);
-        }
-    }
-    return all;
+static bool few_reads(const struct ggml_tensor *map, const void *few) {
+    return ((const struct few_bf16 *)few)->reads(map->type, map->ne[0]);
 }
 
 int32_t fused_max_rows(const struct fused *f) { return f->max_rows; }
@@ -551,7 +541,9 @@ int fused_new(struct fused **out, const struct genarm_model *model, int32_t n_th
         return error_nomem(err, "an engine");
     }
     *f = (struct fused){.model = model, .kernels = cpu_kernels(NULL), .few = cpu_few_bf16(), .n_threads = n_threads};
-    f->max_rows = few_reads_all(f) ? FUSED_MAX_ROWS : DOT_MAX_ROWS;
+    /* products of few_bf16.h unpack a weight once however many rows there are */
+    const bool unpacks_once = f->few && weights_all_maps(&model->weights, model->hp.n_layer, few_reads, f->few);
+    f->max_rows = unpacks_once ? FUSED_MAX_ROWS : DOT_MAX_ROWS;
     f->scratch = calloc((size_t)n_threads, sizeof *f->scratch);
     f->steps = calloc((size_t)model->hp.n_layer, sizeof *f->steps);
     if (!f->scratch || !f->steps) {

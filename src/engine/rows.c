@@ -5,7 +5,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "engine/engine.h"
 #include "engine/fused.h"
@@ -99,17 +98,10 @@ static int make_scheduler(struct rows_engine *e, struct genarm_error *err) {
     return e->alloc || e->sched ? GENARM_OK : error_nomem(err, "the compute scheduler");
 }
 
-/* Whether libllama itself meets all weights with activations of 8 bits or bf16: then products in bf16 lose nothing. */
-static bool weights_are_rounded(const struct genarm_model *model) {
-    const struct weights *w = &model->weights;
-    bool rounded = w->output->type == GGML_TYPE_BF16 || ggml_is_quantized(w->output->type);
-    for (int32_t l = 0; l < model->hp.n_layer; l++) {
-        for (int t = 0; t < LINEAR_COUNT; t++) {
-            const enum ggml_type type = w->layers[l].linear[t]->type;
-            rounded = rounded && (type == GGML_TYPE_BF16 || ggml_is_quantized(type));
-        }
-    }
-    return rounded;
+/* Whether libllama itself meets a weight with activations of 8 bits or bf16: then products in bf16 lose nothing. */
+static bool is_rounded(const struct ggml_tensor *map, const void *user) {
+    (void)user;
+    return map->type == GGML_TYPE_BF16 || ggml_is_quantized(map->type);
 }
 
 /* The CPU's own ways, beside the plain graph. */
@@ -119,7 +111,8 @@ static int make_cpu_paths(struct rows_engine *e, struct genarm_error *err) {
     }
     struct ops_params params = ops_default_params();
     params.n_threads = e->base.params.n_threads;
-    params.precision = weights_are_rounded(e->base.model) ? OPS_BF16 : OPS_F32;
+    const struct genarm_model *model = e->base.model;
+    params.precision = weights_all_maps(&model->weights, model->hp.n_layer, is_rounded, NULL) ? OPS_BF16 : OPS_F32;
     int rc = ops_new(&e->ops, &params, err);
     if (rc == GENARM_OK && fused_reads(e->base.model)) {
         rc = fused_new(&e->fused, e->base.model, e->base.params.n_threads, err);

@@ -364,3 +364,14 @@ void weights_deinit(struct weights *w) {
     gguf_file_close(&w->file);
     *w = (struct weights){0};
 }
+
+bool weights_all_maps(const struct weights *w, int32_t n_layer, bool (*holds)(const struct ggml_tensor *map, const void *user),
+                      const void *user) {
+    bool all = holds(w->output, user);
+    for (int32_t l = 0; l < n_layer && all; l++) {
+        for (int t = 0; t < LINEAR_COUNT && all; t++) {
+            all = holds(w->layers[l].linear[t], user);
+        }
+    }
+    return all;
+}

@@ -57,4 +57,8 @@ int weights_load(struct weights *w, struct hparams *hp, struct gguf_file *file, 
                  struct genarm_error *err);
 void weights_deinit(struct weights *w);
 
+/* Whether something holds for the head and for every linear map of all layers. */
+bool weights_all_maps(const struct weights *w, int32_t n_layer, bool (*holds)(const struct ggml_tensor *map, const void *user),
+                      const void *user);
+
 #endif

@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "engine/engine.h"
 #include "train/graph.h"
 
 enum {
@@ -85,27 +85,24 @@ static int open_backends(struct backprop *b, struct genarm_error *err) {
         return error_set(err, GENARM_EBACKEND, "cannot start the CPU backend");
     }
     b->backends[b->n_backends++] = cpu;
-    struct ggml_threadpool_params params = ggml_threadpool_params_default(b->params.n_threads);
-    b->threads = ggml_threadpool_new(&params);
-    if (!b->threads) {
-        return error_set(err, GENARM_EBACKEND, "cannot start %d threads", b->params.n_threads);
+    const int rc = engine_threads_new(&b->threads, &b->params.n_threads, err);
+    if (rc == GENARM_OK) {
+        ggml_backend_cpu_set_n_threads(cpu, b->params.n_threads);
+        ggml_backend_cpu_set_threadpool(cpu, b->threads);
     }
-    ggml_backend_cpu_set_n_threads(cpu, b->params.n_threads);
-    ggml_backend_cpu_set_threadpool(cpu, b->threads);
-    return GENARM_OK;
+    return rc;
+}
+
+static bool ops_read(const struct ggml_tensor *map, const void *user) {
+    (void)user;
+    return ops_reads_weight(map);
 }
 
 /* Whether custom nodes can compute this model where it lies. */
 static bool suits_custom_nodes(const struct genarm_model *model) {
-    const struct weights *w = &model->weights;
     const int32_t n_head = model->hp.n_embd_head;
-    bool suits = n_head % HEAD_MULTIPLE == 0 && n_head <= HEAD_MAX && ops_reads_weight(w->output);
-    for (int32_t l = 0; l < model->hp.n_layer; l++) {
-        for (int t = 0; t < LINEAR_COUNT; t++) {
-            suits = suits && ops_reads_weight(w->layers[l].linear[t]);
-        }
-    }
-    return suits;
+    return n_head % HEAD_MULTIPLE == 0 && n_head <= HEAD_MAX &&
+           weights_all_maps(&model->weights, model->hp.n_layer, ops_read, NULL);
 }
 
 static int make_ops(struct backprop *b, struct genarm_error *err) {
@@ -134,7 +131,6 @@ int backprop_new(struct backprop **out, const struct genarm_model *model, const 
         return error_nomem(err, "the training graph");
     }
     b->params = *params;
-    b->params.n_threads = params->n_threads ? params->n_threads : (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
     b->graph_params = (struct train_graph_params){
         .model = model,
         .adapter = adapter,
@@ -143,9 +139,6 @@ int backprop_new(struct backprop **out, const struct genarm_model *model, const 
         .coefficients = coefficients,
         .user = b};
     int rc = GENARM_OK;
-    if (b->params.n_threads < 1 || b->params.n_threads > GGML_MAX_N_THREADS) {
-        rc = error_set(err, GENARM_EINVAL, "%d threads: out of range", b->params.n_threads);
-    }
     int (*const steps[])(struct backprop *, struct genarm_error *) = {open_backends, make_ops, make_scheduler};
     for (size_t i = 0; i < sizeof steps / sizeof *steps && rc == GENARM_OK; i++) {
         rc = steps[i](b, err);
