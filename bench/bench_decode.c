@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cores.h"
 #include "base/progress.h"
 #include "engine/engine.h"
 #include "support/random_adapter.h"
@@ -163,7 +164,7 @@ int main(int argc, char **argv) {
     const char *const defaults[] = {GENARM_MODEL_DIR "/SmolLM2-135M-Instruct-F16.gguf",
                                     GENARM_MODEL_DIR "/SmolLM2-135M-Instruct-Q8_0.gguf",
                                     GENARM_MODEL_DIR "/SmolLM2-135M-Instruct-Q4_1.gguf"};
-    const int32_t n_threads = (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    const int32_t n_threads = cores_usable();
     printf("Decoding, ms a token after a prompt of %d (medians of %d rounds, %d threads; ratio to libllama unguided)\n\n",
            PROMPT, ROUNDS, n_threads);
     printf("| model | libllama unguided | genarm unguided | base + 1 ARM | base + 2 ARMs |\n|---|---|---|---|---|\n");

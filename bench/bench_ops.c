@@ -14,11 +14,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
+#include "base/cores.h"
 #include "ops/cpu.h"
 #include "ops/ops.h"
 
@@ -534,7 +534,7 @@ static void bench_step(int pairs, enum ggml_type type, enum ops_precision precis
 }
 
 int main(int argc, char **argv) {
-    n_threads = argc > 1 ? atoi(argv[1]) : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    n_threads = argc > 1 ? atoi(argv[1]) : cores_usable();
     const int pairs = argc > 2 ? atoi(argv[2]) : 4;
     if (n_threads < 1 || n_threads > 64 || pairs < 1) {
         fprintf(stderr, "usage: bench_ops [THREADS [PAIRS]]\n");

@@ -3,8 +3,8 @@
 #include <llama.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "base/cores.h"
 #include "base/file.h"
 #include "convert/merge.h"
 #include "model/adapter.h"
@@ -292,8 +292,7 @@ int genarm_merge_into_model(const struct genarm_model *model, const struct genar
         .err = err,
     };
     if (m.params.n_threads < 1) {
-        m.params.n_threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
-        m.params.n_threads = m.params.n_threads < 1 ? 1 : m.params.n_threads;
+        m.params.n_threads = cores_usable();
     }
     const int rc = m.adapters && m.gguf ? merge(&m) : error_nomem(err, "a model");
     for (size_t i = 0; m.adapters && i < n_parts; i++) {

@@ -3,10 +3,11 @@
 
 #include <ggml-cpu.h>
 #include <stdlib.h>
-#include <unistd.h>
+
+#include "base/cores.h"
 
 int engine_threads_new(struct ggml_threadpool **out, int32_t *n_threads, struct genarm_error *err) {
-    const int32_t n = *n_threads ? *n_threads : (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    const int32_t n = *n_threads ? *n_threads : cores_usable();
     if (n < 1 || n > GGML_MAX_N_THREADS) {
         return error_set(err, GENARM_EINVAL, "%d threads: not in [1, %d]", n, GGML_MAX_N_THREADS);
     }
