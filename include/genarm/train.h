@@ -60,6 +60,8 @@ struct genarm_train_params {
     float max_grad_norm;   /* default 1; 0: no clipping */
     int32_t batch_size;    /* pairs of one optimiser step; default 32 */
     int32_t micro_batch;   /* pairs computed at once; 0 (default): as many as fit in about 1024 rows */
+    int32_t checkpoint_layers; /* keep only the input of every so many layers for the backward pass, and compute the
+                              rest again: less memory, more time, the same result to the bit; 0 (default): keep all */
     int32_t epochs;        /* default 1 */
     int32_t max_length;    /* tokens of prompt + longer response; default 1024, never more than the model's context */
     float val_split;       /* share of pairs held out, [0, .5]; default .05 */

@@ -136,6 +136,7 @@ int backprop_new(struct backprop **out, const struct genarm_model *model, const 
         .adapter = adapter,
         .reference = params->reference,
         .dropout = params->dropout,
+        .checkpoint_layers = params->checkpoint_layers,
         .coefficients = coefficients,
         .user = b};
     int rc = GENARM_OK;

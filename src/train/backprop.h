@@ -15,6 +15,7 @@ struct backprop_params {
     struct loss_params loss_params;
     const struct trainable *reference; /* adapter of the reference, outlives it; NULL: the base alone */
     float dropout;
+    int32_t checkpoint_layers; /* see genarm_train_params */
     int32_t n_threads; /* 0: number of cores */
     bool bf16;         /* see genarm_train_params */
     bool plain;        /* plain ggml nodes, also where custom ones would do */

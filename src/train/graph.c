@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 
-enum { NODES_PER_LAYER = 448 /* at most, of plain nodes */, MAX_TOGETHER = 3 /* maps of one input: q, k, v */ };
+enum { NODES_PER_LAYER = 640 /* at most, of plain nodes, forward twice */, MAX_TOGETHER = 3 /* maps of one input: q, k, v */ };
 
 /* What the forward pass leaves of one layer. */
 struct tape {
@@ -271,6 +271,21 @@ static struct ggml_tensor *layer_backward(struct builder *b, int32_t layer, stru
     return dmid ? attention_back(b, layer, dmid, need_x) : NULL;
 }
 
+/* Before the backward pass of `layer`: what it and the layers below it, down to the next kept input, left on their tapes
+ * is computed again, unless the forward pass has just left it. Layers are grouped from the lowest adapted one on. `dx`: what
+ * must be done before, so that the memory of the layers above is free again. */
+static void restore_tapes(struct builder *b, int32_t layer, int32_t lowest, struct ggml_tensor *dx) {
+    const int32_t every = b->g->params.checkpoint_layers, top = b->hp->n_layer - 1;
+    if (every == 0 || (layer + 1 - lowest) % every != 0 || layer == top) {
+        return;
+    }
+    expand(b, dx);
+    struct ggml_tensor *x = b->tapes[layer + 1 - every].x;
+    for (int32_t l = layer + 1 - every; l <= layer; l++) {
+        x = layer_forward(b, l, x);
+    }
+}
+
 static int32_t lowest_adapted_layer(const struct builder *b) {
     int32_t layer = 0;
     while (layer < b->hp->n_layer && !adapts(b, layer, LINEAR_Q, LINEAR_DOWN)) {
@@ -379,6 +394,7 @@ static void build(struct builder *b, const struct train_graph_shape *shape) {
     struct ggml_tensor *dx = rewards ? reward_head(b, x, shape->gradient) : head(b, x, shape->gradient);
     const int32_t lowest = shape->gradient ? lowest_adapted_layer(b) : b->hp->n_layer;
     for (int32_t l = b->hp->n_layer - 1; l >= lowest; l--) {
+        restore_tapes(b, l, lowest, dx);
         dx = layer_backward(b, l, dx, l > lowest);
     }
 }

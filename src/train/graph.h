@@ -8,7 +8,8 @@
  * scale the gradients, which flow back.
  *
  * Kept for the backward pass of an adapted layer: its input, q k v before rope, the attention's output, the stream
- * between the halves, gate and up. Norms, SwiGLU and dropout are computed again.
+ * between the halves, gate and up. Norms, SwiGLU and dropout are computed again. With checkpoint_layers only the input of
+ * every so many layers is kept, and the rest of them is computed again, to the bit, when the backward pass gets there.
  */
 #ifndef TRAIN_GRAPH_H
 #define TRAIN_GRAPH_H
@@ -28,6 +29,7 @@ struct train_graph_params {
     const struct trainable *adapter; /* NULL: the base alone, without gradients */
     const struct trainable *reference; /* the adapter of reference graphs; NULL: the base alone */
     float dropout;                   /* on the input of every A; forward-only graphs have none */
+    int32_t checkpoint_layers;       /* layers between kept inputs; 0: all activations are kept */
     coefficients_fn coefficients;
     void *user;
 };

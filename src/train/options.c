@@ -84,6 +84,7 @@ int options_check(const struct genarm_train_params *p, struct genarm_error *err)
         {"gradient norm", p->max_grad_norm, 0, INFINITY, false, true},
         {"batch size", p->batch_size, 1, 1 << 20, false, false},
         {"micro-batch", p->micro_batch, 0, 1 << 20, false, false},
+        {"layers between kept activations", p->checkpoint_layers, 0, INT32_MAX, false, false},
         {"epochs", p->epochs, 1, 1 << 20, false, false},
         {"maximum length", p->max_length, 2, 1 << 24, false, false},
         {"share held out", p->val_split, 0, 0.5, false, false},

@@ -147,6 +147,7 @@ static int make_machinery(struct genarm_trainer *t, struct genarm_error *err) {
                                            .loss_params = loss_params_from(&t->params),
                                            .reference = t->reference_adapter.n ? &t->reference_adapter : NULL,
                                            .dropout = t->params.lora_dropout,
+                                           .checkpoint_layers = t->params.checkpoint_layers,
                                            .n_threads = t->params.n_threads,
                                            .bf16 = t->params.bf16};
     int rc = backprop_new(&t->backprop, t->model, &t->adapter, &params, err);

@@ -19,6 +19,8 @@ check "the checkpoint is gone" [ ! -e arm.gguf.ckpt ]
 says err "48 of 48 pairs are used"
 run 0 train "${settings[@]}" -o again.gguf
 same again.gguf arm.gguf
+run 0 train "${settings[@]}" -o again.gguf --checkpoint-layers 1
+same again.gguf arm.gguf
 says out "again.gguf: "
 says out "held-out pairs"
 run 0 info arm.gguf --json

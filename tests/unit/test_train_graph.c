@@ -294,6 +294,41 @@ static void test_threads_do_not_change_a_bit(void **state) {
     free(first);
 }
 
+/* Gradient and loss with a layer's activations computed again, [adapter.n]. */
+static float *checkpointed_gradient(const char *name, int32_t checkpoint_layers, uint32_t targets, bool plain, size_t *n,
+                                    double *loss) {
+    struct train_case c;
+    struct backprop_params params = train_case_params();
+    params.checkpoint_layers = checkpoint_layers;
+    params.dropout = 0.1f;
+    params.plain = plain;
+    train_case_open(&c, name, targets, &params);
+    float *gradient = train_case_gradient(&c, loss);
+    *n = c.adapter.n;
+    train_case_close(&c);
+    return gradient;
+}
+
+static void test_activations_computed_again_do_not_change_a_bit(void **state) {
+    (void)state;
+    const uint32_t targets[] = {ALL_TARGETS, 1u << LINEAR_Q | 1u << LINEAR_V, 1u << LINEAR_DOWN};
+    for (int k = 0; k < N_NAMES * 3 * 2; k++) {
+        const char *name = names[k % N_NAMES];
+        const uint32_t which = targets[k / N_NAMES % 3];
+        const bool plain = k / N_NAMES / 3 == 1;
+        double kept_loss, loss;
+        size_t n;
+        float *kept = checkpointed_gradient(name, 0, which, plain, &n, &kept_loss);
+        for (int32_t layers = 1; layers <= 3; layers++) {
+            float *again = checkpointed_gradient(name, layers, which, plain, &n, &loss);
+            assert_true(loss == kept_loss);
+            assert_memory_equal(again, kept, n * sizeof *again);
+            free(again);
+        }
+        free(kept);
+    }
+}
+
 static void check_emitters(enum genarm_loss loss) {
     for (int i = 0; i < N_NAMES; i++) {
         float *gradients[2];
@@ -487,6 +522,7 @@ int main(void) {
         cmocka_unit_test(test_swapping_responses_mirrors_the_derivatives),
         cmocka_unit_test(test_accumulated_gradient_equals_one_batch),
         cmocka_unit_test(test_threads_do_not_change_a_bit),
+        cmocka_unit_test(test_activations_computed_again_do_not_change_a_bit),
         cmocka_unit_test(test_custom_nodes_equal_plain_ones),
         cmocka_unit_test(test_quantised_weights_equal_their_values_in_f32),
         cmocka_unit_test(test_fewer_targets_have_the_same_gradients),
