@@ -5,20 +5,36 @@
 #include <stdlib.h>
 
 #include "base/cores.h"
+#include "base/threads.h"
 
-int engine_threads_new(struct ggml_threadpool **out, int32_t *n_threads, struct genarm_error *err) {
-    const int32_t n = *n_threads ? *n_threads : cores_usable();
-    if (n < 1 || n > GGML_MAX_N_THREADS) {
-        return error_set(err, GENARM_EINVAL, "%d threads: not in [1, %d]", n, GGML_MAX_N_THREADS);
+int engine_threads_new(struct engine_threads **out, int32_t n_threads, struct genarm_error *err) {
+    const int32_t n = n_threads ? n_threads : cores_usable();
+    struct engine_threads *t = calloc(1, sizeof *t);
+    if (!t) {
+        return error_nomem(err, "threads");
     }
-    struct ggml_threadpool_params params = ggml_threadpool_params_default(n);
-    struct ggml_threadpool *threads = ggml_threadpool_new(&params);
-    if (!threads) {
-        return error_set(err, GENARM_EBACKEND, "cannot start %d threads", n);
+    t->n = n;
+    int rc = threads_new(&t->pool, n, err);
+    if (rc == GENARM_OK) {
+        struct ggml_threadpool_params params = ggml_threadpool_params_default(n);
+        params.poll = 0; /* a graph is long: its threads sleep between two of them, and leave the cores to the pool's */
+        t->ggml = ggml_threadpool_new(&params);
+        rc = t->ggml ? GENARM_OK : error_set(err, GENARM_EBACKEND, "cannot start %d threads", n);
     }
-    *out = threads;
-    *n_threads = n;
+    if (rc != GENARM_OK) {
+        engine_threads_free(t);
+        return rc;
+    }
+    *out = t;
     return GENARM_OK;
+}
+
+void engine_threads_free(struct engine_threads *t) {
+    if (t) {
+        ggml_threadpool_free(t->ggml);
+        threads_free(t->pool);
+        free(t);
+    }
 }
 
 void engine_free(struct engine *e) {

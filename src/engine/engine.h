@@ -35,16 +35,24 @@ struct engine_params {
     int32_t n_batch;   /* most rows of one forward pass; longer batches are cut; 0: 512 */
     int32_t n_threads; /* 0: number of cores */
     bool plain;        /* nodes of plain ggml only: the reference that faster paths are tested against */
-    struct ggml_threadpool *threads; /* of n_threads, from engine_threads_new, outlives the engine; NULL: a pool of its own.
-                          Threads of a pool spin for a while after work: engines that take turns should share one */
+    struct engine_threads *threads; /* outlive the engine and give n_threads; NULL: of its own. Threads spin for a while
+                          after work: engines that take turns should share them */
     bool hidden;       /* outputs are hidden states after the last norm, which a scalar head takes, instead of logits */
     bool kv_f32;       /* KV cache in f32 instead of f16: twice the memory, exact to f32 rounding */
 };
 
 struct engine;
 
-/* n_threads > 0, or 0 for the number of cores; *n_threads becomes what it is. ggml_threadpool_free frees. */
-int engine_threads_new(struct ggml_threadpool **out, int32_t *n_threads, struct genarm_error *err);
+/* The threads that compute: ours for passes of a few rows, ggml's for its graphs. */
+struct engine_threads {
+    int32_t n;
+    struct threads *pool;
+    struct ggml_threadpool *ggml;
+};
+
+/* n_threads > 0, or 0 for the number of cores that the process may use. */
+int engine_threads_new(struct engine_threads **out, int32_t n_threads, struct genarm_error *err);
+void engine_threads_free(struct engine_threads *t); /* NULL is fine */
 
 /* What every engine implements. Arguments were checked by the engine_* functions below. */
 struct engine_vtable {

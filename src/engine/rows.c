@@ -17,7 +17,7 @@ struct rows_engine {
     struct engine base;
     ggml_backend_t backends[MAX_BACKENDS];
     int n_backends;
-    struct ggml_threadpool *own_threads; /* or NULL: the caller's */
+    struct engine_threads *own_threads; /* or NULL: the caller's */
     ggml_backend_sched_t sched; /* with a device */
     ggml_gallocr_t alloc;       /* on the CPU alone: no splitting to pay for */
 
@@ -36,6 +36,7 @@ struct rows_engine {
     struct row *sorted;  /* [n_batch] rows of the pass, by sequence */
     int32_t *order;      /* [n_batch] place of sorted[i] in the caller's rows */
     int32_t *to;         /* [n_batch] which output a row of the caller's is */
+    int32_t *outputs;    /* [n_batch] rows of sorted whose output is wanted, as the caller orders them */
     struct run *runs;    /* [n_batch] of the pass at hand */
     struct run *runs_of_graph; /* [n_batch] of the kept graph */
     int32_t *first;      /* [n_seq + 1] scratch of the sort */
@@ -58,10 +59,13 @@ static int open_backends(struct rows_engine *e, struct genarm_error *err) {
         return error_set(err, GENARM_EBACKEND, "cannot start the CPU backend");
     }
     e->backends[e->n_backends++] = cpu;
-    int rc = e->base.params.threads ? GENARM_OK : engine_threads_new(&e->own_threads, &e->base.params.n_threads, err);
+    struct engine_params *p = &e->base.params;
+    int rc = p->threads ? GENARM_OK : engine_threads_new(&e->own_threads, p->n_threads, err);
     if (rc == GENARM_OK) {
-        ggml_backend_cpu_set_n_threads(cpu, e->base.params.n_threads);
-        ggml_backend_cpu_set_threadpool(cpu, e->base.params.threads ? e->base.params.threads : e->own_threads);
+        p->threads = p->threads ? p->threads : e->own_threads;
+        p->n_threads = p->threads->n;
+        ggml_backend_cpu_set_n_threads(cpu, p->n_threads);
+        ggml_backend_cpu_set_threadpool(cpu, p->threads->ggml);
     }
     return rc;
 }
@@ -115,7 +119,14 @@ static int make_cpu_paths(struct rows_engine *e, struct genarm_error *err) {
     params.precision = weights_all_maps(&model->weights, model->hp.n_layer, is_rounded, NULL) ? OPS_BF16 : OPS_F32;
     int rc = ops_new(&e->ops, &params, err);
     if (rc == GENARM_OK && fused_reads(e->base.model)) {
-        rc = fused_new(&e->fused, e->base.model, e->base.params.n_threads, err);
+        const struct fused_params fused = {.model = model,
+                                           .kv = e->kv,
+                                           .bank = &e->bank,
+                                           .n_ctx = e->base.params.n_ctx,
+                                           .threads = e->base.params.threads->pool,
+                                           .n_threads = e->base.params.n_threads,
+                                           .hidden = e->base.params.hidden};
+        rc = fused_new(&e->fused, &fused, err);
     }
     return rc;
 }
@@ -125,10 +136,11 @@ static int make_scratch(struct rows_engine *e, struct genarm_error *err) {
     e->sorted = calloc(n, sizeof *e->sorted);
     e->order = calloc(n, sizeof *e->order);
     e->to = calloc(n, sizeof *e->to);
+    e->outputs = calloc(n, sizeof *e->outputs);
     e->runs = calloc(n, sizeof *e->runs);
     e->runs_of_graph = calloc(n, sizeof *e->runs_of_graph);
     e->first = calloc((size_t)e->base.params.n_seq + 1, sizeof *e->first);
-    return e->sorted && e->order && e->to && e->runs && e->runs_of_graph && e->first ? GENARM_OK : error_nomem(err, "a batch");
+    return e->sorted && e->order && e->to && e->outputs && e->runs && e->runs_of_graph && e->first ? GENARM_OK : error_nomem(err, "a batch");
 }
 
 /* ---- the shape of a pass ---- */
@@ -186,9 +198,7 @@ static int prepare_graph(struct rows_engine *e, const struct graph_shape *shape,
         return GENARM_OK;
     }
     graph_deinit(&e->graph);
-    int rc = e->fused && shape->n_rows <= fused_max_rows(e->fused)
-                 ? fused_build(&e->graph, e->fused, e->kv, e->base.params.n_ctx, &e->bank, shape, e->sorted, err)
-                 : graph_build(&e->graph, e->base.model, e->kv, e->base.params.n_ctx, &e->bank, e->ops, shape, err);
+    int rc = graph_build(&e->graph, e->base.model, e->kv, e->base.params.n_ctx, &e->bank, e->ops, shape, err);
     if (rc != GENARM_OK) {
         graph_deinit(&e->graph);
         return rc;
@@ -225,9 +235,6 @@ static int reserve(struct rows_engine *e, size_t size, struct genarm_error *err)
 }
 
 static int set_masks(struct rows_engine *e, struct genarm_error *err) {
-    if (!e->graph.masks) {
-        return GENARM_OK;
-    }
     const ggml_fp16_t zero = ggml_fp32_to_fp16(0.0f), hidden = ggml_fp32_to_fp16(-INFINITY);
     for (int32_t i = 0; i < e->shape.n_runs; i++) {
         const struct run *run = &e->shape.runs[i];
@@ -274,18 +281,14 @@ static int set_inputs(struct rows_engine *e, struct genarm_error *err) {
         small[r] = e->sorted[r].token;
     }
     ggml_backend_tensor_set(e->graph.tokens, small, 0, n * sizeof *small);
-    if (e->graph.positions) {
-        for (size_t r = 0; r < n; r++) {
-            small[r] = e->sorted[r].pos;
-        }
-        ggml_backend_tensor_set(e->graph.positions, small, 0, n * sizeof *small);
+    for (size_t r = 0; r < n; r++) {
+        small[r] = e->sorted[r].pos;
     }
-    if (e->graph.kv_index) {
-        for (size_t r = 0; r < n; r++) {
-            wide[r] = (int64_t)e->sorted[r].seq * e->base.params.n_ctx + e->sorted[r].pos;
-        }
-        ggml_backend_tensor_set(e->graph.kv_index, wide, 0, n * sizeof *wide);
+    ggml_backend_tensor_set(e->graph.positions, small, 0, n * sizeof *small);
+    for (size_t r = 0; r < n; r++) {
+        wide[r] = (int64_t)e->sorted[r].seq * e->base.params.n_ctx + e->sorted[r].pos;
     }
+    ggml_backend_tensor_set(e->graph.kv_index, wide, 0, n * sizeof *wide);
     if (e->graph.outputs) {
         int32_t n_outputs = 0;
         for (size_t r = 0; r < n; r++) {
@@ -301,13 +304,23 @@ static int set_inputs(struct rows_engine *e, struct genarm_error *err) {
 
 /* ---- one pass ---- */
 
-/* Logits of the pass, back in the caller's row order. */
-static void copy_logits(struct rows_engine *e, const struct row *rows, float *logits) {
-    const size_t n_output = (size_t)engine_n_output(&e->base);
-    for (int32_t i = 0, n = 0; i < e->shape.n_rows; i++) {
+/* Outputs are in the caller's order, rows sorted by sequence: finds which row each output is of. */
+static int32_t find_outputs(struct rows_engine *e, const struct row *rows, int32_t n_rows) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < n_rows; i++) {
         e->to[i] = n;
         n += rows[i].output;
     }
+    for (int32_t r = 0; r < n_rows; r++) {
+        if (e->sorted[r].output) {
+            e->outputs[e->to[e->order[r]]] = r;
+        }
+    }
+    return n;
+}
+
+static void copy_logits(struct rows_engine *e, float *logits) {
+    const size_t n_output = (size_t)engine_n_output(&e->base);
     size_t from = 0;
     for (int32_t r = 0; r < e->shape.n_rows; r++) {
         if (e->sorted[r].output) {
@@ -318,14 +331,15 @@ static void copy_logits(struct rows_engine *e, const struct row *rows, float *lo
     }
 }
 
-static int pass(struct rows_engine *e, const struct row *rows, int32_t n_rows, float *logits, struct genarm_error *err) {
-    sort_rows(e, rows, n_rows);
-    struct graph_shape shape = {
-        .n_rows = n_rows, .n_runs = find_runs(e, n_rows), .runs = e->runs, .hidden = e->base.params.hidden};
+static int compute_graph(struct rows_engine *e, int32_t n_rows, int32_t n_outputs, float *logits, struct genarm_error *err) {
+    struct graph_shape shape = {.n_rows = n_rows,
+                                .n_outputs = n_outputs,
+                                .n_runs = find_runs(e, n_rows),
+                                .runs = e->runs,
+                                .hidden = e->base.params.hidden};
     shape.by_sequence = e->n_backends == 1 && shape.n_runs == 1;
     for (int32_t r = 0; r < n_rows; r++) {
-        shape.n_outputs += rows[r].output;
-        shape.lora |= rows[r].adapter != ENGINE_NO_ADAPTER;
+        shape.lora |= e->sorted[r].adapter != ENGINE_NO_ADAPTER;
     }
     int rc = prepare_graph(e, &shape, err);
     if (rc == GENARM_OK) {
@@ -339,10 +353,21 @@ static int pass(struct rows_engine *e, const struct row *rows, int32_t n_rows, f
     if (status != GGML_STATUS_SUCCESS) {
         return error_set(err, GENARM_EBACKEND, "a forward pass of %d rows failed: %s", n_rows, ggml_status_to_string(status));
     }
-    if (shape.n_outputs) {
-        copy_logits(e, rows, logits);
+    if (n_outputs) {
+        copy_logits(e, logits);
     }
     return GENARM_OK;
+}
+
+static int pass(struct rows_engine *e, const struct row *rows, int32_t n_rows, float *logits, struct genarm_error *err) {
+    sort_rows(e, rows, n_rows);
+    const int32_t n_outputs = find_outputs(e, rows, n_rows);
+    if (e->fused && n_rows <= fused_max_rows(e->fused)) {
+        const struct fused_batch batch = {
+            .rows = e->sorted, .n_rows = n_rows, .outputs = e->outputs, .n_outputs = n_outputs};
+        return fused_forward(e->fused, &batch, logits, err);
+    }
+    return compute_graph(e, n_rows, n_outputs, logits, err);
 }
 
 static int rows_forward(struct engine *base, const struct row *rows, int32_t n_rows, float *logits, struct genarm_error *err) {
@@ -392,11 +417,12 @@ static void rows_free(struct engine *base) {
     for (int i = 0; i < e->n_backends; i++) {
         ggml_backend_free(e->backends[i]);
     }
-    ggml_threadpool_free(e->own_threads);
+    engine_threads_free(e->own_threads);
     free(e->kv);
     free(e->sorted);
     free(e->order);
     free(e->to);
+    free(e->outputs);
     free(e->runs);
     free(e->runs_of_graph);
     free(e->first);

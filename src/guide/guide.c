@@ -124,13 +124,13 @@ static int32_t smallest_context(const struct genarm_guide *g) {
 
 static int start_engines(struct genarm_guide *g, struct genarm_error *err) {
     g->params.n_ctx = g->params.n_ctx ? g->params.n_ctx : smallest_context(g);
-    int rc = engine_threads_new(&g->threads, &g->params.n_threads, err);
+    int rc = engine_threads_new(&g->threads, g->params.n_threads, err);
     if (rc != GENARM_OK) {
         return rc;
     }
     for (int32_t i = 0; i < g->n_engines; i++) {
         const struct engine_params params = {.n_seq = g->params.n_slots * g->engines[i].n_policies, .n_ctx = g->params.n_ctx,
-                                             .n_batch = g->params.n_batch, .n_threads = g->params.n_threads,
+                                             .n_batch = g->params.n_batch, .n_threads = g->threads->n,
                                              .threads = g->threads, .kv_f32 = g->params.kv_f32};
         rc = engine_rows_new(&g->engines[i].engine, g->engines[i].model, &params, err);
         if (rc != GENARM_OK) {
@@ -155,7 +155,7 @@ static void stop_engines(struct genarm_guide *g) {
         engine_free(g->engines[i].engine);
         g->engines[i].engine = NULL;
     }
-    ggml_threadpool_free(g->threads);
+    engine_threads_free(g->threads);
     g->threads = NULL;
 }
 

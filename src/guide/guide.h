@@ -31,7 +31,7 @@ struct genarm_guide {
     int32_t n_policies;
     struct guide_engine engines[GUIDE_MAX_POLICIES]; /* one per distinct model; made with the first session */
     int32_t n_engines;
-    struct ggml_threadpool *threads; /* of all engines */
+    struct engine_threads *threads; /* of all engines */
     bool *slot_taken; /* [n_slots] */
     struct row *rows; /* growable scratch of a step */
     size_t rows_max;

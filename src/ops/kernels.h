@@ -22,6 +22,7 @@ struct kernels {
     void (*swiglu_back)(float *dgate, float *dup, const float *gate, const float *up, const float *dy, int64_t n);
     /* rotation of the first n_rot of n elements by a row of struct attention's table; y may be x */
     void (*rope)(float *y, const float *x, const float *table, int64_t n, int n_rot, bool neox, bool back);
+    void (*softmax)(float *x, int64_t n); /* in place, n > 0 */
     float (*log_sum_exp)(const float *x, int64_t n);
     void (*negate_softmax)(float *x, int64_t n, float lse); /* x = -exp(x - lse) */
     /* y = x scale, or 0 where the hash of (key, first + i) is below threshold; y may be x */

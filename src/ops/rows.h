@@ -107,7 +107,7 @@ static void row_rope(float *y, const float *x, const float *table, int64_t n, in
 
 /* ---- softmax -------------------------------------------------------------------------------------------------- */
 
-static float row_log_sum_exp(const float *x, int64_t n) {
+static float row_max(const float *x, int64_t n) {
     vf max = v_set1(x[0]);
     int64_t i = 0;
     for (; i + VEC <= n; i += VEC) {
@@ -122,9 +122,29 @@ static float row_log_sum_exp(const float *x, int64_t n) {
     for (; i < n; i++) {
         m = x[i] > m ? x[i] : m;
     }
+    return m;
+}
+
+/* x = exp(x) / sum exp(x) */
+static void row_softmax(float *x, int64_t n) {
+    const vf max = v_set1(row_max(x, n));
+    vf sum = v_zero();
+    for (int64_t i = 0; i < n; i += VEC) {
+        store_at(x, i, n, v_exp(v_sub(load_at(x, i, n), max)));
+        sum = v_add(sum, load_at(x, i, n)); /* 0 beyond n */
+    }
+    const vf scale = v_set1(1.0f / v_sum(sum));
+    for (int64_t i = 0; i < n; i += VEC) {
+        store_at(x, i, n, v_mul(load_at(x, i, n), scale));
+    }
+}
+
+static float row_log_sum_exp(const float *x, int64_t n) {
+    const float m = row_max(x, n);
     const vf mv = v_set1(m);
     vf sum[2] = {v_zero(), v_zero()};
-    for (i = 0; i + 2 * VEC <= n; i += 2 * VEC) {
+    int64_t i = 0;
+    for (; i + 2 * VEC <= n; i += 2 * VEC) {
         sum[0] = v_add(sum[0], v_exp(v_sub(v_load(x + i), mv)));
         sum[1] = v_add(sum[1], v_exp(v_sub(v_load(x + i + VEC), mv)));
     }
@@ -177,4 +197,4 @@ static void row_add_scaled(float *y, const float *s, const float *v, int64_t v_s
 #define ROW_KERNELS                                                                                                   \
     .rms_norm = row_rms_norm, .rms_norm_back = row_rms_norm_back, .swiglu = row_swiglu,                               \
     .swiglu_back = row_swiglu_back, .rope = row_rope, .log_sum_exp = row_log_sum_exp,                                 \
-    .negate_softmax = row_negate_softmax, .dropout = row_dropout, .add_scaled = row_add_scaled
+    .softmax = row_softmax, .negate_softmax = row_negate_softmax, .dropout = row_dropout, .add_scaled = row_add_scaled

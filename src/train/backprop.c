@@ -23,7 +23,7 @@ struct backprop {
     struct train_graph_params graph_params;
     ggml_backend_t backends[MAX_BACKENDS];
     int n_backends;
-    struct ggml_threadpool *threads;
+    struct engine_threads *threads;
     ggml_backend_sched_t sched; /* with a device */
     ggml_gallocr_t alloc;       /* on the CPU alone */
 
@@ -85,10 +85,10 @@ static int open_backends(struct backprop *b, struct genarm_error *err) {
         return error_set(err, GENARM_EBACKEND, "cannot start the CPU backend");
     }
     b->backends[b->n_backends++] = cpu;
-    const int rc = engine_threads_new(&b->threads, &b->params.n_threads, err);
+    const int rc = engine_threads_new(&b->threads, b->params.n_threads, err);
     if (rc == GENARM_OK) {
-        ggml_backend_cpu_set_n_threads(cpu, b->params.n_threads);
-        ggml_backend_cpu_set_threadpool(cpu, b->threads);
+        ggml_backend_cpu_set_n_threads(cpu, b->threads->n);
+        ggml_backend_cpu_set_threadpool(cpu, b->threads->ggml);
     }
     return rc;
 }
@@ -107,7 +107,7 @@ static bool suits_custom_nodes(const struct genarm_model *model) {
 
 static int make_ops(struct backprop *b, struct genarm_error *err) {
     struct ops_params params = ops_default_params();
-    params.n_threads = b->params.n_threads;
+    params.n_threads = b->threads->n;
     params.precision = b->params.bf16 ? OPS_BF16 : OPS_F32;
     params.plain = b->params.plain || b->n_backends > 1 || !suits_custom_nodes(b->graph_params.model);
     b->graph_params.plain = params.plain;
@@ -162,7 +162,7 @@ void backprop_free(struct backprop *b) {
     for (int i = 0; i < b->n_backends; i++) {
         ggml_backend_free(b->backends[i]);
     }
-    ggml_threadpool_free(b->threads);
+    engine_threads_free(b->threads);
     free(b->logp);
     free(b);
 }

@@ -183,6 +183,36 @@ static float *dropout(struct ops_params params, const float *x, int64_t n, int64
     return r;
 }
 
+static void test_softmax_equals_double_precision(void **state) {
+    (void)state;
+    for (int64_t n = 1; n <= 80; n++) {
+        float *x = random_floats((size_t)n, (uint64_t)n);
+        double sum = 0, max = -INFINITY;
+        for (int64_t i = 0; i < n; i++) {
+            x[i] = 20 * x[i] + 100; /* overflows without a shift */
+            max = fmax(max, (double)x[i]);
+        }
+        for (int64_t i = 0; i < n; i++) {
+            sum += exp((double)x[i] - max);
+        }
+        for (int s = 0; s < N_SETS; s++) {
+            const struct kernels *k = cpu_kernels(instruction_sets[s]);
+            float y[81];
+            memcpy(y, x, (size_t)n * sizeof *y);
+            y[n] = 7; /* nothing is written beyond */
+            if (k) {
+                k->softmax(y, n);
+            }
+            for (int64_t i = 0; k && i < n; i++) {
+                const double want = exp((double)x[i] - max) / sum;
+                assert_true(fabs((double)y[i] - want) <= 2e-6 * want + 1e-30);
+            }
+            assert_true(y[n] == 7.0f);
+        }
+        free(x);
+    }
+}
+
 static void test_dropout_keeps_the_mean_and_depends_on_its_key_alone(void **state) {
     (void)state;
     enum { N = 576, ROWS = 257 };
@@ -295,6 +325,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rms_norm_and_its_gradient),
         cmocka_unit_test(test_swiglu_and_its_gradient),
+        cmocka_unit_test(test_softmax_equals_double_precision),
         cmocka_unit_test(test_dropout_keeps_the_mean_and_depends_on_its_key_alone),
         cmocka_unit_test(test_rotation_equals_ggml_for_every_kind_of_scaling),
     };

@@ -1,0 +1,137 @@
+/* Attention of a few rows: rotation, the KV cache, scores and values. */
+#include <ggml-cpu.h>
+#include <math.h>
+#include <string.h>
+
+#include "engine/fused_parts.h"
+#include "ops/rope.h"
+
+void fused_rope(const struct fused *f, struct work *w) {
+    const struct hparams *hp = f->hp;
+    const struct rope_params params = {
+        .n_rot = hp->n_rot, .neox = hp->rope_mode == GGML_ROPE_TYPE_NEOX, .n_ctx_orig = hp->n_ctx_orig,
+        .freq_base = hp->rope_freq_base, .freq_scale = hp->rope_freq_scale, .ext_factor = hp->rope_ext_factor,
+        .attn_factor = hp->rope_attn_factor, .beta_fast = hp->rope_beta_fast, .beta_slow = hp->rope_beta_slow,
+    };
+    const float *factors = f->weights->rope_freqs ? f->weights->rope_freqs->data : NULL;
+    const int32_t n = 2 * hp->n_rot;
+    const struct row *rows = f->batch->rows;
+    for (int32_t r = 0; r < f->batch->n_rows; r++) {
+        if (r > 0 && rows[r].pos == rows[r - 1].pos) {
+            memcpy(w->rope + r * n, w->rope + (r - 1) * n, (size_t)n * sizeof *w->rope);
+        } else {
+            rope_table(&params, factors, rows[r].pos, w->rope + r * n);
+        }
+    }
+}
+
+static void rotate_head(const struct fused *f, float *head, const struct ggml_tensor *norm, const float *table) {
+    const struct hparams *hp = f->hp;
+    if (norm) {
+        f->kernels->rms_norm(head, head, norm->data, hp->n_embd_head, hp->norm_eps);
+    }
+    f->kernels->rope(head, head, table, hp->n_embd_head, hp->n_rot, hp->rope_mode == GGML_ROPE_TYPE_NEOX, false);
+}
+
+/* Element 0 of a head's key or value at a position of a sequence. */
+static char *cached(const struct fused *f, const struct ggml_tensor *cache, int32_t seq, int32_t pos, int32_t kv_head) {
+    const size_t column = (size_t)seq * (size_t)f->params.n_ctx + (size_t)pos;
+    return (char *)cache->data + column * cache->nb[1] + (size_t)kv_head * (size_t)f->hp->n_embd_head * cache->nb[0];
+}
+
+static void store_head(const struct ggml_tensor *cache, char *to, const float *head, int64_t n) {
+    if (cache->type == GGML_TYPE_F32) {
+        memcpy(to, head, (size_t)n * sizeof *head);
+    } else {
+        ggml_cpu_fp32_to_fp16(head, (ggml_fp16_t *)(void *)to, n);
+    }
+}
+
+/* scores[g][p] = k_p q_g for the query heads g that share a key head and positions p in [0, n_pos) */
+static void score_keys(const struct fused *f, const struct ggml_tensor *k, const char *keys, const float *q, float *packed_q,
+                       float *scores, int32_t n_pos) {
+    const int32_t n = f->hp->n_embd_head, group = fused_query_group(f->hp);
+    if (k->type == GGML_TYPE_F16 && f->kernels->few_product_f16) {
+        f->kernels->few_product_f16(scores, f->params.n_ctx, keys, k->nb[1], q, n, n, group, 0, n_pos);
+        return;
+    }
+    const ggml_vec_dot_t dot = ggml_get_type_traits_cpu(k->type)->vec_dot;
+    for (int32_t g = 0; g < group; g++) {
+        store_head(k, (char *)packed_q, q + g * n, n);
+        for (int32_t p = 0; p < n_pos; p++) {
+            dot(n, &scores[(size_t)g * (size_t)f->params.n_ctx + (size_t)p], 0, keys + (size_t)p * k->nb[1], 0, packed_q, 0, 1);
+        }
+    }
+}
+
+/* out[d] = sum_p scores[p] v[p][d] */
+static void weigh_values(const struct fused *f, const struct ggml_tensor *v, const char *values, const float *scores,
+                         float *value, float *out, int32_t n_pos) {
+    const int32_t n = f->hp->n_embd_head;
+    memset(out, 0, (size_t)n * sizeof *out);
+    if (v->type == GGML_TYPE_F16 && f->kernels->few_add_f16) {
+        f->kernels->few_add_f16(out, scores, values, v->nb[1], n, n_pos);
+        return;
+    }
+    for (int32_t p = 0; p < n_pos; p++) {
+        const char *row = values + (size_t)p * v->nb[1];
+        const float *x = (const float *)(const void *)row;
+        if (v->type == GGML_TYPE_F16) {
+            ggml_cpu_fp16_to_fp32((const ggml_fp16_t *)(const void *)row, value, n);
+            x = value;
+        }
+        for (int32_t d = 0; d < n; d++) {
+            out[d] += scores[p] * x[d];
+        }
+    }
+}
+
+/* One row under one key head: its key and value into the cache, then all its query heads of the group. */
+static void attend_head(const struct fused *f, int32_t layer, struct work *w, int32_t r, int32_t kv_head) {
+    const struct hparams *hp = f->hp;
+    const struct layer_weights *l = &f->weights->layers[layer];
+    const struct kv_layer *kv = &f->params.kv[layer];
+    const struct row *row = &f->batch->rows[r];
+    const float *table = w->rope + r * 2 * hp->n_rot;
+    float *qkv = f->qkv + r * fused_n_qkv(hp), *out = f->attention + r * hparams_n_embd_q(hp);
+    const int32_t n = hp->n_embd_head, group = fused_query_group(hp);
+    float *k = qkv + hparams_n_embd_q(hp) + kv_head * n, *v = k + hparams_n_embd_kv(hp);
+    rotate_head(f, k, l->k_norm, table);
+    store_head(kv->k, cached(f, kv->k, row->seq, row->pos, kv_head), k, n);
+    store_head(kv->v, cached(f, kv->v, row->seq, row->pos, kv_head), v, n);
+    float *q = qkv + kv_head * group * n, *packed_q = w->scores + (size_t)group * (size_t)f->params.n_ctx;
+    const float scale = 1.0f / sqrtf((float)n);
+    for (int32_t g = 0; g < group; g++) {
+        rotate_head(f, q + g * n, l->q_norm, table);
+        for (int32_t d = 0; d < n; d++) {
+            q[g * n + d] *= scale;
+        }
+    }
+    const int32_t n_pos = row->pos + 1;
+    score_keys(f, kv->k, cached(f, kv->k, row->seq, 0, kv_head), q, packed_q, w->scores, n_pos);
+    for (int32_t g = 0; g < group; g++) {
+        float *scores = w->scores + (size_t)g * (size_t)f->params.n_ctx;
+        f->kernels->softmax(scores, n_pos);
+        weigh_values(f, kv->v, cached(f, kv->v, row->seq, 0, kv_head), scores, packed_q + FUSED_MAX_HEAD,
+                     out + (kv_head * group + g) * n, n_pos);
+    }
+}
+
+/* Threads split pairs of (sequence, key head): rows of one sequence see each other's keys, so they go in order. */
+void fused_attend(const struct fused *f, int32_t layer, struct work *w, int ith) {
+    const struct row *rows = f->batch->rows;
+    const int32_t n_rows = f->batch->n_rows;
+    int32_t unit = 0;
+    for (int32_t first = 0, next; first < n_rows; first = next) {
+        for (next = first + 1; next < n_rows && rows[next].seq == rows[first].seq; next++) {
+        }
+        for (int32_t h = 0; h < f->hp->n_head_kv; h++) {
+            if (unit++ % f->params.n_threads != ith) {
+                continue;
+            }
+            for (int32_t r = first; r < next; r++) {
+                attend_head(f, layer, w, r, h);
+            }
+        }
+    }
+}

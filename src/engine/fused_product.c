@@ -1,0 +1,98 @@
+/* Products of a few rows with one weight matrix and the adapters of the rows. */
+#include <ggml-cpu.h>
+
+#include "engine/fused_parts.h"
+
+struct input fused_input(const struct fused *f, const struct work *w, const float *x, int64_t n_in, bool outputs_only) {
+    const struct fused_batch *b = f->batch;
+    struct input in = {.x = x,
+                       .n_in = n_in,
+                       .n = outputs_only ? b->n_outputs : b->n_rows,
+                       .packed = w->packed,
+                       .packed_type = GGML_TYPE_COUNT,
+                       .low = w->low};
+    for (int32_t i = 0; i < in.n; i++) {
+        in.adapters[i] = b->rows[outputs_only ? b->outputs[i] : i].adapter;
+    }
+    return in;
+}
+
+/* Rows of x for the few rows' products in bf16. */
+static void pack_bf16(const struct few_bf16 *few, struct input *in) {
+    if (in->packed_type == GGML_TYPE_BF16) {
+        return;
+    }
+    for (int32_t r = 0; r < in->n; r++) {
+        few->pack((uint16_t *)in->packed + r * in->n_in, in->x + r * in->n_in, in->n_in);
+    }
+    in->packed_type = GGML_TYPE_BF16;
+}
+
+static void pack(struct input *in, enum ggml_type weight_type) {
+    const enum ggml_type type = ggml_get_type_traits_cpu(weight_type)->vec_dot_type;
+    if (in->packed_type == type || type == GGML_TYPE_F32) {
+        return;
+    }
+    const size_t row = ggml_row_size(type, in->n_in);
+    for (int32_t r = 0; r < in->n; r++) {
+        ggml_get_type_traits_cpu(type)->from_float(in->x + r * in->n_in, (char *)in->packed + (size_t)r * row, in->n_in);
+    }
+    in->packed_type = type;
+}
+
+/* low[r] = A x_r on the rank slots of row r's adapter */
+static void shrink(const struct fused *f, const struct lora_stack *stack, struct input *in) {
+    const int32_t total = lora_bank_rank(f->params.bank);
+    const ggml_vec_dot_t dot = ggml_get_type_traits_cpu(GGML_TYPE_F32)->vec_dot;
+    for (int32_t r = 0; r < in->n; r++) {
+        const int32_t a = in->adapters[r];
+        for (int32_t s = a < 0 ? 0 : f->params.bank->first_rank[a]; a >= 0 && s < f->params.bank->first_rank[a + 1]; s++) {
+            dot((int)in->n_in, in->low + r * total + s, 0, (const float *)stack->a->data + s * in->n_in, 0,
+                in->x + r * in->n_in, 0, 1);
+        }
+    }
+}
+
+/* y_r[j] = w_j x_r by ggml's dot product of the type */
+static void dot_product(const struct ggml_tensor *w, struct input *in, float *y, int64_t stride, int64_t first, int64_t end) {
+    const struct ggml_type_traits_cpu *traits = ggml_get_type_traits_cpu(w->type);
+    const size_t row = ggml_row_size(traits->vec_dot_type, in->n_in);
+    pack(in, w->type);
+    const char *x = traits->vec_dot_type == GGML_TYPE_F32 ? (const char *)in->x : in->packed;
+    for (int64_t j = first; j < end; j++) {
+        const char *wj = (const char *)w->data + (size_t)j * w->nb[1];
+        for (int32_t r = 0; r < in->n; r++) {
+            traits->vec_dot((int)in->n_in, &y[r * stride + j], 0, wj, 0, x + (size_t)r * row, 0, 1);
+        }
+    }
+}
+
+void fused_product(const struct fused *f, const struct ggml_tensor *w, const struct ggml_tensor *bias,
+                   const struct lora_stack *stack, struct input *in, float *y, int64_t stride, int64_t first, int64_t end) {
+    const bool lora = stack && stack->a;
+    const int32_t total = lora ? lora_bank_rank(f->params.bank) : 0;
+    if (lora) {
+        shrink(f, stack, in);
+    }
+    if (w->type == GGML_TYPE_F16 && f->kernels->few_product_f16) {
+        f->kernels->few_product_f16(y, stride, w->data, w->nb[1], in->x, in->n_in, in->n_in, in->n, first, end);
+    } else if (f->few && f->few->reads(w->type, in->n_in)) {
+        pack_bf16(f->few, in);
+        f->few->product(y, stride, w->data, w->type, w->nb[1], in->packed, in->n_in, in->n_in, in->n, first, end);
+    } else {
+        dot_product(w, in, y, stride, first, end);
+    }
+    for (int32_t r = 0; r < in->n; r++) {
+        float *yr = y + r * stride;
+        for (int64_t j = first; bias && j < end; j++) {
+            yr[j] += ((const float *)bias->data)[j];
+        }
+        const int32_t a = lora ? in->adapters[r] : ENGINE_NO_ADAPTER;
+        if (a >= 0) {
+            const int64_t slot = f->params.bank->first_rank[a], n_out = stack->b_slots->ne[0];
+            f->kernels->add_scaled(yr + first, in->low + r * total + slot,
+                                   (const float *)stack->b_slots->data + slot * n_out + first, n_out, end - first,
+                                   f->params.bank->first_rank[a + 1] - slot);
+        }
+    }
+}
