@@ -257,9 +257,9 @@ int fused_new(struct fused **out, const struct fused_params *params, struct gena
         return error_nomem(err, "an engine");
     }
     *f = (struct fused){.params = *params, .hp = &model->hp, .weights = &model->weights,
-                        .kernels = cpu_kernels(NULL), .few = cpu_few_bf16()};
+                        .kernels = cpu_kernels(NULL), .few_int16 = cpu_few_int16(), .few_bf16 = cpu_few_bf16()};
     /* products of few_bf16.h unpack a weight once however many rows there are */
-    const bool unpacks_once = f->few && weights_all_maps(&model->weights, model->hp.n_layer, few_reads, f->few);
+    const bool unpacks_once = f->few_bf16 && weights_all_maps(&model->weights, model->hp.n_layer, few_reads, f->few_bf16);
     f->max_rows = unpacks_once ? FUSED_MAX_ROWS : DOT_MAX_ROWS;
     const size_t rows = (size_t)f->max_rows;
     f->scratch = calloc((size_t)params->n_threads, sizeof *f->scratch);

@@ -11,7 +11,8 @@ struct fused {
     const struct hparams *hp;
     const struct weights *weights;
     const struct kernels *kernels;
-    const struct few_bf16 *few; /* or NULL */
+    const struct few_int16 *few_int16; /* or NULL */
+    const struct few_bf16 *few_bf16;   /* or NULL */
     int32_t max_rows;
     float **scratch; /* [n_threads], see struct work */
     size_t scratch_floats;
@@ -44,14 +45,16 @@ static inline int32_t fused_query_group(const struct hparams *hp) { return hp->n
 
 /* ---- products ---- */
 
-/* Input rows of one product: x f32 [n_in, n], and packed for weights of `type` when the pointer is set. */
+enum packing { PACKED_NOT = GGML_TYPE_COUNT, PACKED_BF16, PACKED_INT16 /* + enum few_int16_form */ };
+
+/* Input rows of one product: x f32 [n_in, n], and packed for the last kind of weights that it met. */
 struct input {
     const float *x;
     int64_t n_in;
     int32_t n;
     int32_t adapters[FUSED_MAX_ROWS];
     void *packed;
-    enum ggml_type packed_type; /* GGML_TYPE_COUNT: nothing packed yet */
+    int packed_as; /* enum packing, or the enum ggml_type of ggml's dot product */
     float *low;
 };
 

@@ -9,7 +9,7 @@ struct input fused_input(const struct fused *f, const struct work *w, const floa
                        .n_in = n_in,
                        .n = outputs_only ? b->n_outputs : b->n_rows,
                        .packed = w->packed,
-                       .packed_type = GGML_TYPE_COUNT,
+                       .packed_as = PACKED_NOT,
                        .low = w->low};
     for (int32_t i = 0; i < in.n; i++) {
         in.adapters[i] = b->rows[outputs_only ? b->outputs[i] : i].adapter;
@@ -17,27 +17,38 @@ struct input fused_input(const struct fused *f, const struct work *w, const floa
     return in;
 }
 
-/* Rows of x for the few rows' products in bf16. */
-static void pack_bf16(const struct few_bf16 *few, struct input *in) {
-    if (in->packed_type == GGML_TYPE_BF16) {
-        return;
-    }
-    for (int32_t r = 0; r < in->n; r++) {
-        few->pack((uint16_t *)in->packed + r * in->n_in, in->x + r * in->n_in, in->n_in);
-    }
-    in->packed_type = GGML_TYPE_BF16;
+/* Whether x is not yet packed so; notes that it will be. */
+static bool packs_anew(struct input *in, int as) {
+    const bool anew = in->packed_as != as;
+    in->packed_as = as;
+    return anew;
 }
 
-static void pack(struct input *in, enum ggml_type weight_type) {
-    const enum ggml_type type = ggml_get_type_traits_cpu(weight_type)->vec_dot_type;
-    if (in->packed_type == type || type == GGML_TYPE_F32) {
+static void pack_int16(const struct few_int16 *few, enum few_int16_form form, struct input *in) {
+    if (packs_anew(in, PACKED_INT16 + (int)form)) {
+        for (int32_t r = 0; r < in->n; r++) {
+            few->pack(form, (char *)in->packed + (size_t)r * few->packed_bytes(in->n_in), in->x + r * in->n_in, in->n_in);
+        }
+    }
+}
+
+static void pack_bf16(const struct few_bf16 *few, struct input *in) {
+    if (packs_anew(in, PACKED_BF16)) {
+        for (int32_t r = 0; r < in->n; r++) {
+            few->pack((uint16_t *)in->packed + r * in->n_in, in->x + r * in->n_in, in->n_in);
+        }
+    }
+}
+
+/* For ggml's dot product with weights of a type. */
+static void pack_dot(enum ggml_type type, struct input *in) {
+    if (type == GGML_TYPE_F32 || !packs_anew(in, (int)type)) {
         return;
     }
     const size_t row = ggml_row_size(type, in->n_in);
     for (int32_t r = 0; r < in->n; r++) {
         ggml_get_type_traits_cpu(type)->from_float(in->x + r * in->n_in, (char *)in->packed + (size_t)r * row, in->n_in);
     }
-    in->packed_type = type;
 }
 
 /* low[r] = A x_r on the rank slots of row r's adapter */
@@ -57,13 +68,31 @@ static void shrink(const struct fused *f, const struct lora_stack *stack, struct
 static void dot_product(const struct ggml_tensor *w, struct input *in, float *y, int64_t stride, int64_t first, int64_t end) {
     const struct ggml_type_traits_cpu *traits = ggml_get_type_traits_cpu(w->type);
     const size_t row = ggml_row_size(traits->vec_dot_type, in->n_in);
-    pack(in, w->type);
+    pack_dot(traits->vec_dot_type, in);
     const char *x = traits->vec_dot_type == GGML_TYPE_F32 ? (const char *)in->x : in->packed;
     for (int64_t j = first; j < end; j++) {
         const char *wj = (const char *)w->data + (size_t)j * w->nb[1];
         for (int32_t r = 0; r < in->n; r++) {
             traits->vec_dot((int)in->n_in, &y[r * stride + j], 0, wj, 0, x + (size_t)r * row, 0, 1);
         }
+    }
+}
+
+/* y_r[j] = w_j x_r in the way that suits the type and the number of rows */
+static void weigh(const struct fused *f, const struct ggml_tensor *w, struct input *in, float *y, int64_t stride, int64_t first,
+                  int64_t end) {
+    const bool few = f->few_int16 && in->n <= FEW_INT16_MAX_ROWS;
+    const enum few_int16_form form = few ? f->few_int16->form(w->type, in->n_in) : FEW_INT16_NONE;
+    if (w->type == GGML_TYPE_F16 && f->kernels->few_product_f16) {
+        f->kernels->few_product_f16(y, stride, w->data, w->nb[1], in->x, in->n_in, in->n_in, in->n, first, end);
+    } else if (form != FEW_INT16_NONE) {
+        pack_int16(f->few_int16, form, in);
+        f->few_int16->product(y, stride, w->data, w->type, w->nb[1], in->packed, in->n_in, in->n, first, end);
+    } else if (f->few_bf16 && f->few_bf16->reads(w->type, in->n_in)) {
+        pack_bf16(f->few_bf16, in);
+        f->few_bf16->product(y, stride, w->data, w->type, w->nb[1], in->packed, in->n_in, in->n_in, in->n, first, end);
+    } else {
+        dot_product(w, in, y, stride, first, end);
     }
 }
 
@@ -74,14 +103,7 @@ void fused_product(const struct fused *f, const struct ggml_tensor *w, const str
     if (lora) {
         shrink(f, stack, in);
     }
-    if (w->type == GGML_TYPE_F16 && f->kernels->few_product_f16) {
-        f->kernels->few_product_f16(y, stride, w->data, w->nb[1], in->x, in->n_in, in->n_in, in->n, first, end);
-    } else if (f->few && f->few->reads(w->type, in->n_in)) {
-        pack_bf16(f->few, in);
-        f->few->product(y, stride, w->data, w->type, w->nb[1], in->packed, in->n_in, in->n_in, in->n, first, end);
-    } else {
-        dot_product(w, in, y, stride, first, end);
-    }
+    weigh(f, w, in, y, stride, first, end);
     for (int32_t r = 0; r < in->n; r++) {
         float *yr = y + r * stride;
         for (int64_t j = first; bias && j < end; j++) {

@@ -63,6 +63,15 @@ const struct gemm_kernel *cpu_gemm(const struct kernels *kernels, enum ops_preci
     return &kernels->gemm;
 }
 
+const struct few_int16 *cpu_few_int16(void) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    return has_avx512() ? &few_int16_avx512 : NULL;
+#else
+    return NULL;
+#endif
+}
+
 const struct few_bf16 *cpu_few_bf16(void) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
