@@ -7,6 +7,7 @@
  *   data.h    formats of preference data
  *   train.h   training a LoRA ARM, a policy or a reward model from preference pairs
  *   reward.h  trajectory-level reward models: one number for a whole response
+ *   source.h  rewards of whole responses from any source: reward models, ARMs, classifiers, programs
  */
 #ifndef GENARM_GENARM_H
 #define GENARM_GENARM_H
@@ -17,6 +18,7 @@
 #include "genarm/guide.h"
 #include "genarm/model.h"
 #include "genarm/reward.h"
+#include "genarm/source.h"
 #include "genarm/train.h"
 
 #endif

@@ -1,0 +1,80 @@
+/* Reward sources: where a prompt and a whole response get a number, whatever gives it.
+ *
+ * A source is named by a text, SPEC:
+ *
+ *     [rm:][NAME=]PATH[+ADAPTER][:WEIGHT]   a trajectory-level reward model (genarm/reward.h): PATH is an adapter of the base
+ *                                           with a scalar head, or a model that +ADAPTER adapts
+ *     arm:[NAME=]PATH[+ADAPTER][:WEIGHT]    an ARM: sum over the response's tokens of log pi_r
+ *     ratio:…                               the same minus its reference: sum of log pi_r - log pi_ref, the reference being
+ *                                           the ARM's model without its adapter
+ *     arm-mean:…, ratio-mean:…              the mean over the tokens instead of the sum
+ *     rank:[NAME=]PATH[#LABEL][:WEIGHT]     a classifier or reranker, a GGUF that libllama runs with pooling RANK: its
+ *                                           output, before any softmax, for LABEL, or the only one
+ *     cmd:[NAME=]COMMAND[:WEIGHT]           a program, run by /bin/sh -c, that answers JSON lines (docs/reward.md)
+ *
+ * WEIGHT is any finite number, also a negative one, and 1 when it is not given. A source reports it; rewards are not
+ * multiplied by it. Rewards have no unit: only differences between responses to one prompt mean something.
+ *
+ *     genarm_source_new(&source, "cmd:cheer=python3 cheer.py:0.5", NULL, NULL, &err);
+ *     genarm_source_score(source, &(struct genarm_sample){messages, 1, "Hi!", true}, 1, &reward, &err);
+ *
+ * One thread at a time uses a source; several sources may share the base.
+ */
+#ifndef GENARM_SOURCE_H
+#define GENARM_SOURCE_H
+
+#include "genarm/model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct genarm_source;
+
+struct genarm_source_params {
+    int32_t n_ctx;     /* tokens of prompt and response; 0 (default): what the model was trained for, at most 4096 */
+    int32_t n_batch;   /* most tokens of one forward pass; default 512 */
+    int32_t n_threads; /* 0 (default): number of cores */
+    const char *template_name; /* of prompts, where the adapter does not record what it was trained under; see
+                                  genarm_template_apply; NULL (default): the model's own */
+    struct genarm_model_params model; /* how models that the spec names are loaded */
+    double timeout;                   /* seconds that a program has for an answer; default 60; the first answer includes
+                                         its start */
+    int (*stop)(void *user); /* asked between samples and, several times a second, while a program is waited for: not 0
+                                stops with GENARM_ECANCELED; NULL (default): never */
+    void *stop_user;
+};
+struct genarm_source_params genarm_source_default_params(void);
+
+/* Opens what `spec` names; a program is started. `params` may be NULL; its strings are copied. `base` is what adapters are
+ * put on and must outlive the source; NULL where none is. *out is owned by the caller: genarm_source_free.
+ * Errors: GENARM_EINVAL for a spec that cannot be read or an adapter of the wrong kind, and those of loading. */
+int genarm_source_new(struct genarm_source **out, const char *spec, struct genarm_model *base,
+                      const struct genarm_source_params *params, struct genarm_error *err);
+/* A program sees the end of its input, and is killed with all that it started if it does not exit. NULL is fine. */
+void genarm_source_free(struct genarm_source *s);
+
+const char *genarm_source_name(const struct genarm_source *s);   /* given, or made of the path or the command; UTF-8 */
+const char *genarm_source_kind(const struct genarm_source *s);   /* "rm", "arm", "ratio-mean", "cmd", … */
+float genarm_source_weight(const struct genarm_source *s);       /* finite */
+
+/* A response to a conversation. */
+struct genarm_sample {
+    const struct genarm_message *messages; /* [n_messages], n_messages >= 1: the prompt */
+    size_t n_messages;
+    const char *response;
+    bool finished; /* its end-of-turn token follows; false: it was cut */
+};
+
+/* rewards[n]: finite numbers, written only on success. Samples of one prompt that stand side by side are computed from where
+ * they differ. Errors name the source and the sample, counted from 0: GENARM_ECONTEXT when a sample is too long,
+ * GENARM_EDIVERGED when a reward is not finite, GENARM_ECANCELED, GENARM_EIO when a program ended, said nothing in time or
+ * did not take its input, GENARM_EFORMAT when what it said is no reward. After an error of a program the next call starts it
+ * anew. */
+int genarm_source_score(struct genarm_source *s, const struct genarm_sample *samples, size_t n, double *rewards,
+                        struct genarm_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
