@@ -116,21 +116,6 @@ int load_model(struct genarm_model **out, const struct model_args *args, struct 
     return genarm_model_load(out, path, &params, err);
 }
 
-int file_is_adapter(const char *path, bool *is_adapter, struct genarm_error *err) {
-    struct gguf_file file = {0};
-    const char *type;
-    int code = gguf_file_open(&file, path, err);
-    if (code) {
-        return code;
-    }
-    code = error_at(err, gguf_opt_str(&type, file.gguf, "general.type", "model", err), "%s", path);
-    if (code == 0) {
-        *is_adapter = strcmp(type, "adapter") == 0;
-    }
-    gguf_file_close(&file);
-    return code;
-}
-
 /* ---- guides ---- */
 
 static bool same_file(const char *a, const char *b) {

@@ -102,9 +102,6 @@ struct format_args {
 /* Loads the model that -m names or the default one, which is said on stderr. */
 int load_model(struct genarm_model **out, const struct model_args *args, struct genarm_error *err);
 
-/* Whether a GGUF file says that it is an adapter. Checks the whole file. */
-int file_is_adapter(const char *path, bool *is_adapter, struct genarm_error *err);
-
 /* CLI_USAGE when the file that an option writes is one that is read. Paths may be NULL: none. */
 int keep_input(const char *option, const char *output, const char *input, struct genarm_error *err);
 

@@ -17,7 +17,8 @@ struct score_args {
     struct model_args model;
     struct guide_args guide;
     const char *prompt, *file, *response, *system;
-    struct option_list pairs, rewards;
+    struct option_list pairs;
+    struct reward_args rewards;
     struct format_args formats;
     bool open, json;
 };
@@ -38,15 +39,13 @@ static const struct option score_options[] = {
     OPTIONS_FORMAT(struct score_args),
     {OPTION_FLAG, "--json", "", offsetof(struct score_args, json), .help = "print a JSON record"},
     OPTIONS_GUIDE(struct score_args),
-    {OPTION_GROUP, .help = "Reward models of whole responses"},
-    {OPTION_TEXTS, "--reward", REWARD_FORM, offsetof(struct score_args, rewards),
-     .help = "give the response, or the pairs' responses, one number by this reward model (genarm train --loss bt): PATH "
-             "is an adapter of the base, or a model which +ADAPTER adapts; without --arm nothing else is computed; "
-             "repeatable"},
+    {OPTION_GROUP, .help = "Rewards of whole responses"},
+    OPTIONS_REWARDS(struct score_args,
+                    "give the response, or the pairs' responses, one number; without --arm nothing else is computed. "),
     OPTIONS_MODEL(struct score_args),
 };
 
-/* What scores: the guide, and the reward models of whole responses. */
+/* What scores: the guide, and the rewards of whole responses. */
 struct scorers {
     struct setup setup;
     struct reward_set rewards;
@@ -74,7 +73,7 @@ static int print_scores(const struct scores *scores, const double *values, const
         json_t *record = json_pack("{s:o, s:o, s:o}", "prompt", text_json(prompt), "response",
                                    text_json(args->response), "model", text_json(setup_model_name(setup)));
         bool ok = facts && record && json_object_update(record, facts) == 0;
-        ok = ok && (!s->rewards.n || json_object_set_new(record, "trajectory", rewards_json(&s->rewards, values)) == 0);
+        ok = ok && (!s->rewards.n || json_object_set_new(record, "trajectory", rewards_json(&s->rewards, values, 1)) == 0);
         json_decref(facts);
         if (!ok) {
             json_decref(record);
@@ -88,7 +87,7 @@ static int print_scores(const struct scores *scores, const double *values, const
         scores_print_table(stdout, scores, setup);
     }
     for (size_t i = 0; i < s->rewards.n; i++) {
-        printf("%s: reward of the response %.4f\n", s->rewards.specs[i].name, values[i]);
+        printf("%s: reward of the response %.4f\n", rewards_name(&s->rewards, i), values[i]);
     }
     return 0;
 }
@@ -107,7 +106,8 @@ static int score_response(const struct score_args *args, struct scorers *s, cons
         code = code ? code : scores_compute(&scores, &s->setup, session, args->response, args->open, err);
     }
     if (code == 0) {
-        code = rewards_compute(&s->rewards, messages, n, args->response, args->open, values, err);
+        const struct genarm_sample sample = {messages, n, args->response, !args->open};
+        code = rewards_compute(&s->rewards, &sample, 1, values, err);
     }
     if (code == 0) {
         code = print_scores(&scores, values, args, s, prompt, err);
@@ -148,7 +148,7 @@ struct rankings {
     struct ranking base, guided;
     struct ranking *arms, *differences; /* [n_arms] */
     struct tally *rewards;              /* [n] of whole responses */
-    double *values[2];                  /* [n] of one pair's responses, one allocation */
+    double *values;                     /* [2, n] of one pair's responses */
     int64_t n, n_long, n_dropped;       /* pairs that are ranked, that do not fit, that say nothing */
 };
 
@@ -182,19 +182,21 @@ static int score_pair(struct rankings *r, const struct score_args *args, const s
     struct genarm_message *messages = NULL;
     size_t n = 0;
     int code = pair_messages(&messages, &n, pair, args->system, err);
-    for (int side = 0; side < 2 && code == 0; side++) {
-        code = rewards_compute(&s->rewards, messages, n, responses[side], args->open, r->values[side], err);
-        if (code == 0 && s->guided) {
-            code = genarm_session_prompt(session, messages, n, err);
-            code = code ? code : scores_compute(&scores[side], &s->setup, session, responses[side], args->open, err);
-        }
+    if (code == 0) {
+        const struct genarm_sample samples[] = {{messages, n, responses[0], !args->open},
+                                                {messages, n, responses[1], !args->open}};
+        code = rewards_compute(&s->rewards, samples, 2, r->values, err);
+    }
+    for (int side = 0; side < 2 && code == 0 && s->guided; side++) {
+        code = genarm_session_prompt(session, messages, n, err);
+        code = code ? code : scores_compute(&scores[side], &s->setup, session, responses[side], args->open, err);
     }
     free(messages);
     if (code == 0 && s->guided) {
         rank_pair(r, &scores[0], &scores[1]);
     }
     for (size_t i = 0; i < s->rewards.n && code == 0; i++) {
-        add(&r->rewards[i], r->values[0][i], r->values[1][i]);
+        add(&r->rewards[i], r->values[2 * i], r->values[2 * i + 1]);
     }
     r->n += code == 0;
     scores_deinit(&scores[0]);
@@ -220,7 +222,7 @@ static json_t *ranking_json(const struct ranking *r) {
 static json_t *rewards_ranking_json(const struct rankings *r, const struct reward_set *rewards) {
     json_t *object = json_object();
     for (size_t i = 0; i < rewards->n && object; i++) {
-        json_object_set_new(object, rewards->specs[i].name, tally_json(&r->rewards[i], r->n));
+        json_object_set_new(object, rewards_name(rewards, i), tally_json(&r->rewards[i], r->n));
     }
     return object;
 }
@@ -278,7 +280,7 @@ static void print_reward_rankings(const struct rankings *r, const struct reward_
     snprintf(heading, sizeof heading, "%lld pairs, whole responses", (long long)r->n);
     printf("%-32s%10s%12s\n", heading, "accuracy", "margin");
     for (size_t i = 0; i < rewards->n; i++) {
-        printf("%-32s%10.3f%12.3f\n", rewards->specs[i].name, r->rewards[i].right / (double)r->n,
+        printf("%-32s%10.3f%12.3f\n", rewards_name(rewards, i), r->rewards[i].right / (double)r->n,
                r->rewards[i].margin / (double)r->n);
     }
 }
@@ -295,6 +297,7 @@ static int score_all(struct rankings *r, const struct score_args *args, const st
     }
     progress_end(&progress);
     genarm_session_free(session);
+    code = code == GENARM_ECANCELED && interrupt_signal() ? 0 : code; /* what was ranked before is shown */
     if (code == 0 && r->n == 0 && !interrupt_signal()) {
         code = error_hint(err, error_set(err, GENARM_ECONTEXT, "no pair fits into the context"), "raise it with -c");
     }
@@ -307,11 +310,10 @@ static int score_pairs(const struct score_args *args, const struct scorers *s, c
     const size_t n_arms = s->setup.n_arms, n_rewards = s->rewards.n;
     r.arms = calloc(2 * n_arms + 1, sizeof *r.arms);
     r.rewards = calloc(n_rewards + 1, sizeof *r.rewards);
-    r.values[0] = calloc(2 * n_rewards + 1, sizeof *r.values[0]);
-    int code = r.arms && r.rewards && r.values[0] ? 0 : error_nomem(err, "scores");
+    r.values = calloc(2 * n_rewards + 1, sizeof *r.values);
+    int code = r.arms && r.rewards && r.values ? 0 : error_nomem(err, "scores");
     if (code == 0) {
         r.differences = r.arms + n_arms;
-        r.values[1] = r.values[0] + n_rewards;
         code = score_all(&r, args, s, pairs, err);
     }
     if (code == 0 && r.n_long) {
@@ -327,7 +329,7 @@ static int score_pairs(const struct score_args *args, const struct scorers *s, c
             print_reward_rankings(&r, &s->rewards);
         }
     }
-    free(r.values[0]);
+    free(r.values);
     free(r.rewards);
     free(r.arms);
     return code;
@@ -348,7 +350,7 @@ static int check_args(const struct score_args *args, struct genarm_error *err) {
 
 static int score_run(const void *arguments, struct genarm_error *err) {
     const struct score_args *args = arguments;
-    struct scorers scorers = {.guided = args->rewards.n == 0 || args->guide.arms.n > 0};
+    struct scorers scorers = {.guided = args->rewards.specs.n == 0 || args->guide.arms.n > 0};
     struct pair_list pairs = {0};
     char *prompt = NULL;
     log_to_stderr(args->model.verbose);
@@ -360,7 +362,7 @@ static int score_run(const void *arguments, struct genarm_error *err) {
         code = setup_load(&scorers.setup, &args->model, &args->guide, 1, err);
     }
     if (code == 0) {
-        code = rewards_load(&scorers.rewards, &args->rewards, scorers.setup.base, &args->model, &args->guide, err);
+        code = rewards_load(&scorers.rewards, &args->rewards, false, scorers.setup.base, &args->model, &args->guide, err);
     }
     interrupt_catch();
     if (code == 0) {
@@ -373,6 +375,9 @@ static int score_run(const void *arguments, struct genarm_error *err) {
     pairs_free(&pairs);
     rewards_free(&scorers.rewards);
     setup_free(&scorers.setup);
+    if (code == GENARM_ECANCELED && interrupt_signal()) {
+        code = 0;
+    }
     return code ? code : interrupt_signal() ? 128 + interrupt_signal() : 0;
 }
 
@@ -384,12 +389,13 @@ const struct command command_score = {
         "Shows what each part thinks of a given response: the log-probability of every token, in nats, under the base, "
         "under each reward model, under that model without its adapter (the reference) and under the guided mixture. "
         "A reward is the sum over the tokens. On a terminal the tokens are coloured by reward minus reference, "
-        "elsewhere a table is printed. --reward gives the response one number instead, by a reward model of whole "
-        "responses.",
+        "elsewhere a table is printed. --reward gives the response one number instead: by a reward model of whole "
+        "responses, an ARM, a classifier or a program.",
     .examples = "genarm score --arm cheerful.gguf -p \"How was it?\" -r \"Wonderful, thank you!\"\n"
                 "genarm score --arm cheerful.gguf:1 -f question.txt -r \"It was fine.\" --json\n"
                 "genarm score --arm cheerful.gguf --arm concise.gguf -d test.jsonl\n"
-                "genarm score --reward helpful.gguf -d test.jsonl",
+                "genarm score --reward helpful.gguf -d test.jsonl\n"
+                "genarm score --reward ratio:kind=cheerful.gguf --reward \"cmd:short=python3 -u short.py\" -d test.jsonl",
     .options = score_options,
     .n_options = sizeof score_options / sizeof *score_options,
     .args_size = sizeof(struct score_args),

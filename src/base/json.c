@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/utf8.h"
+
 int json_parse(json_t **out, const char *text, size_t n, const char *where, struct genarm_error *err) {
     json_error_t e;
     json_t *value = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
@@ -138,4 +140,16 @@ int json_dump(struct buf *b, const json_t *value, struct genarm_error *err) {
         b->data[before] = '\0';
     }
     return d.rc != GENARM_OK ? d.rc : error_set(err, GENARM_EINVAL, "the value cannot be written as JSON");
+}
+
+json_t *text_json(const char *text) {
+    struct text_tail u = {0};
+    struct buf clean;
+    json_t *value = NULL;
+    buf_init(&clean, 3 * strlen(text) + 4);
+    if (text_push(&u, text, strlen(text), &clean, NULL) == 0 && text_end(&u, &clean, NULL) == 0) {
+        value = json_stringn(clean.data ? clean.data : "", clean.len);
+    }
+    buf_deinit(&clean);
+    return value;
 }

@@ -25,4 +25,7 @@ int json_opt_integer(long long *out, const json_t *object, const char *key, long
 /* Appends the value as one line without a newline; numbers with the digits that read back equal. */
 int json_dump(struct buf *b, const json_t *value, struct genarm_error *err);
 
+/* A JSON string (new reference, NULL without memory); invalid UTF-8 becomes U+FFFD. */
+json_t *text_json(const char *text);
+
 #endif

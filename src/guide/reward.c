@@ -165,22 +165,11 @@ int genarm_reward_tokens(struct genarm_reward *r, const struct genarm_message *m
 
 int genarm_reward_text(struct genarm_reward *r, const struct genarm_message *messages, size_t n_messages,
                        const char *response, bool whole, double *reward, struct genarm_error *err) {
-    const size_t n_text = strlen(response);
-    const int32_t found = genarm_tokenize(r->model, response, n_text, false, false, NULL, 0), end = genarm_token_eos(r->model);
-    if (found == INT32_MIN) {
-        return error_set(err, GENARM_EINVAL, "the response cannot be tokenised");
+    int32_t *tokens = NULL, n = 0;
+    int rc = response_tokens(&tokens, &n, r->model, response, whole, err);
+    if (rc == GENARM_OK) {
+        rc = genarm_reward_tokens(r, messages, n_messages, tokens, (size_t)n, reward, err);
     }
-    const int32_t n = found < 0 ? -found : found;
-    int32_t *tokens = malloc(((size_t)n + 1) * sizeof *tokens);
-    if (!tokens) {
-        return error_nomem(err, "a response");
-    }
-    genarm_tokenize(r->model, response, n_text, false, false, tokens, n);
-    size_t n_tokens = (size_t)n;
-    if (whole && end >= 0) {
-        tokens[n_tokens++] = end;
-    }
-    const int rc = genarm_reward_tokens(r, messages, n_messages, tokens, n_tokens, reward, err);
     free(tokens);
     return rc;
 }

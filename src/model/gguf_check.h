@@ -30,6 +30,9 @@ struct gguf_file {
 int gguf_file_open(struct gguf_file *f, const char *path, struct genarm_error *err);
 void gguf_file_close(struct gguf_file *f); /* safe on a zeroed struct */
 
+/* Whether a GGUF file says that it is an adapter. Checks the whole file. */
+int file_is_adapter(const char *path, bool *is_adapter, struct genarm_error *err);
+
 /* Pointer to a tensor's bytes in the map; NULL if there is no such tensor. */
 const void *gguf_file_data(const struct gguf_file *f, const char *tensor);
 

@@ -130,3 +130,18 @@ int gguf_opt_str(const char **out, const struct gguf_context *g, const char *key
                  struct genarm_error *err) {
     return get_str(out, g, key, false, fallback, err);
 }
+
+int file_is_adapter(const char *path, bool *is_adapter, struct genarm_error *err) {
+    struct gguf_file file = {0};
+    const char *type;
+    int rc = gguf_file_open(&file, path, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    rc = error_at(err, gguf_opt_str(&type, file.gguf, "general.type", "model", err), "%s", path);
+    if (rc == GENARM_OK) {
+        *is_adapter = strcmp(type, "adapter") == 0;
+    }
+    gguf_file_close(&file);
+    return rc;
+}

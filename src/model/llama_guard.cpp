@@ -35,6 +35,18 @@ struct llama_model *guard_vocab_load(struct gguf_context *metadata) {
                                   [&] { return llama_model_init_from_user(metadata, nullptr, nullptr, params); });
 }
 
+struct llama_model *guard_model_load(const char *path, struct llama_model_params params) {
+    return guarded<llama_model *>(nullptr, [&] { return llama_model_load_from_file(path, params); });
+}
+
+struct llama_context *guard_context_new(struct llama_model *model, struct llama_context_params params) {
+    return guarded<llama_context *>(nullptr, [&] { return llama_init_from_model(model, params); });
+}
+
+int32_t guard_decode(struct llama_context *ctx, int32_t *tokens, int32_t n) {
+    return guarded<int32_t>(GUARD_FAILED, [&] { return llama_decode(ctx, llama_batch_get_one(tokens, n)); });
+}
+
 int32_t guard_tokenize(const struct llama_vocab *vocab, const char *text, int32_t n_text, int32_t *tokens, int32_t max,
                        bool special) {
     return guarded<int32_t>(GUARD_FAILED,

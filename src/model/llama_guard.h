@@ -24,6 +24,12 @@ struct gguf_context *guard_gguf_parse(const void *bytes, size_t n, struct ggml_c
 /* A model with a vocabulary and nothing else, from metadata, which may be freed afterwards. */
 struct llama_model *guard_vocab_load(struct gguf_context *metadata);
 
+/* As llama_model_load_from_file, llama_init_from_model and, for n tokens of sequence 0 after those that it holds,
+ * llama_decode. */
+struct llama_model *guard_model_load(const char *path, struct llama_model_params params);
+struct llama_context *guard_context_new(struct llama_model *model, struct llama_context_params params);
+int32_t guard_decode(struct llama_context *ctx, int32_t *tokens, int32_t n);
+
 /* As llama_tokenize, without BOS and EOS. */
 int32_t guard_tokenize(const struct llama_vocab *vocab, const char *text, int32_t n_text, int32_t *tokens, int32_t max,
                        bool special);

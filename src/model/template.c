@@ -176,3 +176,26 @@ int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model,
     free(text);
     return rc;
 }
+
+int response_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *response, bool finished,
+                    struct genarm_error *err) {
+    const size_t n_text = strlen(response);
+    const int32_t found = genarm_tokenize(model, response, n_text, false, false, NULL, 0);
+    const int32_t needed = found == INT32_MIN ? 0 : -found, end = genarm_token_eos(model);
+    if (found == INT32_MIN) {
+        return error_set(err, GENARM_EINVAL, "the response cannot be tokenised");
+    }
+    int32_t *tokens = malloc(((size_t)needed + 1) * sizeof *tokens);
+    if (!tokens) {
+        return error_nomem(err, "a response");
+    }
+    if (needed > 0) {
+        genarm_tokenize(model, response, n_text, false, false, tokens, needed);
+    }
+    *n = needed;
+    if (finished && end >= 0) {
+        tokens[(*n)++] = end;
+    }
+    *out = tokens;
+    return GENARM_OK;
+}

@@ -74,7 +74,7 @@ static int check_texts(const struct gguf_context *gguf, int64_t id, int32_t n_vo
     return rc < 0 ? rc : GENARM_OK;
 }
 
-static int check_tokens(const struct gguf_context *gguf, int32_t n_vocab, struct genarm_error *err) {
+int vocab_check_tokens(const struct gguf_context *gguf, int32_t n_vocab, struct genarm_error *err) {
     int64_t id;
     int rc = check_array(&id, gguf, tokens_key, 0, err);
     if (rc != GENARM_OK || id < 0) {
@@ -95,7 +95,7 @@ static int check_tokens(const struct gguf_context *gguf, int32_t n_vocab, struct
 
 int vocab_open(struct llama_model **out, struct gguf_context *gguf, int32_t n_vocab, struct genarm_error *err) {
     int rc = check_kind(gguf, err);
-    rc = rc == GENARM_OK ? check_tokens(gguf, n_vocab, err) : rc;
+    rc = rc == GENARM_OK ? vocab_check_tokens(gguf, n_vocab, err) : rc;
     if (rc != GENARM_OK) {
         return rc;
     }

@@ -12,6 +12,9 @@
  * (llama_model_free). Errors: GENARM_EFORMAT, GENARM_EUNSUPPORTED (another kind of tokenizer). */
 int vocab_open(struct llama_model **out, struct gguf_context *gguf, int32_t n_vocab, struct genarm_error *err);
 
+/* The tokens, their scores and types, whatever the kind of tokenizer: what libllama would abort on. */
+int vocab_check_tokens(const struct gguf_context *gguf, int32_t n_vocab, struct genarm_error *err);
+
 /* The token that ends a turn: what the metadata says, else what libllama finds; -1: there is none. */
 int32_t vocab_turn_end(const struct llama_vocab *vocab, const struct gguf_context *gguf);
 

@@ -1,0 +1,47 @@
+/* The inside of a reward source: what every kind implements, and the models behind those that have some. */
+#ifndef REWARD_SOURCE_H
+#define REWARD_SOURCE_H
+
+#include "genarm/source.h"
+#include "reward/spec.h"
+
+/* The params of a source with copies of their strings; its kinds may keep a pointer to it. */
+struct source_params {
+    struct genarm_source_params p;
+    char *template_name, *device; /* owned, or NULL: p points to them */
+};
+
+struct source_vtable {
+    /* values[n]. On failure *at is the sample at fault, and the values are undefined. */
+    int (*score)(void *self, const struct genarm_sample *samples, size_t n, double *values, size_t *at,
+                 struct genarm_error *err);
+    void (*free)(void *self); /* NULL is fine */
+};
+
+/* A model, with or without an adapter, that a spec names. */
+struct source_model {
+    struct genarm_model *own;     /* loaded for this source; NULL: `model` is the base */
+    struct genarm_model *model;
+    struct genarm_adapter *adapter; /* or NULL */
+};
+int source_model_load(struct source_model *out, const struct arm_spec *spec, struct genarm_model *base,
+              const struct genarm_source_params *params, struct genarm_error *err);
+void source_model_free(struct source_model *m); /* safe on a zeroed struct */
+
+/* What a prompt is written in: what the adapter says it was trained under, else the params' (NULL: the model's own). */
+const char *source_model_template(const struct source_model *m, const struct genarm_source_params *params);
+
+/* GENARM_ECANCELED when the caller wants to stop. */
+int source_stopped(const struct genarm_source_params *params, struct genarm_error *err);
+
+/* The kinds. Each fills *vtable and *self, which the vtable's free takes, on success. `params` outlives what is made. */
+int trajectory_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
+                   struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err);
+int policy_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
+               struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err);
+int rank_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
+             struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err);
+int command_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
+                struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err);
+
+#endif
