@@ -395,7 +395,7 @@ const struct command command_score = {
                 "genarm score --arm cheerful.gguf:1 -f question.txt -r \"It was fine.\" --json\n"
                 "genarm score --arm cheerful.gguf --arm concise.gguf -d test.jsonl\n"
                 "genarm score --reward helpful.gguf -d test.jsonl\n"
-                "genarm score --reward ratio:kind=cheerful.gguf --reward \"cmd:short=python3 -u short.py\" -d test.jsonl",
+                "genarm score --reward ratio:kind=cheerful.gguf --reward \"cmd:short=./short.sh\" -d test.jsonl",
     .options = score_options,
     .n_options = sizeof score_options / sizeof *score_options,
     .args_size = sizeof(struct score_args),

@@ -9,7 +9,7 @@
  *                                           the ARM's model without its adapter
  *     arm-mean:…, ratio-mean:…              the mean over the tokens instead of the sum
  *     rank:[NAME=]PATH[#LABEL][:WEIGHT]     a classifier or reranker, a GGUF that libllama runs with pooling RANK: its
- *                                           output, before any softmax, for LABEL, or the only one
+ *                                           output for LABEL, or the only one: a logit, of qwen3 a probability
  *     cmd:[NAME=]COMMAND[:WEIGHT]           a program, run by /bin/sh -c, that answers JSON lines (docs/reward.md)
  *
  * WEIGHT is any finite number, also a negative one, and 1 when it is not given. A source reports it; rewards are not

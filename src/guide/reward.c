@@ -34,7 +34,7 @@ static int check(const struct genarm_model *model, const struct genarm_adapter *
     if (!adapter->info.head) {
         const int rc = error_at(err, error_set(err, GENARM_EINVAL, "the adapter has no head that rewards whole responses"),
                                 "%s", adapter->path);
-        return error_hint(err, rc, "train a reward model with --loss bt; an ARM rewards tokens and is given with --arm");
+        return error_hint(err, rc, "train a reward model with --loss bt; an ARM rewards tokens: --arm PATH or --reward arm:PATH");
     }
     return GENARM_OK;
 }

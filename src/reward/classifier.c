@@ -20,7 +20,7 @@ enum {
 /* What libllama knows how to classify with. */
 static const struct family {
     const char *arch;
-    bool causal;  /* reads the output from the last token, else from the first or the mean of all */
+    bool decoder; /* has a cache; the output comes from the last token, else from the first or the mean of all */
     bool softmax; /* libllama puts the outputs through a softmax */
 } families[] = {{"bert", false, false}, {"modern-bert", false, false}, {"neo-bert", false, false}, {"qwen3", true, true}};
 
@@ -64,7 +64,7 @@ static int check_sizes(const struct gguf_context *gguf, const struct family *fam
     if (rc == GENARM_OK && n_embd % n_head != 0) {
         rc = error_set(err, GENARM_EFORMAT, "%u heads do not divide an embedding of %u", n_head, n_embd);
     }
-    if (rc == GENARM_OK && family->causal) { /* one of our own architectures: checked as strictly as those */
+    if (rc == GENARM_OK && family->decoder) { /* one of our own architectures: checked as strictly as those */
         struct hparams hp;
         rc = hparams_read(&hp, gguf, err);
     }
@@ -128,14 +128,15 @@ static int check_file(struct classifier *c, const char *path, struct genarm_erro
     rc = rc == GENARM_OK ? check_sizes(file.gguf, family, err) : rc;
     rc = rc == GENARM_OK ? check_vocab(&c->n_vocab, &file, err) : rc;
     if (rc == GENARM_OK && family->softmax && c->n_out == 1) {
-        rc = error_set(err, GENARM_EUNSUPPORTED, "libllama gives %s classifiers probabilities, and that of a single output is "
-                       "always 1", family->arch);
+        rc = error_set(err, GENARM_EUNSUPPORTED, "libllama makes probabilities of the outputs of %s, and that of a single one "
+                       "is always 1", family->arch);
     }
     if (rc == GENARM_OK) {
-        c->softmax = family->softmax;
-        c->causal = family->causal;
-        rc = gguf_opt_bool(&c->causal, file.gguf, family->causal ? "qwen3.attention.causal" : "bert.attention.causal",
-                           c->causal, err);
+        char key[80];
+        bool causal;
+        snprintf(key, sizeof key, "%s.attention.causal", family->arch);
+        rc = gguf_opt_bool(&causal, file.gguf, key, true, err);
+        c->pieces = rc == GENARM_OK && family->decoder && causal;
     }
     gguf_file_close(&file);
     return rc;
@@ -174,7 +175,7 @@ static int make_context(struct classifier *c, const struct genarm_source_params 
     const int32_t n_train = llama_model_n_ctx_train(c->model), n_most = n_train < DEFAULT_CTX_MAX ? n_train : DEFAULT_CTX_MAX;
     c->n_ctx = p->n_ctx && p->n_ctx < n_train ? p->n_ctx : p->n_ctx ? n_train : n_most; /* there are no positions beyond */
     const int32_t n_most_piece = p->n_batch < PIECE ? p->n_batch : PIECE;
-    c->n_piece = c->causal && n_most_piece < c->n_ctx ? n_most_piece : c->n_ctx; /* others see a text as a whole */
+    c->n_piece = c->pieces && n_most_piece < c->n_ctx ? n_most_piece : c->n_ctx; /* others see a text as a whole */
     params.n_ctx = (uint32_t)c->n_ctx;
     params.n_batch = params.n_ubatch = (uint32_t)c->n_piece;
     params.n_threads = params.n_threads_batch = p->n_threads ? p->n_threads : cores_usable();

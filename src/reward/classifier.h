@@ -14,8 +14,7 @@ struct classifier {
     int32_t n_vocab, n_ctx;
     int32_t n_piece; /* most tokens of one forward pass */
     int32_t n_out;   /* outputs, each with a label, or a single one without */
-    bool softmax;    /* the outputs are probabilities */
-    bool causal;
+    bool pieces;     /* a text can be computed in pieces: causal attention over a cache */
 };
 
 /* Checks the file, then lets libllama load it. Errors name the path. */
@@ -23,7 +22,7 @@ int classifier_open(struct classifier *out, const char *path, const struct genar
                     struct genarm_error *err);
 void classifier_close(struct classifier *c); /* safe on a zeroed struct */
 
-/* out[n_out] of a text of 1 to n_ctx tokens. */
+/* out[n_out] of a text of 1 to n_ctx tokens of the vocabulary: logits, of qwen3 probabilities. */
 int classifier_run(struct classifier *c, int32_t *tokens, int32_t n, float *out, struct genarm_error *err);
 
 #endif

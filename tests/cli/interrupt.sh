@@ -49,6 +49,21 @@ json_true out '[[x["id"], x["finish_reason"]] for x in r] == [[0, "error"], [1, 
 interrupted 130 INT 'records.jsonl.tmp*' "${many[@]}" -o records.jsonl
 json_true records.jsonl '[[x["id"], x["finish_reason"]] for x in r] == [[0, "error"], [1, "interrupted"]]'
 
+# A reward program that does not answer is stopped as well, and is gone; what was ranked
+# before is shown.
+slow='cmd:slow=read l; echo $$ >asked; exec sleep 1000'
+rm -f asked
+interrupted 130 INT asked score -m "$tiny" -p x -r y --reward "$slow"
+check "nothing is printed" [ ! -s out ]
+check "the program is gone" [ ! -e "/proc/$(cat asked)" ]
+for _ in 1 2; do
+    echo '{"prompt": "x", "chosen": "y", "rejected": "z"}'
+done >pairs.jsonl
+rm -f asked
+slow='cmd:slow=read l; echo 2; read l; echo 1; read l; echo $$ >asked; exec sleep 1000'
+interrupted 143 TERM asked score -m "$tiny" -d pairs.jsonl --reward "$slow" --json
+json_true out 'r[0]["pairs"] == 1 and r[0]["trajectory"]["slow"] == {"accuracy": 1, "margin": 1}'
+
 # A chat that waits for its next line ends as well.
 mkfifo lines
 "$genarm" chat -m "$model" --temp 0 -n 4 <lines >out 2>err &

@@ -67,7 +67,7 @@ says out "whole responses"
 run 1 score -m "$tiny" --reward rm.gguf -d pairs.jsonl -c 16 --json
 says err "no pair fits into the context"
 run 1 score -m "$tiny" --reward dpo.gguf -d pairs.jsonl
-says err "dpo.gguf: the adapter has no head"
+says err "the adapter has no head"
 run 1 score -m "$golden/qwen2.gguf" --reward rm.gguf -d pairs.jsonl
 says err "rm.gguf"
 finish

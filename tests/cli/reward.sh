@@ -1,0 +1,68 @@
+# genarm score --reward: programs, ARMs and reward models beside each other; what a program
+# does wrong is said.
+. "$(dirname "$0")/../support/cli.sh"
+cp "$golden/llama.lora.gguf" kind.gguf
+one=(score -m "$tiny" -ctk f32 -ctv f32 -p "Name a bird." -r "The owl, of course.")
+
+# A program: the length of the response in characters.
+cat >length.py <<'END_PY'
+import json, sys
+print("ready", file=sys.stderr)
+for line in sys.stdin:
+    request = json.loads(line)
+    assert set(request) == {"prompt", "messages", "response", "finished"}
+    assert request["messages"][-1] == {"role": "user", "content": request["prompt"]}
+    print(json.dumps({"reward": len(request["response"]) + 100 * request["finished"]}))
+END_PY
+run 0 "${one[@]}" --reward "cmd:n=python3 -u length.py"
+says out "n: reward of the response 119.0000"
+says err "ready"
+run 0 "${one[@]}" --no-eos --reward "cmd:n=python3 -u length.py" --json
+json_true out 'r[0]["trajectory"] == {"n": 19} and "tokens" not in r[0]'
+
+# Kinds beside each other, and the sums of --arm.
+run 0 "${one[@]}" --arm kind.gguf --reward "cmd:n=python3 -u length.py" --reward arm:sum=kind.gguf \
+    --reward arm-mean:mean=kind.gguf --reward ratio:ratio=kind.gguf --reward ratio-mean:rm=kind.gguf \
+    --reward "ratio:own=$tiny+kind.gguf" --json
+json_true out 'list(r[0]["trajectory"]) == ["n", "sum", "mean", "ratio", "rm", "own"] and r[0]["trajectory"]["n"] == 119'
+json_true out 'abs(r[0]["trajectory"]["sum"] - r[0]["rewards"]["kind"]) < 1e-3'
+json_true out 'abs(r[0]["trajectory"]["ratio"] - r[0]["rewards"]["kind"] + r[0]["references"]["kind"]) < 1e-3'
+json_true out 'abs(r[0]["trajectory"]["own"] - r[0]["trajectory"]["ratio"]) < 1e-4'
+json_true out 'abs(r[0]["trajectory"]["mean"] * len(r[0]["tokens"]) - r[0]["trajectory"]["sum"]) < 1e-3'
+json_true out 'abs(r[0]["trajectory"]["rm"] * len(r[0]["tokens"]) - r[0]["trajectory"]["ratio"]) < 1e-3'
+
+# Pairs.
+cat >pairs.jsonl <<'END_PAIRS'
+{"prompt": "Name a bird.", "chosen": "The owl, of course.", "rejected": "An owl."}
+{"prompt": "Name a bird.", "chosen": "An owl.", "rejected": "The owl, of course.", "system": "Be terse."}
+{"prompt": "Name a fish.", "chosen": "Cod", "rejected": "Eel"}
+END_PAIRS
+run 0 score -m "$tiny" -d pairs.jsonl --reward "cmd:n=python3 -u length.py" --reward arm:kind.gguf --json
+json_true out 'r[0]["trajectory"]["n"] == {"accuracy": 0.5, "margin": 0} and set(r[0]["trajectory"]) == {"n", "kind"}'
+
+# What goes wrong.
+run 1 "${one[@]}" --reward "cmd:exit 3"
+says err 'error: reward cmd: the program "exit 3" exited with status 3 before it answered'
+run 1 "${one[@]}" --reward "cmd:x=no-such-program"
+says err 'error: reward x: the program "no-such-program" exited with status 127'
+says err "not found"
+run 1 score -m "$tiny" -d pairs.jsonl --reward "cmd:bad=read l; echo 1; read l; echo nan; sleep 100"
+says err 'pairs.jsonl:1: reward bad, sample 1: the program'
+says err 'answered "nan": this is no finite number'
+run 1 "${one[@]}" --reward "cmd:exec env -u PYTHONUNBUFFERED python3 length.py" --reward-timeout 0.2
+says err "gave no answer within 0.2 seconds"
+says err "flush"
+run 2 "${one[@]}" --reward "cmd:"
+says err "a command is missing"
+run 2 "${one[@]}" --reward "cmd:cat:2"
+says err "a weight has no meaning here"
+run 2 "${one[@]}" --reward kind.gguf:x --reward-timeout 0
+run 2 "${one[@]}" --reward arm:kind.gguf --reward ratio:kind.gguf
+says err 'two rewards are called "kind"'
+run 1 "${one[@]}" --reward kind.gguf
+says err "no head"
+run 1 "${one[@]}" --reward ratio:"$tiny"
+says err "no reference"
+run 1 "${one[@]}" --reward rank:"$tiny"
+says err "no classifiers"
+finish
