@@ -54,6 +54,17 @@ static int check_size(uint32_t *out, const struct gguf_context *gguf, const char
                : rc;
 }
 
+/* Of either kind of norm; libllama says which of them is missing. */
+static int check_epsilon(const struct gguf_context *gguf, const char *arch, const char *suffix, struct genarm_error *err) {
+    char key[80];
+    float epsilon;
+    snprintf(key, sizeof key, "%s.%s", arch, suffix);
+    const int rc = gguf_opt_f32(&epsilon, gguf, key, 0, err);
+    return rc == GENARM_OK && !(epsilon >= 0 && epsilon < 1)
+               ? error_set(err, GENARM_EFORMAT, "%s is %g, not within 0 and 1", key, (double)epsilon)
+               : rc;
+}
+
 static int check_sizes(const struct gguf_context *gguf, const struct family *family, struct genarm_error *err) {
     uint32_t n_embd, n_head, n_other;
     int rc = check_size(&n_embd, gguf, family->arch, "embedding_length", MAX_SIZE, err);
@@ -61,6 +72,8 @@ static int check_sizes(const struct gguf_context *gguf, const struct family *fam
     rc = rc == GENARM_OK ? check_size(&n_other, gguf, family->arch, "block_count", MAX_LAYERS, err) : rc;
     rc = rc == GENARM_OK ? check_size(&n_other, gguf, family->arch, "feed_forward_length", MAX_SIZE, err) : rc;
     rc = rc == GENARM_OK ? check_size(&n_other, gguf, family->arch, "context_length", INT32_MAX, err) : rc;
+    rc = rc == GENARM_OK ? check_epsilon(gguf, family->arch, "attention.layer_norm_epsilon", err) : rc;
+    rc = rc == GENARM_OK ? check_epsilon(gguf, family->arch, "attention.layer_norm_rms_epsilon", err) : rc;
     if (rc == GENARM_OK && n_embd % n_head != 0) {
         rc = error_set(err, GENARM_EFORMAT, "%u heads do not divide an embedding of %u", n_head, n_embd);
     }

@@ -1,5 +1,6 @@
-/* rank: a classifier or reranker. Query and document are the last user's message and the response, joined as llama.cpp's
- * server joins them: by the file's template "rerank", else BOS query EOS SEP document EOS as far as the vocabulary adds those. */
+/* rank: a classifier or reranker. Query and document are the last message of the user and the response, joined as llama.cpp's
+ * server joins them: by the file's template "rerank", else BOS query EOS SEP document EOS as far as the vocabulary adds
+ * those. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -78,7 +78,8 @@ static int fill(struct arm_spec *out, const struct form *form, const char *name,
     }
     spec.path = strndup(body, plus);
     spec.adapter = split ? strdup(body + plus + 1) : NULL;
-    spec.name = n_name ? strndup(name, n_name) : stem(split && form->mark == '+' ? body + plus + 1 : spec.path ? spec.path : "");
+    const char *named = form->mark == '+' && split ? spec.adapter : spec.path;
+    spec.name = n_name ? strndup(name, n_name) : named ? stem(named) : NULL;
     if (spec.name && !utf8_valid(spec.name, strlen(spec.name))) {
         arm_spec_deinit(&spec);
         return error_hint(err, error_set(err, GENARM_EINVAL, "the name is not UTF-8"), "give one: NAME=PATH");

@@ -299,10 +299,12 @@ static void test_the_end_of_input_lets_a_program_finish(void **state) {
     char file[256];
     snprintf(file, sizeof file, "%s", temp_path("bye"));
     struct genarm_source *s = start(60, EACH "echo 1; done; echo bye >%s", file);
+    struct genarm_source *later = start(60, "cat"); /* does not hold the other's pipes */
     must(score_texts(s, texts, 1, &value, &err), &err);
     assert_int_equal(access(file, F_OK), -1);
     genarm_source_free(s);
     assert_int_equal(access(file, F_OK), 0);
+    genarm_source_free(later);
 }
 
 static void test_all_that_a_program_started_ends_with_it(void **state) {

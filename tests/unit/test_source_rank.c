@@ -20,9 +20,9 @@ enum { EMBD = 16, HEADS = 2, HEAD = EMBD / HEADS, FF = 24, LAYERS = 2, CTX = 32,
 static const double norm_eps = 1e-5;
 
 /* WordPiece as in GGUF: words start with U+2581. */
-static const char *tokens[] = {"[PAD]",      "[UNK]",         "[CLS]",      "[SEP]",        "[MASK]",        "\xE2\x96\x81name",
-                               "\xE2\x96\x81" "a", "\xE2\x96\x81" "bird", "\xE2\x96\x81.",   "\xE2\x96\x81the", "\xE2\x96\x81owl",
-                               "s",          "\xE2\x96\x81" "cod", "\xE2\x96\x81,"};
+#define WORD "\xE2\x96\x81"
+static const char *tokens[] = {"[PAD]",     "[UNK]",  "[CLS]",    "[SEP]",    "[MASK]", WORD "name", WORD "a",
+                               WORD "bird", WORD ".", WORD "the", WORD "owl", "s",      WORD "cod",  WORD ","};
 enum { VOCAB = sizeof tokens / sizeof *tokens, CLS = 2, SEP = 3 };
 
 /* ---- the file ---- */
@@ -33,7 +33,7 @@ struct bert {
 };
 
 static void add_weight(struct bert *b, struct rng *rng, const char *name, int64_t ne0, int64_t ne1, float mean, float size) {
-    struct ggml_tensor *t = ne1 ? ggml_new_tensor_2d(b->ctx, GGML_TYPE_F32, ne0, ne1) : ggml_new_tensor_1d(b->ctx, GGML_TYPE_F32, ne0);
+    struct ggml_tensor *t = ggml_new_tensor(b->ctx, GGML_TYPE_F32, ne1 ? 2 : 1, (int64_t[]){ne0, ne1});
     for (int64_t i = 0; i < ggml_nelements(t); i++) {
         ((float *)t->data)[i] = mean + size * (2 * (float)rng_uniform(rng) - 1);
     }
@@ -235,8 +235,11 @@ static void classify(const struct bert *b, const int *ids, int n, double *out, i
 /* ---- BERT ---- */
 
 static const struct genarm_message talk[] = {{"user", "A cod"}, {"assistant", "The owl."}, {"user", "Name a bird."}};
-static const struct genarm_sample samples[] = {
-    {talk, 3, "The owls.", true}, {talk, 1, "Cod, cod", false}, {talk, 3, "?", true}, {talk, 3, "", true}, {talk, 3, "The owls.", true}};
+static const struct genarm_sample samples[] = {{talk, 3, "The owls.", true},
+                                               {talk, 1, "Cod, cod", false},
+                                               {talk, 3, "?", true},
+                                               {talk, 3, "", true},
+                                               {talk, 3, "The owls.", true}};
 static const int ids[][12] = {{CLS, 5, 6, 7, 8, SEP, SEP, 9, 10, 11, 8, SEP},
                               {CLS, 6, 12, SEP, SEP, 12, 13, 12, SEP},
                               {CLS, 5, 6, 7, 8, SEP, SEP, 1, SEP},
@@ -325,7 +328,7 @@ static void test_a_text_beyond_the_context_is_an_error(void **state) {
     for (int i = 0; i < 40; i++) {
         strcat(text, "owl ");
     }
-    for (int n = 20; n <= 40; n++) { /* 4 * 24 characters are 24 tokens: with 8 more the context is full */
+    for (int n = 20; n <= 40; n++) { /* a token each, and 8 others */
         text[4 * n] = '\0';
         const struct genarm_sample sample = {talk, 3, text, true};
         const int expected = n <= CTX - 8 ? GENARM_OK : GENARM_ECONTEXT;
@@ -372,6 +375,9 @@ static void test_files_that_are_no_classifiers_are_refused(void **state) {
     edit_open(&e, good);
     gguf_set_val_u32(e.gguf, "bert.attention.head_count", 3);
     refused("", edit_save(&e, bad), GENARM_EFORMAT, "3 heads do not divide");
+    edit_open(&e, good);
+    gguf_set_val_f32(e.gguf, "bert.attention.layer_norm_epsilon", -1);
+    refused("", edit_save(&e, bad), GENARM_EFORMAT, "layer_norm_epsilon is -1");
     edit_open(&e, good);
     gguf_set_val_str(e.gguf, "tokenizer.ggml.model", "rwkv");
     refused("", edit_save(&e, bad), GENARM_EUNSUPPORTED, "rwkv");
