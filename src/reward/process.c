@@ -168,6 +168,7 @@ void process_end(struct process *p, double patience) {
     close(p->out);
     const bool reaped = wait_exit(p->pid, patience, &info) && info.si_pid != p->pid;
     if (!reaped) { /* else its number may be another group's by now */
+        kill(p->pid, SIGKILL); /* it may have left its group */
         kill(-p->pid, SIGKILL); /* what it started and left behind as well */
     }
     while (waitpid(p->pid, NULL, 0) < 0 && errno == EINTR) {
