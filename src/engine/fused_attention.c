@@ -64,15 +64,15 @@ static void score_keys(const struct fused *f, const struct ggml_tensor *k, const
     }
 }
 
-/* out[d] = sum_p scores[p] v[p][d] */
+/* out[g][d] = sum_p scores[g][p] v[p][d] for the query heads g */
 static void weigh_values(const struct fused *f, const struct ggml_tensor *v, const char *values, const float *scores,
                          float *value, float *out, int32_t n_pos) {
-    const int32_t n = f->hp->n_embd_head;
-    memset(out, 0, (size_t)n * sizeof *out);
-    if (v->type == GGML_TYPE_F16 && f->kernels->few_add_f16) {
-        f->kernels->few_add_f16(out, scores, values, v->nb[1], n, n_pos);
+    const int32_t n = f->hp->n_embd_head, group = fused_query_group(f->hp);
+    if (v->type == GGML_TYPE_F16 && f->kernels->few_sum_f16) {
+        f->kernels->few_sum_f16(out, n, scores, f->params.n_ctx, values, v->nb[1], n, n_pos, group);
         return;
     }
+    memset(out, 0, (size_t)(group * n) * sizeof *out);
     for (int32_t p = 0; p < n_pos; p++) {
         const char *row = values + (size_t)p * v->nb[1];
         const float *x = (const float *)(const void *)row;
@@ -80,8 +80,10 @@ static void weigh_values(const struct fused *f, const struct ggml_tensor *v, con
             ggml_cpu_fp16_to_fp32((const ggml_fp16_t *)(const void *)row, value, n);
             x = value;
         }
-        for (int32_t d = 0; d < n; d++) {
-            out[d] += scores[p] * x[d];
+        for (int32_t g = 0; g < group; g++) {
+            for (int32_t d = 0; d < n; d++) {
+                out[g * n + d] += scores[(size_t)g * (size_t)f->params.n_ctx + (size_t)p] * x[d];
+            }
         }
     }
 }
@@ -110,11 +112,10 @@ static void attend_head(const struct fused *f, int32_t layer, struct work *w, in
     const int32_t n_pos = row->pos + 1;
     score_keys(f, kv->k, cached(f, kv->k, row->seq, 0, kv_head), q, packed_q, w->scores, n_pos);
     for (int32_t g = 0; g < group; g++) {
-        float *scores = w->scores + (size_t)g * (size_t)f->params.n_ctx;
-        f->kernels->softmax(scores, n_pos);
-        weigh_values(f, kv->v, cached(f, kv->v, row->seq, 0, kv_head), scores, packed_q + FUSED_MAX_HEAD,
-                     out + (kv_head * group + g) * n, n_pos);
+        f->kernels->softmax(w->scores + (size_t)g * (size_t)f->params.n_ctx, n_pos);
     }
+    weigh_values(f, kv->v, cached(f, kv->v, row->seq, 0, kv_head), w->scores, packed_q + FUSED_MAX_HEAD, out + kv_head * group * n,
+                 n_pos);
 }
 
 /* Threads split pairs of (sequence, key head): rows of one sequence see each other's keys, so they go in order. */

@@ -77,25 +77,62 @@ static void few_product_f16(float *y, int64_t y_stride, const void *w, size_t w_
     }
 }
 
-/* y[d] += sum_p s[p] v[p][d] */
-static void few_add_f16(float *y, const float *s, const void *v, size_t v_stride, int64_t n, int64_t n_v) {
-    for (int64_t d = 0; d < n; d += VEC) {
-        const int part = (int)(n - d < VEC ? n - d : VEC);
-        vf sum[2] = {part == VEC ? v_load(y + d) : v_load_part(y + d, part), v_zero()};
-        for (int64_t p = 0; p < n_v; p++) {
-            const uint16_t *row = (const uint16_t *)(const void *)((const char *)v + (size_t)p * v_stride) + d;
-            const vf x = part == VEC ? v_load_f16(row) : v_load_f16_part(row, part);
-            sum[p & 1] = v_fma(v_set1(s[p]), x, sum[p & 1]);
+/* y[r][d] = sum_p s[r][p] v[p][d] for n_d <= 2 VEC neighbouring d and a constant number of rows; whole: n_d is 2 VEC. */
+VEC_INLINE void few_sum(float *y, int64_t y_stride, const float *s, int64_t s_stride, const char *v, size_t v_stride, int n_d,
+                        int64_t n_v, const int n_x, const bool whole) {
+    vf sum[FEW_ROWS][2];
+    UNROLL
+    for (int r = 0; r < n_x; r++) {
+        sum[r][0] = sum[r][1] = v_zero();
+    }
+    for (int64_t p = 0; p < n_v; p++) {
+        const uint16_t *row = (const uint16_t *)(const void *)(v + (size_t)p * v_stride);
+        const int low = n_d < VEC ? n_d : VEC;
+        const vf a = whole ? v_load_f16(row) : v_load_f16_part(row, low);
+        const vf b = whole ? v_load_f16(row + VEC) : v_load_f16_part(row + low, n_d - low);
+        UNROLL
+        for (int r = 0; r < n_x; r++) {
+            const vf weight = v_set1(s[r * s_stride + p]);
+            sum[r][0] = v_fma(weight, a, sum[r][0]);
+            sum[r][1] = v_fma(weight, b, sum[r][1]);
         }
-        if (part == VEC) {
-            v_store(y + d, v_add(sum[0], sum[1]));
-        } else {
-            v_store_part(y + d, part, v_add(sum[0], sum[1]));
+    }
+    UNROLL
+    for (int r = 0; r < n_x; r++) {
+        float out[2 * VEC];
+        v_store(out, sum[r][0]);
+        v_store(out + VEC, sum[r][1]);
+        memcpy(y + r * y_stride, out, (size_t)n_d * sizeof *out);
+    }
+}
+
+static void few_sum_f16(float *y, int64_t y_stride, const float *s, int64_t s_stride, const void *v, size_t v_stride, int64_t n,
+                        int64_t n_v, int n_rows) {
+    for (int r = 0; r < n_rows; r += FEW_ROWS) {
+        for (int64_t d = 0; d < n; d += 2 * VEC) {
+            const int n_d = (int)(n - d < 2 * VEC ? n - d : 2 * VEC);
+            float *yr = y + r * y_stride + d;
+            const float *sr = s + r * s_stride;
+            const char *vd = (const char *)v + (size_t)d * sizeof(uint16_t);
+#define FEW_SUM(count)                                                                                                \
+    if (n_d == 2 * VEC) {                                                                                             \
+        few_sum(yr, y_stride, sr, s_stride, vd, v_stride, n_d, n_v, count, true);                                     \
+    } else {                                                                                                          \
+        few_sum(yr, y_stride, sr, s_stride, vd, v_stride, n_d, n_v, count, false);                                    \
+    }                                                                                                                 \
+    break
+            switch (n_rows - r) {
+            case 1: FEW_SUM(1);
+            case 2: FEW_SUM(2);
+            case 3: FEW_SUM(3);
+            default: FEW_SUM(4);
+            }
+#undef FEW_SUM
         }
     }
 }
 
-#define FEW_KERNELS .few_product_f16 = few_product_f16, .few_add_f16 = few_add_f16
+#define FEW_KERNELS .few_product_f16 = few_product_f16, .few_sum_f16 = few_sum_f16
 #else
-#define FEW_KERNELS .few_product_f16 = NULL, .few_add_f16 = NULL
+#define FEW_KERNELS .few_product_f16 = NULL, .few_sum_f16 = NULL
 #endif

@@ -1,0 +1,89 @@
+/* Products of a few rows with F16 ones, and sums of F16 rows: against double precision, for every instruction set. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "ops/cpu.h"
+#include "support/ops_run.h"
+
+enum { MAX_N = 130, MAX_ROWS = 9, OUT = 7, FIRST = 2 };
+
+static const char *const instruction_sets[] = {"plain", "avx2", "avx512"};
+static const int64_t widths[] = {1, 8, 16, 31, 32, 37, 64, 100, 130};
+
+/* [rows] of MAX_N halves, and their values */
+static void halves(ggml_fp16_t *h, float *values, int64_t n, uint64_t seed) {
+    float *x = random_floats((size_t)n, seed);
+    ggml_fp32_to_fp16_row(x, h, n);
+    ggml_fp16_to_fp32_row(h, values, n);
+    free(x);
+}
+
+static void check_products(const struct kernels *k, int64_t n, int n_rows) {
+    ggml_fp16_t w[OUT * MAX_N];
+    float values[OUT * MAX_N], y[MAX_ROWS * OUT];
+    float *x = random_floats(MAX_ROWS * MAX_N, 5);
+    halves(w, values, OUT * MAX_N, 4);
+    for (int i = 0; i < MAX_ROWS * OUT; i++) {
+        y[i] = -1;
+    }
+    k->few_product_f16(y, OUT, w, MAX_N * sizeof *w, x, MAX_N, n, n_rows, FIRST, OUT);
+    for (int r = 0; r < n_rows; r++) {
+        for (int j = 0; j < OUT; j++) {
+            double sum = 0, size = 0;
+            for (int64_t i = 0; i < n; i++) {
+                sum += (double)values[j * MAX_N + i] * (double)x[r * MAX_N + i];
+                size += fabs((double)values[j * MAX_N + i] * (double)x[r * MAX_N + i]);
+            }
+            assert_true(j < FIRST ? y[r * OUT + j] == -1.0f : fabs((double)y[r * OUT + j] - sum) <= 1e-6 * size);
+        }
+    }
+    free(x);
+}
+
+static void check_sums(const struct kernels *k, int64_t n, int n_rows, int64_t n_v) {
+    ggml_fp16_t v[OUT * MAX_N];
+    float values[OUT * MAX_N], y[MAX_ROWS * MAX_N + 1];
+    float *s = random_floats(MAX_ROWS * OUT, 6);
+    halves(v, values, OUT * MAX_N, 7);
+    for (int i = 0; i < MAX_ROWS * MAX_N + 1; i++) {
+        y[i] = -1;
+    }
+    k->few_sum_f16(y, n, s, OUT, v, MAX_N * sizeof *v, n, n_v, n_rows);
+    assert_true(y[n_rows * n] == -1.0f); /* nothing is written beyond */
+    for (int r = 0; r < n_rows; r++) {
+        for (int64_t d = 0; d < n; d++) {
+            double sum = 0, size = 0;
+            for (int64_t p = 0; p < n_v; p++) {
+                sum += (double)values[p * MAX_N + d] * (double)s[r * OUT + p];
+                size += fabs((double)values[p * MAX_N + d] * (double)s[r * OUT + p]);
+            }
+            assert_true(fabs((double)y[r * n + d] - sum) <= 1e-6 * size);
+        }
+    }
+    free(s);
+}
+
+static void test_products_and_sums_equal_double_precision(void **state) {
+    (void)state;
+    for (int set = 0; set < 3; set++) {
+        const struct kernels *k = cpu_kernels(instruction_sets[set]);
+        for (size_t i = 0; k && k->few_product_f16 && i < sizeof widths / sizeof *widths; i++) {
+            for (int n_rows = 1; n_rows <= MAX_ROWS; n_rows++) {
+                check_products(k, widths[i], n_rows);
+                check_sums(k, widths[i], n_rows, 1);
+                check_sums(k, widths[i], n_rows, OUT);
+            }
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_products_and_sums_equal_double_precision)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
