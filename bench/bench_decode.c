@@ -1,8 +1,8 @@
-/* Time of one decoding step: the row engine with 0, 1 and 2 adapters against libllama unguided on the same model.
+/* Time of one decoding step, and of a long prompt: the row engine with 0 to 3 adapters against libllama unguided on the same
+ * model, the default one and one of random weights that is eight times as large (made once: 4 GB in the folder of models).
  *
  * Everything is interleaved in one process, round by round, so that drifts of the machine hit all alike; a cell is the
- * median over the rounds. Both sides get the same number of threads and a persistent thread pool. Bars: one ARM at most
- * 1.45 times libllama unguided on F16, two ARMs at most 1.8 times.
+ * median over the rounds. Both sides get the same number of threads and a persistent thread pool.
  *
  *     bench_decode [MODEL.gguf ...]
  */
@@ -15,9 +15,11 @@
 #include "base/cores.h"
 #include "base/progress.h"
 #include "engine/engine.h"
+#include "peak.h"
+#include "random_model.h"
 #include "support/random_adapter.h"
 
-enum { PROMPT = 68, STEPS = 12, ROUNDS = 9, CTX = 512, MAX_ARMS = 2, N_CELLS = MAX_ARMS + 2 };
+enum { PROMPT = 68, LONG_PROMPT = 512, STEPS = 12, ROUNDS = 9, CTX = 576, MAX_ARMS = 3, N_CELLS = MAX_ARMS + 2 };
 
 struct subject {
     struct genarm_model *model;
@@ -27,7 +29,7 @@ struct subject {
     struct llama_context *ctx;
     struct ggml_threadpool *pool;
     float *logits;
-    int32_t n_threads;
+    int32_t n_threads, n_steps;
 };
 
 static void die(const struct genarm_error *err) {
@@ -86,7 +88,7 @@ static void close_subject(struct subject *s) {
 }
 
 static void ours(struct subject *s, int n_arms, int32_t pos, int32_t n) {
-    struct row rows[(MAX_ARMS + 1) * PROMPT];
+    struct row rows[(MAX_ARMS + 1) * LONG_PROMPT];
     int32_t n_rows = 0;
     struct genarm_error err;
     for (int32_t seq = 0; seq <= n_arms; seq++) {
@@ -101,7 +103,7 @@ static void ours(struct subject *s, int n_arms, int32_t pos, int32_t n) {
 }
 
 static void theirs(struct subject *s, int32_t pos, int32_t n) {
-    llama_token tokens[PROMPT];
+    llama_token tokens[LONG_PROMPT];
     for (int32_t i = 0; i < n; i++) {
         tokens[i] = 100 + (pos + i) % 1000;
     }
@@ -123,14 +125,28 @@ static double measure(struct subject *s, int cell) {
         ours(s, cell - 1, PROMPT, 1);
     }
     const double start = clock_seconds();
-    for (int32_t i = 1; i <= STEPS; i++) {
+    for (int32_t i = 1; i <= s->n_steps; i++) {
         if (cell == 0) {
             theirs(s, PROMPT + i, 1);
         } else {
             ours(s, cell - 1, PROMPT + i, 1);
         }
     }
-    return 1e3 * (clock_seconds() - start) / STEPS;
+    return 1e3 * (clock_seconds() - start) / s->n_steps;
+}
+
+/* ms for a prompt of LONG_PROMPT tokens; cells as above */
+static double measure_prompt(struct subject *s, int cell) {
+    if (cell == 0) {
+        llama_memory_clear(llama_get_memory(s->ctx), false);
+    }
+    const double start = clock_seconds();
+    if (cell == 0) {
+        theirs(s, 0, LONG_PROMPT);
+    } else {
+        ours(s, cell - 1, 0, LONG_PROMPT);
+    }
+    return 1e3 * (clock_seconds() - start);
 }
 
 static int by_value(const void *a, const void *b) {
@@ -138,44 +154,70 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static void bench(const char *path, int32_t n_threads) {
-    struct subject s = {.n_threads = n_threads};
+/* Prints the medians of all cells, round by round interleaved; returns that of base + 1 ARM. */
+static double print_medians(struct subject *s, int n_cells, int n_rounds, double (*time)(struct subject *s, int cell)) {
     double ms[N_CELLS][ROUNDS];
-    open_ours(&s, path);
-    open_llama(&s, path);
-    for (int r = -1; r < ROUNDS; r++) { /* one round to warm up */
-        for (int c = 0; c < N_CELLS; c++) {
-            const double t = measure(&s, c);
+    for (int r = -1; r < n_rounds; r++) { /* one round to warm up */
+        for (int c = 0; c < n_cells; c++) {
+            const double t = time(s, c);
             ms[c][r < 0 ? 0 : r] = t;
         }
     }
-    const char *name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
-    printf("| %s |", name);
-    for (int c = 0; c < N_CELLS; c++) {
-        qsort(ms[c], ROUNDS, sizeof **ms, by_value);
-        printf(c == 0 ? " %.2f |" : " %.2f (%.2fx) |", ms[c][ROUNDS / 2], ms[c][ROUNDS / 2] / ms[0][ROUNDS / 2]);
+    for (int c = 0; c < n_cells; c++) {
+        qsort(ms[c], (size_t)n_rounds, sizeof **ms, by_value);
+        printf(c == 0 ? " %.2f |" : " %.2f (%.2fx) |", ms[c][n_rounds / 2], ms[c][n_rounds / 2] / ms[0][n_rounds / 2]);
     }
+    return ms[2][n_rounds / 2];
+}
+
+static void bench(const char *path, int32_t n_threads, double bandwidth) {
+    struct subject s = {.n_threads = n_threads};
+    struct genarm_model_info info;
+    open_ours(&s, path);
+    open_llama(&s, path);
+    genarm_model_get_info(s.model, &info);
+    const bool large = info.n_params > 500000000;
+    s.n_steps = large ? STEPS / 4 : STEPS;
+    printf("| %s |", strrchr(path, '/') ? strrchr(path, '/') + 1 : path);
+    const double guided = print_medians(&s, N_CELLS, large ? ROUNDS / 2 : ROUNDS, measure);
+    const double rate = 1e-6 * (double)info.size / guided;
+    printf(" %.0f GB/s, %.0f %% |", rate, 100 * rate / bandwidth);
+    print_medians(&s, 3, ROUNDS / 3, measure_prompt);
     printf("\n");
     fflush(stdout);
     close_subject(&s);
+}
+
+/* Models of another size, made when they are not there. */
+static void bench_random(enum ggml_type type, int32_t n_threads, double bandwidth) {
+    char path[4096];
+    snprintf(path, sizeof path, GENARM_MODEL_DIR "/random-1.1B-%s.gguf", ggml_type_name(type));
+    if (access(path, R_OK) != 0) {
+        random_model_write(path, GENARM_MODEL_DIR "/SmolLM2-135M-Instruct-Q4_1.gguf", type);
+    }
+    bench(path, n_threads, bandwidth);
 }
 
 int main(int argc, char **argv) {
     const char *const defaults[] = {GENARM_MODEL_DIR "/SmolLM2-135M-Instruct-F16.gguf",
                                     GENARM_MODEL_DIR "/SmolLM2-135M-Instruct-Q8_0.gguf",
                                     GENARM_MODEL_DIR "/SmolLM2-135M-Instruct-Q4_1.gguf"};
+    const enum ggml_type random[] = {GGML_TYPE_F16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_K};
     const int32_t n_threads = cores_usable();
-    printf("Decoding, ms a token after a prompt of %d (medians of %d rounds, %d threads; ratio to libllama unguided)\n\n",
-           PROMPT, ROUNDS, n_threads);
-    printf("| model | libllama unguided | genarm unguided | base + 1 ARM | base + 2 ARMs |\n|---|---|---|---|---|\n");
-    if (argc > 1) {
-        for (int i = 1; i < argc; i++) {
-            bench(argv[i], n_threads);
-        }
-    } else {
-        for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++) {
-            bench(defaults[i], n_threads);
-        }
+    const double bandwidth = peak_bandwidth(n_threads < 64 ? n_threads : 64);
+    printf("Decoding, ms a token after a prompt of %d, and ms for a prompt of %d: medians, %d threads, with ratios to libllama\n"
+           "unguided. GB/s: the model's bytes over the time of base + 1 ARM, of %.0f that the threads can read.\n\n",
+           PROMPT, LONG_PROMPT, n_threads, bandwidth);
+    printf("| model | libllama unguided | genarm unguided | base + 1 ARM | + 2 | + 3 | memory | prompt: libllama | genarm | base + "
+           "1 ARM |\n|---|---|---|---|---|---|---|---|---|---|\n");
+    for (int i = 1; i < argc; i++) {
+        bench(argv[i], n_threads, bandwidth);
+    }
+    for (size_t i = 0; argc == 1 && i < sizeof defaults / sizeof *defaults; i++) {
+        bench(defaults[i], n_threads, bandwidth);
+    }
+    for (size_t i = 0; argc == 1 && i < sizeof random / sizeof *random; i++) {
+        bench_random(random[i], n_threads, bandwidth);
     }
     return 0;
 }
