@@ -144,10 +144,11 @@ llama_stamp() {
 # a checkout or an installed program works from wherever it is moved to, and so that
 # no other libllama of the system is picked up at run time. No OpenMP: the threads are
 # ggml's own pool, which is as fast and leaves nothing further to install or to link.
+# RPC for models larger than a machine; over TCP, not whatever RDMA library happens to be there.
 llama_args=(
     -DBUILD_SHARED_LIBS=OFF -DCMAKE_POSITION_INDEPENDENT_CODE=ON -DCMAKE_INSTALL_LIBDIR=lib
-    -DGGML_NATIVE=ON -DGGML_OPENMP=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_COMMON=OFF
-    -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF
+    -DGGML_NATIVE=ON -DGGML_OPENMP=OFF -DGGML_RPC=ON -DGGML_RPC_RDMA=OFF
+    -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_COMMON=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF
     -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TESTS=OFF ${GENARM_LLAMA_ARGS:-}
 )
 
