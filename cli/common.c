@@ -2,7 +2,9 @@
 #include "common.h"
 
 #include <errno.h>
+#include <ggml.h>
 #include <math.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,8 +100,29 @@ static const char *find_default_model(char *path, size_t max) {
     return NULL;
 }
 
-int load_model(struct genarm_model **out, const struct model_args *args, struct genarm_error *err) {
+/* ggml ends the process when the connection to a server breaks, or the server does: in words instead of a core dump. */
+static void on_abort(const char *message) {
+    const char *text = strstr(message, ": "); /* behind a file and a line of ggml's source */
+    fprintf(stderr, "genarm: error: ggml gave up: %s\n", text ? text + 2 : message);
+    fprintf(stderr, "hint: did an RPC server end, or the connection to it? training goes on from its last checkpoint "
+                    "with --resume\n");
+    _exit(1);
+}
+
+struct genarm_model_params model_params_from(const struct model_args *args) {
     struct genarm_model_params params = genarm_model_default_params();
+    params.device = args->device;
+    params.n_gpu_layers = args->n_gpu_layers;
+    params.tensor_split = args->tensor_split;
+    params.rpc = args->rpc;
+    if (args->rpc) {
+        signal(SIGPIPE, SIG_IGN); /* a server that is gone is to be said, not died of */
+        ggml_set_abort_callback(on_abort);
+    }
+    return params;
+}
+
+int load_model(struct genarm_model **out, const struct model_args *args, struct genarm_error *err) {
     char found[4096];
     const char *path = args->path;
     if (!path) {
@@ -111,8 +134,7 @@ int load_model(struct genarm_model **out, const struct model_args *args, struct 
         }
         note("using the default model %s", path);
     }
-    params.device = args->device;
-    params.n_gpu_layers = args->n_gpu_layers;
+    const struct genarm_model_params params = model_params_from(args);
     return genarm_model_load(out, path, &params, err);
 }
 
@@ -133,7 +155,6 @@ int keep_input(const char *option, const char *output, const char *input, struct
 /* The model of ARM i: the base or one loaded before where it is the same file, else newly loaded. */
 static int arm_model(struct genarm_model **out, struct setup *s, size_t i, const struct model_args *args,
                      struct genarm_error *err) {
-    struct genarm_model_params params = genarm_model_default_params();
     struct genarm_model_info info;
     genarm_model_get_info(s->base, &info);
     *out = NULL;
@@ -148,8 +169,7 @@ static int arm_model(struct genarm_model **out, struct setup *s, size_t i, const
     if (*out) {
         return 0;
     }
-    params.device = args->device;
-    params.n_gpu_layers = args->n_gpu_layers;
+    const struct genarm_model_params params = model_params_from(args);
     int code = genarm_model_load(&s->models[i], s->arms[i].path, &params, err);
     *out = s->models[i];
     return code;

@@ -16,7 +16,7 @@
 
 struct model_args {
     const char *path; /* NULL: the default model */
-    const char *device;
+    const char *device, *tensor_split, *rpc; /* as in genarm_model_params */
     int32_t n_gpu_layers;
     int32_t n_threads;
     bool verbose;
@@ -26,10 +26,17 @@ struct model_args {
     {OPTION_GROUP, .help = "Model"},                                                                                  \
     {OPTION_FILE, "-m --model", "FILE", offsetof(ARGS, model.path), .env = "LLAMA_ARG_MODEL",                         \
      .help = "the base model, a GGUF file; without it " DEFAULT_MODEL_NAME " where it is installed"},                 \
-    {OPTION_TEXT, "-dev --device", "NAME", offsetof(ARGS, model.device), .env = "LLAMA_ARG_DEVICE",                   \
-     .help = "ggml device that computes, such as CPU or CUDA0; without it the first GPU when -ngl is given"},         \
-    {OPTION_INT, "-ngl --gpu-layers --n-gpu-layers", "N", offsetof(ARGS, model.n_gpu_layers), 0, 1000000,             \
-     .fallback = "0", .env = "LLAMA_ARG_N_GPU_LAYERS", .help = "layers to keep on the device"},                       \
+    {OPTION_TEXT, "-dev --device", "NAME,...", offsetof(ARGS, model.device), .env = "LLAMA_ARG_DEVICE",               \
+     .help = "ggml devices that layers are divided over, such as CUDA0,RPC0, or CPU; without it those of --rpc, "     \
+             "and all GPUs when -ngl is given"},                                                                      \
+    {OPTION_INT, "-ngl --gpu-layers --n-gpu-layers", "N", offsetof(ARGS, model.n_gpu_layers), -1, 1000000,            \
+     .fallback = "-1", .env = "LLAMA_ARG_N_GPU_LAYERS",                                                               \
+     .help = "how many layers devices hold, the last ones; -1: all with -dev or --rpc, else none"},                   \
+    {OPTION_TEXT, "-ts --tensor-split", "X,...", offsetof(ARGS, model.tensor_split),                                  \
+     .env = "LLAMA_ARG_TENSOR_SPLIT",                                                                                 \
+     .help = "shares of the devices, such as 3,1; without it by their free memory"},                                  \
+    {OPTION_TEXT, "--rpc", "HOST:PORT,...", offsetof(ARGS, model.rpc), .env = "LLAMA_ARG_RPC",                        \
+     .help = "RPC servers whose devices, RPC0 and so on, hold layers: see genarm rpc-server"},                        \
     {OPTION_INT, "-t --threads", "N", offsetof(ARGS, model.n_threads), -1, 512, .fallback = "0",                      \
      .env = "LLAMA_ARG_THREADS", .help = "threads; 0 or -1: one for each core"},                                      \
     {OPTION_FLAG, "-v --verbose", "", offsetof(ARGS, model.verbose), .help = "log what is done to stderr"}
@@ -101,6 +108,9 @@ struct format_args {
 
 /* Loads the model that -m names or the default one, which is said on stderr. */
 int load_model(struct genarm_model **out, const struct model_args *args, struct genarm_error *err);
+
+/* Where models are to be loaded. */
+struct genarm_model_params model_params_from(const struct model_args *args);
 
 /* CLI_USAGE when the file that an option writes is one that is read. Paths may be NULL: none. */
 int keep_input(const char *option, const char *output, const char *input, struct genarm_error *err);

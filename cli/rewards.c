@@ -56,8 +56,7 @@ int rewards_load(struct reward_set *s, const struct reward_args *args, bool weig
     params.n_batch = guide->n_batch;
     params.n_threads = model->n_threads > 0 ? model->n_threads : 0;
     params.template_name = guide->chat_template;
-    params.model.device = model->device;
-    params.model.n_gpu_layers = model->n_gpu_layers;
+    params.model = model_params_from(model);
     params.timeout = args->timeout;
     params.stop = stop;
     for (size_t i = 0; i < args->specs.n && code == 0; i++) {

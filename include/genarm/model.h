@@ -19,15 +19,24 @@ extern "C" {
 struct genarm_model;
 struct genarm_adapter;
 
+/* A model can lie on several devices: its last layers in whole blocks, one block for each device; embeddings and layers that
+ * are not offloaded stay on the CPU. Strings are only read while loading. */
 struct genarm_model_params {
-    const char *device; /* ggml backend device by name, NULL: the first GPU if n_gpu_layers > 0, else the CPU */
-    int n_gpu_layers;   /* layers kept on the device, counted from the last; 0 by default */
+    const char *device; /* ggml devices, "NAME,NAME", in the order in which they get layers; "CPU": none. NULL: those of
+                         * `rpc`, then all GPUs */
+    int n_gpu_layers;   /* layers on devices, counted from the last; the head counts as one more. -1, the default: all when
+                         * device or rpc is given, else 0 */
+    const char *tensor_split; /* "3,1": shares of the devices, one number for each; NULL: by their free memory */
+    const char *rpc; /* servers of ggml's RPC, "HOST:PORT,HOST:PORT"; their devices are called RPC0, RPC1, ... A server that
+                      * cannot be reached, or speaks another version, is an error; when a connection breaks later, ggml
+                      * aborts the process */
 };
 struct genarm_model_params genarm_model_default_params(void);
 
 /* Opens a GGUF model. `params` may be NULL. The file is mapped, not copied: do not change it while the model is in use.
  * Errors: GENARM_EIO, GENARM_EFORMAT (damaged), GENARM_EUNSUPPORTED (architecture, weight type, a feature that would be
- * computed wrongly), GENARM_EINVAL (no such device), GENARM_ENOMEM, GENARM_EBACKEND. *out is owned by the caller:
+ * computed wrongly), GENARM_EINVAL (no such device), GENARM_ENOMEM, GENARM_EBACKEND, and of RPC servers GENARM_EIO and
+ * GENARM_EMISMATCH (version). *out is owned by the caller:
  * genarm_model_free. Thread-safe. */
 int genarm_model_load(struct genarm_model **out, const char *path, const struct genarm_model_params *params,
                       struct genarm_error *err);
@@ -49,6 +58,16 @@ struct genarm_model_info {
     const char *chat_template;  /* Jinja text in the file, or NULL */
 };
 void genarm_model_get_info(const struct genarm_model *model, struct genarm_model_info *info);
+
+/* What of a model lies where. Strings live as long as the process. */
+struct genarm_model_part {
+    const char *device, *description; /* "RPC0", "192.168.1.20:50052" */
+    int first_layer, n_layers;        /* n_layers may be 0 */
+    bool embeddings, head;            /* a tied head beside its embeddings is no second copy */
+    size_t size;                      /* bytes of weights */
+};
+/* Stores up to `max` parts, in the order of layers, the CPU first; returns how many there are, at least 1. */
+int genarm_model_get_parts(const struct genarm_model *model, struct genarm_model_part *parts, int max);
 
 struct genarm_adapter_info {
     const char *path, *targets; /* targets: "q,k,v" */

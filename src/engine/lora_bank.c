@@ -83,30 +83,30 @@ static bool any_adapts(const struct lora_bank *bank, int32_t layer, int t) {
     return false;
 }
 
-static int build_stacks(struct lora_bank *bank, ggml_backend_buffer_type_t type, struct genarm_error *err) {
-    const struct hparams *hp = &bank->adapters[0]->model->hp;
+static int build_stacks(struct lora_bank *bank, struct genarm_error *err) {
+    const struct genarm_model *model = bank->adapters[0]->model;
+    const struct hparams *hp = &model->hp;
     const int64_t rank = lora_bank_rank(bank);
     const size_t n_tensors = (size_t)hp->n_layer * LINEAR_COUNT * 3;
-    bank->ctx = ggml_init((struct ggml_init_params){.mem_size = n_tensors * ggml_tensor_overhead(), .no_alloc = true});
     bank->layers = calloc((size_t)hp->n_layer, sizeof *bank->layers);
-    if (!bank->ctx || !bank->layers) {
-        return error_nomem(err, "adapters");
+    int rc = bank->layers ? layer_tensors_init(&bank->memory, &model->placement, n_tensors, err) : error_nomem(err, "adapters");
+    if (rc != GENARM_OK) {
+        return rc;
     }
     for (int32_t l = 0; l < hp->n_layer; l++) {
+        struct ggml_context *ctx = layer_tensors_context(&bank->memory, l);
         for (int t = 0; t < LINEAR_COUNT; t++) {
             if (any_adapts(bank, l, t)) {
                 struct lora_stack *s = &bank->layers[l][t];
-                s->a = ggml_new_tensor_2d(bank->ctx, GGML_TYPE_F32, linear_n_in((enum linear)t, hp), rank);
-                s->b = ggml_new_tensor_2d(bank->ctx, GGML_TYPE_F32, rank, linear_n_out((enum linear)t, hp));
-                s->b_slots = ggml_new_tensor_2d(bank->ctx, GGML_TYPE_F32, linear_n_out((enum linear)t, hp), rank);
+                s->a = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, linear_n_in((enum linear)t, hp), rank);
+                s->b = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, rank, linear_n_out((enum linear)t, hp));
+                s->b_slots = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, linear_n_out((enum linear)t, hp), rank);
             }
         }
     }
-    bank->buffer = ggml_backend_alloc_ctx_tensors_from_buft(bank->ctx, type);
-    if (!bank->buffer) {
+    if (!layer_tensors_allocate(&bank->memory, GGML_BACKEND_BUFFER_USAGE_WEIGHTS)) {
         return error_nomem(err, "adapters in the backend");
     }
-    int rc = GENARM_OK;
     for (int32_t l = 0; l < hp->n_layer && rc == GENARM_OK; l++) {
         for (int t = 0; t < LINEAR_COUNT && rc == GENARM_OK; t++) {
             rc = fill_stack(bank, l, t, err);
@@ -115,8 +115,7 @@ static int build_stacks(struct lora_bank *bank, ggml_backend_buffer_type_t type,
     return rc;
 }
 
-int lora_bank_add(struct lora_bank *bank, const struct genarm_adapter *adapter, ggml_backend_buffer_type_t type,
-                  struct genarm_error *err) {
+int lora_bank_add(struct lora_bank *bank, const struct genarm_adapter *adapter, struct genarm_error *err) {
     if (bank->n_adapters == LORA_BANK_MAX_ADAPTERS) {
         return error_set(err, GENARM_EINVAL, "more than %d adapters on one model", LORA_BANK_MAX_ADAPTERS);
     }
@@ -124,10 +123,9 @@ int lora_bank_add(struct lora_bank *bank, const struct genarm_adapter *adapter, 
     const int32_t i = next.n_adapters++;
     next.adapters[i] = adapter;
     next.first_rank[i + 1] = next.first_rank[i] + adapter_rank(adapter, adapter->model->hp.n_layer);
-    next.ctx = NULL;
-    next.buffer = NULL;
+    next.memory = (struct layer_tensors){0};
     next.layers = NULL;
-    int rc = build_stacks(&next, type, err);
+    int rc = build_stacks(&next, err);
     if (rc != GENARM_OK) {
         lora_bank_deinit(&next);
         return rc;
@@ -139,8 +137,7 @@ int lora_bank_add(struct lora_bank *bank, const struct genarm_adapter *adapter, 
 
 void lora_bank_deinit(struct lora_bank *bank) {
     free(bank->layers);
-    ggml_backend_buffer_free(bank->buffer);
-    ggml_free(bank->ctx);
+    layer_tensors_deinit(&bank->memory);
     *bank = (struct lora_bank){0};
 }
 

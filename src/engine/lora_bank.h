@@ -7,6 +7,7 @@
 #ifndef ENGINE_LORA_BANK_H
 #define ENGINE_LORA_BANK_H
 
+#include "engine/backends.h"
 #include "model/adapter.h"
 
 enum { LORA_BANK_MAX_ADAPTERS = 64 };
@@ -22,13 +23,11 @@ struct lora_bank {
     int32_t first_rank[LORA_BANK_MAX_ADAPTERS + 1]; /* slots [first_rank[i], first_rank[i + 1]) belong to adapter i */
     int32_t n_adapters;
     struct lora_stack (*layers)[LINEAR_COUNT]; /* [n_layer] */
-    struct ggml_context *ctx;
-    ggml_backend_buffer_t buffer;
+    struct layer_tensors memory;
 };
 
-/* Adds an adapter and rebuilds the stacks in a buffer of `type`. On failure the bank is as before. Returns its index. */
-int lora_bank_add(struct lora_bank *bank, const struct genarm_adapter *adapter, ggml_backend_buffer_type_t type,
-                  struct genarm_error *err);
+/* Adds an adapter and rebuilds the stacks, each where its layer is. On failure the bank is as before. Returns its index. */
+int lora_bank_add(struct lora_bank *bank, const struct genarm_adapter *adapter, struct genarm_error *err);
 void lora_bank_deinit(struct lora_bank *bank);
 
 static inline int32_t lora_bank_rank(const struct lora_bank *bank) { return bank->first_rank[bank->n_adapters]; }

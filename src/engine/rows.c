@@ -1,29 +1,20 @@
 /* The row engine: one forward pass of our own ggml graph for rows of any mix of sequences and adapters. */
-#include <ggml-alloc.h>
-#include <ggml-backend.h>
-#include <ggml-cpu.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/backends.h"
 #include "engine/engine.h"
 #include "engine/fused.h"
 #include "engine/graph.h"
 #include "engine/lora_bank.h"
 
-enum { MAX_BACKENDS = 2 }; /* a device, if one is used, then the CPU */
-
 struct rows_engine {
     struct engine base;
-    ggml_backend_t backends[MAX_BACKENDS];
-    int n_backends;
-    struct engine_threads *own_threads; /* or NULL: the caller's */
-    ggml_backend_sched_t sched; /* with a device */
-    ggml_gallocr_t alloc;       /* on the CPU alone: no splitting to pay for */
+    struct backends backends;
 
     struct kv_layer *kv; /* [n_layer] */
-    struct ggml_context *kv_ctx;
-    ggml_backend_buffer_t kv_buffer;
+    struct layer_tensors kv_memory;
 
     struct lora_bank bank;
 
@@ -47,25 +38,11 @@ struct rows_engine {
 /* ---- construction ---- */
 
 static int open_backends(struct rows_engine *e, struct genarm_error *err) {
-    ggml_backend_dev_t device = e->base.model->placement.device;
-    if (device && ggml_backend_dev_type(device) != GGML_BACKEND_DEVICE_TYPE_CPU) {
-        e->backends[e->n_backends] = ggml_backend_dev_init(device, NULL);
-        if (!e->backends[e->n_backends++]) {
-            return error_set(err, GENARM_EBACKEND, "cannot start device %s", ggml_backend_dev_name(device));
-        }
-    }
-    ggml_backend_t cpu = ggml_backend_cpu_init();
-    if (!cpu) {
-        return error_set(err, GENARM_EBACKEND, "cannot start the CPU backend");
-    }
-    e->backends[e->n_backends++] = cpu;
     struct engine_params *p = &e->base.params;
-    int rc = p->threads ? GENARM_OK : engine_threads_new(&e->own_threads, p->n_threads, err);
+    const int rc = backends_open(&e->backends, &e->base.model->placement, p->n_threads, p->threads, err);
     if (rc == GENARM_OK) {
-        p->threads = p->threads ? p->threads : e->own_threads;
+        p->threads = e->backends.threads;
         p->n_threads = p->threads->n;
-        ggml_backend_cpu_set_n_threads(cpu, p->n_threads);
-        ggml_backend_cpu_set_threadpool(cpu, p->threads->ggml);
     }
     return rc;
 }
@@ -75,31 +52,20 @@ static int make_cache(struct rows_engine *e, struct genarm_error *err) {
     const int64_t columns = (int64_t)e->base.params.n_ctx * e->base.params.n_seq;
     const enum ggml_type type = e->base.params.kv_f32 ? GGML_TYPE_F32 : GGML_TYPE_F16;
     e->kv = calloc((size_t)hp->n_layer, sizeof *e->kv);
-    e->kv_ctx = ggml_init(
-        (struct ggml_init_params){.mem_size = 2 * (size_t)hp->n_layer * ggml_tensor_overhead(), .no_alloc = true});
-    if (!e->kv || !e->kv_ctx) {
+    if (!e->kv) {
         return error_nomem(err, "the KV cache");
     }
-    for (int32_t l = 0; l < hp->n_layer; l++) {
-        e->kv[l].k = ggml_new_tensor_2d(e->kv_ctx, type, hparams_n_embd_kv(hp), columns);
-        e->kv[l].v = ggml_new_tensor_2d(e->kv_ctx, type, hparams_n_embd_kv(hp), columns);
+    const int rc = layer_tensors_init(&e->kv_memory, &e->base.model->placement, 2 * (size_t)hp->n_layer, err);
+    for (int32_t l = 0; l < hp->n_layer && rc == GENARM_OK; l++) {
+        struct ggml_context *ctx = layer_tensors_context(&e->kv_memory, l);
+        e->kv[l].k = ggml_new_tensor_2d(ctx, type, hparams_n_embd_kv(hp), columns);
+        e->kv[l].v = ggml_new_tensor_2d(ctx, type, hparams_n_embd_kv(hp), columns);
     }
-    e->kv_buffer = ggml_backend_alloc_ctx_tensors(e->kv_ctx, e->backends[0]);
-    if (!e->kv_buffer) {
+    /* Masked positions are multiplied by zero: they must be finite, as zeros are. */
+    if (rc == GENARM_OK && !layer_tensors_allocate(&e->kv_memory, GGML_BACKEND_BUFFER_USAGE_ANY)) {
         return error_hint(err, error_nomem(err, "the KV cache"), "use a smaller context (-c) or fewer slots (-np)");
     }
-    ggml_backend_buffer_clear(e->kv_buffer, 0); /* masked positions are multiplied by zero: they must be finite */
-    return GENARM_OK;
-}
-
-static int make_scheduler(struct rows_engine *e, struct genarm_error *err) {
-    if (e->n_backends == 1) {
-        e->alloc = ggml_gallocr_new(ggml_backend_get_default_buffer_type(e->backends[0]));
-    } else {
-        const size_t n_nodes = 256 + 256 * (size_t)e->base.model->hp.n_layer;
-        e->sched = ggml_backend_sched_new(e->backends, NULL, e->n_backends, n_nodes, false, true);
-    }
-    return e->alloc || e->sched ? GENARM_OK : error_nomem(err, "the compute scheduler");
+    return rc;
 }
 
 /* Whether libllama itself meets a weight with activations of 8 bits or bf16: then products in bf16 lose nothing. */
@@ -110,7 +76,7 @@ static bool is_rounded(const struct ggml_tensor *map, const void *user) {
 
 /* The CPU's own ways, beside the plain graph. */
 static int make_cpu_paths(struct rows_engine *e, struct genarm_error *err) {
-    if (e->n_backends > 1 || e->base.params.plain) {
+    if (!backends_cpu_only(&e->backends) || e->base.params.plain) {
         return GENARM_OK;
     }
     struct ops_params params = ops_default_params();
@@ -203,14 +169,7 @@ static int prepare_graph(struct rows_engine *e, const struct graph_shape *shape,
         graph_deinit(&e->graph);
         return rc;
     }
-    bool ok;
-    if (e->sched) {
-        ggml_backend_sched_reset(e->sched);
-        ok = ggml_backend_sched_alloc_graph(e->sched, e->graph.cgraph);
-    } else {
-        ok = ggml_gallocr_alloc_graph(e->alloc, e->graph.cgraph);
-    }
-    if (!ok) {
+    if (!backends_allocate(&e->backends, e->graph.cgraph)) {
         graph_deinit(&e->graph);
         return error_hint(err, error_nomem(err, "a forward pass"), "use a smaller batch (-b)");
     }
@@ -337,7 +296,7 @@ static int compute_graph(struct rows_engine *e, int32_t n_rows, int32_t n_output
                                 .n_runs = find_runs(e, n_rows),
                                 .runs = e->runs,
                                 .hidden = e->base.params.hidden};
-    shape.by_sequence = e->n_backends == 1 && shape.n_runs == 1;
+    shape.by_sequence = backends_cpu_only(&e->backends) && shape.n_runs == 1;
     for (int32_t r = 0; r < n_rows; r++) {
         shape.lora |= e->sorted[r].adapter != ENGINE_NO_ADAPTER;
     }
@@ -348,8 +307,7 @@ static int compute_graph(struct rows_engine *e, int32_t n_rows, int32_t n_output
     if (rc != GENARM_OK) {
         return rc;
     }
-    enum ggml_status status = e->sched ? ggml_backend_sched_graph_compute(e->sched, e->graph.cgraph)
-                                       : ggml_backend_graph_compute(e->backends[0], e->graph.cgraph);
+    const enum ggml_status status = backends_compute(&e->backends, e->graph.cgraph);
     if (status != GGML_STATUS_SUCCESS) {
         return error_set(err, GENARM_EBACKEND, "a forward pass of %d rows failed: %s", n_rows, ggml_status_to_string(status));
     }
@@ -386,7 +344,7 @@ static int rows_forward(struct engine *base, const struct row *rows, int32_t n_r
 static int rows_add_adapter(struct engine *base, const struct genarm_adapter *adapter, struct genarm_error *err) {
     struct rows_engine *e = (struct rows_engine *)base;
     graph_deinit(&e->graph); /* it points into the bank */
-    return lora_bank_add(&e->bank, adapter, ggml_backend_get_default_buffer_type(e->backends[0]), err);
+    return lora_bank_add(&e->bank, adapter, err);
 }
 
 static int rows_copy_prefix(struct engine *base, int32_t from, int32_t to, int32_t n_pos, struct genarm_error *err) {
@@ -410,14 +368,8 @@ static void rows_free(struct engine *base) {
     fused_free(e->fused);
     ops_free(e->ops);
     lora_bank_deinit(&e->bank);
-    ggml_gallocr_free(e->alloc);
-    ggml_backend_sched_free(e->sched);
-    ggml_backend_buffer_free(e->kv_buffer);
-    ggml_free(e->kv_ctx);
-    for (int i = 0; i < e->n_backends; i++) {
-        ggml_backend_free(e->backends[i]);
-    }
-    engine_threads_free(e->own_threads);
+    layer_tensors_deinit(&e->kv_memory);
+    backends_close(&e->backends);
     free(e->kv);
     free(e->sorted);
     free(e->order);
@@ -461,8 +413,8 @@ int engine_rows_new(struct engine **out, const struct genarm_model *model, const
         e->base.n_cached = calloc((size_t)e->base.params.n_seq, sizeof *e->base.n_cached);
         rc = e->base.n_cached ? GENARM_OK : error_nomem(err, "an engine");
     }
-    int (*const steps[])(struct rows_engine *, struct genarm_error *) = {open_backends, make_cache, make_scheduler,
-                                                                                make_cpu_paths, make_scratch};
+    int (*const steps[])(struct rows_engine *, struct genarm_error *) = {open_backends, make_cache, make_cpu_paths,
+                                                                         make_scratch};
     for (size_t i = 0; i < sizeof steps / sizeof *steps && rc == GENARM_OK; i++) {
         rc = steps[i](e, err);
     }

@@ -252,9 +252,8 @@ static int fill_tensor(const struct loader *l, struct ggml_tensor *to, float *f3
 
 static int fill_tensors(struct loader *l) {
     struct genarm_adapter *ad = l->ad;
-    ggml_backend_dev_t device = ad->model ? ad->model->placement.device : NULL;
-    ad->buffer = ggml_backend_alloc_ctx_tensors_from_buft(ad->ctx, device ? ggml_backend_dev_buffer_type(device)
-                                                                          : ggml_backend_cpu_buffer_type());
+    /* Engines copy it to where its layers are. */
+    ad->buffer = ggml_backend_alloc_ctx_tensors_from_buft(ad->ctx, ggml_backend_cpu_buffer_type());
     if (!ad->buffer) {
         return error_nomem(l->err, "an adapter");
     }

@@ -7,50 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/hash.h"
 #include "base/utf8.h"
 #include "model/vocab.h"
 
 struct genarm_model_params genarm_model_default_params(void) {
-    return (struct genarm_model_params){0};
-}
-
-/* ---- device ---- */
-
-static int unknown_device(const char *name, struct genarm_error *err) {
-    struct buf names;
-    buf_init(&names, 200);
-    for (size_t i = 0; i < ggml_backend_dev_count(); i++) {
-        buf_printf(&names, NULL, "%s%s", i ? ", " : "",
-                   ggml_backend_dev_name(ggml_backend_dev_get(i))); /* as many as fit */
-    }
-    const int rc = error_set(err, GENARM_EINVAL, "there is no device %s", name);
-    error_hint(err, rc, "devices of this machine: %s", names.data ? names.data : "none");
-    buf_deinit(&names);
-    return rc;
-}
-
-static int choose_placement(struct placement *p, const struct genarm_model_params *params, struct genarm_error *err) {
-    ggml_backend_dev_t device = NULL;
-    if (params->n_gpu_layers < 0) {
-        return error_set(err, GENARM_EINVAL, "%d layers on the device", params->n_gpu_layers);
-    }
-    if (params->device) {
-        device = ggml_backend_dev_by_name(params->device);
-        if (!device) {
-            return unknown_device(params->device, err);
-        }
-    } else if (params->n_gpu_layers > 0) {
-        device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_GPU);
-        device = device ? device : ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_IGPU);
-        if (!device) {
-            log_line(GENARM_LOG_WARN, "no GPU was found: all layers stay on the CPU");
-        }
-    }
-    const bool cpu = !device || ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
-    *p = (struct placement){.device = cpu ? NULL : device, .n_gpu_layers = cpu ? 0 : params->n_gpu_layers};
-    return GENARM_OK;
+    return (struct genarm_model_params){.n_gpu_layers = -1};
 }
 
 /* ---- loading ---- */
@@ -119,15 +81,27 @@ static int describe(struct genarm_model *m, struct genarm_error *err) {
     return GENARM_OK;
 }
 
+static void log_parts(const struct genarm_model *m) {
+    struct genarm_model_part parts[PLACEMENT_MAX_DEVICES + 1];
+    const int n = m->placement.n_devices ? genarm_model_get_parts(m, parts, PLACEMENT_MAX_DEVICES + 1) : 0;
+    for (int i = 0; i < n; i++) {
+        log_line(GENARM_LOG_INFO, "%s (%s): %d layers from %d on%s%s, %.1f MiB", parts[i].device, parts[i].description,
+                 parts[i].n_layers, parts[i].first_layer, parts[i].embeddings ? ", embeddings" : "",
+                 parts[i].head ? ", head" : "", (double)parts[i].size / (1024.0 * 1024.0));
+    }
+}
+
 static int open_model(struct genarm_model *m, const struct genarm_model_params *params, struct genarm_error *err) {
     struct gguf_file file;
-    int rc = choose_placement(&m->placement, params, err);
+    int32_t n_offloaded;
+    int rc = placement_choose(&m->placement, &m->remote, &n_offloaded, params, err);
     rc = rc == GENARM_OK ? gguf_file_open(&file, m->path, err) : rc;
     if (rc != GENARM_OK) {
         return rc;
     }
     rc = check_purpose(file.gguf, err);
     rc = rc == GENARM_OK ? hparams_read(&m->hp, file.gguf, err) : rc;
+    rc = rc == GENARM_OK ? placement_split(&m->placement, m->hp.n_layer, n_offloaded, params->tensor_split, err) : rc;
     if (rc != GENARM_OK) {
         gguf_file_close(&file);
         return rc;
@@ -138,6 +112,7 @@ static int open_model(struct genarm_model *m, const struct genarm_model_params *
         return rc;
     }
     m->vocab = llama_model_get_vocab(m->llama);
+    log_parts(m);
     return describe(m, err);
 }
 
@@ -165,6 +140,7 @@ void genarm_model_free(struct genarm_model *model) {
             llama_model_free(model->llama);
         }
         weights_deinit(&model->weights);
+        rpc_devices_close(&model->remote);
         free(model->chat_template);
         free(model->path);
         free(model);
@@ -190,4 +166,34 @@ void genarm_model_get_info(const struct genarm_model *model, struct genarm_model
         .fingerprint = model->fingerprint,
         .chat_template = model->chat_template,
     };
+}
+
+/* The layers that start with `first`; `index` as placement_index has it. */
+static struct genarm_model_part part_at(const struct genarm_model *m, int index, int32_t first, int32_t end) {
+    const struct placement *where = &m->placement;
+    const bool cpu = index == where->n_devices;
+    ggml_backend_dev_t device = cpu ? ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU) : where->devices[index];
+    struct genarm_model_part part = {.device = ggml_backend_dev_name(device),
+                                     .description = ggml_backend_dev_description(device),
+                                     .first_layer = first,
+                                     .n_layers = (end < m->hp.n_layer ? end : m->hp.n_layer) - first,
+                                     .embeddings = cpu,
+                                     .head = placement_index(where, m->hp.n_layer) == index,
+                                     .size = cpu ? ggml_nbytes(m->weights.token_embd) : 0};
+    part.size += cpu && m->weights.rope_freqs ? ggml_nbytes(m->weights.rope_freqs) : 0;
+    for (int32_t i = first; i < first + part.n_layers; i++) {
+        part.size += weights_unit_size(&m->weights, m->hp.n_layer, i);
+    }
+    part.size += part.head ? weights_unit_size(&m->weights, m->hp.n_layer, m->hp.n_layer) : 0;
+    return part;
+}
+
+int genarm_model_get_parts(const struct genarm_model *model, struct genarm_model_part *parts, int max) {
+    const struct placement *where = &model->placement;
+    const int32_t n_cpu = where->n_devices ? where->first[0] : model->hp.n_layer;
+    for (int i = 0; i <= where->n_devices && i < max; i++) {
+        parts[i] = i == 0 ? part_at(model, where->n_devices, 0, n_cpu)
+                          : part_at(model, i - 1, where->first[i - 1], where->first[i]);
+    }
+    return where->n_devices + 1;
 }

@@ -14,6 +14,7 @@ struct genarm_model {
     struct hparams hp;
     struct weights weights;
     struct placement placement;
+    struct rpc_devices remote; /* held open for the placement */
     struct llama_model *llama;       /* opened vocab_only */
     const struct llama_vocab *vocab; /* of llama */
     char fingerprint[17];

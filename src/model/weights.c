@@ -77,15 +77,15 @@ bool weights_type_supported(enum ggml_type type) {
 
 enum kind { MATRIX, VECTOR };
 
-/* How a tensor gets its memory: a place in the file's map, or in a buffer of the CPU or the device. */
-enum home { HOME_MAP, HOME_CPU, HOME_DEVICE };
+/* How a tensor gets its memory: a place in the file's map, or in a buffer of what placement_index says. */
+enum { HOME_MAP = -1 };
 
 /* One tensor of the file that becomes one of ours. */
 struct want {
     struct ggml_tensor **to;
     const struct ggml_tensor *from; /* infos of the file */
     enum ggml_type type;            /* as loaded: vectors become f32 */
-    enum home home;
+    int home;
 };
 
 struct loader {
@@ -114,8 +114,9 @@ static void check_type(struct loader *l, const struct ggml_tensor *t, enum kind 
     }
 }
 
-/* Asks for a tensor of shape [ne0, ne1]; ne1 0: a vector. An optional one that is not there stays NULL. */
-static void want(struct loader *l, struct ggml_tensor **to, int64_t ne0, int64_t ne1, bool optional, bool on_device,
+/* Asks for a tensor of shape [ne0, ne1]; ne1 0: a vector. An optional one that is not there stays NULL. `at`: as
+ * placement_index has it. */
+static void want(struct loader *l, struct ggml_tensor **to, int64_t ne0, int64_t ne1, bool optional, int at,
                  const char *name) {
     const struct ggml_tensor *t = l->rc == GENARM_OK ? ggml_get_tensor(l->w->file.tensors, name) : NULL;
     if (l->rc != GENARM_OK || (!t && optional)) {
@@ -136,14 +137,14 @@ static void want(struct loader *l, struct ggml_tensor **to, int64_t ne0, int64_t
     const enum ggml_type type = ne1 ? t->type : GGML_TYPE_F32;
     const size_t align = ggml_backend_buft_get_alignment(ggml_backend_cpu_buffer_type());
     const bool fits = type == t->type && (uintptr_t)bytes_of(l, t) % align == 0;
-    const enum home home = on_device ? HOME_DEVICE : fits ? HOME_MAP : HOME_CPU;
-    l->wants[l->n_wants++] = (struct want){.to = to, .from = t, .type = type, .home = home};
+    l->wants[l->n_wants++] = (struct want){
+        .to = to, .from = t, .type = type, .home = at == l->where->n_devices && fits ? HOME_MAP : at};
 }
 
 static void want_layer(struct loader *l, int32_t i) {
     const struct hparams *hp = l->hp;
     struct layer_weights *layer = &l->w->layers[i];
-    const bool device = l->where->device && i >= hp->n_layer - l->where->n_gpu_layers;
+    const int device = placement_index(l->where, i);
     char name[64];
     snprintf(name, sizeof name, "blk.%d.attn_norm.weight", i);
     want(l, &layer->attn_norm, hp->n_embd, 0, false, device, name);
@@ -176,16 +177,16 @@ static void want_all(struct loader *l) {
         return;
     }
     l->hp->n_vocab = (int32_t)embd->ne[1];
-    const bool head_on_device = l->where->device && l->where->n_gpu_layers > l->hp->n_layer;
-    want(l, &w->token_embd, l->hp->n_embd, l->hp->n_vocab, false, false, "token_embd.weight");
-    want(l, &w->output_norm, l->hp->n_embd, 0, false, head_on_device, "output_norm.weight");
+    const int cpu = l->where->n_devices, head = placement_index(l->where, l->hp->n_layer);
+    want(l, &w->token_embd, l->hp->n_embd, l->hp->n_vocab, false, cpu, "token_embd.weight");
+    want(l, &w->output_norm, l->hp->n_embd, 0, false, head, "output_norm.weight");
     const bool tied = !ggml_get_tensor(w->file.tensors, "output.weight");
-    if (!tied || head_on_device) { /* a tied head on the device is a copy: embeddings stay on the CPU */
-        want(l, &w->output, l->hp->n_embd, l->hp->n_vocab, false, head_on_device,
+    if (!tied || head != cpu) { /* a tied head on a device is a copy: embeddings stay on the CPU */
+        want(l, &w->output, l->hp->n_embd, l->hp->n_vocab, false, head,
              tied ? "token_embd.weight" : "output.weight");
     }
     if (l->hp->arch == ARCH_LLAMA) {
-        want(l, &w->rope_freqs, l->hp->n_rot / 2, 0, true, false, "rope_freqs.weight");
+        want(l, &w->rope_freqs, l->hp->n_rot / 2, 0, true, cpu, "rope_freqs.weight");
     }
     for (int32_t i = 0; i < l->hp->n_layer && l->rc == GENARM_OK; i++) {
         want_layer(l, i);
@@ -242,13 +243,14 @@ static ggml_backend_buffer_t keep_buffer(struct loader *l, ggml_backend_buffer_t
 }
 
 /* Puts the wanted tensors [first, end) that live in this home into one new buffer. */
-static int copy_range(struct loader *l, enum home home, ggml_backend_buffer_type_t type, size_t first, size_t end,
-                      size_t size) {
+static int copy_range(struct loader *l, int home, ggml_backend_buffer_type_t type, size_t first, size_t end, size_t size) {
     ggml_backend_buffer_t buffer = keep_buffer(l, ggml_backend_buft_alloc_buffer(type, size));
     if (!buffer) {
         const int rc = error_set(l->err, GENARM_ENOMEM, "not enough memory for %zu MiB of weights on %s", size >> 20,
                                  ggml_backend_buft_name(type));
-        return home == HOME_DEVICE ? error_hint(l->err, rc, "keep fewer layers on the device (-ngl)") : rc;
+        return home < l->where->n_devices
+                   ? error_hint(l->err, rc, "keep fewer layers on devices (-ngl), or divide them otherwise (-ts)")
+                   : rc;
     }
     struct ggml_tallocr at = ggml_tallocr_new(buffer);
     int rc = GENARM_OK;
@@ -265,7 +267,8 @@ static int copy_range(struct loader *l, enum home home, ggml_backend_buffer_type
 }
 
 /* Puts all wanted tensors of this home into buffers, as few as the buffer type allows. */
-static int copy_tensors(struct loader *l, enum home home, ggml_backend_buffer_type_t type) {
+static int copy_tensors(struct loader *l, int home) {
+    ggml_backend_buffer_type_t type = placement_buffer_type(l->where, home);
     const size_t align = ggml_backend_buft_get_alignment(type), max = ggml_backend_buft_get_max_size(type);
     size_t first = 0, size = 0;
     for (size_t i = 0; i < l->n_wants; i++) {
@@ -324,9 +327,8 @@ static int load(struct loader *l) {
     }
     int rc = l->rc == GENARM_OK ? create_tensors(l) : l->rc;
     rc = rc == GENARM_OK ? place_in_map(l) : rc;
-    rc = rc == GENARM_OK ? copy_tensors(l, HOME_CPU, ggml_backend_cpu_buffer_type()) : rc;
-    if (rc == GENARM_OK && l->where->device) {
-        rc = copy_tensors(l, HOME_DEVICE, ggml_backend_dev_buffer_type(l->where->device));
+    for (int home = l->where->n_devices; home >= 0 && rc == GENARM_OK; home--) {
+        rc = copy_tensors(l, home);
     }
     return rc;
 }
@@ -363,6 +365,20 @@ void weights_deinit(struct weights *w) {
     ggml_free(w->ctx);
     gguf_file_close(&w->file);
     *w = (struct weights){0};
+}
+
+static size_t size_of(const struct ggml_tensor *t) { return t ? ggml_nbytes(t) : 0; }
+
+size_t weights_unit_size(const struct weights *w, int32_t n_layer, int32_t unit) {
+    if (unit == n_layer) {
+        return size_of(w->output_norm) + (w->output != w->token_embd ? size_of(w->output) : 0);
+    }
+    const struct layer_weights *layer = &w->layers[unit];
+    size_t size = size_of(layer->attn_norm) + size_of(layer->ffn_norm) + size_of(layer->q_norm) + size_of(layer->k_norm);
+    for (int t = 0; t < LINEAR_COUNT; t++) {
+        size += size_of(layer->linear[t]) + size_of(layer->bias[t]);
+    }
+    return size;
 }
 
 bool weights_all_maps(const struct weights *w, int32_t n_layer, bool (*holds)(const struct ggml_tensor *map, const void *user),

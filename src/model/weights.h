@@ -10,6 +10,7 @@
 
 #include "model/gguf_check.h"
 #include "model/hparams.h"
+#include "model/placement.h"
 
 /* The seven linear maps of a layer: what LoRA can adapt. Order is fixed: it is used in files and masks. */
 enum linear { LINEAR_Q, LINEAR_K, LINEAR_V, LINEAR_O, LINEAR_GATE, LINEAR_UP, LINEAR_DOWN, LINEAR_COUNT };
@@ -42,12 +43,6 @@ struct weights {
     struct gguf_file file; /* open for as long as tensors point into its map */
 };
 
-/* Where weights and compute go. device NULL: CPU. */
-struct placement {
-    ggml_backend_dev_t device; /* of the offloaded layers; NULL for none */
-    int n_gpu_layers;          /* layers offloaded, from the last one; the head counts as one more */
-};
-
 /* Whether weights of a linear map can have this type. */
 bool weights_type_supported(enum ggml_type type);
 
@@ -56,6 +51,9 @@ bool weights_type_supported(enum ggml_type type);
 int weights_load(struct weights *w, struct hparams *hp, struct gguf_file *file, const struct placement *where,
                  struct genarm_error *err);
 void weights_deinit(struct weights *w);
+
+/* Bytes of a unit of the placement, see placement.h; a head that is tied to embeddings beside it has those of its norm. */
+size_t weights_unit_size(const struct weights *w, int32_t n_layer, int32_t unit);
 
 /* Whether something holds for the head and for every linear map of all layers. */
 bool weights_all_maps(const struct weights *w, int32_t n_layer, bool (*holds)(const struct ggml_tensor *map, const void *user),

@@ -1,7 +1,5 @@
 #include "train/backprop.h"
 
-#include <ggml-alloc.h>
-#include <ggml-backend.h>
 #include <ggml-cpu.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,11 +7,11 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "engine/backends.h"
 #include "engine/engine.h"
 #include "train/graph.h"
 
 enum {
-    MAX_BACKENDS = 2,  /* a device, if one is used, then the CPU */
     HEAD_MULTIPLE = 8, /* what op_attention can do: n_embd_head is a multiple of this */
     HEAD_MAX = 256     /* and at most this */
 };
@@ -21,11 +19,7 @@ enum {
 struct backprop {
     struct backprop_params params;
     struct train_graph_params graph_params;
-    ggml_backend_t backends[MAX_BACKENDS];
-    int n_backends;
-    struct engine_threads *threads;
-    ggml_backend_sched_t sched; /* with a device */
-    ggml_gallocr_t alloc;       /* on the CPU alone */
+    struct backends backends;
 
     const struct pack *pack; /* of the run at hand */
     const double (*reference)[SIDES];
@@ -73,24 +67,7 @@ static void coefficients(const float *logp, float *out, void *user) {
 /* ---- construction ---- */
 
 static int open_backends(struct backprop *b, struct genarm_error *err) {
-    ggml_backend_dev_t device = b->graph_params.model->placement.device;
-    if (device && ggml_backend_dev_type(device) != GGML_BACKEND_DEVICE_TYPE_CPU) {
-        b->backends[b->n_backends] = ggml_backend_dev_init(device, NULL);
-        if (!b->backends[b->n_backends++]) {
-            return error_set(err, GENARM_EBACKEND, "cannot start device %s", ggml_backend_dev_name(device));
-        }
-    }
-    ggml_backend_t cpu = ggml_backend_cpu_init();
-    if (!cpu) {
-        return error_set(err, GENARM_EBACKEND, "cannot start the CPU backend");
-    }
-    b->backends[b->n_backends++] = cpu;
-    const int rc = engine_threads_new(&b->threads, b->params.n_threads, err);
-    if (rc == GENARM_OK) {
-        ggml_backend_cpu_set_n_threads(cpu, b->threads->n);
-        ggml_backend_cpu_set_threadpool(cpu, b->threads->ggml);
-    }
-    return rc;
+    return backends_open(&b->backends, &b->graph_params.model->placement, b->params.n_threads, NULL, err);
 }
 
 static bool ops_read(const struct ggml_tensor *map, const void *user) {
@@ -107,21 +84,11 @@ static bool suits_custom_nodes(const struct genarm_model *model) {
 
 static int make_ops(struct backprop *b, struct genarm_error *err) {
     struct ops_params params = ops_default_params();
-    params.n_threads = b->threads->n;
+    params.n_threads = b->backends.threads->n;
     params.precision = b->params.bf16 ? OPS_BF16 : OPS_F32;
-    params.plain = b->params.plain || b->n_backends > 1 || !suits_custom_nodes(b->graph_params.model);
+    params.plain = b->params.plain || !backends_cpu_only(&b->backends) || !suits_custom_nodes(b->graph_params.model);
     b->graph_params.plain = params.plain;
     return ops_new(&b->graph_params.ops, &params, err);
-}
-
-static int make_scheduler(struct backprop *b, struct genarm_error *err) {
-    if (b->n_backends == 1) {
-        b->alloc = ggml_gallocr_new(ggml_backend_get_default_buffer_type(b->backends[0]));
-    } else {
-        const size_t n_nodes = train_graph_max_nodes(&b->graph_params);
-        b->sched = ggml_backend_sched_new(b->backends, NULL, b->n_backends, n_nodes, false, true);
-    }
-    return b->alloc || b->sched ? GENARM_OK : error_nomem(err, "the training graph's memory");
 }
 
 int backprop_new(struct backprop **out, const struct genarm_model *model, const struct trainable *adapter,
@@ -140,7 +107,7 @@ int backprop_new(struct backprop **out, const struct genarm_model *model, const 
         .coefficients = coefficients,
         .user = b};
     int rc = GENARM_OK;
-    int (*const steps[])(struct backprop *, struct genarm_error *) = {open_backends, make_ops, make_scheduler};
+    int (*const steps[])(struct backprop *, struct genarm_error *) = {open_backends, make_ops};
     for (size_t i = 0; i < sizeof steps / sizeof *steps && rc == GENARM_OK; i++) {
         rc = steps[i](b, err);
     }
@@ -156,13 +123,8 @@ void backprop_free(struct backprop *b) {
     if (!b) {
         return;
     }
-    ggml_gallocr_free(b->alloc);
-    ggml_backend_sched_free(b->sched);
     ops_free(b->graph_params.ops);
-    for (int i = 0; i < b->n_backends; i++) {
-        ggml_backend_free(b->backends[i]);
-    }
-    engine_threads_free(b->threads);
+    backends_close(&b->backends);
     free(b->logp);
     free(b);
 }
@@ -206,15 +168,9 @@ static int reserve_logp(struct backprop *b, size_t n, struct genarm_error *err) 
 }
 
 static int allocate(struct backprop *b, struct train_graph *g, struct genarm_error *err) {
-    bool ok;
-    if (b->sched) {
-        ggml_backend_sched_reset(b->sched);
-        ok = ggml_backend_sched_alloc_graph(b->sched, g->cgraph);
-    } else {
-        ok = ggml_gallocr_alloc_graph(b->alloc, g->cgraph);
-    }
-    return ok ? GENARM_OK
-              : error_hint(err, error_nomem(err, "the activations of a micro-batch"),
+    return backends_allocate(&b->backends, g->cgraph)
+               ? GENARM_OK
+               : error_hint(err, error_nomem(err, "the activations of a micro-batch"),
                            "use a smaller micro-batch or a smaller maximum length");
 }
 
@@ -222,8 +178,7 @@ static int compute(struct backprop *b, struct train_graph *g, struct genarm_erro
     b->profiled = g->cgraph;
     b->next_node = 0;
     b->last_time = clock_seconds();
-    const enum ggml_status status = b->sched ? ggml_backend_sched_graph_compute(b->sched, g->cgraph)
-                                             : ggml_backend_graph_compute(b->backends[0], g->cgraph);
+    const enum ggml_status status = backends_compute(&b->backends, g->cgraph);
     if (status != GGML_STATUS_SUCCESS) {
         return error_set(err, GENARM_EBACKEND, "a training pass of %d rows failed: %s", b->pack->n_rows,
                          ggml_status_to_string(status));
@@ -288,8 +243,7 @@ bool backprop_ignores_packing(const struct backprop *b) { return !b->graph_param
 const float *backprop_logp(const struct backprop *b) { return b->logp; }
 
 size_t backprop_memory(const struct backprop *b) {
-    return b->sched ? ggml_backend_sched_get_buffer_size(b->sched, b->backends[0])
-                    : ggml_gallocr_get_buffer_size(b->alloc, 0);
+    return backends_memory(&b->backends);
 }
 
 /* ---- profile ---- */
@@ -338,5 +292,5 @@ static bool after_node(void *user) {
 
 void backprop_set_profile(struct backprop *b, struct backprop_profile *profile) {
     b->profile = profile;
-    ggml_backend_cpu_set_abort_callback(b->backends[b->n_backends - 1], profile ? after_node : NULL, b);
+    ggml_backend_cpu_set_abort_callback(backends_cpu(&b->backends), profile ? after_node : NULL, b);
 }

@@ -152,7 +152,8 @@ static void test_offloaded_layers_live_in_buffers_of_the_device(void **state) {
         struct weights w;
         must(gguf_file_open(&file, golden_path("llama.gguf"), &err), &err);
         must(hparams_read(&hp, file.gguf, &err), &err);
-        const struct placement where = {.device = device, .n_gpu_layers = layers};
+        struct placement where = {.devices = {device}, .n_devices = 1};
+        must(placement_split(&where, 2, layers, NULL, &err), &err);
         must(weights_load(&w, &hp, &file, &where, &err), &err);
         assert_null(file.gguf);
         for (int i = 0; i < 2; i++) {
@@ -269,18 +270,18 @@ static void test_devices_are_checked(void **state) {
     assert_non_null(strstr(err.what, "NoSuchDevice7"));
     assert_non_null(strstr(err.hint, "CPU"));
     p = genarm_model_default_params();
-    p.n_gpu_layers = -1;
+    p.n_gpu_layers = -2;
     assert_int_equal(genarm_model_load(&m, golden_path("llama.gguf"), &p, &err), GENARM_EINVAL);
     assert_null(m);
     p = (struct genarm_model_params){.device = "CPU", .n_gpu_layers = 99};
     must(genarm_model_load(&m, golden_path("llama.gguf"), &p, &err), &err);
-    assert_null(m->placement.device);
+    assert_int_equal(m->placement.n_devices, 0);
     genarm_model_free(m);
     if (!ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_GPU) &&
         !ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_IGPU)) {
         p = (struct genarm_model_params){.n_gpu_layers = 99};
         must(genarm_model_load(&m, golden_path("llama.gguf"), &p, &err), &err);
-        assert_null(m->placement.device);
+        assert_int_equal(m->placement.n_devices, 0);
         genarm_model_free(m);
     }
 }
