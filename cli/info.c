@@ -37,16 +37,32 @@ static const char *count_text(int64_t n, char *text, size_t max) {
 
 /* ---- models ---- */
 
+enum { MAX_PARTS = 16 };
+
+static json_t *parts_json(const struct genarm_model *model) {
+    struct genarm_model_part parts[MAX_PARTS];
+    json_t *list = json_array();
+    const int n = genarm_model_get_parts(model, parts, MAX_PARTS);
+    for (int i = 0; i < n && i < MAX_PARTS && list; i++) {
+        const struct genarm_model_part *p = &parts[i];
+        json_t *part = json_pack("{s:o, s:o, s:i, s:i, s:b, s:b, s:I}", "device", text_json(p->device), "description",
+                                 text_json(p->description), "first_layer", p->first_layer, "layers", p->n_layers,
+                                 "embeddings", (int)p->embeddings, "head", (int)p->head, "bytes", (json_int_t)p->size);
+        json_array_append_new(list, part);
+    }
+    return list;
+}
+
 static json_t *model_json(const struct genarm_model *model) {
     struct genarm_model_info i;
     genarm_model_get_info(model, &i);
-    return json_pack("{s:s, s:o, s:o, s:o, s:s, s:I, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:o}", "type",
+    return json_pack("{s:s, s:o, s:o, s:o, s:s, s:I, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:o, s:o}", "type",
                      "model", "path", text_json(i.path), "name", text_json(i.name), "architecture",
                      text_json(i.architecture), "file_type", i.file_type, "parameters", (json_int_t)i.n_params, "bytes",
                      (json_int_t)i.size, "layers", i.n_layer, "embedding", i.n_embd, "heads", i.n_head, "kv_heads",
                      i.n_head_kv, "feed_forward", i.n_ff, "vocabulary", i.n_vocab, "context", i.n_ctx_train,
                      "fingerprint", i.fingerprint, "chat_template",
-                     i.chat_template ? text_json(i.chat_template) : json_null());
+                     i.chat_template ? text_json(i.chat_template) : json_null(), "parts", parts_json(model));
 }
 
 /* Known by the template that libllama recognises in the file. */
@@ -62,6 +78,21 @@ static const char *template_note(const struct genarm_model *model, const char *c
     }
     free(text);
     return "in the file";
+}
+
+/* What lies where, if not all on the CPU. */
+static void print_parts(const struct genarm_model *model) {
+    struct genarm_model_part parts[MAX_PARTS];
+    const int n = genarm_model_get_parts(model, parts, MAX_PARTS);
+    for (int i = 0; i < n && n > 1 && i < MAX_PARTS; i++) {
+        const struct genarm_model_part *p = &parts[i];
+        char layers[64] = "no layer";
+        if (p->n_layers > 0) {
+            snprintf(layers, sizeof layers, "layers %d to %d", p->first_layer, p->first_layer + p->n_layers - 1);
+        }
+        printf("  %-14s %s%s%s, %.1f MiB (%s)\n", p->device, layers, p->embeddings ? ", embeddings" : "",
+               p->head ? ", head" : "", (double)p->size / (1024.0 * 1024.0), p->description);
+    }
 }
 
 static void print_model(const struct genarm_model *model) {
@@ -84,6 +115,7 @@ static void print_model(const struct genarm_model *model) {
     printf("  context        %d tokens\n", i.n_ctx_train);
     printf("  chat template  %s\n", template_note(model, i.chat_template));
     printf("  fingerprint    %s\n", i.fingerprint);
+    print_parts(model);
 }
 
 static int show_model(const struct info_args *args, const char *path, struct genarm_error *err) {
@@ -278,9 +310,10 @@ const struct command command_info = {
     .usage = "[options] [FILE ...]",
     .details =
         "Checks GGUF files and prints what they are: a model's shape, an adapter's rank and targets and what it was "
-        "trained with.",
+        "trained with. With devices it also says which layers each of them would hold.",
     .examples = "genarm info\n"
                 "genarm info model.gguf cheerful.gguf\n"
+                "genarm info model.gguf --rpc 192.168.1.20:50052,192.168.1.21:50052\n"
                 "genarm info cheerful.gguf --json",
     .options = info_options,
     .n_options = sizeof info_options / sizeof *info_options,

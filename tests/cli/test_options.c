@@ -172,7 +172,8 @@ static void test_help_is_found_whatever_else_is_wrong(void **state) {
 /* ---- the tables ---- */
 
 static const struct command *const commands[] = {&command_generate, &command_chat, &command_score, &command_train,
-                                                 &command_data,     &command_merge, &command_convert, &command_info};
+                                                 &command_data,     &command_merge, &command_convert, &command_info,
+                                                 &command_rpc_server};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 /* Counts how often a name occurs in a table. */
