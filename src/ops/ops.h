@@ -93,6 +93,11 @@ struct ggml_tensor *op_linear_back_acc(struct ggml_context *ctx, struct ops *ops
 struct ggml_tensor *op_linear_grad_acc(struct ggml_context *ctx, struct ops *ops, struct ggml_tensor *dw,
                                        struct ggml_tensor *dy, struct ggml_tensor *x, float scale);
 
+/* The two halves of what the plain emitter makes of it: the sum [n_in, n_out], computed where dy and x are, and the adding,
+ * where dw is. So a graph over devices can leave the adding for its end. */
+struct ggml_tensor *op_linear_grad_plain(struct ggml_context *ctx, struct ggml_tensor *dy, struct ggml_tensor *x, float scale);
+struct ggml_tensor *op_add_in_place_plain(struct ggml_context *ctx, struct ggml_tensor *dw, struct ggml_tensor *sum);
+
 /* The part [first, first + n) of each row of a stacked t: a view [n, n_rows]. */
 struct ggml_tensor *op_part(struct ggml_context *ctx, struct ggml_tensor *t, int64_t first, int64_t n);
 

@@ -168,6 +168,14 @@ struct ggml_tensor *op_linear_back_acc(struct ggml_context *ctx, struct ops *ops
     return ggml_add(ctx, dx, ggml_scale(ctx, plain_back(ctx, w, dy), scale));
 }
 
+struct ggml_tensor *op_linear_grad_plain(struct ggml_context *ctx, struct ggml_tensor *dy, struct ggml_tensor *x, float scale) {
+    return ggml_scale(ctx, ggml_out_prod(ctx, x, dy), scale);
+}
+
+struct ggml_tensor *op_add_in_place_plain(struct ggml_context *ctx, struct ggml_tensor *dw, struct ggml_tensor *sum) {
+    return ggml_cpy(ctx, ggml_add(ctx, dw, sum), dw);
+}
+
 struct ggml_tensor *op_linear_grad_acc(struct ggml_context *ctx, struct ops *ops, struct ggml_tensor *dw,
                                        struct ggml_tensor *dy, struct ggml_tensor *x, float scale) {
     GGML_ASSERT(dw->ne[0] == x->ne[0] && dw->ne[1] == dy->ne[0] && x->ne[1] == dy->ne[1] && ggml_is_contiguous(dw));
@@ -175,8 +183,7 @@ struct ggml_tensor *op_linear_grad_acc(struct ggml_context *ctx, struct ops *ops
     node_check_rows(dy);
     node_check_rows(x);
     if (ops->params.plain) {
-        struct ggml_tensor *outer = ggml_out_prod(ctx, x, dy);
-        return ggml_cpy(ctx, ggml_add(ctx, dw, ggml_scale(ctx, outer, scale)), dw);
+        return op_add_in_place_plain(ctx, dw, op_linear_grad_plain(ctx, dy, x, scale));
     }
     const struct linear_params p = {.scale = scale, .in_place = 1};
     return node_inplace(ctx, ops, run_grad, dw, (struct ggml_tensor *[]){dy, x}, 2, &p, sizeof(p));

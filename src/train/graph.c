@@ -19,6 +19,12 @@ struct tape {
     struct ggml_tensor *u[LINEAR_COUNT]; /* [rank, rows of the map] A x */
 };
 
+/* Gradients lie on the CPU: to add to each where it comes up would leave the device of its layer and enter it again, with all
+ * that is needed on both sides. So sums are computed there, and added at the end of the graph. */
+struct late_sum {
+    struct ggml_tensor *to, *sum;
+};
+
 struct builder {
     struct train_graph *g;
     struct ggml_context *ctx;
@@ -31,6 +37,8 @@ struct builder {
     struct op_rope rope;
     struct tape *tapes;           /* [n_layer] */
     struct ggml_tensor *labelled; /* the last tensor that has its label */
+    struct late_sum *late;        /* [n_late] of gradients, plain only */
+    size_t n_late;
 };
 
 static void expand(struct builder *b, struct ggml_tensor *node) { ggml_build_forward_expand(b->g->cgraph, node); }
@@ -42,6 +50,25 @@ static void label(struct builder *b, const char *kind) {
         ggml_set_name(t, kind);
         b->labelled = t;
     }
+}
+
+/* gradient += scale sum_rows dy x^T */
+static void add_gradient(struct builder *b, struct ggml_tensor *gradient, struct ggml_tensor *dy, struct ggml_tensor *x,
+                         float scale) {
+    if (!b->g->params.plain) {
+        expand(b, op_linear_grad_acc(b->ctx, b->ops, gradient, dy, x, scale));
+        return;
+    }
+    struct late_sum *late = &b->late[b->n_late++];
+    *late = (struct late_sum){.to = gradient, .sum = op_linear_grad_plain(b->ctx, dy, x, scale)};
+    expand(b, late->sum);
+}
+
+static void add_late_sums(struct builder *b) {
+    for (size_t i = 0; i < b->n_late; i++) {
+        expand(b, op_add_in_place_plain(b->ctx, b->late[i].to, b->late[i].sum));
+    }
+    label(b, "lora back");
 }
 
 /* ---- linear maps and their LoRA ---- */
@@ -114,8 +141,8 @@ static struct ggml_tensor *maps_back(struct builder *b, int32_t layer, enum line
             const struct lora *gradient = &b->adapter->gradients[layer][t];
             struct ggml_tensor *dy_t = op_part(b->ctx, dy, at, n_out);
             struct ggml_tensor *du = op_linear_back(b->ctx, b->ops, lora->b, dy_t); /* [rank, n_rows] */
-            expand(b, op_linear_grad_acc(b->ctx, b->ops, gradient->b, dy_t, b->tapes[layer].u[t], lora->scale));
-            expand(b, op_linear_grad_acc(b->ctx, b->ops, gradient->a, du, drop(b, layer, t, x), lora->scale));
+            add_gradient(b, gradient->b, dy_t, b->tapes[layer].u[t], lora->scale);
+            add_gradient(b, gradient->a, du, drop(b, layer, t, x), lora->scale);
             if (dx && b->dropout > 0) {
                 struct ggml_tensor *dropped = op_linear_back(b->ctx, b->ops, lora->a, du); /* [n_in, n_rows] */
                 dropped = drop(b, layer, t, ggml_scale(b->ctx, dropped, lora->scale));
@@ -323,7 +350,7 @@ static struct ggml_tensor *reward_head(struct builder *b, struct ggml_tensor *x,
         return NULL;
     }
     struct ggml_tensor *dr = coefficients(b, b->g->logp);
-    expand(b, op_linear_grad_acc(b->ctx, b->ops, b->adapter->head_gradient, dr, h, 1));
+    add_gradient(b, b->adapter->head_gradient, dr, h, 1);
     struct ggml_tensor *dh = op_linear_back(b->ctx, b->ops, b->adapter->head, dr); /* [n_embd, n_scored] */
     label(b, "head");
     return norm_back(b, x, w->output_norm, dh, NULL);
@@ -397,6 +424,7 @@ static void build(struct builder *b, const struct train_graph_shape *shape) {
         restore_tapes(b, l, lowest, dx);
         dx = layer_backward(b, l, dx, l > lowest);
     }
+    add_late_sums(b);
 }
 
 size_t train_graph_max_nodes(const struct train_graph_params *params) {
@@ -418,14 +446,17 @@ int train_graph_build(struct train_graph *g, const struct train_graph_params *pa
                         .weights = &params->model->weights,
                         .adapter = shape->reference ? params->reference : params->adapter,
                         .dropout = shape->gradient ? params->dropout : 0,
-                        .tapes = calloc((size_t)hp->n_layer, sizeof *b.tapes)};
-    if (!g->ctx || !b.tapes) {
+                        .tapes = calloc((size_t)hp->n_layer, sizeof *b.tapes),
+                        .late = calloc(2 * LINEAR_COUNT * (size_t)hp->n_layer + 1, sizeof *b.late)};
+    if (!g->ctx || !b.tapes || !b.late) {
         free(b.tapes);
+        free(b.late);
         return error_nomem(err, "a training graph");
     }
     g->cgraph = ggml_new_graph_custom(g->ctx, n_nodes, false);
     build(&b, shape);
     free(b.tapes);
+    free(b.late);
     return GENARM_OK;
 }
 

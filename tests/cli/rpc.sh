@@ -88,6 +88,14 @@ run 0 "${ask[@]}" "${remote[@]}"
 cat local out >both
 json_true both 'set(r[0]["rewards"]) == {"llama.lora"} and all(abs(r[0]["rewards"][a] - r[1]["rewards"][a]) < 1e-3 and abs(r[0]["references"][a] - r[1]["references"][a]) < 1e-3 for a in r[0]["rewards"])'
 
+# A reward model that is a model of its own is divided as well, over the same connections.
+ask=(generate -m "$tiny" --arm "x=$golden/llama-padded.gguf+$golden/llama.lora.gguf:1" -p "Rain" -n 12 --temp 0
+     --chat-template "raw:{prompt}" -c 64 -ctk f32 -ctv f32 --json)
+run 0 "${ask[@]}"
+cp out local
+run 0 "${ask[@]}" "${remote[@]}"
+check "the same answer" [ "$(json out 'r[0]["response"]')" = "$(json local 'r[0]["response"]')" ]
+
 # The default model, its weights quantised: an adapter of its own steers it.
 adapter joy.gguf 3
 run 0 generate -m "$model" --arm joy.gguf -p "What is rain?" -n 8 --temp 0 "${remote[@]}" -c 128 --json

@@ -80,6 +80,7 @@ static struct genarm_model *over_servers(const char *name, int n_gpu_layers, con
     struct genarm_model_params params = genarm_model_default_params();
     snprintf(file, sizeof file, "%s.gguf", name);
     params.rpc = servers;
+    params.device = "RPC0,RPC1"; /* and no GPU of this machine */
     params.n_gpu_layers = n_gpu_layers;
     params.tensor_split = shares;
     must(genarm_model_load(&model, golden_path(file), &params, &err), &err);
