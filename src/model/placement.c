@@ -134,7 +134,8 @@ int placement_choose(struct placement *p, struct rpc_devices *remote, int32_t *n
 /* ---- shares ---- */
 
 /* "3,1" or, as llama.cpp also has it, "3/1". */
-static int parse_shares(double *shares, int n_devices, const char *text, struct genarm_error *err) {
+int placement_shares(double *shares, const struct placement *p, const char *text, struct genarm_error *err) {
+    const int n_devices = p->n_devices;
     double sum = 0;
     int n = 0;
     for (const char *at = text;; at++, n++) {
@@ -193,7 +194,7 @@ int placement_split(struct placement *p, int32_t n_layer, int32_t n_offloaded, c
     int32_t ends[PLACEMENT_MAX_DEVICES];
     struct placement split = {0};
     if (shares_text) {
-        const int rc = parse_shares(shares, p->n_devices, shares_text, err);
+        const int rc = placement_shares(shares, p, shares_text, err);
         if (rc != GENARM_OK) {
             return rc;
         }

@@ -29,6 +29,9 @@ int placement_choose(struct placement *p, struct rpc_devices *remote, int32_t *n
  * by free memory. Devices that get nothing are dropped. */
 int placement_split(struct placement *p, int32_t n_layer, int32_t n_offloaded, const char *shares, struct genarm_error *err);
 
+/* "3,1" as shares[p->n_devices]. GENARM_EINVAL unless there is one for each device. */
+int placement_shares(double *shares, const struct placement *p, const char *text, struct genarm_error *err);
+
 /* The split itself, as llama.cpp has it: unit i of n goes to the first device whose part of the sum ends after i / n.
  * ends[d]: units of devices 0 to d. Shares are not negative, and not all of them are 0. */
 void split_units(int32_t *ends, const double *shares, int n_devices, int32_t n);

@@ -7,6 +7,7 @@
 #include "model/gguf_check.h"
 #include "model/hparams.h"
 #include "model/llama_guard.h"
+#include "model/placement.h"
 #include "model/runtime.h"
 #include "model/vocab.h"
 
@@ -15,6 +16,7 @@ enum {
     PIECE = 256, /* tokens: libllama computes logits of the vocabulary for each token of a causal model's batch */
     MAX_LAYERS = 512,
     MAX_SIZE = 1 << 20,
+    MAX_SHARES = 64, /* libllama reads as many as llama_max_devices, 16 */
 };
 
 /* What libllama knows how to classify with. */
@@ -157,19 +159,37 @@ static int check_file(struct classifier *c, const char *path, struct genarm_erro
 
 /* ---- loading ---- */
 
+/* The devices and shares of our placement as libllama takes them, which divides layers in the same way. */
+static int place(struct classifier *c, struct llama_model_params *params, ggml_backend_dev_t *devices, float *shares,
+                 const struct genarm_model_params *where, struct genarm_error *err) {
+    struct placement p;
+    double given[PLACEMENT_MAX_DEVICES];
+    int rc = placement_choose(&p, &c->remote, &params->n_gpu_layers, where, err);
+    if (rc == GENARM_OK && where->tensor_split) {
+        rc = placement_shares(given, &p, where->tensor_split, err);
+    }
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    for (int i = 0; i < p.n_devices; i++) {
+        devices[i] = p.devices[i];
+        shares[i] = where->tensor_split ? (float)given[i] : 0;
+    }
+    devices[p.n_devices] = NULL;
+    params->devices = devices;
+    params->tensor_split = where->tensor_split && llama_max_devices() <= MAX_SHARES ? shares : NULL;
+    return GENARM_OK;
+}
+
 static int load(struct classifier *c, const char *path, const struct genarm_model_params *where,
                 struct genarm_error *err) {
-    ggml_backend_dev_t devices[] = {NULL, NULL}; /* an empty list: the CPU */
+    ggml_backend_dev_t devices[PLACEMENT_MAX_DEVICES + 1]; /* an empty list: the CPU */
+    float shares[MAX_SHARES] = {0};
     struct llama_model_params params = llama_model_default_params();
-    if (where->device) {
-        ggml_backend_dev_t device = ggml_backend_dev_by_name(where->device);
-        if (!device) {
-            return error_set(err, GENARM_EINVAL, "there is no device \"%s\"", where->device);
-        }
-        devices[0] = ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU ? NULL : device;
+    const int rc = place(c, &params, devices, shares, where, err);
+    if (rc != GENARM_OK) {
+        return rc;
     }
-    params.devices = where->device || where->n_gpu_layers == 0 ? devices : NULL;
-    params.n_gpu_layers = where->n_gpu_layers;
     runtime_forget_error();
     c->model = guard_model_load(path, params);
     if (!c->model) {
@@ -226,6 +246,7 @@ void classifier_close(struct classifier *c) {
     if (c->model) {
         llama_model_free(c->model);
     }
+    rpc_devices_close(&c->remote);
     *c = (struct classifier){0};
 }
 

@@ -6,8 +6,10 @@
 #include <stdbool.h>
 
 #include "genarm/source.h"
+#include "model/rpc.h"
 
 struct classifier {
+    struct rpc_devices remote; /* held open for libllama */
     struct llama_model *model;
     struct llama_context *ctx;
     const struct llama_vocab *vocab;
