@@ -17,7 +17,10 @@
 
 #include "engine/engine.h"
 #include "model/rpc.h"
+#include "reward/classifier.h"
+#include "support/edit.h"
 #include "support/ports.h"
+#include "support/temp.h"
 #include "support/train_pairs.h"
 
 enum { ALL_TARGETS = (1 << LINEAR_COUNT) - 1, N_SERVERS = 2 };
@@ -253,6 +256,43 @@ static void test_parts_cover_the_model(void **state) {
     genarm_model_free(model);
 }
 
+/* ---- classifiers ---- */
+
+static const char *write_classifier(void) {
+    static const char *const labels[] = {"good", "bad"};
+    struct edit e;
+    edit_open(&e, golden_path("qwen3.gguf"));
+    const int64_t n_embd = edit_tensor(&e, "output_norm.weight")->ne[0];
+    float *w = edit_add(&e, "cls.output.weight", GGML_TYPE_F32, n_embd, 2);
+    for (int64_t i = 0; i < 2 * n_embd; i++) {
+        w[i] = sinf((float)i * 1.7f) / 2;
+    }
+    gguf_set_val_u32(e.gguf, "qwen3.pooling_type", 4);
+    gguf_set_arr_str(e.gguf, "qwen3.classifier.output_labels", (const char **)(uintptr_t)labels, 2);
+    return edit_save(&e, temp_path("classifier.gguf"));
+}
+
+static void test_classifiers_over_servers_give_what_they_give_here(void **state) {
+    (void)state;
+    const char *path = write_classifier();
+    float out[2][2];
+    for (int i = 0; i < 2; i++) {
+        struct genarm_error err = {0};
+        struct genarm_source_params params = genarm_source_default_params();
+        struct classifier c;
+        int32_t tokens[] = {5, 17, 40, 99, 3, 250};
+        params.n_threads = 1;
+        params.model.rpc = i ? servers : NULL;
+        params.model.device = i ? "RPC0,RPC1" : NULL;
+        params.model.tensor_split = i ? "1,1" : NULL;
+        must(classifier_open(&c, path, &params, &err), &err);
+        must(classifier_run(&c, tokens, 6, out[i], &err), &err);
+        classifier_close(&c);
+    }
+    assert_true(fabsf(out[0][0] - out[0][1]) > 1e-2f);
+    assert_true(fabsf(out[1][0] - out[0][0]) < 1e-3f && fabsf(out[1][1] - out[0][1]) < 1e-3f);
+}
+
 /* ---- training ---- */
 
 /* The same micro-batch by another model's graph. */
@@ -327,6 +367,7 @@ int main(void) {
         cmocka_unit_test(test_a_batch_of_many_runs_fits),
         cmocka_unit_test(test_models_share_a_connection),
         cmocka_unit_test(test_parts_cover_the_model),
+        cmocka_unit_test(test_classifiers_over_servers_give_what_they_give_here),
         cmocka_unit_test(test_training_over_servers_equals_local_training),
         cmocka_unit_test(test_training_over_cpus_equals_local_training),
     };
