@@ -1,7 +1,10 @@
-/* The metrics log of a run: one JSON object a line, one line an optimiser step, one a validation. */
+/* The metrics log of a run: one JSON object a line. The first says what the run is, then there is one for each optimiser step,
+ * one for each validation, and one where a process went on from a checkpoint. */
 #ifndef TRAIN_METRICS_H
 #define TRAIN_METRICS_H
 
+#include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "genarm/train.h"
@@ -15,6 +18,11 @@ struct metrics {
 int metrics_open(struct metrics *m, const char *path, int64_t size, struct genarm_error *err);
 void metrics_close(struct metrics *m);
 
+/* Whether there is a log without a line in it. A pipe is taken for one. */
+bool metrics_is_empty(const struct metrics *m);
+
+/* Any line, such as those of record.h. Takes `object` over; NULL: there was no memory to make it. */
+int metrics_line(struct metrics *m, json_t *object, struct genarm_error *err);
 /* {"step", "epoch", "loss", "accuracy", "margin", "learning_rate", "grad_norm", "pairs", "pairs_per_second"} */
 int metrics_step(struct metrics *m, const struct genarm_train_status *s, struct genarm_error *err);
 /* {"step", "epoch", "val_loss", "val_accuracy", "val_margin"} */

@@ -20,6 +20,7 @@
 #include "train/optim.h"
 #include "train/options.h"
 #include "train/plan.h"
+#include "train/record.h"
 #include "train/reference.h"
 
 enum {
@@ -213,6 +214,18 @@ static struct checkpoint checkpoint_of(const struct genarm_trainer *t) {
                                .v = t->adamw.v};
 }
 
+/* The lines of the log that say what the run is, and that it goes on. */
+static int log_start(struct genarm_trainer *t, bool resumed, struct genarm_error *err) {
+    const struct record_source source = {.params = &t->params,
+                                         .model = t->model,
+                                         .data = &t->data,
+                                         .plan = &t->plan,
+                                         .output = t->output,
+                                         .n_params = (int64_t)t->adapter.n};
+    int rc = metrics_is_empty(&t->log) ? metrics_line(&t->log, record_run(&source), err) : GENARM_OK;
+    return rc == GENARM_OK && resumed ? metrics_line(&t->log, record_resumed(t->step), err) : rc;
+}
+
 /* Continues from the checkpoint, or starts anew; then opens the log. */
 static int start(struct genarm_trainer *t, struct genarm_error *err) {
     struct checkpoint c = checkpoint_of(t);
@@ -231,7 +244,10 @@ static int start(struct genarm_trainer *t, struct genarm_error *err) {
         log_line(GENARM_LOG_WARN, "%s: the checkpoint of an earlier run will be replaced", t->folder);
     }
     int rc = file_make_folder(t->folder, err);
-    return rc == GENARM_OK ? metrics_open(&t->log, t->params.log_path, c.log_size, err) : rc;
+    if (rc == GENARM_OK) {
+        rc = metrics_open(&t->log, t->params.log_path, c.log_size, err);
+    }
+    return rc == GENARM_OK ? log_start(t, there && t->params.resume, err) : rc;
 }
 
 static int check_output(const char *output, struct genarm_error *err) {

@@ -152,7 +152,7 @@ fi
 status=0
 "$genarm" train -m "$tiny" -d many_pairs.jsonl -o quiet.gguf --log quiet.jsonl 2>&- >out || status=$?
 check "a closed stderr does no harm ($status)" [ "$status" = 0 ]
-json_true quiet.jsonl 'all("step" in x for x in r)'
+json_true quiet.jsonl '"run" in r[0] and all("step" in x for x in r[1:])'
 for arguments in "generate -p x -n 4" "info" "--help" "train --help"; do
     status=0
     "$genarm" $arguments -m "$tiny" >&- 2>err || status=$?

@@ -1,0 +1,259 @@
+/* Curves in bounded memory, axes, numbers, and charts as SVG: well-formed, labelled, harmless. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "plot/axis.h"
+#include "plot/trace.h"
+
+/* ---- curves ---- */
+
+static void test_a_short_curve_is_kept_as_it_is(void **state) {
+    (void)state;
+    struct trace t = {0};
+    struct plot_point *points;
+    size_t n;
+    double y = 0;
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(trace_add(&t, i, i * i, NULL), GENARM_OK);
+    }
+    assert_int_equal(trace_points(&points, &n, &t, 500, 0, NULL), GENARM_OK);
+    assert_int_equal(n, 100);
+    for (size_t i = 0; i < n; i++) {
+        assert_true(points[i].x == (double)i && points[i].y == (double)(i * i) && points[i].low == points[i].high);
+    }
+    assert_true(trace_at(&t, 7, &y) && y == 49);
+    assert_false(trace_at(&t, 7.5, &y) || trace_at(&t, -1, &y) || trace_at(&t, 100, &y));
+    free(points);
+    trace_deinit(&t);
+}
+
+static void test_a_long_curve_keeps_its_peaks_and_its_mean(void **state) {
+    (void)state;
+    enum { N = 1000001 };
+    struct trace t = {0};
+    struct plot_point *points;
+    size_t n;
+    double low = INFINITY, high = -INFINITY, sum = 0, y;
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(trace_add(&t, i, i == 123456 ? 50 : i == 654321 ? -50 : i % 2, NULL), GENARM_OK);
+    }
+    assert_true(t.n <= TRACE_MAX && t.n > TRACE_MAX / 4);
+    assert_int_equal(t.total, N);
+    for (size_t i = 0; i < t.n; i++) {
+        sum += t.buckets[i].sum;
+        assert_true(i == 0 || t.buckets[i].first > t.buckets[i - 1].last);
+    }
+    assert_true(sum == N / 2 + 50 - 50 - 1); /* the two peaks took the place of a 0 and a 1 */
+    assert_int_equal(trace_points(&points, &n, &t, 300, 0, NULL), GENARM_OK);
+    assert_true(n <= 300);
+    for (size_t i = 0; i < n; i++) {
+        low = fmin(low, points[i].low);
+        high = fmax(high, points[i].high);
+    }
+    assert_true(low == -50 && high == 50);
+    assert_true(trace_at(&t, N - 1, &y) && trace_at(&t, 0, &y));
+    free(points);
+    trace_deinit(&t);
+}
+
+static void test_a_running_mean_of_a_line_is_the_line(void **state) {
+    (void)state;
+    struct trace t = {0};
+    struct plot_point *points;
+    size_t n;
+    for (int i = 0; i < 400; i++) {
+        assert_int_equal(trace_add(&t, i, 3.0 * i, NULL), GENARM_OK);
+    }
+    const size_t half = trace_half_window(&t);
+    assert_true(half > 0);
+    assert_int_equal(trace_points(&points, &n, &t, 400, half, NULL), GENARM_OK);
+    for (size_t i = half; i + half < n; i++) { /* at the ends the window is cut */
+        assert_true(fabs(points[i].y - 3 * points[i].x) < 1e-9);
+    }
+    free(points);
+    trace_deinit(&t);
+}
+
+static void test_an_empty_curve_has_no_points(void **state) {
+    (void)state;
+    struct trace t = {0};
+    struct plot_point *points;
+    size_t n = 7;
+    assert_int_equal(trace_points(&points, &n, &t, 10, 2, NULL), GENARM_OK);
+    assert_int_equal(n, 0);
+    free(points);
+}
+
+/* ---- axes ---- */
+
+static void test_ticks_are_round_and_within_the_axis(void **state) {
+    (void)state;
+    static const double ranges[][2] = {{0, 1}, {0.13, 0.87}, {-3e-7, 4e-7}, {1, 1e6}, {-5, -4.99}, {0, 1e-12}, {1e9, 3e9}};
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+        struct axis a;
+        axis_init(&a, ranges[i][0], ranges[i][1], false, false, false, 6);
+        assert_in_range(a.n_ticks, 3, 12);
+        for (int k = 0; k < a.n_ticks; k++) {
+            assert_true(a.ticks[k] >= a.min - 1e-9 * (a.max - a.min) && a.ticks[k] <= a.max + 1e-9 * (a.max - a.min));
+            assert_true(k == 0 || a.ticks[k] > a.ticks[k - 1]);
+        }
+    }
+}
+
+static void test_any_range_makes_an_axis(void **state) {
+    (void)state;
+    static const double ranges[][2] = {{5, 5}, {0, 0}, {-3, -3}, {INFINITY, -INFINITY}, {NAN, 1}, {1e300, 1e300}, {2, 1}};
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+        for (int fixed = 0; fixed < 2; fixed++) {
+            for (int log = 0; log < 2; log++) {
+                struct axis a;
+                axis_init(&a, ranges[i][0], ranges[i][1], fixed, fixed, log, 6);
+                assert_true(a.max > a.min && a.n_ticks >= 0);
+                assert_true(axis_place(&a, a.min) >= 0 && axis_place(&a, a.max) <= 1);
+            }
+        }
+    }
+}
+
+static void test_fixed_ends_have_no_margin(void **state) {
+    (void)state;
+    struct axis a;
+    axis_init(&a, 0, 1, true, true, false, 5);
+    assert_true(a.min == 0 && a.max == 1);
+    assert_true(axis_place(&a, 0.25) == 0.25 && axis_place(&a, -1) == 0 && axis_place(&a, 2) == 1);
+}
+
+static void test_a_logarithmic_axis_has_powers_of_ten(void **state) {
+    (void)state;
+    struct axis a;
+    axis_init(&a, 1e-3, 1e3, true, true, true, 8);
+    assert_true(a.log && a.n_ticks == 7);
+    assert_true(fabs(axis_place(&a, 1) - 0.5) < 1e-12);
+    axis_init(&a, 0, 1e3, true, true, true, 8);
+    assert_false(a.log); /* 0 has no place on it */
+}
+
+static void test_numbers_are_short(void **state) {
+    (void)state;
+    static const struct {
+        double x;
+        int digits;
+        const char *text;
+    } cases[] = {{0, 4, "0"},           {0.25, 4, "0.25"},   {5e-4, 6, "5e-4"}, {-2.5e-7, 3, "-2.5e-7"}, {9999, 4, "9999"},
+                 {120000, 6, "120k"},   {2e6, 6, "2M"},      {-3e9, 3, "-3G"},  {0.69314718, 4, "0.6931"}, {1e20, 3, "1e+20"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[32];
+        plot_number(text, sizeof text, cases[i].x, cases[i].digits);
+        assert_string_equal(text, cases[i].text);
+    }
+}
+
+/* ---- charts ---- */
+
+static void test_text_is_escaped(void **state) {
+    (void)state;
+    struct buf b;
+    buf_init(&b, 1000);
+    assert_int_equal(plot_escape(&b, "<a href=\"x\" b='y'>&\n\x01\xFF\xC3\xA4</a>", NULL), GENARM_OK);
+    assert_string_equal(b.data, "&lt;a href=&quot;x&quot; b=&#39;y&#39;&gt;&amp;  \xEF\xBF\xBD\xC3\xA4&lt;/a&gt;");
+    buf_clear(&b);
+    assert_int_equal(plot_escape(&b, "", NULL), GENARM_OK);
+    assert_string_equal(b.data, "");
+    buf_deinit(&b);
+}
+
+static size_t count(const char *text, const char *part) {
+    size_t n = 0;
+    for (const char *at = text; (at = strstr(at, part)); at += strlen(part)) {
+        n++;
+    }
+    return n;
+}
+
+static void test_a_chart_has_title_description_axes_and_legend(void **state) {
+    (void)state;
+    static const struct plot_point line[] = {{1, 2, 1, 3}, {2, 3, 2, 4}, {3, NAN, NAN, NAN}, {4, 5, 5, 5}};
+    static const struct plot_point dots[] = {{1, 1, 0.5, 1.5}, {4, 4, 4, 4}};
+    const struct plot_series series[] = {
+        {.name = "a <line>", .points = line, .n = 4, .style = PLOT_LINE | PLOT_FAINT, .color = 0},
+        {.name = "dots", .points = dots, .n = 2, .style = PLOT_POINTS | PLOT_WHISKERS, .color = PLOT_COLORS + 1}};
+    static const double marks[] = {2};
+    const struct plot_chart c = {.title = "A & B",
+                                 .description = "what it shows",
+                                 .id = "one",
+                                 .x = {"step", NAN, NAN, false},
+                                 .y = {"nats", NAN, NAN, false},
+                                 .series = series,
+                                 .n_series = 2,
+                                 .marks = marks,
+                                 .n_marks = 1};
+    struct buf b;
+    buf_init(&b, 1 << 20);
+    assert_int_equal(plot_chart(&b, &c, 0, 0, NULL), GENARM_OK);
+    assert_non_null(strstr(b.data, "role=\"img\" aria-labelledby=\"one-t one-d\""));
+    assert_non_null(strstr(b.data, "<title id=\"one-t\">A &amp; B</title>"));
+    assert_non_null(strstr(b.data, "<desc id=\"one-d\">what it shows</desc>"));
+    assert_non_null(strstr(b.data, ">a &lt;line&gt;</text>"));
+    assert_non_null(strstr(b.data, ">step</text>"));
+    assert_non_null(strstr(b.data, ">nats</text>"));
+    assert_int_equal(count(b.data, "<circle"), 3);            /* two, and one in the legend */
+    assert_int_equal(count(b.data, "class=\"whisker"), 1);    /* the other has no length */
+    assert_int_equal(count(b.data, "class=\"mark\""), 1);
+    assert_int_equal(count(b.data, "<svg"), count(b.data, "</svg>"));
+    assert_int_equal(count(b.data, "<text"), count(b.data, "</text>"));
+    assert_null(strstr(b.data, "nan"));
+    assert_null(strstr(b.data, "inf"));
+    buf_deinit(&b);
+}
+
+static void test_a_legend_that_is_long_takes_several_lines(void **state) {
+    (void)state;
+    struct plot_series series[8] = {0};
+    struct plot_chart c = {.title = "t", .description = "", .id = "x", .x = {"", NAN, NAN, false}, .y = {"", NAN, NAN, false}};
+    const int bare = plot_height(&c);
+    for (int i = 0; i < 8; i++) {
+        series[i] = (struct plot_series){.name = "a name of twenty-five letters", .style = PLOT_LINE, .color = i};
+    }
+    c.series = series;
+    c.n_series = 1;
+    const int one = plot_height(&c);
+    c.n_series = 8;
+    assert_true(plot_height(&c) - one == 7 * (one - bare) || plot_height(&c) - one == 3 * (one - bare));
+}
+
+static void test_a_page_that_is_full_is_an_error(void **state) {
+    (void)state;
+    const struct plot_chart c = {.title = "t", .description = "", .id = "x", .x = {"", NAN, NAN, false}, .y = {"", NAN, NAN, false}};
+    struct buf b;
+    for (size_t max = 1; max < 1200; max += 37) {
+        buf_init(&b, max);
+        assert_int_equal(plot_chart(&b, &c, 0, 0, NULL), GENARM_EINVAL);
+        buf_deinit(&b);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_short_curve_is_kept_as_it_is),
+        cmocka_unit_test(test_a_long_curve_keeps_its_peaks_and_its_mean),
+        cmocka_unit_test(test_a_running_mean_of_a_line_is_the_line),
+        cmocka_unit_test(test_an_empty_curve_has_no_points),
+        cmocka_unit_test(test_ticks_are_round_and_within_the_axis),
+        cmocka_unit_test(test_any_range_makes_an_axis),
+        cmocka_unit_test(test_fixed_ends_have_no_margin),
+        cmocka_unit_test(test_a_logarithmic_axis_has_powers_of_ten),
+        cmocka_unit_test(test_numbers_are_short),
+        cmocka_unit_test(test_text_is_escaped),
+        cmocka_unit_test(test_a_chart_has_title_description_axes_and_legend),
+        cmocka_unit_test(test_a_legend_that_is_long_takes_several_lines),
+        cmocka_unit_test(test_a_page_that_is_full_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
