@@ -355,7 +355,8 @@ static int add_pair_columns(struct report_chart *c, const struct report_run *run
             struct report_column *column = &c->columns[c->n_columns - 1];
             column->trace = report_run_curve(&runs[run], keys[i]);
             buf_clear(&column->name);
-            code = buf_printf(&column->name, err, "%s%s%s", n_runs > 1 ? runs[run].label : "", n_runs > 1 ? ": " : "", names[i]);
+            code = buf_printf(&column->name, err, "%s%s%s", n_runs > 1 ? runs[run].label : "", n_runs > 1 ? ": " : "",
+                              names[i]);
         }
     }
     return code;

@@ -288,7 +288,8 @@ static size_t table_steps(double *steps, size_t max, const struct report_chart *
 static void curve_table(struct page *p, const struct report_chart *c) {
     double steps[MOST_ROWS];
     const size_t n = table_steps(steps, MOST_ROWS, c);
-    put(p, "<details><summary>Table</summary><div class=\"scroll\"><table class=\"curve\"><thead><tr><th scope=\"col\">step</th>");
+    put(p, "<details><summary>Table</summary><div class=\"scroll\"><table class=\"curve\"><thead><tr>"
+           "<th scope=\"col\">step</th>");
     for (size_t i = 0; i < c->n_columns; i++) {
         element(p, "<th scope=\"col\">", c->columns[i].name.len ? c->columns[i].name.data : c->plot.title, "</th>");
     }

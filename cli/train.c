@@ -17,7 +17,7 @@ struct train_args {
     double beta, margin, label_smoothing, lora_alpha, lora_dropout, learning_rate, weight_decay, max_grad_norm,
         val_split;
     double adam_beta1, adam_beta2, adam_eps;
-    bool length_normalize, no_shuffle, bf16, resume, json;
+    bool length_normalize, no_shuffle, bf16, resume, resume_changed, json;
     int32_t lora_rank, warmup, batch_size, micro_batch, checkpoint_layers, epochs, max_length, save_every;
     int64_t seed;
 };
@@ -98,6 +98,9 @@ static const struct option train_options[] = {
     {OPTION_INT, "--save-every", "N", ARGS(save_every), 0, INT32_MAX, .fallback = "10",
      .help = "steps between checkpoints; 0: only when stopped"},
     {OPTION_FLAG, "--resume", "", ARGS(resume), .help = "go on from the checkpoint if there is one"},
+    {OPTION_FLAG, "--resume-changed", "", ARGS(resume_changed),
+     .help = "as --resume, with other optimiser options from here on: -lr, --lr-schedule, --warmup, --weight-decay, "
+             "--max-grad-norm, --adam-*, --lora-dropout, --label-smoothing, --micro-batch, --bf16"},
     {OPTION_FILE, "--log", "FILE.jsonl", ARGS(log), .help = "write the metrics of every step, a JSON record a line"},
     {OPTION_FLAG, "--json", "", ARGS(json), .help = "print the result as a JSON record"},
     OPTIONS_MODEL(struct train_args),
@@ -138,12 +141,13 @@ static struct genarm_train_params params_from(const struct train_args *args) {
     p.format = (enum genarm_data_format)args->formats.format;
     p.label = (enum genarm_data_label)args->formats.label;
     p.save_every = args->save_every;
-    p.resume = args->resume;
+    p.resume = args->resume || args->resume_changed;
+    p.resume_changed = args->resume_changed;
     p.log_path = args->log;
     return p;
 }
 
-static void say_data(const struct genarm_data_report *r) {
+static void say_data(const struct genarm_data_report *r, bool verbose) {
     note("%lld of %lld pairs are used", (long long)r->kept, (long long)r->read);
     if (r->dropped_equal) {
         note("dropped: chosen equals rejected in %lld", (long long)r->dropped_equal);
@@ -165,6 +169,9 @@ static void say_data(const struct genarm_data_report *r) {
     }
     if (r->prefixes) {
         note("kept: one response is the beginning of the other in %lld", (long long)r->prefixes);
+    }
+    if (!verbose && r->read - r->kept + r->prefixes > 0) {
+        note("-v names them by file and line, as genarm data does");
     }
 }
 
@@ -234,7 +241,7 @@ static int train(const struct train_args *args, struct genarm_model *model, stru
     if (code) {
         return code;
     }
-    say_data(&report);
+    say_data(&report, args->model.verbose);
     interrupt_catch();
     watch.start = clock_seconds();
     code = genarm_trainer_run(trainer, on_step, &watch, err);

@@ -76,6 +76,9 @@ struct genarm_train_params {
 
     int32_t save_every;    /* steps between checkpoints; 0: none but the last; default 10 */
     bool resume;           /* continue from <output>.ckpt if it is there, to the bit; else start anew */
+    bool resume_changed;   /* with resume: go on although options of the optimiser differ from the checkpoint's: learning rate,
+                              schedule, warm-up, weight decay, Adam's numbers, gradient norm, dropout, label smoothing,
+                              micro-batch and bf16; default false: then all that the result depends on must agree */
     const char *log_path;  /* JSON lines of metrics; NULL: none. Written anew, or, when resuming, continued after the lines
                               of the checkpoint's steps */
 };

@@ -11,6 +11,8 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include "data/foreign.h"
+
 enum {
     BLOCK = 1 << 16,       /* stored bytes read at once */
     XZ_MEMORY = 256 << 20, /* of a decoder, at most; xz -9 asks for 65 MiB */
@@ -213,33 +215,14 @@ static const struct codec codecs[] = {
     {"plain", "", 0, plain_start, plain_run, plain_stop}, /* the last: fits everything */
 };
 
-/* Files that people have, which are not read here. */
-static const struct {
-    const char *magic, *what, *hint;
-} others[] = {
-    {"PAR1", "this is a Parquet file, which is not read here",
-     "python -c \"import pandas; pandas.read_parquet('FILE').to_json('FILE.jsonl', orient='records', lines=True)\" "
-     "makes JSON lines of it (needs pandas and pyarrow)"},
-    {"ARROW1", "this is an Arrow file, which is not read here",
-     "python -c \"import pandas; pandas.read_feather('FILE').to_json('FILE.jsonl', orient='records', lines=True)\" "
-     "makes JSON lines of it (needs pandas and pyarrow)"},
-    {"BZh", "this is a bzip2 file, which is not read here", "unpack it with bunzip2"},
-    {"PK\x03\x04", "this is a zip file, which is not read here", "unpack it with unzip"},
-    {"GGUF", "this is a GGUF model, not preference data", "models are named with -m and --arm"},
-    {"\xFF\xFE", "this is text in UTF-16, UTF-8 is needed", "convert it: iconv -f UTF-16 -t UTF-8 FILE > FILE.utf8"},
-    {"\xFE\xFF", "this is text in UTF-16, UTF-8 is needed", "convert it: iconv -f UTF-16 -t UTF-8 FILE > FILE.utf8"},
-};
-
 static bool starts(const struct input *in, const char *magic, size_t n) {
     return in->n >= n && memcmp(in->block, magic, n) == 0;
 }
 
 static int recognise(struct input *in, struct genarm_error *err) {
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        if (starts(in, others[i].magic, strlen(others[i].magic))) {
-            const int rc = error_at(err, error_set(err, GENARM_EUNSUPPORTED, "%s", others[i].what), "%s", in->path);
-            return error_hint(err, rc, "%s", others[i].hint);
-        }
+    const int rc = foreign_check_bytes(in->block, in->n, in->path, err);
+    if (rc != GENARM_OK) {
+        return rc;
     }
     const struct codec *codec = codecs;
     while (!starts(in, codec->magic, codec->n_magic)) {
@@ -256,10 +239,14 @@ static int io_error(const struct input *in, struct genarm_error *err) {
 /* ---- the input ---- */
 
 int input_open(struct input **out, const char *path, struct genarm_error *err) {
-    FILE *stream = fopen(path, "rbe");
     struct stat st;
+    int rc = foreign_check_folder(path, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    FILE *stream = fopen(path, "rbe");
     if (!stream) {
-        const int rc = error_set(err, GENARM_EIO, "cannot open the file: %s", strerror(errno));
+        rc = error_set(err, GENARM_EIO, "cannot open the file: %s", strerror(errno));
         return error_hint(err, error_at(err, rc, "%s", path), "is the path right?");
     }
     struct input *in = calloc(1, sizeof *in);
@@ -273,7 +260,7 @@ int input_open(struct input **out, const char *path, struct genarm_error *err) {
     *in = (struct input){.stream = stream, .path = path, .block = block};
     in->size = fstat(fileno(stream), &st) == 0 && S_ISREG(st.st_mode) ? (int64_t)st.st_size : 0;
     fill(in);
-    const int rc = in->io_error ? error_at(err, io_error(in, err), "%s", path) : recognise(in, err);
+    rc = in->io_error ? error_at(err, io_error(in, err), "%s", path) : recognise(in, err);
     if (rc != GENARM_OK) {
         input_close(in);
         return rc;

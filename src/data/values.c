@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/utf8.h"
+#include "data/foreign.h"
 
 enum { CHUNK = 1 << 16, END = -1, FAILED = -2 };
 
@@ -213,6 +214,10 @@ static int start(struct values *v, struct genarm_error *err) {
     c = skip_space(v, err);
     v->array = c == '[';
     v->at += v->array;
+    if (c >= 0 && c != '[' && c != '{') {
+        const bool packed = strcmp(input_codec(v->input), "plain") != 0;
+        return foreign_check_text(v->chunk + v->at, v->n - v->at, v->path, packed, err);
+    }
     return c == FAILED ? err->code : GENARM_OK;
 }
 

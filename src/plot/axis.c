@@ -17,8 +17,9 @@ static double nice_step(double range, int wanted) {
 
 static void linear_ticks(struct axis *a, int wanted) {
     const double step = nice_step(a->max - a->min, wanted), slack = 1e-9 * (a->max - a->min);
-    for (double i = ceil((a->min - slack) / step); i * step <= a->max + slack && a->n_ticks < AXIS_MAX_TICKS; i++) {
-        a->ticks[a->n_ticks++] = fabs(i) < 0.5 ? 0 : i * step;
+    const double first = ceil((a->min - slack) / step);
+    for (int i = 0; i < AXIS_MAX_TICKS && (first + i) * step <= a->max + slack; i++) {
+        a->ticks[a->n_ticks++] = fabs(first + i) < 0.5 ? 0 : (first + i) * step;
     }
 }
 
@@ -29,7 +30,7 @@ static void log_ticks(struct axis *a, int wanted) {
     const int every = decades > wanted ? (int)ceil(decades / wanted) : 1;
     static const double parts[] = {1, 2, 5};
     const size_t n_parts = decades < 3 ? 3 : 1;
-    for (double power = low; power <= high; power += every) {
+    for (double power = low; power <= high; power += every) { /* at most some hundred */
         for (size_t i = 0; i < n_parts; i++) {
             const double tick = parts[i] * pow(10, power);
             if (tick >= a->min * (1 - 1e-9) && tick <= a->max * (1 + 1e-9) && a->n_ticks < AXIS_MAX_TICKS) {
@@ -40,11 +41,11 @@ static void log_ticks(struct axis *a, int wanted) {
 }
 
 void axis_init(struct axis *a, double low, double high, bool low_fixed, bool high_fixed, bool log, int wanted) {
-    *a = (struct axis){.log = log && low > 0};
     if (!isfinite(low) || !isfinite(high) || low > high) {
         low = 0;
         high = 1;
     }
+    *a = (struct axis){.log = log && low > 0};
     if (a->log) {
         const double margin = pow(high / low > 1.1 ? high / low : 2, MARGIN);
         a->min = low_fixed ? low : low / margin;
@@ -56,7 +57,7 @@ void axis_init(struct axis *a, double low, double high, bool low_fixed, bool hig
         a->max = high_fixed && high > low ? high : high + MARGIN * range;
     }
     if (!(a->max > a->min)) { /* both ends fixed to one number */
-        a->max = a->min + 1;
+        a->max = a->min + fmax(1, 0.1 * fabs(a->min));
     }
     if (a->log) {
         log_ticks(a, wanted);

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "train/options.h"
 
 #define FILE_NAME "checkpoint"
 #define MAGIC "GENARMCK"
@@ -142,22 +143,49 @@ static void describe(char *text, size_t size, const json_t *value) {
     buf_deinit(&b);
 }
 
-static int compare_runs(const json_t *saved, const json_t *wanted, const char *path, struct genarm_error *err) {
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)wanted, key, value) {
-        const json_t *other = json_object_get(saved, key);
-        if (!json_equal(value, other)) {
-            char was[96], is[96];
-            describe(was, sizeof was, other);
-            describe(is, sizeof is, value);
-            int rc = error_set(err, GENARM_EMISMATCH, "the checkpoint is of another run: its %s is %s, not %s", key,
-                               was, is);
-            rc = error_at(err, rc, "%s", path);
-            return error_hint(err, rc, "resume with what the run was started with, or start anew without resuming");
+static bool key_is_in(const char *const *names, const char *key) {
+    for (const char *const *name = names; name && *name; name++) {
+        if (strcmp(*name, key) == 0) {
+            return true;
         }
     }
-    return GENARM_OK;
+    return false;
+}
+
+static int differs(const struct checkpoint *c, const char *key, const json_t *was, const json_t *is, const char *path,
+                   struct genarm_error *err) {
+    char before[96], now[96];
+    describe(before, sizeof before, was);
+    describe(now, sizeof now, is);
+    if (key_is_in(c->may_change, key)) {
+        log_line(GENARM_LOG_WARN, "%s: goes on with another %s: %s, not %s", path, key, now, before);
+        return GENARM_OK;
+    }
+    int rc = error_set(err, GENARM_EMISMATCH, "the checkpoint is of another run: its %s is %s, not %s", key, before, now);
+    rc = error_at(err, rc, "%s", path);
+    return error_hint(err, rc, "resume with what the run was started with, or %s",
+                      key_is_in(options_that_may_change, key) ? "change it from here on: --resume-changed"
+                                                              : "start anew without resuming");
+}
+
+/* *changed: a new object of what differs and may, NULL for none. */
+static int compare_runs(json_t **changed, const json_t *saved, const struct checkpoint *c, const char *path,
+                        struct genarm_error *err) {
+    const char *key;
+    json_t *value, *found = json_object();
+    int rc = found ? GENARM_OK : error_nomem(err, "a checkpoint");
+    json_object_foreach((json_t *)(uintptr_t)c->run, key, value) {
+        json_t *other = json_object_get(saved, key);
+        if (rc == GENARM_OK && !json_equal(value, other)) {
+            rc = differs(c, key, other, value, path, err);
+            json_object_set_new(found, key, json_pack("[O?, O]", other, value));
+        }
+    }
+    if (rc == GENARM_OK && json_object_size(found) > 0) {
+        *changed = json_incref(found);
+    }
+    json_decref(found);
+    return rc;
 }
 
 /* Checks the head against *c and takes step and log_size out of it. */
@@ -169,10 +197,12 @@ static int read_head(json_t *head, const struct checkpoint *c, size_t n_payload,
                     &log_size, "numbers", &n) != 0) {
         return damaged(err, path, "its head lacks a member");
     }
-    int rc = compare_runs(run, c->run, path, err);
+    json_t *changed = NULL;
+    const int rc = compare_runs(&changed, run, c, path, err);
     if (rc != GENARM_OK) {
         return rc;
     }
+    found->changed = changed;
     if (n < 0 || (size_t)n != c->n || n_payload != N_ARRAYS * c->n * sizeof(float)) {
         return damaged(err, path, "it holds another number of parameters");
     }
@@ -189,6 +219,7 @@ static int parse(const struct buf *bytes, const char *path, struct checkpoint *c
     struct prefix prefix;
     struct checkpoint found = *c;
     json_t *head = NULL;
+    found.changed = NULL;
     int rc = check_bytes(bytes, path, &prefix, err);
     if (rc == GENARM_OK) {
         rc = json_parse(&head, bytes->data + sizeof prefix, prefix.n_head, path, err);
@@ -204,6 +235,8 @@ static int parse(const struct buf *bytes, const char *path, struct checkpoint *c
             memcpy(arrays[i], at, c->n * sizeof(float));
         }
         *c = found;
+    } else {
+        json_decref(found.changed);
     }
     json_decref(head);
     return rc;

@@ -17,6 +17,8 @@
 /* What is saved and restored. Arrays are [n] and belong to the caller. */
 struct checkpoint {
     const json_t *run; /* object: names and values that must agree for a checkpoint to fit; borrowed */
+    const char *const *may_change; /* names in it that need not agree, up to a NULL; NULL: all must */
+    json_t *changed; /* filled when read: name to [was, is] of those that do not; owned by the caller, NULL for none */
     int64_t step;      /* optimiser steps done */
     int64_t n_steps;   /* of the run: a checkpoint with more is damaged */
     int64_t validated; /* step of the last validation; -1: none */
@@ -33,8 +35,8 @@ bool checkpoint_exists(const char *folder);
 /* Creates the folder and replaces what it holds. On failure the previous checkpoint is as it was. */
 int checkpoint_write(const char *folder, const struct checkpoint *c, struct genarm_error *err);
 
-/* Fills step, validated, log_size and the arrays. GENARM_EFORMAT: damaged. GENARM_EMISMATCH: of another run; the error names the
- * first member of c->run that differs. On failure *c is as before. */
+/* Fills step, validated, log_size, changed and the arrays. GENARM_EFORMAT: damaged. GENARM_EMISMATCH: of another run; the
+ * error names the first member of c->run that differs and may not. On failure *c is as before. */
 int checkpoint_read(const char *folder, struct checkpoint *c, struct genarm_error *err);
 
 /* Removes the folder with the files that this module puts there; others stay, and then the folder too. */

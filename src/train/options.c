@@ -199,3 +199,7 @@ json_t *options_to_json(const struct genarm_train_params *p) {
     }
     return object;
 }
+
+const char *const options_that_may_change[] = {"learning rate", "schedule",   "warm-up",       "weight decay", "adam beta1",
+                                               "adam beta2",    "adam eps",   "gradient norm", "LoRA dropout", "micro-batch",
+                                               "bf16",          "label smoothing", NULL};

@@ -20,4 +20,8 @@ double options_decimal(float x);
  * memory. */
 json_t *options_to_json(const struct genarm_train_params *p);
 
+/* Names in it that a resumed run may change when it is told to: what the optimiser's steps are like, not which they are. Ends
+ * with a NULL. */
+extern const char *const options_that_may_change[];
+
 #endif

@@ -119,6 +119,7 @@ json_t *record_run(const struct record_source *s) {
                      "tokens", tokens_record(s->data));
 }
 
-json_t *record_resumed(int64_t step) {
-    return json_pack("{s:I, s:o, s:s}", "resumed", (json_int_t)step, "time", now(), "version", GENARM_VERSION);
+json_t *record_resumed(int64_t step, json_t *changed) {
+    return json_pack("{s:I, s:o, s:s, s:O*}", "resumed", (json_int_t)step, "time", now(), "version", GENARM_VERSION,
+                     "changed", changed);
 }

@@ -17,12 +17,13 @@ struct record_source {
     int64_t n_params; /* that are trained */
 };
 
-/* A new object {"run": {"command", "version", "started", "output", "steps", "trained parameters", "data fingerprint", "options",
- * "model", "data", "pairs", "tokens"}}; "data" is a list of {"path", "pairs"}, "pairs" counts what was read, dropped and held
+/* A new object {"run": {"command", "version", "started", "output", "steps", "trained parameters", "data fingerprint",
+ * "options", "model", "data", "pairs", "tokens"}}; "data" is a list of {"path", "pairs"}, "pairs" counts what was read, dropped and held
  * out, "tokens" has mean, median and maximum of prompts and responses. NULL when out of memory. */
 json_t *record_run(const struct record_source *s);
 
-/* A new object {"resumed": step, "time", "version"}: a process went on after that step. */
-json_t *record_resumed(int64_t step);
+/* A new object {"resumed": step, "time", "version"}: a process went on after that step. With `changed`, which may be NULL,
+ * an object of names and [was, is], as a member. */
+json_t *record_resumed(int64_t step, json_t *changed);
 
 #endif

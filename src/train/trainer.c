@@ -35,6 +35,8 @@ struct tally {
     int64_t n;
     double loss, margin;
     int64_t right;
+    const struct pair *worst; /* with the largest loss */
+    double worst_loss;
 };
 
 struct genarm_trainer {
@@ -215,7 +217,7 @@ static struct checkpoint checkpoint_of(const struct genarm_trainer *t) {
 }
 
 /* The lines of the log that say what the run is, and that it goes on. */
-static int log_start(struct genarm_trainer *t, bool resumed, struct genarm_error *err) {
+static int log_start(struct genarm_trainer *t, bool resumed, json_t *changed, struct genarm_error *err) {
     const struct record_source source = {.params = &t->params,
                                          .model = t->model,
                                          .data = &t->data,
@@ -223,13 +225,14 @@ static int log_start(struct genarm_trainer *t, bool resumed, struct genarm_error
                                          .output = t->output,
                                          .n_params = (int64_t)t->adapter.n};
     int rc = metrics_is_empty(&t->log) ? metrics_line(&t->log, record_run(&source), err) : GENARM_OK;
-    return rc == GENARM_OK && resumed ? metrics_line(&t->log, record_resumed(t->step), err) : rc;
+    return rc == GENARM_OK && resumed ? metrics_line(&t->log, record_resumed(t->step, changed), err) : rc;
 }
 
 /* Continues from the checkpoint, or starts anew; then opens the log. */
 static int start(struct genarm_trainer *t, struct genarm_error *err) {
     struct checkpoint c = checkpoint_of(t);
     const bool there = checkpoint_exists(t->folder);
+    c.may_change = t->params.resume_changed ? options_that_may_change : NULL;
     if (there && t->params.resume) {
         int rc = checkpoint_read(t->folder, &c, err);
         if (rc != GENARM_OK) {
@@ -247,7 +250,11 @@ static int start(struct genarm_trainer *t, struct genarm_error *err) {
     if (rc == GENARM_OK) {
         rc = metrics_open(&t->log, t->params.log_path, c.log_size, err);
     }
-    return rc == GENARM_OK ? log_start(t, there && t->params.resume, err) : rc;
+    if (rc == GENARM_OK) {
+        rc = log_start(t, there && t->params.resume, c.changed, err);
+    }
+    json_decref(c.changed);
+    return rc;
 }
 
 static int check_output(const char *output, struct genarm_error *err) {
@@ -378,16 +385,28 @@ static int save_checkpoint(struct genarm_trainer *t, struct genarm_error *err) {
 
 /* ---- computing ---- */
 
+static int at_pair(const struct genarm_trainer *t, const struct pair *pair, int rc, struct genarm_error *err) {
+    return error_at(err, rc, "%s:%" PRId64 ", record %" PRId64, t->data.paths[pair->file], pair->line, pair->record);
+}
+
+/* What can be done when the numbers have grown without bounds. */
+static int diverged_hint(const struct genarm_trainer *t, int rc, const char *first, struct genarm_error *err) {
+    return t->saved < 0 ? error_hint(err, rc, "%slower the learning rate", first)
+                        : error_hint(err, rc, "%sgo on after step %" PRId64 " from %s with a lower learning rate: "
+                                     "--resume-changed -lr X", first, t->saved, t->folder);
+}
+
 static int add_values(const struct genarm_trainer *t, struct tally *tally, const struct pack *p,
                       struct genarm_error *err) {
     for (int32_t i = 0; i < p->n_pairs; i++) {
         const struct loss_value *v = &t->values[i];
         if (!isfinite(v->loss)) {
-            int rc = error_set(err, GENARM_EDIVERGED, "the loss is %f in step %" PRId64, v->loss, t->step + 1);
-            const struct pair *pair = p->pairs[i];
-            rc = error_at(err, rc, "%s:%" PRId64 ", record %" PRId64, t->data.paths[pair->file], pair->line,
-                          pair->record);
-            return error_hint(err, rc, "lower the learning rate, or look at this pair");
+            const int rc = error_set(err, GENARM_EDIVERGED, "the loss is %f in step %" PRId64, v->loss, t->step + 1);
+            return diverged_hint(t, at_pair(t, p->pairs[i], rc, err), "look at this pair, or ", err);
+        }
+        if (!tally->worst || v->loss > tally->worst_loss) {
+            tally->worst = p->pairs[i];
+            tally->worst_loss = v->loss;
         }
         tally->loss += v->loss;
         tally->margin += v->margin;
@@ -458,12 +477,15 @@ static int validate(struct genarm_trainer *t, struct genarm_error *err) {
 }
 
 /* Clips the gradient that has added up and updates the adapter. */
-static int update(struct genarm_trainer *t, struct genarm_error *err) {
+static int update(struct genarm_trainer *t, const struct tally *tally, struct genarm_error *err) {
     trainable_get_gradient(&t->adapter, t->gradient);
     t->grad_norm = clip_gradients(t->gradient, t->adapter.n, options_decimal(t->params.max_grad_norm));
     if (!isfinite(t->grad_norm)) {
-        const int rc = error_set(err, GENARM_EDIVERGED, "the gradient is not finite in step %" PRId64, t->step + 1);
-        return error_hint(err, rc, "lower the learning rate");
+        const int rc = error_set(err, GENARM_EDIVERGED,
+                                 "the gradient is not finite in step %" PRId64
+                                 "; of its pairs this one has the largest loss, %g",
+                                 t->step + 1, tally->worst_loss);
+        return diverged_hint(t, at_pair(t, tally->worst, rc, err), "look at this pair, or ", err);
     }
     adamw_update(&t->adamw, t->theta, t->gradient, learning_rate(t, t->step));
     trainable_set(&t->adapter, t->theta);
@@ -491,7 +513,7 @@ static int train_step(struct genarm_trainer *t, struct genarm_error *err) {
         }
     }
     if (rc == GENARM_OK) {
-        rc = update(t, err);
+        rc = update(t, &tally, err);
     }
     if (rc != GENARM_OK) {
         return rc;

@@ -124,7 +124,35 @@ head -c 300 hh.jsonl.gz >cut.jsonl.gz
 refuse cut.jsonl.gz: "cut short" cut.jsonl.gz
 printf 'PAR1....' >train.parquet
 refuse train.parquet "Parquet" train.parquet
-says err "to_json('FILE.jsonl', orient='records', lines=True)"
+says err "for b in p.ParquetFile(sys.argv[1]).iter_batches() for r in b.to_pylist()]\" train.parquet > train.parquet.jsonl"
+printf 'ARROW1\0\0' >file.arrow
+refuse file.arrow "this is an Arrow file" file.arrow
+printf '\377\377\377\377\20\0' >"a stream.arrow"
+refuse "a stream.arrow" "this is an Arrow stream" "a stream.arrow"
+says err "\" FILE > FILE.jsonl"
+mkdir folder
+refuse folder "this is a folder" folder
+
+# Tables: the command that is shown makes JSON lines that are read.
+python3 - <<'END'
+import csv
+rows = [("prompt", "chosen", "rejected"), ("What, now?", 'I "love"\nit', "No\tway"), ("ä", "x", "y" * 200000)]
+for name, dialect in (("table.csv", "excel"), ("table.tsv", "excel-tab")):
+    with open(name, "w", newline="", encoding="utf-8-sig" if name == "table.csv" else "utf-8") as f:
+        csv.writer(f, dialect).writerows(rows)
+END
+for table in table.csv table.tsv; do
+    refuse $table "this is a table with" $table
+    run 1 train -m "$tiny" -d $table -o never.gguf
+    says err "this is a table with"
+    bash -c "$(sed -n 's/^hint: //p' err)" || fail "the command fails: $table" err
+    run 0 data $table.jsonl --json
+    json_true out 'r[0]["usable"] == 2 and r[0]["prompts"] == 2'
+    gzip -c $table >$table.gz
+    refuse $table.gz "this is a table with" $table.gz
+    says err "hint: unpack it; "
+done
+json_true table.csv.jsonl 'r[0] == {"prompt": "What, now?", "chosen": "I \"love\"\nit", "rejected": "No\tway"}'
 printf '{"question": "q", "chosen": "a", "rejected": "b"}\n' >unknown.jsonl
 refuse unknown.jsonl:1 'nearest is genarm, which lacks "prompt"' unknown.jsonl
 refuse genarm.jsonl:1 '"chosen" is no dialogue' genarm.jsonl --format hh-rlhf

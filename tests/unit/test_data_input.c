@@ -175,8 +175,9 @@ static void test_what_is_no_text_is_refused_with_the_way_to_convert_it(void **st
         size_t n;
         const char *says, *hint;
     } cases[] = {
-        {"PAR1\x15\x04", 6, "Parquet", "read_parquet('FILE').to_json('FILE.jsonl', orient='records', lines=True)"},
-        {"ARROW1\0\0", 8, "Arrow", "read_feather"},
+        {"PAR1\x15\x04", 6, "Parquet", "p.ParquetFile(sys.argv[1])"},
+        {"ARROW1\0\0", 8, "Arrow file", "p.open_file("},
+        {"\xFF\xFF\xFF\xFF\x10\0", 6, "Arrow stream", "p.open_stream("},
         {"BZh91AY", 7, "bzip2", "bunzip2"},
         {"PK\x03\x04 ", 5, "zip", "unzip"},
         {"GGUF\x03", 5, "GGUF", "-m"},

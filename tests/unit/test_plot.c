@@ -230,7 +230,8 @@ static void test_a_legend_that_is_long_takes_several_lines(void **state) {
 
 static void test_a_page_that_is_full_is_an_error(void **state) {
     (void)state;
-    const struct plot_chart c = {.title = "t", .description = "", .id = "x", .x = {"", NAN, NAN, false}, .y = {"", NAN, NAN, false}};
+    const struct plot_axis axis = {"", NAN, NAN, false};
+    const struct plot_chart c = {.title = "t", .description = "", .id = "x", .x = axis, .y = axis};
     struct buf b;
     for (size_t max = 1; max < 1200; max += 37) {
         buf_init(&b, max);

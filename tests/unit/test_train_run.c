@@ -285,6 +285,56 @@ static void test_a_loss_that_is_no_number_stops_the_run_and_names_the_pair(void 
     assert_true(file_exists(file));
 }
 
+/* The last good checkpoint stays, and the run goes on from it with another learning rate when it is told to. */
+static void test_a_diverged_run_goes_on_with_a_lower_learning_rate(void **state) {
+    (void)state;
+    static struct train_calls c;
+    struct genarm_error err = {0};
+    struct genarm_train_params p = train_run_params(&r);
+    p.epochs = 3;
+    p.max_grad_norm = 0;
+    c = (struct train_calls){.stop_at_step = 3};
+    assert_int_equal(train_run(&r, &p, train_note, &c, &err), GENARM_ECANCELED);
+    p.resume = p.resume_changed = true;
+    p.learning_rate = 1e25f;
+    p.save_every = 0;
+    assert_int_equal(train_run(&r, &p, NULL, NULL, &err), GENARM_EDIVERGED);
+    assert_non_null(strstr(err.hint, "go on after step 3"));
+    assert_non_null(strstr(err.where, r.pairs));
+    p.learning_rate = 1e-3f;
+    p.resume_changed = false;
+    expect_mismatch(&p, "learning rate is 0.01, not 0.001");
+    p.resume_changed = true;
+    p.lora_rank = 8;
+    expect_mismatch(&p, "LoRA rank is 4, not 8");
+    p.lora_rank = 4;
+    c = (struct train_calls){.stop_at_step = -1};
+    must(train_run(&r, &p, train_note, &c, &err), &err);
+    assert_int_equal(c.status[0].step, 4); /* the first that was left */
+    assert_true(c.status[c.n - 1].step == c.status[c.n - 1].n_steps && isfinite(c.status[c.n - 1].loss));
+    assert_true(file_exists(r.output));
+    size_t n = 0;
+    char *log = read_whole(r.log, &n);
+    assert_non_null(strstr(log, "\"changed\":{\"learning rate\":[0.01"));
+    free(log);
+}
+
+/* Told that options may change, a run whose options are the same is the same, to the bit. */
+static void test_nothing_changed_is_nothing_changed(void **state) {
+    (void)state;
+    static struct train_calls c;
+    char whole[128];
+    struct genarm_error err = {0};
+    struct genarm_train_params p = train_run_params(&r);
+    run(&p);
+    train_run_keep(&r, whole, sizeof whole, r.output, "whole.gguf");
+    c = (struct train_calls){.stop_at_step = 2};
+    assert_int_equal(train_run(&r, &p, train_note, &c, &err), GENARM_ECANCELED);
+    p.resume = p.resume_changed = true;
+    run(&p);
+    assert_true(same_files(whole, r.output));
+}
+
 /* Whatever cannot be written for want of room: nothing is lost, and the run goes on when there is room. */
 static void test_a_full_disk_loses_nothing(void **state) {
     (void)state;
@@ -416,6 +466,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_every_loss_falls, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_loss_that_is_no_number_stops_the_run_and_names_the_pair, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_a_diverged_run_goes_on_with_a_lower_learning_rate, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nothing_changed_is_nothing_changed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_full_disk_loses_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_adapter_that_cannot_be_written_can_be_written_later, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_options_are_refused_by_name, setup, teardown),
