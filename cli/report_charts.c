@@ -27,6 +27,7 @@ static const struct kind {
     {"reward_std", "Spread of the reward", "standard deviation", NAN, NAN, false, false},
     {"length", "Length of answers", "tokens", NAN, NAN, false, false},
     {"finished", "Answers that end by themselves", "share", 0, 1, false, false},
+    {"clipped", "Ratios that are clipped", "share", 0, NAN, false, false},
     {"loss", "Loss", "", NAN, NAN, false, false},
     {"accuracy", "Accuracy", "share of pairs", 0, 1, false, false},
     {"margin", "Margin", "nats", NAN, NAN, false, false},

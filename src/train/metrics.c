@@ -66,7 +66,7 @@ void metrics_close(struct metrics *m) {
 
 bool metrics_is_empty(const struct metrics *m) { return m->stream && ftello(m->stream) <= 0; }
 
-int metrics_line(struct metrics *m, json_t *object, struct genarm_error *err) {
+int metrics_write(struct metrics *m, json_t *object, struct genarm_error *err) {
     struct buf line;
     if (!m->stream) {
         json_decref(object);
@@ -105,7 +105,7 @@ int metrics_step(struct metrics *m, const struct genarm_train_status *s, struct 
     add(object, "grad_norm", s->grad_norm);
     json_object_set_new(object, "pairs", json_integer((json_int_t)s->pairs_done));
     add(object, "pairs_per_second", s->pairs_per_second);
-    return metrics_line(m, object, err);
+    return metrics_write(m, object, err);
 }
 
 int metrics_validation(struct metrics *m, const struct genarm_train_status *s, struct genarm_error *err) {
@@ -116,7 +116,7 @@ int metrics_validation(struct metrics *m, const struct genarm_train_status *s, s
     add(object, "val_loss", s->val_loss);
     add(object, "val_accuracy", s->val_accuracy);
     add(object, "val_margin", s->val_margin);
-    return metrics_line(m, object, err);
+    return metrics_write(m, object, err);
 }
 
 int metrics_sync(struct metrics *m, int64_t *size, struct genarm_error *err) {

@@ -21,12 +21,13 @@ void metrics_close(struct metrics *m);
 /* Whether there is a log without a line in it. A pipe is taken for one. */
 bool metrics_is_empty(const struct metrics *m);
 
-/* Any line, such as those of record.h. Takes `object` over; NULL: there was no memory to make it. */
-int metrics_line(struct metrics *m, json_t *object, struct genarm_error *err);
 /* {"step", "epoch", "loss", "accuracy", "margin", "learning_rate", "grad_norm", "pairs", "pairs_per_second"} */
 int metrics_step(struct metrics *m, const struct genarm_train_status *s, struct genarm_error *err);
 /* {"step", "epoch", "val_loss", "val_accuracy", "val_margin"} */
 int metrics_validation(struct metrics *m, const struct genarm_train_status *s, struct genarm_error *err);
+
+/* Writes any other object as a line, if a log is wanted. Takes it over; NULL: there was no memory to make it. */
+int metrics_write(struct metrics *m, json_t *object, struct genarm_error *err);
 
 /* Brings all lines to disk; *size: bytes of the file so far, 0 without a log. */
 int metrics_sync(struct metrics *m, int64_t *size, struct genarm_error *err);

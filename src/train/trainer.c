@@ -224,8 +224,8 @@ static int log_start(struct genarm_trainer *t, bool resumed, json_t *changed, st
                                          .plan = &t->plan,
                                          .output = t->output,
                                          .n_params = (int64_t)t->adapter.n};
-    int rc = metrics_is_empty(&t->log) ? metrics_line(&t->log, record_run(&source), err) : GENARM_OK;
-    return rc == GENARM_OK && resumed ? metrics_line(&t->log, record_resumed(t->step, changed), err) : rc;
+    int rc = metrics_is_empty(&t->log) ? metrics_write(&t->log, record_run(&source), err) : GENARM_OK;
+    return rc == GENARM_OK && resumed ? metrics_write(&t->log, record_resumed(t->step, changed), err) : rc;
 }
 
 /* Continues from the checkpoint, or starts anew; then opens the log. */
