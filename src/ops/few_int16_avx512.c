@@ -246,8 +246,10 @@ VEC_INLINE __m512i scaled_k6(const uint8_t *p, int j, __m512i scales) {
     const __m512i bytes = _mm512_cvtepu8_epi16(load32(p + half * 64 + quarter % 2 * 32));
     const __m512i pairs = _mm512_cvtepu8_epi16(load32(p + 128 + half * 32));
     const __m512i low = quarter / 2 ? _mm512_srli_epi16(bytes, 4) : _mm512_and_si512(bytes, _mm512_set1_epi16(15));
-    const __m512i high = quarter < 2 ? _mm512_slli_epi16(pairs, (unsigned)(4 - 2 * quarter))
-                                     : _mm512_srli_epi16(pairs, (unsigned)(2 * quarter - 4));
+    const __m512i high = quarter == 0   ? _mm512_slli_epi16(pairs, 4)
+                         : quarter == 1 ? _mm512_slli_epi16(pairs, 2)
+                         : quarter == 2 ? pairs
+                                        : _mm512_srli_epi16(pairs, 2);
     const __m512i q = _mm512_or_si512(low, _mm512_and_si512(high, _mm512_set1_epi16(48)));
     const __m512i which = _mm512_inserti64x4(_mm512_set1_epi16((short)(2 * j)), _mm256_set1_epi16((short)(2 * j + 1)), 1);
     return _mm512_mullo_epi16(_mm512_sub_epi16(q, _mm512_set1_epi16(32)), _mm512_permutexvar_epi16(which, scales));
