@@ -34,7 +34,10 @@ struct genarm_guide_params {
     int32_t n_batch;   /* rows of one forward pass; default 512 */
     int32_t n_threads; /* 0 (default): number of cores */
     bool kv_f32;       /* KV cache in f32: twice the memory of f16 (default), no rounding */
-    const char *template_name; /* of the base; see genarm_template_apply; NULL: the model's own */
+    struct genarm_adapter *base_adapter; /* LoRA on the base, which is then the policy that is steered: one trained by DPO
+                                            or RL; NULL (default): the model alone */
+    const char *template_name; /* of the base; see genarm_template_apply; NULL: the one that base_adapter records if it
+                                  does, else the model's own */
 };
 struct genarm_guide_params genarm_guide_default_params(void);
 
@@ -46,7 +49,8 @@ struct genarm_arm_params {
     const char *template_name;         /* NULL: the one the adapter records if it does, else the base's */
 };
 
-/* Models and adapters must outlive the guide. `params` may be NULL. */
+/* Models and adapters must outlive the guide. `params` may be NULL. GENARM_EINVAL: base_adapter is another model's, or a reward
+ * model of whole responses. */
 int genarm_guide_new(struct genarm_guide **out, struct genarm_model *base, const struct genarm_guide_params *params,
                      struct genarm_error *err);
 /* Before the first session. GENARM_EMISMATCH names the first token on which the vocabularies differ. */

@@ -54,6 +54,8 @@ int engine_add_adapter(struct engine *e, const struct genarm_adapter *adapter, s
     return index;
 }
 
+int engine_refresh_adapters(struct engine *e, struct genarm_error *err) { return e->vtable->refresh_adapters(e, err); }
+
 static int check_row(const struct engine *e, const struct row *r, struct genarm_error *err) {
     if (r->seq < 0 || r->seq >= e->params.n_seq) {
         return error_set(err, GENARM_EINVAL, "sequence %d is outside [0, %d)", r->seq, e->params.n_seq);

@@ -59,6 +59,7 @@ struct engine_vtable {
     const char *name;
     int (*forward)(struct engine *e, const struct row *rows, int32_t n_rows, float *logits, struct genarm_error *err);
     int (*add_adapter)(struct engine *e, const struct genarm_adapter *adapter, struct genarm_error *err); /* index */
+    int (*refresh_adapters)(struct engine *e, struct genarm_error *err);
     int (*copy_prefix)(struct engine *e, int32_t from, int32_t to, int32_t n_pos, struct genarm_error *err);
     void (*free)(struct engine *e);
 };
@@ -78,6 +79,10 @@ void engine_free(struct engine *e);
 
 /* Makes an adapter usable in rows; returns its index >= 0 or a negative error code. The adapter must outlive the engine. */
 int engine_add_adapter(struct engine *e, const struct genarm_adapter *adapter, struct genarm_error *err);
+
+/* Takes the adapters' numbers again: one that is under training changed in place. What a sequence holds was seen through the
+ * old ones: it is to be fed from position 0 on. */
+int engine_refresh_adapters(struct engine *e, struct genarm_error *err);
 
 /* Numbers of one output: logits of the vocabulary, or a hidden state. */
 static inline int32_t engine_n_output(const struct engine *e) {

@@ -107,7 +107,12 @@ static int build_stacks(struct lora_bank *bank, struct genarm_error *err) {
     if (!layer_tensors_allocate(&bank->memory, GGML_BACKEND_BUFFER_USAGE_WEIGHTS)) {
         return error_nomem(err, "adapters in the backend");
     }
-    for (int32_t l = 0; l < hp->n_layer && rc == GENARM_OK; l++) {
+    return lora_bank_refresh(bank, err);
+}
+
+int lora_bank_refresh(struct lora_bank *bank, struct genarm_error *err) {
+    int rc = GENARM_OK;
+    for (int32_t l = 0; bank->layers && l < bank->adapters[0]->model->hp.n_layer && rc == GENARM_OK; l++) {
         for (int t = 0; t < LINEAR_COUNT && rc == GENARM_OK; t++) {
             rc = fill_stack(bank, l, t, err);
         }

@@ -28,6 +28,8 @@ struct lora_bank {
 
 /* Adds an adapter and rebuilds the stacks, each where its layer is. On failure the bank is as before. Returns its index. */
 int lora_bank_add(struct lora_bank *bank, const struct genarm_adapter *adapter, struct genarm_error *err);
+/* Copies the adapters' numbers into the stacks again, after they changed in place; ranks and maps are as they were. */
+int lora_bank_refresh(struct lora_bank *bank, struct genarm_error *err);
 void lora_bank_deinit(struct lora_bank *bank);
 
 static inline int32_t lora_bank_rank(const struct lora_bank *bank) { return bank->first_rank[bank->n_adapters]; }

@@ -347,6 +347,10 @@ static int rows_add_adapter(struct engine *base, const struct genarm_adapter *ad
     return lora_bank_add(&e->bank, adapter, err);
 }
 
+static int rows_refresh_adapters(struct engine *base, struct genarm_error *err) {
+    return lora_bank_refresh(&((struct rows_engine *)base)->bank, err);
+}
+
 static int rows_copy_prefix(struct engine *base, int32_t from, int32_t to, int32_t n_pos, struct genarm_error *err) {
     struct rows_engine *e = (struct rows_engine *)base;
     const size_t column = e->kv[0].k->nb[1], sequence = column * (size_t)base->params.n_ctx;
@@ -387,6 +391,7 @@ static const struct engine_vtable rows_vtable = {
     .name = "rows",
     .forward = rows_forward,
     .add_adapter = rows_add_adapter,
+    .refresh_adapters = rows_refresh_adapters,
     .copy_prefix = rows_copy_prefix,
     .free = rows_free,
 };

@@ -51,6 +51,17 @@ static int add_policy(struct genarm_guide *g, const struct genarm_arm_params *ar
     return GENARM_OK;
 }
 
+static int check_base_adapter(const struct genarm_model *base, const struct genarm_adapter *adapter, struct genarm_error *err) {
+    if (adapter && adapter->model != base) {
+        return error_set(err, GENARM_EINVAL, "the base's adapter was loaded for another model");
+    }
+    if (adapter && adapter->info.head) {
+        const int rc = error_set(err, GENARM_EINVAL, "the adapter is a reward model of whole responses: it generates nothing");
+        return error_at(err, rc, "%s", adapter->path);
+    }
+    return GENARM_OK;
+}
+
 int genarm_guide_new(struct genarm_guide **out, struct genarm_model *base, const struct genarm_guide_params *params,
                      struct genarm_error *err) {
     const struct genarm_guide_params p = params ? *params : genarm_guide_default_params();
@@ -58,16 +69,22 @@ int genarm_guide_new(struct genarm_guide **out, struct genarm_model *base, const
         return error_set(err, GENARM_EINVAL, "%d slots, context %d, batch %d, %d threads: out of range", p.n_slots, p.n_ctx,
                          p.n_batch, p.n_threads);
     }
+    int rc = check_base_adapter(base, p.base_adapter, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    const char *recorded = p.base_adapter ? p.base_adapter->info.template_ : NULL;
+    const struct genarm_arm_params policy = {.name = "base", .model = base, .adapter = p.base_adapter, .weight = 1.0f,
+                                             .template_name = p.template_name ? p.template_name : recorded};
     struct genarm_guide *g = calloc(1, sizeof *g);
     if (!g) {
         return error_nomem(err, "a guide");
     }
     g->params = p;
     g->slot_taken = calloc((size_t)p.n_slots, sizeof *g->slot_taken);
-    int rc = g->slot_taken ? check_template(base, p.template_name, err) : error_nomem(err, "a guide");
+    rc = g->slot_taken ? check_template(base, policy.template_name, err) : error_nomem(err, "a guide");
     if (rc == GENARM_OK) {
-        rc = add_policy(g, &(struct genarm_arm_params){.name = "base", .model = base, .weight = 1.0f,
-                                                       .template_name = p.template_name}, err);
+        rc = add_policy(g, &policy, err);
     }
     if (rc != GENARM_OK) {
         genarm_guide_free(g);
@@ -166,6 +183,14 @@ int guide_start(struct genarm_guide *g, struct genarm_error *err) {
     int rc = start_engines(g, err);
     if (rc != GENARM_OK) {
         stop_engines(g);
+    }
+    return rc;
+}
+
+int guide_refresh_adapters(struct genarm_guide *g, struct genarm_error *err) {
+    int rc = GENARM_OK;
+    for (int32_t i = 0; i < g->n_engines && rc == GENARM_OK; i++) {
+        rc = g->engines[i].engine ? engine_refresh_adapters(g->engines[i].engine, err) : GENARM_OK;
     }
     return rc;
 }

@@ -48,6 +48,9 @@ static inline int32_t guide_seq(const struct genarm_guide *g, int32_t policy, in
 /* Makes the engines, once. */
 int guide_start(struct genarm_guide *g, struct genarm_error *err);
 
+/* After adapters changed in place: no session made before may be stepped again. */
+int guide_refresh_adapters(struct genarm_guide *g, struct genarm_error *err);
+
 /* Scratch of at least n rows, or n floats, kept by the guide. */
 int guide_reserve(struct genarm_guide *g, size_t n_rows, size_t n_logits, struct genarm_error *err);
 

@@ -92,7 +92,8 @@ static int score_chunk(struct genarm_session *s, const int32_t *start, const int
     return GENARM_OK;
 }
 
-/* The ARM's model without its adapter, under the ARM's own prompt. The base already gave it when model and prompt agree. */
+/* The ARM's model without its adapter, under the ARM's own prompt. The base already gave it when model and
+ * prompt agree and it has no adapter itself. */
 static int score_reference(struct genarm_session *s, int32_t policy, int32_t start, const int32_t *tokens, struct scores *sc,
                            struct genarm_error *err) {
     const struct genarm_guide *g = s->guide;
@@ -105,7 +106,7 @@ static int score_reference(struct genarm_session *s, int32_t policy, int32_t sta
         }
         return GENARM_OK;
     }
-    if (g->policies[policy].model == g->policies[0].model && t->n == base->n &&
+    if (g->policies[policy].model == g->policies[0].model && !g->policies[0].adapter && t->n == base->n &&
         memcmp(t->tokens, base->tokens, (size_t)t->n * sizeof *t->tokens) == 0) {
         for (size_t c = 0; c < sc->n; c++) {
             out[c * stride] = sc->base[c];

@@ -22,8 +22,7 @@ struct backprop {
     struct backends backends;
 
     const struct pack *pack; /* of the run at hand */
-    const double (*reference)[SIDES];
-    double weight;
+    const struct backprop_job *job; /* NULL: of the reference */
     float *logp; /* [cap_logp] */
     size_t cap_logp;
 
@@ -47,8 +46,8 @@ static struct loss_value pair_loss(const struct backprop *b, int32_t i, const fl
     const struct pair *pair = b->pack->pairs[i];
     struct loss_input in = {.n_tokens = {pair->n_response[CHOSEN], pair->n_response[REJECTED]}};
     add_up(b->pack, i, logp, at, in.logp);
-    for (int side = 0; side < SIDES && b->reference; side++) {
-        in.reference[side] = b->reference[i][side];
+    for (int side = 0; side < SIDES && b->job->reference; side++) {
+        in.reference[side] = b->job->reference[i][side];
     }
     return b->params.loss->value(&in, &b->params.loss_params);
 }
@@ -56,10 +55,14 @@ static struct loss_value pair_loss(const struct backprop *b, int32_t i, const fl
 /* For the graph's node between the passes. */
 static void coefficients(const float *logp, float *out, void *user) {
     const struct backprop *b = user;
+    if (b->job->derivatives) {
+        b->job->derivatives(b->pack, logp, out, b->job->user);
+        return;
+    }
     for (int32_t i = 0, from = 0, to = 0; i < b->pack->n_pairs; i++, from = to) {
         const struct loss_value value = pair_loss(b, i, logp, &to);
         for (int32_t s = from; s < to; s++) {
-            out[s] = (float)(b->weight * value.d_logp[b->pack->branches[s] % SIDES]);
+            out[s] = (float)(b->job->weight * value.d_logp[b->pack->branches[s] % SIDES]);
         }
     }
 }
@@ -103,6 +106,7 @@ int backprop_new(struct backprop **out, const struct genarm_model *model, const 
         .adapter = adapter,
         .reference = params->reference,
         .dropout = params->dropout,
+        .temperature = params->temperature > 0 ? params->temperature : 1,
         .checkpoint_layers = params->checkpoint_layers,
         .coefficients = coefficients,
         .user = b};
@@ -218,13 +222,13 @@ int backprop_run(struct backprop *b, const struct pack *p, const struct backprop
                  struct genarm_error *err) {
     const struct train_graph_shape shape = {
         .n_rows = p->n_rows, .n_pairs = p->n_pairs, .n_scored = p->n_scored, .gradient = job->gradient};
-    b->weight = job->weight;
-    b->reference = job->reference;
+    b->job = job;
     ops_set_dropout(b->graph_params.ops, job->seed, job->step);
     int rc = run(b, p, &shape, err);
-    for (int32_t i = 0, at = 0; i < p->n_pairs && rc == GENARM_OK; i++) {
+    for (int32_t i = 0, at = 0; values && i < p->n_pairs && rc == GENARM_OK; i++) {
         values[i] = pair_loss(b, i, b->logp, &at);
     }
+    b->job = NULL;
     return rc;
 }
 
@@ -232,7 +236,7 @@ int backprop_reference(struct backprop *b, const struct pack *p, double (*sums)[
     const struct train_graph_shape shape = {
         .n_rows = p->n_rows, .n_pairs = p->n_pairs, .n_scored = p->n_scored, .reference = true};
     int rc = run(b, p, &shape, err);
-    for (int32_t i = 0, at = 0; i < p->n_pairs && rc == GENARM_OK; i++) {
+    for (int32_t i = 0, at = 0; sums && i < p->n_pairs && rc == GENARM_OK; i++) {
         add_up(p, i, b->logp, &at, sums[i]);
     }
     return rc;

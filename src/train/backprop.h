@@ -11,10 +11,11 @@
 #include "train/pack.h"
 
 struct backprop_params {
-    const struct loss *loss;
+    const struct loss *loss; /* of pairs; NULL: every job with a gradient brings its own derivatives */
     struct loss_params loss_params;
     const struct trainable *reference; /* adapter of the reference, outlives it; NULL: the base alone */
     float dropout;
+    double temperature; /* log-probabilities are log softmax(logits / temperature); 0: 1 */
     int32_t checkpoint_layers; /* see genarm_train_params */
     int32_t n_threads; /* 0: number of cores */
     bool bf16;         /* see genarm_train_params */
@@ -27,6 +28,10 @@ struct backprop_job {
     double weight;       /* of each pair's loss in the gradient: 1 / pairs of the optimiser's step */
     uint64_t seed, step; /* of dropout */
     const double (*reference)[SIDES]; /* [n_pairs] of the pack, from backprop_reference; NULL: the loss has none */
+    /* In the place of the loss: the derivatives of an objective by the log-probability of each scored row, [n_scored],
+     * `weight` included. The objective may look at tokens, not only at sums. NULL: the loss. */
+    void (*derivatives)(const struct pack *p, const float *logp, float *derivatives, void *user);
+    void *user;
 };
 
 /* Where time went, by the labels of graph.c; for measurements. */
@@ -46,12 +51,13 @@ int backprop_new(struct backprop **out, const struct genarm_model *model, const 
                  const struct backprop_params *params, struct genarm_error *err);
 void backprop_free(struct backprop *b); /* NULL is fine */
 
-/* values[p->n_pairs] is written for every pair of the pack. With job->gradient the adapter's gradients grow by
+/* values[p->n_pairs] is written for every pair of the pack; NULL: not wanted. With job->gradient the adapter's gradients grow by
  * weight * d loss / d theta of every pair. */
 int backprop_run(struct backprop *b, const struct pack *p, const struct backprop_job *job, struct loss_value *values,
                  struct genarm_error *err);
 
-/* The summed log-probabilities of the pack's responses under the reference, sums[p->n_pairs]. */
+/* The summed log-probabilities of the pack's responses under the reference, sums[p->n_pairs]; NULL: only those of
+ * backprop_logp are wanted. */
 int backprop_reference(struct backprop *b, const struct pack *p, double (*sums)[SIDES], struct genarm_error *err);
 
 /* Whether a pair's numbers are the same, to the bit, whatever other pairs are in its pack: true of custom nodes. */

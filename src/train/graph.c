@@ -359,7 +359,11 @@ static struct ggml_tensor *reward_head(struct builder *b, struct ggml_tensor *x,
 /* x: [n_embd, n_scored] -> gradient of x, same shape; NULL without `gradient` */
 static struct ggml_tensor *head(struct builder *b, struct ggml_tensor *x, bool gradient) {
     const struct weights *w = b->weights;
-    struct op_head head = op_head(b->ctx, b->ops, w->output, norm(b, x, w->output_norm), b->g->targets, gradient);
+    const float scale = (float)(1 / b->g->params.temperature);
+    const bool scaled = scale < 1 || scale > 1; /* logits / T = W (h / T) */
+    struct ggml_tensor *h = norm(b, x, w->output_norm);
+    h = scaled ? ggml_scale(b->ctx, h, scale) : h;
+    struct op_head head = op_head(b->ctx, b->ops, w->output, h, b->g->targets, gradient);
     b->g->logp = head.logp;
     ggml_set_output(b->g->logp);
     label(b, "head");
@@ -368,6 +372,7 @@ static struct ggml_tensor *head(struct builder *b, struct ggml_tensor *x, bool g
         return NULL;
     }
     struct ggml_tensor *dy = ggml_mul(b->ctx, head.grad, coefficients(b, head.logp));
+    dy = scaled ? ggml_scale(b->ctx, dy, scale) : dy;
     label(b, "head");
     return norm_back(b, x, w->output_norm, dy, NULL);
 }

@@ -28,6 +28,7 @@ struct train_graph_params {
     bool plain;                      /* as in ops_params */
     const struct trainable *adapter; /* NULL: the base alone, without gradients */
     const struct trainable *reference; /* the adapter of reference graphs; NULL: the base alone */
+    double temperature;              /* of the log-probabilities: logits are divided by it */
     float dropout;                   /* on the input of every A; forward-only graphs have none */
     int32_t checkpoint_layers;       /* layers between kept inputs; 0: all activations are kept */
     coefficients_fn coefficients;

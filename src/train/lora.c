@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "model/model.h"
 
 enum { ALIGN = 16 }; /* numbers: each matrix starts on a cache line */
 
@@ -136,6 +137,16 @@ void trainable_deinit(struct trainable *t) {
     free(t->layers);
     free(t->gradients);
     *t = (struct trainable){0};
+}
+
+void trainable_adapter(struct genarm_adapter *adapter, const struct trainable *t, const struct genarm_model *model) {
+    static char path[] = "the adapter under training";
+    *adapter = (struct genarm_adapter){.model = model,
+                                       .arch = model->hp.arch,
+                                       .n_layer = t->n_layer,
+                                       .path = path,
+                                       .alpha = t->alpha,
+                                       .layers = t->layers};
 }
 
 /* ---- start values ---- */

@@ -40,6 +40,10 @@ int trainable_init_from(struct trainable *t, const struct hparams *hp, const str
 
 void trainable_deinit(struct trainable *t); /* safe on a zeroed struct */
 
+/* What is trained as an adapter that engines take, with the numbers of the moment: after a change they are told
+ * (engine_refresh_adapters). *adapter only points to `t` and `model`: nothing of it is to be freed. */
+void trainable_adapter(struct genarm_adapter *adapter, const struct trainable *t, const struct genarm_model *model);
+
 /* Whole arrays of n numbers to and from the host. */
 void trainable_get(const struct trainable *t, float *theta);
 void trainable_set(struct trainable *t, const float *theta);

@@ -4,12 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/hash.h"
 #include "base/progress.h"
 #include "base/rng.h"
 #include "model/adapter.h"
@@ -22,11 +20,11 @@
 #include "train/plan.h"
 #include "train/record.h"
 #include "train/reference.h"
+#include "train/start.h"
 
 enum {
     MICRO_BATCH_ROWS = 1024, /* beyond, a bigger micro-batch is hardly faster and its activations cost memory */
-    STREAM_INIT = 3,         /* of the seed, beside those of plan.c */
-    STREAM_DROPOUT = 4,
+    STREAM_DROPOUT = 4,      /* of the seed, beside those of plan.c and start.c */
     MAX_MICRO_BATCHES = 1 << 20 /* of one step */
 };
 
@@ -84,65 +82,12 @@ static int load_data(struct genarm_trainer *t, const char *const *paths, size_t 
     return rc == GENARM_OK ? plan_init(&t->plan, &t->data, p, err) : rc;
 }
 
-/* Puts what the adapter adapts in place of what the options say. */
-static int set_targets(struct genarm_trainer *t, const char *targets, struct genarm_error *err) {
-    char *copy = strdup(targets);
-    if (!copy) {
-        return error_nomem(err, "the options");
-    }
-    free((char *)(uintptr_t)t->params.lora_targets);
-    t->params.lora_targets = copy;
-    return GENARM_OK;
-}
-
-/* Continues an adapter: with its own rank, alpha and targets. */
-static int take_adapter(struct genarm_trainer *t, const char *path, ggml_backend_buffer_type_t type,
-                        struct genarm_error *err) {
-    struct genarm_adapter *adapter = NULL;
-    int rc = genarm_adapter_load(&adapter, t->model, path, err);
-    if (rc == GENARM_OK) {
-        rc = trainable_init_from(&t->adapter, &t->model->hp, adapter, t->loss->uses_head, type, err);
-    }
-    if (rc == GENARM_OK) {
-        t->params.lora_rank = adapter->rank;
-        t->params.lora_alpha = t->adapter.alpha;
-        rc = set_targets(t, adapter->targets, err);
-    }
-    genarm_adapter_free(adapter);
-    return rc;
-}
-
 static int make_adapter(struct genarm_trainer *t, struct genarm_error *err) {
-    const struct genarm_train_params *p = &t->params;
-    ggml_backend_buffer_type_t type = ggml_backend_cpu_buffer_type();
-    if (p->init_adapter) {
-        return take_adapter(t, p->init_adapter, type, err);
-    }
-    uint32_t targets;
-    char names[64];
-    int rc = targets_parse(&targets, p->lora_targets, err);
-    if (rc == GENARM_OK) {
-        rc = trainable_init(&t->adapter, &t->model->hp, targets, p->lora_rank, p->lora_alpha, t->loss->uses_head,
-                            rng_hash(p->seed, STREAM_INIT, 0), type, err);
-    }
-    if (rc == GENARM_OK) {
-        targets_print(names, sizeof names, targets);
-        rc = set_targets(t, names, err);
-    }
-    return rc;
+    return start_adapter(&t->adapter, &t->params, t->model, t->loss->uses_head, err);
 }
 
 static int load_reference(struct genarm_trainer *t, struct genarm_error *err) {
-    struct genarm_adapter *adapter = NULL;
-    if (!t->params.reference_adapter) {
-        return GENARM_OK;
-    }
-    int rc = genarm_adapter_load(&adapter, t->model, t->params.reference_adapter, err);
-    if (rc == GENARM_OK) {
-        rc = trainable_init_from(&t->reference_adapter, &t->model->hp, adapter, false, ggml_backend_cpu_buffer_type(), err);
-    }
-    genarm_adapter_free(adapter);
-    return rc;
+    return start_reference(&t->reference_adapter, &t->params, t->model, err);
 }
 
 static int make_machinery(struct genarm_trainer *t, struct genarm_error *err) {
@@ -176,33 +121,10 @@ static int make_machinery(struct genarm_trainer *t, struct genarm_error *err) {
 
 static void hex(char text[17], uint64_t value) { snprintf(text, 17, "%016" PRIx64, value); }
 
-/* The reference's adapter by its numbers: its path may change. Left out where there is none. */
-static bool describe_reference(const struct genarm_trainer *t) {
-    const struct trainable *r = &t->reference_adapter;
-    char text[17];
-    float *theta = r->n ? malloc(r->n * sizeof *theta) : NULL;
-    if (!theta) {
-        return r->n == 0;
-    }
-    trainable_get(r, theta);
-    hex(text, hash_bytes(HASH_START, theta, r->n * sizeof *theta));
-    free(theta);
-    return json_object_set_new(t->run, "reference adapter", json_string(text)) == 0;
-}
-
 /* What makes this run: options, data, model. */
 static int describe_run(struct genarm_trainer *t, struct genarm_error *err) {
-    struct genarm_model_info info;
-    char data[17];
-    genarm_model_get_info(t->model, &info);
-    hex(data, t->data.hash);
     t->run = options_to_json(&t->params);
-    if (!t->run || json_object_set_new(t->run, "model", json_string(info.fingerprint)) != 0 ||
-        json_object_set_new(t->run, "model type", json_string(info.file_type)) != 0 ||
-        json_object_set_new(t->run, "data", json_string(data)) != 0 || !describe_reference(t)) {
-        return error_nomem(err, "the description of the run");
-    }
-    return GENARM_OK;
+    return start_describe(t->run, t->model, &t->reference_adapter, t->data.hash, err);
 }
 
 static struct checkpoint checkpoint_of(const struct genarm_trainer *t) {
@@ -257,15 +179,6 @@ static int start(struct genarm_trainer *t, struct genarm_error *err) {
     return rc;
 }
 
-static int check_output(const char *output, struct genarm_error *err) {
-    struct stat st;
-    if (output[0] == '\0' || (stat(output, &st) == 0 && !S_ISREG(st.st_mode))) {
-        return error_at(err, error_set(err, GENARM_EINVAL, "the adapter cannot be written there: not a file"), "%s",
-                        output);
-    }
-    return GENARM_OK;
-}
-
 int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, const char *const *pair_paths,
                        size_t n_paths, const char *output, const struct genarm_train_params *params,
                        struct genarm_data_report *report, struct genarm_error *err) {
@@ -273,7 +186,7 @@ int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, 
     params = params ? params : &defaults;
     int rc = options_check(params, err);
     if (rc == GENARM_OK) {
-        rc = check_output(output, err);
+        rc = start_check_output(output, err);
     }
     if (rc != GENARM_OK) {
         return rc;

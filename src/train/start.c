@@ -1,0 +1,120 @@
+#include "train/start.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/rng.h"
+#include "model/model.h"
+
+enum { STREAM_INIT = 3 }; /* of the seed, beside those of plan.c and trainer.c */
+
+/* ---- adapters ---- */
+
+/* Puts what the adapter adapts in place of what the options say. */
+static int set_targets(struct genarm_train_params *p, const char *targets, struct genarm_error *err) {
+    char *copy = strdup(targets);
+    if (!copy) {
+        return error_nomem(err, "the options");
+    }
+    free((char *)(uintptr_t)p->lora_targets);
+    p->lora_targets = copy;
+    return GENARM_OK;
+}
+
+/* Continues an adapter: with its own rank, alpha and targets. */
+static int take_adapter(struct trainable *t, struct genarm_train_params *p, const struct genarm_model *model, bool head,
+                        struct genarm_error *err) {
+    struct genarm_adapter *adapter = NULL;
+    int rc = genarm_adapter_load(&adapter, model, p->init_adapter, err);
+    if (rc == GENARM_OK) {
+        rc = trainable_init_from(t, &model->hp, adapter, head, ggml_backend_cpu_buffer_type(), err);
+    }
+    if (rc == GENARM_OK) {
+        p->lora_rank = adapter->rank;
+        p->lora_alpha = t->alpha;
+        rc = set_targets(p, adapter->targets, err);
+    }
+    genarm_adapter_free(adapter);
+    return rc;
+}
+
+int start_adapter(struct trainable *t, struct genarm_train_params *p, const struct genarm_model *model, bool head,
+                  struct genarm_error *err) {
+    if (p->init_adapter) {
+        return take_adapter(t, p, model, head, err);
+    }
+    uint32_t targets;
+    char names[64];
+    int rc = targets_parse(&targets, p->lora_targets, err);
+    if (rc == GENARM_OK) {
+        rc = trainable_init(t, &model->hp, targets, p->lora_rank, p->lora_alpha, head, rng_hash(p->seed, STREAM_INIT, 0),
+                            ggml_backend_cpu_buffer_type(), err);
+    }
+    if (rc == GENARM_OK) {
+        targets_print(names, sizeof names, targets);
+        rc = set_targets(p, names, err);
+    }
+    return rc;
+}
+
+int start_reference(struct trainable *t, const struct genarm_train_params *p, const struct genarm_model *model,
+                    struct genarm_error *err) {
+    struct genarm_adapter *adapter = NULL;
+    if (!p->reference_adapter) {
+        return GENARM_OK;
+    }
+    int rc = genarm_adapter_load(&adapter, model, p->reference_adapter, err);
+    if (rc == GENARM_OK) {
+        rc = trainable_init_from(t, &model->hp, adapter, false, ggml_backend_cpu_buffer_type(), err);
+    }
+    genarm_adapter_free(adapter);
+    return rc;
+}
+
+/* ---- what makes a run ---- */
+
+static json_t *hex(uint64_t value) {
+    char text[17];
+    snprintf(text, sizeof text, "%016" PRIx64, value);
+    return json_string(text);
+}
+
+/* The reference's adapter by its numbers: its path may change. Left out where there is none. */
+static bool describe_reference(json_t *run, const struct trainable *r) {
+    float *theta = r->n ? malloc(r->n * sizeof *theta) : NULL;
+    if (!theta) {
+        return r->n == 0;
+    }
+    trainable_get(r, theta);
+    const uint64_t hash = hash_bytes(HASH_START, theta, r->n * sizeof *theta);
+    free(theta);
+    return json_object_set_new(run, "reference adapter", hex(hash)) == 0;
+}
+
+int start_describe(json_t *run, const struct genarm_model *model, const struct trainable *reference, uint64_t data,
+                   struct genarm_error *err) {
+    struct genarm_model_info info;
+    genarm_model_get_info(model, &info);
+    if (!run || json_object_set_new(run, "model", json_string(info.fingerprint)) != 0 ||
+        json_object_set_new(run, "model type", json_string(info.file_type)) != 0 ||
+        json_object_set_new(run, "data", hex(data)) != 0 || !describe_reference(run, reference)) {
+        return error_nomem(err, "the description of the run");
+    }
+    return GENARM_OK;
+}
+
+/* ---- where the result goes ---- */
+
+int start_check_output(const char *output, struct genarm_error *err) {
+    struct stat st;
+    if (output[0] == '\0' || (stat(output, &st) == 0 && !S_ISREG(st.st_mode))) {
+        return error_at(err, error_set(err, GENARM_EINVAL, "the adapter cannot be written there: not a file"), "%s",
+                        output);
+    }
+    return GENARM_OK;
+}

@@ -1,0 +1,28 @@
+/* What every run of training starts with: the adapter under training, that of its reference, what makes the run the same
+ * run, where its result goes. */
+#ifndef TRAIN_START_H
+#define TRAIN_START_H
+
+#include <jansson.h>
+
+#include "genarm/train.h"
+#include "train/lora.h"
+
+/* Makes the adapter that the options ask for: a fresh one, or a copy of p->init_adapter. Rank, alpha and targets of `p`, which
+ * options_copy made, become those in effect. */
+int start_adapter(struct trainable *t, struct genarm_train_params *p, const struct genarm_model *model, bool head,
+                  struct genarm_error *err);
+
+/* Loads p->reference_adapter; without one *t stays as it is, zeroed: the reference is the model alone. */
+int start_reference(struct trainable *t, const struct genarm_train_params *p, const struct genarm_model *model,
+                    struct genarm_error *err);
+
+/* Adds to a run's description what a checkpoint must agree with beside the options: the model, the reference's adapter by its
+ * numbers, and the data by its hash. */
+int start_describe(json_t *run, const struct genarm_model *model, const struct trainable *reference, uint64_t data,
+                   struct genarm_error *err);
+
+/* An adapter can be written to this path, as far as can be told before there is one. */
+int start_check_output(const char *output, struct genarm_error *err);
+
+#endif
