@@ -18,6 +18,8 @@
 #include "genarm/guide.h"
 #include "genarm/model.h"
 #include "genarm/reward.h"
+#include "genarm/rl.h"
+#include "genarm/source.h"
 #include "genarm/source.h"
 #include "genarm/train.h"
 

@@ -82,8 +82,7 @@ int metrics_write(struct metrics *m, json_t *object, struct genarm_error *err) {
     return rc;
 }
 
-/* JSON has no NaN: what has no value is left out. */
-static void add(json_t *object, const char *key, double value) {
+void metrics_number(json_t *object, const char *key, double value) {
     if (isfinite(value)) {
         json_object_set_new(object, key, json_real(value));
     }
@@ -98,13 +97,13 @@ int metrics_step(struct metrics *m, const struct genarm_train_status *s, struct 
     if (!m->stream) {
         return GENARM_OK;
     }
-    add(object, "loss", s->loss);
-    add(object, "accuracy", s->accuracy);
-    add(object, "margin", s->margin);
-    add(object, "learning_rate", s->learning_rate);
-    add(object, "grad_norm", s->grad_norm);
+    metrics_number(object, "loss", s->loss);
+    metrics_number(object, "accuracy", s->accuracy);
+    metrics_number(object, "margin", s->margin);
+    metrics_number(object, "learning_rate", s->learning_rate);
+    metrics_number(object, "grad_norm", s->grad_norm);
     json_object_set_new(object, "pairs", json_integer((json_int_t)s->pairs_done));
-    add(object, "pairs_per_second", s->pairs_per_second);
+    metrics_number(object, "pairs_per_second", s->pairs_per_second);
     return metrics_write(m, object, err);
 }
 
@@ -113,9 +112,9 @@ int metrics_validation(struct metrics *m, const struct genarm_train_status *s, s
     if (!m->stream) {
         return GENARM_OK;
     }
-    add(object, "val_loss", s->val_loss);
-    add(object, "val_accuracy", s->val_accuracy);
-    add(object, "val_margin", s->val_margin);
+    metrics_number(object, "val_loss", s->val_loss);
+    metrics_number(object, "val_accuracy", s->val_accuracy);
+    metrics_number(object, "val_margin", s->val_margin);
     return metrics_write(m, object, err);
 }
 

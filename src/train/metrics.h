@@ -28,6 +28,8 @@ int metrics_validation(struct metrics *m, const struct genarm_train_status *s, s
 
 /* Writes any other object as a line, if a log is wanted. Takes it over; NULL: there was no memory to make it. */
 int metrics_write(struct metrics *m, json_t *object, struct genarm_error *err);
+/* Adds a number to an object; JSON has no NaN: what is not finite is left out. */
+void metrics_number(json_t *object, const char *key, double value);
 
 /* Brings all lines to disk; *size: bytes of the file so far, 0 without a log. */
 int metrics_sync(struct metrics *m, int64_t *size, struct genarm_error *err);
