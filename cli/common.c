@@ -273,6 +273,10 @@ int setup_load(struct setup *s, const struct model_args *model, const struct gui
     params.n_threads = model->n_threads > 0 ? model->n_threads : 0;
     params.kv_f32 = args->keys == 1;
     params.template_name = args->chat_template;
+    if (code == 0 && args->lora) {
+        code = error_at(err, genarm_adapter_load(&s->lora, s->base, args->lora, err), "--lora");
+    }
+    params.base_adapter = s->lora;
     if (code == 0) {
         code = genarm_guide_new(&s->guide, s->base, &params, err);
     }
@@ -291,6 +295,7 @@ void setup_free(struct setup *s) {
         genarm_model_free(s->models[i]);
         arm_spec_deinit(&s->arms[i]);
     }
+    genarm_adapter_free(s->lora);
     genarm_model_free(s->base);
     free(s->adapters);
     free(s->models);

@@ -45,11 +45,14 @@ struct model_args {
 
 struct guide_args {
     int32_t n_ctx, n_batch, keys, values; /* keys, values: 0 f16, 1 f32 */
-    const char *chat_template;
+    const char *chat_template, *lora;
     struct option_list arms, arm_templates;
 };
 
 #define OPTIONS_GUIDE(ARGS)                                                                                           \
+    {OPTION_GROUP, .help = "Policy"},                                                                                 \
+    {OPTION_FILE, "--lora", "FILE.gguf", offsetof(ARGS, guide.lora), .env = "LLAMA_ARG_LORA",                          \
+     .help = "put this adapter on the base, with scale 1: a policy of genarm rl or train --loss dpo"},                \
     {OPTION_GROUP, .help = "Reward models"},                                                                          \
     {OPTION_TEXTS, "--arm", ARM_FORM, offsetof(ARGS, guide.arms),                                                     \
      .help = "steer with this autoregressive reward model: PATH is an adapter of the base or a model with "           \
@@ -80,6 +83,9 @@ struct sampling_args {
     {OPTION_GROUP, .help = "Sampling"},                                                                               \
     {OPTION_SEED, "-s --seed", "N", offsetof(ARGS, sampling.seed), -1, 9007199254740991.0, .fallback = "-1",          \
      .help = "the same seed gives the same answer; -1: a random one"},                                                \
+    OPTIONS_DRAW(ARGS)
+
+#define OPTIONS_DRAW(ARGS)                                                                                            \
     {OPTION_NUMBER, "--temp --temperature", "X", offsetof(ARGS, sampling.temperature), 0, 100, .fallback = "1",       \
      .env = "LLAMA_ARG_TEMPERATURE", .help = "temperature; 0: always the likeliest token"},                           \
     {OPTION_INT, "--top-k", "N", offsetof(ARGS, sampling.top_k), 0, INT32_MAX, .fallback = "0",                       \
@@ -119,6 +125,7 @@ int keep_input(const char *option, const char *output, const char *input, struct
 struct setup {
     struct genarm_guide *guide;
     struct genarm_model *base;
+    struct genarm_adapter *lora;        /* on the base; NULL: none */
     struct arm_spec *arms;              /* [n_arms], as on the command line */
     struct genarm_model **models;       /* [n_arms] models other than the base; NULL where none was loaded */
     struct genarm_adapter **adapters;   /* [n_arms]; NULL for none */

@@ -26,8 +26,8 @@ static const struct option generate_options[] = {
     {OPTION_FILE, "-f --file", "FILE", offsetof(struct generate_args, file),
      .help = "read the user's message from a file; -: from stdin"},
     {OPTION_FILE, "--prompts", "FILE.jsonl", offsetof(struct generate_args, prompts),
-     .help = "answer every record of a file: {\"prompt\"} or {\"messages\"}, with \"system\" and \"id\" if wanted; "
-             "prints JSON records in the same order"},
+     .help = "answer every record of a file: {\"prompt\"} or {\"messages\"}, with \"system\" and \"id\" if wanted, or, of a "
+             "file .txt, every line; prints JSON records in the same order"},
     {OPTION_TEXT, "-sys --system-prompt", "TEXT", offsetof(struct generate_args, system), .help = "system message"},
     {OPTION_GROUP, .help = "Answer"},
     {OPTION_INT, "-n --predict --n-predict", "N", offsetof(struct generate_args, n_predict), -1, INT32_MAX,
@@ -277,7 +277,7 @@ static int check_output(const struct generation *g, struct genarm_error *err) {
     const char *output = g->args->output;
     struct genarm_model_info base;
     genarm_model_get_info(g->setup.base, &base);
-    const char *const inputs[] = {base.path, g->args->prompts, g->args->file};
+    const char *const inputs[] = {base.path, g->args->prompts, g->args->file, g->args->guide.lora};
     int code = 0;
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs && code == 0; i++) {
         code = keep_input("-o", output, inputs[i], err);

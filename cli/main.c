@@ -12,7 +12,7 @@
 
 static const struct command *const commands[] = {&command_generate, &command_chat, &command_score, &command_train,
                                                  &command_data,     &command_merge, &command_convert, &command_info,
-                                                 &command_report,   &command_rpc_server};
+                                                 &command_report,   &command_rpc_server, &command_rl};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static int wrong_use(const struct genarm_error *err, const char *command) {

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/utf8.h"
 #include "common.h"
 #include "records.h"
 #include "text.h"
@@ -131,9 +132,62 @@ int prompts_single(struct prompt_list *out, const char *text, const char *system
     return append(out, &p, err);
 }
 
+/* A line of a file of texts; empty ones are skipped. */
+static int append_line(struct prompt_list *list, const struct file_lines *lines, const char *path, const char *system,
+                       struct genarm_error *err) {
+    char where[300];
+    const struct buf *text = &lines->text;
+    if (strspn(text->data, " \t") == text->len) {
+        return 0;
+    }
+    snprintf(where, sizeof where, "%s:%ld", path, lines->line);
+    if (!utf8_valid(text->data, text->len) || strlen(text->data) < text->len) {
+        return error_at(err, error_set(err, GENARM_EFORMAT, "this is not UTF-8 text"), "%s", where);
+    }
+    int code = prompts_single(list, text->data, system, err);
+    struct prompt *added = code ? NULL : &list->items[list->n - 1];
+    if (added && !(added->where = strdup(where))) {
+        code = error_nomem(err, "prompts");
+    }
+    return code;
+}
+
+static int read_lines(struct prompt_list *out, const char *path, const char *system, struct genarm_error *err) {
+    struct prompt_list list = {0};
+    struct file_lines lines;
+    int code = file_lines_open(&lines, path, PROMPT_MAX_BYTES, err);
+    if (code) {
+        return code;
+    }
+    while ((code = file_lines_next(&lines, err)) > 0) {
+        code = append_line(&list, &lines, path, system, err);
+        if (code) {
+            break;
+        }
+    }
+    file_lines_close(&lines);
+    if (code == 0 && list.n == 0) {
+        code = error_at(err, error_set(err, GENARM_EFORMAT, "there is no prompt in this file"), "%s", path);
+    }
+    if (code) {
+        prompts_free(&list);
+    } else {
+        *out = list;
+    }
+    return code;
+}
+
+static bool is_text(const char *path) {
+    const size_t n = strlen(path);
+    return n > 4 && strcmp(path + n - 4, ".txt") == 0;
+}
+
 int prompts_read(struct prompt_list *out, const char *path, const char *system, struct genarm_error *err) {
     struct prompt_list list = {0};
     struct record_list records = {0};
+    if (is_text(path)) {
+        return read_lines(out, path, system, err);
+    }
     int code = records_read(&records, path, err);
     for (size_t i = 0; i < records.n && code == 0; i++) {
         struct prompt p = {.source = json_incref(records.items[i].value)};

@@ -2,6 +2,8 @@
  *
  *     {"prompt": "…", "system": "…", "id": 7}      a user's message; system and id may be missing
  *     {"messages": [{"role": "user", "content": "…"}], "id": 7}
+ *
+ * or, in a file whose name ends in .txt, a user's message a line.
  */
 #ifndef CLI_PROMPTS_H
 #define CLI_PROMPTS_H
@@ -28,7 +30,7 @@ struct prompt_list {
 /* One user's message after an optional system message; `system` is borrowed as long as the list lives. */
 int prompts_single(struct prompt_list *out, const char *text, const char *system, struct genarm_error *err);
 
-/* Reads a file of records; `system` (may be NULL) is for those without their own. Errors name file and line. */
+/* Reads a file of records or of texts; `system` (may be NULL) is for those without their own. Errors name file and line. */
 int prompts_read(struct prompt_list *out, const char *path, const char *system, struct genarm_error *err);
 
 void prompts_free(struct prompt_list *list); /* safe on a zeroed struct */

@@ -7,19 +7,17 @@
 #include "common.h"
 #include "terminal.h"
 #include "text.h"
+#include "training.h"
 
 struct train_args {
     struct model_args model;
     struct option_list data;
     struct format_args formats;
-    const char *output, *chat_template, *init_adapter, *reference_adapter, *lora_targets, *log;
-    int32_t loss, schedule;
-    double beta, margin, label_smoothing, lora_alpha, lora_dropout, learning_rate, weight_decay, max_grad_norm,
-        val_split;
-    double adam_beta1, adam_beta2, adam_eps;
-    bool length_normalize, no_shuffle, bf16, resume, resume_changed, json;
-    int32_t lora_rank, warmup, batch_size, micro_batch, checkpoint_layers, epochs, max_length, save_every;
-    int64_t seed;
+    struct training_args training;
+    const char *output;
+    int32_t loss;
+    double beta, margin, label_smoothing, val_split;
+    bool length_normalize, resume_changed, json;
 };
 
 #define LOSS_NAME(id, name, text) name "|"
@@ -30,16 +28,13 @@ static const struct option train_options[] = {
     {OPTION_FILES, "-d --data", "PAIRS", ARGS(data), .help = PAIRS_HELP "; repeatable"},
     OPTIONS_FORMAT(struct train_args),
     {OPTION_FILE, "-o --output", "FILE.gguf", ARGS(output),
-     .help =
-         "the result: a LoRA adapter that llama.cpp can load as well; checkpoints are in FILE.gguf.ckpt until it is "
-         "done"},
-    {OPTION_INT, "--max-length", "N", ARGS(max_length), 2, 1 << 20, .fallback = "1024",
+     .help = OUTPUT_HELP},
+    {OPTION_INT, "--max-length", "N", ARGS(training.max_length), 2, 1 << 20, .fallback = "1024",
      .help = "tokens of prompt and longer response; longer prompts lose their beginning"},
     {OPTION_NUMBER, "--val-split", "X", ARGS(val_split), 0, 0.5, .fallback = "0.05",
      .help = "share of the pairs held out to measure loss, accuracy and margin"},
-    {OPTION_FLAG, "--no-shuffle", "", ARGS(no_shuffle), .help = "keep the pairs in their order"},
-    {OPTION_TEXT, "--chat-template", "TEMPLATE", ARGS(chat_template), .env = "LLAMA_ARG_CHAT_TEMPLATE",
-     .help = "a name that llama.cpp knows, or raw:TEXT with {system} and {prompt}; without it the model's own"},
+    {OPTION_TEXT, "--chat-template", "TEMPLATE", ARGS(training.chat_template), .env = "LLAMA_ARG_CHAT_TEMPLATE",
+     .help = TEMPLATE_HELP},
     {OPTION_GROUP, .help = "Loss"},
     {OPTION_CHOICE, "--loss", "NAME", ARGS(loss), .choices = GENARM_LOSSES(LOSS_NAME), .fallback = "arm",
      .help =
@@ -54,54 +49,16 @@ static const struct option train_options[] = {
      .help = "share of pairs that are taken to be labelled wrongly; for arm, simpo and dpo"},
     {OPTION_FLAG, "--length-normalize", "", ARGS(length_normalize),
      .help = "rewards are means over a response's tokens, not sums; simpo, sft and ipo always do so"},
-    {OPTION_FILE, "--reference-adapter", "FILE.gguf", ARGS(reference_adapter),
+    {OPTION_FILE, "--reference-adapter", "FILE.gguf", ARGS(training.reference_adapter),
      .help = "for dpo and ipo: the reference is the model with this adapter; without it the model alone, whatever "
              "--init-adapter says"},
-    {OPTION_GROUP, .help = "Adapter"},
-    {OPTION_INT, "--lora-rank", "N", ARGS(lora_rank), 1, 4096, .fallback = "8", .help = "rank"},
-    {OPTION_NUMBER, "--lora-alpha", "X", ARGS(lora_alpha), 0, 65536, .fallback = "16", .help = "scale times rank"},
-    {OPTION_TEXT, "--lora-targets", "LIST", ARGS(lora_targets), .fallback = "q,k,v",
-     .help = "what is adapted: any of q,k,v,o,gate,up,down"},
-    {OPTION_NUMBER, "--lora-dropout", "X", ARGS(lora_dropout), 0, 0.99, .fallback = "0",
-     .help = "share of the adapter's inputs dropped while training"},
-    {OPTION_FILE, "--init-adapter", "FILE.gguf", ARGS(init_adapter),
-     .help = "start from this adapter, with its rank, alpha and targets"},
-    {OPTION_GROUP, .help = "Optimiser"},
-    {OPTION_NUMBER, "-lr --learning-rate", "X", ARGS(learning_rate), 0, 10, .fallback = "5e-4",
-     .help = "largest learning rate"},
-    {OPTION_CHOICE, "--lr-schedule", "NAME", ARGS(schedule), .choices = "constant|linear|cosine", .fallback = "cosine",
-     .help = "how the learning rate goes on after the warm-up"},
-    {OPTION_INT, "--warmup", "N", ARGS(warmup), 0, INT32_MAX, .fallback = "0",
-     .help = "steps over which the learning rate rises"},
-    {OPTION_NUMBER, "--weight-decay", "X", ARGS(weight_decay), 0, 10, .fallback = "0.05",
-     .help = "decoupled weight decay"},
-    {OPTION_NUMBER, "--max-grad-norm", "X", ARGS(max_grad_norm), 0, 1e6, .fallback = "1",
-     .help = "clip the gradient to this norm; 0: never"},
-    {OPTION_NUMBER, "--adam-beta1", "X", ARGS(adam_beta1), 0, 1, .fallback = "0.9",
-     .help = "decay of the mean gradient"},
-    {OPTION_NUMBER, "--adam-beta2", "X", ARGS(adam_beta2), 0, 1, .fallback = "0.999", .help = "decay of its square"},
-    {OPTION_NUMBER, "--adam-eps", "X", ARGS(adam_eps), 0, 1, .fallback = "1e-8",
-     .help = "added to the root of the square"},
-    {OPTION_INT, "--batch-size", "N", ARGS(batch_size), 1, 1 << 20, .fallback = "32", .help = "pairs of one step"},
-    {OPTION_INT, "--micro-batch", "N", ARGS(micro_batch), 0, 1 << 20, .fallback = "0",
-     .help = "pairs computed at once; 0: as many as make about 1024 rows"},
-    {OPTION_INT, "-epochs --epochs", "N", ARGS(epochs), 1, 10000, .fallback = "1",
-     .help = "times that all pairs are seen"},
-    {OPTION_SEED, "-s --seed", "N", ARGS(seed), 0, 9007199254740991.0, .fallback = "0",
-     .help = "of the order, the split, the dropout and the adapter's start"},
-    {OPTION_GROUP, .help = "Run"},
-    {OPTION_FLAG, "--bf16", "", ARGS(bf16),
-     .help = "multiply with the model's weights in bf16: less exact, faster where the processor has it"},
-    {OPTION_INT, "--checkpoint-layers", "N", ARGS(checkpoint_layers), 0, INT32_MAX, .fallback = "0",
-     .help = "keep only the input of every Nth layer for the backward pass and compute the rest again: a fraction of the "
-             "memory, about a third more time, the same result; 0: keep all"},
-    {OPTION_INT, "--save-every", "N", ARGS(save_every), 0, INT32_MAX, .fallback = "10",
-     .help = "steps between checkpoints; 0: only when stopped"},
-    {OPTION_FLAG, "--resume", "", ARGS(resume), .help = "go on from the checkpoint if there is one"},
+    OPTIONS_ADAPTER(struct train_args),
+    OPTIONS_OPTIMISER(struct train_args, "5e-4", "cosine", "0.05"),
+    OPTIONS_BATCHES(struct train_args, "32", "pairs"),
+    OPTIONS_RUN(struct train_args, "the order, the split, the dropout and the adapter's start"),
     {OPTION_FLAG, "--resume-changed", "", ARGS(resume_changed),
      .help = "as --resume, with other optimiser options from here on: -lr, --lr-schedule, --warmup, --weight-decay, "
              "--max-grad-norm, --adam-*, --lora-dropout, --label-smoothing, --micro-batch, --bf16"},
-    {OPTION_FILE, "--log", "FILE.jsonl", ARGS(log), .help = "write the metrics of every step, a JSON record a line"},
     {OPTION_FLAG, "--json", "", ARGS(json), .help = "print the result as a JSON record"},
     OPTIONS_MODEL(struct train_args),
 };
@@ -113,37 +70,12 @@ static struct genarm_train_params params_from(const struct train_args *args) {
     p.margin = (float)args->margin;
     p.label_smoothing = (float)args->label_smoothing;
     p.length_normalize = args->length_normalize;
-    p.lora_rank = args->lora_rank;
-    p.lora_alpha = (float)args->lora_alpha;
-    p.lora_dropout = (float)args->lora_dropout;
-    p.lora_targets = args->lora_targets;
-    p.init_adapter = args->init_adapter;
-    p.reference_adapter = args->reference_adapter;
-    p.learning_rate = (float)args->learning_rate;
-    p.schedule = (enum genarm_schedule)args->schedule;
-    p.warmup = args->warmup;
-    p.weight_decay = (float)args->weight_decay;
-    p.adam_beta1 = args->adam_beta1;
-    p.adam_beta2 = args->adam_beta2;
-    p.adam_eps = args->adam_eps;
-    p.max_grad_norm = (float)args->max_grad_norm;
-    p.batch_size = args->batch_size;
-    p.micro_batch = args->micro_batch;
-    p.checkpoint_layers = args->checkpoint_layers;
-    p.epochs = args->epochs;
-    p.max_length = args->max_length;
     p.val_split = (float)args->val_split;
-    p.shuffle = !args->no_shuffle;
-    p.seed = (uint64_t)args->seed;
-    p.n_threads = args->model.n_threads > 0 ? args->model.n_threads : 0;
-    p.bf16 = args->bf16;
-    p.template_name = args->chat_template;
     p.format = (enum genarm_data_format)args->formats.format;
     p.label = (enum genarm_data_label)args->formats.label;
-    p.save_every = args->save_every;
-    p.resume = args->resume || args->resume_changed;
+    training_apply(&p, &args->training, &args->model);
+    p.resume = p.resume || args->resume_changed;
     p.resume_changed = args->resume_changed;
-    p.log_path = args->log;
     return p;
 }
 
@@ -266,14 +198,14 @@ static int check_outputs(const struct train_args *args, const struct genarm_mode
     struct genarm_model_info info;
     genarm_model_get_info(model, &info);
     int code = keep_input("-o", args->output, info.path, err);
-    code = code ? code : keep_input("--log", args->log, info.path, err);
-    code = code ? code : keep_input("--log", args->log, args->init_adapter, err);
+    code = code ? code : keep_input("--log", args->training.log, info.path, err);
+    code = code ? code : keep_input("--log", args->training.log, args->training.init_adapter, err);
     for (size_t i = 0; i < args->data.n && code == 0; i++) {
         code = keep_input("-o", args->output, args->data.items[i], err);
-        code = code ? code : keep_input("--log", args->log, args->data.items[i], err);
+        code = code ? code : keep_input("--log", args->training.log, args->data.items[i], err);
     }
-    if (code == 0 && args->log && strcmp(args->log, args->output) == 0) {
-        code = usage_error(err, "--log", "%s is the adapter's file: name another", args->log);
+    if (code == 0 && args->training.log && strcmp(args->training.log, args->output) == 0) {
+        code = usage_error(err, "--log", "%s is the adapter's file: name another", args->training.log);
     }
     return code;
 }

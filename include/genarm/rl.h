@@ -76,7 +76,7 @@ struct genarm_rl_params {
     int32_t group_size;        /* samples of a prompt, even; default 8 */
     int32_t num_iterations;    /* updates on the samples of a step; default 1 */
     double clip_eps;           /* range of the probability ratio in them; default .2 */
-    bool no_scale_rewards;     /* grpo: advantages are not divided by the group's standard deviation; default false */
+    bool scale_rewards;        /* grpo: advantages are divided by the group's standard deviation; default true */
     enum genarm_rl_average average; /* grpo; default GENARM_RL_DAPO */
 
     int32_t max_new_tokens;    /* of a response, its end included; default 256 */

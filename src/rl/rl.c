@@ -53,6 +53,7 @@ static int make_machinery(struct genarm_rl *rl, struct genarm_error *err) {
                                            .dropout = p->lora_dropout,
                                            .temperature = rl->params.temperature,
                                            .n_threads = p->n_threads,
+                                           .checkpoint_layers = p->checkpoint_layers,
                                            .bf16 = p->bf16};
     int rc = backprop_new(&rl->backprop, rl->model, &rl->adapter, &params, err);
     if (rc == GENARM_OK) {

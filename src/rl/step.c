@@ -137,7 +137,7 @@ static void set_advantages(struct step *s) {
     if (p->method == GENARM_RL_RLOO) {
         advantages_rloo(rl->rewards, s->n / k, k, rl->advantages);
     } else {
-        advantages_grpo(rl->rewards, s->n / k, k, !p->no_scale_rewards, rl->advantages);
+        advantages_grpo(rl->rewards, s->n / k, k, p->scale_rewards, rl->advantages);
     }
     for (size_t i = 0; i < s->n; i++) {
         struct objective_response *r = &s->batch.responses[i];

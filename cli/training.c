@@ -1,0 +1,32 @@
+/* See training.h. */
+#include "training.h"
+
+void training_apply(struct genarm_train_params *p, const struct training_args *args, const struct model_args *model) {
+    p->lora_rank = args->lora_rank;
+    p->lora_alpha = (float)args->lora_alpha;
+    p->lora_dropout = (float)args->lora_dropout;
+    p->lora_targets = args->lora_targets;
+    p->init_adapter = args->init_adapter;
+    p->reference_adapter = args->reference_adapter;
+    p->learning_rate = (float)args->learning_rate;
+    p->schedule = (enum genarm_schedule)args->schedule;
+    p->warmup = args->warmup;
+    p->weight_decay = (float)args->weight_decay;
+    p->adam_beta1 = args->adam_beta1;
+    p->adam_beta2 = args->adam_beta2;
+    p->adam_eps = args->adam_eps;
+    p->max_grad_norm = (float)args->max_grad_norm;
+    p->batch_size = args->batch_size;
+    p->micro_batch = args->micro_batch;
+    p->checkpoint_layers = args->checkpoint_layers;
+    p->epochs = args->epochs;
+    p->max_length = args->max_length;
+    p->shuffle = !args->no_shuffle;
+    p->seed = (uint64_t)args->seed;
+    p->n_threads = model->n_threads > 0 ? model->n_threads : 0;
+    p->bf16 = args->bf16;
+    p->template_name = args->chat_template;
+    p->save_every = args->save_every;
+    p->resume = args->resume;
+    p->log_path = args->log;
+}
