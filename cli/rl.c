@@ -294,9 +294,9 @@ const struct command command_rl = {
         "Ctrl-C writes a checkpoint and stops; the same command with --resume goes on and ends with the same adapter, to "
         "the bit, if the rewards are the same when asked again.",
     .examples = "genarm rl --prompts prompts.jsonl --reward reward.gguf -o policy.gguf\n"
-                "genarm rl --prompts prompts.jsonl --reward helpful.gguf:0.7 --reward harmless.gguf:0.3 -o both.gguf\n"
-                "genarm rl --prompts p.txt --reward 'cmd:cheer=python3 cheer.py:1' --method grpo --kl-coef 0.04 -o joy.gguf\n"
-                "genarm rl --prompts p.txt --reward ratio:arm.gguf -o policy.gguf --steps 200 --log log.jsonl --resume",
+                "genarm rl --prompts p.jsonl --reward kind.gguf:0.7 --reward safe.gguf:0.3 -o both.gguf\n"
+                "genarm rl --prompts p.txt --reward 'cmd:python3 cheer.py' --method grpo -o joy.gguf\n"
+                "genarm rl --prompts p.txt --reward ratio:arm.gguf -o policy.gguf --steps 200 --resume",
     .options = rl_options,
     .n_options = sizeof rl_options / sizeof *rl_options,
     .args_size = sizeof(struct rl_args),

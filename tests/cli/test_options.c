@@ -173,7 +173,7 @@ static void test_help_is_found_whatever_else_is_wrong(void **state) {
 
 static const struct command *const commands[] = {&command_generate, &command_chat, &command_score, &command_train,
                                                  &command_data,     &command_merge, &command_convert, &command_info,
-                                                 &command_rpc_server};
+                                                 &command_rpc_server, &command_rl};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 /* Counts how often a name occurs in a table. */
@@ -245,6 +245,7 @@ static void test_defaults_shown_are_those_of_the_library(void **state) {
     const struct genarm_sampling s = genarm_sampling_default();
     const struct genarm_guide_params g = genarm_guide_default_params();
     const struct genarm_train_params t = genarm_train_default_params();
+    const struct genarm_rl_params r = genarm_rl_default_params();
     const struct {
         const char *command, *option;
         double value;
@@ -275,6 +276,25 @@ static void test_defaults_shown_are_those_of_the_library(void **state) {
         {"train", "--val-split", (double)t.val_split},
         {"train", "--seed", (double)t.seed},
         {"train", "--save-every", t.save_every},
+        {"rl", "--kl-coef", r.kl_coef},
+        {"rl", "--missing-eos-penalty", r.missing_eos_penalty},
+        {"rl", "--group-size", r.group_size},
+        {"rl", "--num-iterations", r.num_iterations},
+        {"rl", "--clip-eps", r.clip_eps},
+        {"rl", "--max-new-tokens", r.max_new_tokens},
+        {"rl", "--temp", r.temperature},
+        {"rl", "--top-k", r.top_k},
+        {"rl", "--top-p", r.top_p},
+        {"rl", "--min-p", r.min_p},
+        {"rl", "--parallel", r.n_parallel},
+        {"rl", "--steps", (double)r.steps},
+        {"rl", "--lora-rank", r.training.lora_rank},
+        {"rl", "-lr", (double)r.training.learning_rate},
+        {"rl", "--weight-decay", (double)r.training.weight_decay},
+        {"rl", "--batch-size", r.training.batch_size},
+        {"rl", "--epochs", r.training.epochs},
+        {"rl", "--max-length", r.training.max_length},
+        {"rl", "--save-every", r.training.save_every},
     };
     (void)state;
     for (size_t e = 0; e < sizeof expected / sizeof *expected; e++) {
@@ -296,6 +316,33 @@ static void test_defaults_shown_are_those_of_the_library(void **state) {
     assert_true(t.loss == GENARM_LOSS_ARM && t.schedule == GENARM_SCHEDULE_COSINE && t.shuffle && !t.length_normalize);
     assert_true(t.format == GENARM_DATA_AUTO && t.label == GENARM_LABEL_BETTER);
     assert_string_equal(t.lora_targets, "q,k,v");
+    assert_true(r.method == GENARM_RL_RLOO && r.average == GENARM_RL_DAPO && r.scale_rewards && !r.mask_truncated);
+    assert_true(r.training.schedule == GENARM_SCHEDULE_LINEAR);
+}
+
+struct choices {
+    const char *option;
+    const char *const *names;
+    size_t n;
+};
+
+/* Every option of the command that has choices is among the expected ones, and has theirs. */
+static void check_choices(const struct command *command, const struct choices *expected, size_t n_expected) {
+    for (size_t i = 0; i < command->n_options; i++) {
+        const struct option *o = &command->options[i];
+        const char *cursor = o->choices;
+        char name[64];
+        size_t e = 0, seen = 0;
+        while (o->choices && strcmp(o->names, expected[e].option) != 0) {
+            e++;
+            assert_true(e < n_expected);
+        }
+        while (cursor && next_name(&cursor, '|', name, sizeof name)) {
+            assert_true(seen < expected[e].n);
+            assert_string_equal(name, expected[e].names[seen++]);
+        }
+        assert_true(!o->choices || seen == expected[e].n);
+    }
 }
 
 /* The choices of an option are in the order of the enum that they stand for. */
@@ -318,30 +365,24 @@ static void test_choices_match_their_enums(void **state) {
         GENARM_DATA_LABELS(LABEL)
 #undef LABEL
     };
+    static const char *const methods[] = {
+#define METHOD(id, name, text) [id] = name,
+        GENARM_RL_METHODS(METHOD)
+    };
+    static const char *const averages[] = {
+        GENARM_RL_AVERAGES(METHOD)
+#undef METHOD
+    };
+    static const char *const scales[] = {"group", "none"}; /* scale_rewards: the first */
 #define CHOICES(option, list) {option, list, sizeof(list) / sizeof *(list)}
-    static const struct {
-        const char *option;
-        const char *const *names;
-        size_t n;
-    } expected[] = {CHOICES("--loss", losses), CHOICES("--lr-schedule", schedules), CHOICES("--format", formats),
-                    CHOICES("--label", labels)};
+    const struct choices of_train[] = {CHOICES("--loss", losses), CHOICES("--lr-schedule", schedules),
+                                       CHOICES("--format", formats), CHOICES("--label", labels)};
+    const struct choices of_rl[] = {CHOICES("--method", methods), CHOICES("--lr-schedule", schedules),
+                                    CHOICES("--loss-type", averages), CHOICES("--scale-rewards", scales)};
 #undef CHOICES
     (void)state;
-    for (size_t i = 0; i < command_train.n_options; i++) {
-        const struct option *o = &command_train.options[i];
-        const char *cursor = o->choices;
-        char name[64];
-        size_t e = 0, seen = 0;
-        while (o->choices && strcmp(o->names, expected[e].option) != 0) {
-            e++;
-            assert_true(e < sizeof expected / sizeof *expected);
-        }
-        while (cursor && next_name(&cursor, '|', name, sizeof name)) {
-            assert_true(seen < expected[e].n);
-            assert_string_equal(name, expected[e].names[seen++]);
-        }
-        assert_true(!o->choices || seen == expected[e].n);
-    }
+    check_choices(&command_train, of_train, sizeof of_train / sizeof *of_train);
+    check_choices(&command_rl, of_rl, sizeof of_rl / sizeof *of_rl);
 }
 
 /* Everything printed from the tables names every option: none can be forgotten. */

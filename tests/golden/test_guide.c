@@ -307,18 +307,20 @@ static int collect(const struct genarm_token_score *score, void *user) {
     return 0;
 }
 
-static void test_scores_equal_pytorchs_log_probabilities(void **state) {
-    struct fixture *f = *state;
+/* Scores of the golden pairs under a guide with the two adapters as ARMs of weight 0. `adapted`: its base has the first one. */
+static void check_scores(struct fixture *f, bool adapted) {
     struct golden golden;
+    struct genarm_guide_params params = small();
     golden_open(&golden, "llama");
-    struct genarm_guide *g = make_guide(f->model, (struct arm[]){{f->model, f->first, 0.0f}, {f->model, f->second, 0.0f}}, 2, small());
+    params.base_adapter = adapted ? f->first : NULL;
+    struct genarm_guide *g = make_guide(f->model, (struct arm[]){{f->model, f->first, 0.0f}, {f->model, f->second, 0.0f}}, 2, params);
     for (int pair = 0; pair < 3; pair++) {
         struct genarm_session *s = make_session(g, 1);
         size_t n_prompt, n;
         const int32_t *prompt = golden_i32(&golden, &n_prompt, "pair%d.prompt", pair);
         const int32_t *response = golden_i32(&golden, &n, "pair%d.chosen", pair);
-        const float *base = golden_f32(&golden, NULL, "pair%d.chosen_logp_base", pair);
-        const float *arm = golden_f32(&golden, NULL, "pair%d.chosen_logp", pair);
+        const float *reference = golden_f32(&golden, NULL, "pair%d.chosen_logp_base", pair);
+        const float *arm = golden_f32(&golden, NULL, "pair%d.chosen_logp", pair), *base = adapted ? arm : reference;
         for (int32_t p = 0; p < g->n_policies; p++) {
             memcpy(s->timelines[p].tokens, prompt, n_prompt * sizeof *prompt);
             s->timelines[p].n = s->timelines[p].n_prompt = (int32_t)n_prompt;
@@ -331,13 +333,58 @@ static void test_scores_equal_pytorchs_log_probabilities(void **state) {
             assert_int_equal(c.at[t].token, response[t]);
             assert_true(fabsf(c.at[t].base - base[t]) < 1e-2f);
             assert_true(fabsf(c.arms[t][0] - arm[t]) < 1e-2f);
-            assert_true(fabsf(c.reference[t][0] - base[t]) < 1e-2f);
+            assert_true(fabsf(c.reference[t][0] - reference[t]) < 1e-2f);
+            assert_true(fabsf(c.reference[t][1] - reference[t]) < 1e-2f);
             assert_true(fabsf(c.at[t].guided - c.at[t].base) < 1e-5f); /* weights are 0 */
         }
         genarm_session_free(s);
     }
     genarm_guide_free(g);
     golden_close(&golden);
+}
+
+static void test_scores_equal_pytorchs_log_probabilities(void **state) { check_scores(*state, false); }
+
+static void test_scores_of_an_adapted_base_equal_pytorchs_and_references_are_without_adapters(void **state) {
+    check_scores(*state, true);
+}
+
+static void test_an_adapter_that_changes_in_place_is_taken_when_told(void **state) {
+    struct fixture *f = *state;
+    int32_t base[ANSWER], before[ANSWER], after[ANSWER];
+    struct genarm_error err = {0};
+    struct genarm_guide_params params = small();
+    answer_of(f->model, NULL, 0, base);
+    params.base_adapter = f->first;
+    struct genarm_guide *g = make_guide(f->model, NULL, 0, params);
+    struct genarm_session *s = make_session(g, 5);
+    answer(s, before, ANSWER);
+    genarm_session_free(s);
+    assert_memory_not_equal(before, base, sizeof base);
+    for (int32_t l = 0; l < f->first->n_layer; l++) {
+        for (int t = 0; t < LINEAR_COUNT; t++) {
+            struct ggml_tensor *b = f->first->layers[l][t].b;
+            ggml_backend_tensor_memset(b, 0, 0, ggml_nbytes(b));
+        }
+    }
+    must(guide_refresh_adapters(g, &err), &err);
+    s = make_session(g, 5);
+    answer(s, after, ANSWER);
+    genarm_session_free(s);
+    genarm_guide_free(g);
+    assert_memory_equal(after, base, sizeof base); /* B = 0 adds nothing */
+}
+
+static void test_an_adapter_of_another_model_is_refused_for_the_base(void **state) {
+    struct fixture *f = *state;
+    struct genarm_model *copy = golden_model("llama.gguf");
+    struct genarm_guide_params params = small();
+    struct genarm_guide *g = NULL;
+    struct genarm_error err = {0};
+    params.base_adapter = f->first;
+    assert_int_equal(genarm_guide_new(&g, copy, &params, &err), GENARM_EINVAL);
+    assert_null(g);
+    genarm_model_free(copy);
 }
 
 static void test_score_of_an_own_answer_equals_what_it_was_sampled_from(void **state) {
@@ -502,6 +549,9 @@ int main(void) {
         cmocka_unit_test(test_padded_vocabulary_guides_like_the_exact_one),
         cmocka_unit_test(test_other_vocabulary_is_refused_naming_the_token),
         cmocka_unit_test(test_scores_equal_pytorchs_log_probabilities),
+        cmocka_unit_test(test_scores_of_an_adapted_base_equal_pytorchs_and_references_are_without_adapters),
+        cmocka_unit_test(test_an_adapter_that_changes_in_place_is_taken_when_told),
+        cmocka_unit_test(test_an_adapter_of_another_model_is_refused_for_the_base),
         cmocka_unit_test(test_score_of_an_own_answer_equals_what_it_was_sampled_from),
         cmocka_unit_test(test_reference_under_another_template_is_the_arm_without_adapter),
         cmocka_unit_test(test_full_context_is_an_error_not_a_crash),
