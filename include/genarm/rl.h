@@ -4,7 +4,7 @@
  *     max_theta  E_{y ~ pi_theta(.|x)} [ sum_i w_i r_i(x, y) ] - kl_coef KL(pi_theta || pi_ref)
  *
  * RLOO takes the whole response for one action: the KL penalty is part of the reward, the baseline of a response is the mean
- * reward of the others of its group (Ahmadian et al., arXiv 2402.14740, eq. 7). GRPO normalises rewards within the group and
+ * reward of the others of its group (Ahmadian et al., arXiv 2402.14740). GRPO normalises rewards within the group and
  * has a KL term for every token (Shao et al., arXiv 2402.03300, eq. 3, 4). docs/rl.md has the formulas; names and details
  * follow TRL's RLOOTrainer and GRPOTrainer.
  *

@@ -127,6 +127,25 @@ int genarm_session_prompt(struct genarm_session *s, const struct genarm_message 
     return rc;
 }
 
+int session_share_prompt(struct genarm_session *to, const struct genarm_session *from, struct genarm_error *err) {
+    const struct genarm_guide *g = to->guide;
+    int rc = GENARM_OK;
+    for (int32_t p = 0; p < g->n_policies && rc == GENARM_OK; p++) {
+        struct timeline *t = &to->timelines[p];
+        const struct timeline *f = &from->timelines[p];
+        int32_t same = 0;
+        while (same < t->n && same < f->n_cached && t->tokens[same] == f->tokens[same]) {
+            same++;
+        }
+        if (same > t->n_cached) {
+            struct engine *e = g->engines[g->policies[p].engine].engine;
+            rc = engine_copy_prefix(e, guide_seq(g, p, from->slot), guide_seq(g, p, to->slot), same, err);
+            t->n_cached = rc == GENARM_OK ? same : 0;
+        }
+    }
+    return rc;
+}
+
 /* ---- feeding ---- */
 
 /* Tokens to feed so that the logits after the last one are known: the last one is fed again if all are cached. */

@@ -28,6 +28,10 @@ static inline bool session_counts(const struct genarm_session *s, int32_t policy
 void session_push_row(const struct genarm_session *s, int32_t policy, int32_t adapter, int32_t pos, bool output,
                       struct row *rows, size_t *n_rows);
 
+/* Takes over from another session of the guide what its engines hold of the same leading prompt tokens, so that a prompt that
+ * is answered several times is evaluated once. Before the first step of `to`. */
+int session_share_prompt(struct genarm_session *to, const struct genarm_session *from, struct genarm_error *err);
+
 /* The guided mixture, out [n_vocab of the base], from logits [n_policies]; those of policies that do not count may be NULL.
  * An error when that is no distribution: it would be sampled from all the same. */
 int session_mix(const struct genarm_session *s, const float *const *logits, float *out, struct genarm_error *err);
