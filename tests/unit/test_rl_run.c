@@ -127,6 +127,57 @@ static void test_weight_zero_leaves_the_policy_unchanged(void **state) {
     }
 }
 
+static void test_a_penalty_of_missing_ends_teaches_to_end(void **state) {
+    (void)state;
+    struct genarm_rl_reward reward = rl_run_params(&r).rewards[0];
+    struct genarm_rl_params p = rl_run_params(&r);
+    reward.weight = 0;
+    p.rewards = &reward;
+    p.missing_eos_penalty = 1;
+    p.temperature = 1.3;
+    p.top_k = 200;
+    p.steps = STEPS;
+    run(&p);
+    assert_true(mean_logged(STEPS - FIRST, STEPS, "finished") > mean_logged(0, FIRST, "finished") + 0.4);
+}
+
+/* Of responses cut after one token none is left in the loss, of GRPO neither its KL term. */
+static void test_masked_responses_teach_nothing(void **state) {
+    (void)state;
+    struct genarm_rl_params p = rl_run_params(&r);
+    size_t n = 0;
+    p.method = GENARM_RL_GRPO;
+    p.kl_coef = 1;
+    p.missing_eos_penalty = 1;
+    p.max_new_tokens = 1;
+    p.min_p = 0.5; /* no end of turn is drawn */
+    p.steps = 2;
+    run(&p);
+    assert_true(fpclassify(rl_logged(&r, 0, "finished")) == FP_ZERO);
+    p.mask_truncated = true;
+    run(&p);
+    float *b = rl_numbers(&r, r.output, true, &n);
+    for (size_t i = 0; i < n; i++) {
+        assert_true(fpclassify(b[i]) == FP_ZERO);
+    }
+    free(b);
+}
+
+static void test_the_reference_may_be_an_adapter(void **state) {
+    (void)state;
+    struct genarm_rl_params p = rl_run_params(&r);
+    char first[128];
+    run(&p);
+    train_run_keep(&r, first, sizeof first, r.output, "first.gguf");
+    p.steps = 1;
+    p.training.init_adapter = first;
+    run(&p);
+    assert_true(rl_logged(&r, 0, "kl") > 0.05);
+    p.training.reference_adapter = first;
+    run(&p);
+    assert_true(fabs(rl_logged(&r, 0, "kl")) < 1e-4);
+}
+
 /* ---- results ---- */
 
 static void test_the_adapter_says_what_it_is_and_libllama_loads_it(void **state) {
@@ -323,6 +374,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_larger_kl_coefficient_keeps_rloo_near_the_base, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_larger_kl_coefficient_keeps_grpo_near_the_base, setup, teardown),
         cmocka_unit_test_setup_teardown(test_weight_zero_leaves_the_policy_unchanged, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_penalty_of_missing_ends_teaches_to_end, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_masked_responses_teach_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_reference_may_be_an_adapter, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_adapter_says_what_it_is_and_libllama_loads_it, setup, teardown),
         cmocka_unit_test_setup_teardown(test_statuses_count_samples_and_steps, setup, teardown),
         cmocka_unit_test_setup_teardown(test_resumed_equals_uninterrupted_to_the_bit, setup, teardown),
