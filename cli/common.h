@@ -51,7 +51,7 @@ struct guide_args {
 
 #define OPTIONS_GUIDE(ARGS)                                                                                           \
     {OPTION_GROUP, .help = "Policy"},                                                                                 \
-    {OPTION_FILE, "--lora", "FILE.gguf", offsetof(ARGS, guide.lora), .env = "LLAMA_ARG_LORA",                          \
+    {OPTION_FILE, "--lora", "FILE.gguf", offsetof(ARGS, guide.lora),                                                  \
      .help = "put this adapter on the base, with scale 1: a policy of genarm rl or train --loss dpo"},                \
     {OPTION_GROUP, .help = "Reward models"},                                                                          \
     {OPTION_TEXTS, "--arm", ARM_FORM, offsetof(ARGS, guide.arms),                                                     \

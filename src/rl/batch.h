@@ -23,16 +23,16 @@ struct batch {
     struct objective_response *responses; /* [n_responses]; logp is set when it is known */
 };
 
-/* responses[n]: groups one after the other, n even, those of a pair to the same prompt. micro_batch, max_rows: as pack_count. On
- * failure *b is empty. */
+/* responses[n]: groups one after the other, n even, those of a pair to the same prompt. micro_batch, max_rows: as
+ * pack_count. On failure *b is empty. */
 int batch_init(struct batch *b, const struct response *responses, size_t n, int32_t micro_batch, int32_t max_rows,
                struct genarm_error *err);
 void batch_deinit(struct batch *b); /* safe on a zeroed struct */
 
 enum batch_pass { BATCH_POLICY, BATCH_REFERENCE };
 
-/* Fills b->logp or b->reference by forward passes. `each` (may be NULL) is called after every micro-batch; not 0 stops with that
- * code. GENARM_EDIVERGED where one is no number: *culprit is the response. */
+/* Fills b->logp or b->reference by forward passes. `each` (may be NULL) is called after every micro-batch; not 0 stops with
+ * that code. GENARM_EDIVERGED where one is no number: *culprit is the response. */
 int batch_forward(struct batch *b, struct backprop *backprop, enum batch_pass pass, size_t *culprit, int (*each)(void *user),
                   void *user, struct genarm_error *err);
 

@@ -44,8 +44,8 @@ static int check_rewards(const struct genarm_rl_params *p, struct genarm_error *
         const struct genarm_rl_reward *r = &p->rewards[i];
         const char *name = reward_name(r);
         if (*name == '\0' || !isfinite(r->weight) || (r->source != NULL) == (r->score != NULL)) {
-            return error_set(err, GENARM_EINVAL, "reward %zu, \"%s\", needs a name, a finite weight and one thing that gives it",
-                             i, name);
+            return error_set(err, GENARM_EINVAL,
+                             "reward %zu, \"%s\", needs a name, a finite weight and one thing that gives it", i, name);
         }
         for (size_t j = 0; j < i; j++) {
             if (strcmp(name, reward_name(&p->rewards[j])) == 0) {
@@ -81,7 +81,8 @@ int rl_options_check(const struct genarm_rl_params *p, struct genarm_error *err)
         }
     }
     if (p->group_size % 2 != 0) {
-        return error_set(err, GENARM_EINVAL, "group size is %d, an odd number: responses are trained on in pairs", p->group_size);
+        return error_set(err, GENARM_EINVAL, "group size is %d, an odd number: responses are trained on in pairs",
+                         p->group_size);
     }
     if (!rl_method_name(p->method) || !rl_average_name(p->average)) {
         return error_set(err, GENARM_EINVAL, "unknown method %d or average %d", (int)p->method, (int)p->average);

@@ -71,7 +71,8 @@ int rl_prompts_init(struct rl_prompts *p, const struct genarm_model *model, cons
         struct rl_prompt prompt = {0};
         rc = copy_prompt(&prompt, &prompts[i], i, err);
         if (rc == GENARM_OK) {
-            rc = template_tokens(&prompt.tokens, &prompt.n_tokens, model, template_name, prompt.messages, prompt.n_messages, err);
+            rc = template_tokens(&prompt.tokens, &prompt.n_tokens, model, template_name, prompt.messages,
+                                 prompt.n_messages, err);
             rc = error_at(err, rc, "%s", prompt.where);
         }
         if (rc != GENARM_OK) {
@@ -82,8 +83,10 @@ int rl_prompts_init(struct rl_prompts *p, const struct genarm_model *model, cons
         keep(p, &prompt, max_tokens);
     }
     if (rc == GENARM_OK && p->n == 0) {
-        rc = error_set(err, GENARM_EINVAL, n == 0 ? "there is no prompt" : "no prompt leaves room for a response of that length");
-        error_hint(err, rc, n == 0 ? "give a file of prompts" : "raise the maximum length, or ask for fewer new tokens");
+        rc = error_set(err, GENARM_EINVAL, "%s",
+                       n == 0 ? "there is no prompt" : "no prompt leaves room for a response of that length");
+        error_hint(err, rc, "%s",
+                   n == 0 ? "give a file of prompts" : "raise the maximum length, or ask for fewer new tokens");
     }
     if (rc != GENARM_OK) {
         rl_prompts_deinit(p);

@@ -20,8 +20,8 @@ struct rl_prompts {
     struct genarm_rl_report report;
 };
 
-/* Copies and tokenises; a prompt of more than max_tokens is dropped, counted and logged. None left is an error. On failure *p is
- * empty. `template_name` as in genarm_template_apply. */
+/* Copies and tokenises; a prompt of more than max_tokens is dropped, counted and logged. None left is an error. On failure
+ * *p is empty. `template_name` as in genarm_template_apply. */
 int rl_prompts_init(struct rl_prompts *p, const struct genarm_model *model, const struct genarm_rl_prompt *prompts, size_t n,
                     const char *template_name, int32_t max_tokens, struct genarm_error *err);
 void rl_prompts_deinit(struct rl_prompts *p); /* safe on a zeroed struct */

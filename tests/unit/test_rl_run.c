@@ -1,5 +1,5 @@
-/* Whole runs of reinforcement learning: the reward rises, the KL penalty holds it back, stopped and resumed is uninterrupted, and
- * what fails is named. */
+/* Whole runs of reinforcement learning: the reward rises, the KL penalty holds it back, stopped and resumed is uninterrupted,
+ * and what fails is named. */
 #include <llama.h>
 #include <math.h>
 #include <setjmp.h>
