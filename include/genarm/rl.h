@@ -91,7 +91,8 @@ struct genarm_rl_params {
     /* Adapter, optimiser, run: as genarm_trainer takes them. batch_size: prompts of a step (default 8); micro_batch: pairs of
      * responses; max_length: prompt and response, longer prompts are left out; warmup and the schedule count updates;
      * learning_rate 1e-4 (TRL's 1e-6 is for whole models), linear, weight_decay 0; reference_adapter: the KL's reference is
-     * the model with it. Not used: loss, beta, margin, label_smoothing, length_normalize, val_split, format, label. */
+     * the model with it. Not used: loss, beta, margin, label_smoothing, length_normalize, val_split, format, label,
+     * resume_changed. */
     struct genarm_train_params training;
 };
 struct genarm_rl_params genarm_rl_default_params(void);
