@@ -118,10 +118,12 @@ struct ggml_tensor *op_swiglu(struct ggml_context *ctx, struct ops *ops, struct 
 struct ggml_tensor *op_swiglu_back(struct ggml_context *ctx, struct ops *ops, struct ggml_tensor *gate,
                                    struct ggml_tensor *up, struct ggml_tensor *dy);
 
-/* Dropout: each element is 0 with probability p, else x / (1 - p). Which ones is a function of (seed, step, stream, index of
- * the element) only, so the op on a gradient with the same stream is its own backward. Not available in plain ggml: the
- * plain emitter still makes a custom node.  x: [n, n_rows], p in [0, 1) -> [n, n_rows] */
-struct ggml_tensor *op_dropout(struct ggml_context *ctx, struct ops *ops, struct ggml_tensor *x, float p, uint32_t stream);
+/* Dropout: each element is 0 with probability p, else x / (1 - p). Which ones is a function of (seed, step, stream, key of
+ * the row, column) only, so the op on a gradient with the same stream is its own backward. Keys are well-mixed numbers, such
+ * as rng_hash gives. Not available in plain ggml: the plain emitter still makes a custom node.
+ * x: [n, n_rows], keys: i64 [n_rows], p in [0, 1) -> [n, n_rows] */
+struct ggml_tensor *op_dropout(struct ggml_context *ctx, struct ops *ops, struct ggml_tensor *x, struct ggml_tensor *keys,
+                               float p, uint32_t stream);
 
 /* The (seed, step) of every op_dropout node from the next compute on. */
 void ops_set_dropout(struct ops *ops, uint64_t seed, uint64_t step);

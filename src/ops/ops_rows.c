@@ -109,18 +109,21 @@ static void run_dropout(struct ggml_tensor *dst, int ith, int nth, void *userdat
     node_get_params(dst, &p, sizeof(p));
     const uint64_t key = ops->dropout_key + (uint64_t)p.stream * 0x9e3779b97f4a7c15u;
     const uint32_t threshold = (uint32_t)((double)p.p * 4294967296.0);
+    const int64_t *rows = dst->src[1]->data;
     int64_t i, end;
     for (node_share(dst->ne[1], ith, nth, &i, &end); i < end; i++) {
-        ops->kernels->dropout(node_row(dst, i), node_row(dst->src[0], i), dst->ne[0], (uint64_t)(i * dst->ne[0]), key,
-                              threshold, 1.0f / (1.0f - p.p));
+        ops->kernels->dropout(node_row(dst, i), node_row(dst->src[0], i), dst->ne[0], (uint64_t)rows[i], key, threshold,
+                              1.0f / (1.0f - p.p));
     }
 }
 
-struct ggml_tensor *op_dropout(struct ggml_context *ctx, struct ops *ops, struct ggml_tensor *x, float p, uint32_t stream) {
+struct ggml_tensor *op_dropout(struct ggml_context *ctx, struct ops *ops, struct ggml_tensor *x, struct ggml_tensor *keys,
+                               float p, uint32_t stream) {
     GGML_ASSERT(p >= 0 && p < 1 && ggml_is_matrix(x));
+    GGML_ASSERT(keys->type == GGML_TYPE_I64 && keys->ne[0] == x->ne[1] && ggml_is_contiguous(keys));
     node_check_rows(x);
     const struct dropout_params params = {p, stream};
-    return node_new(ctx, ops, run_dropout, x->ne, &x, 1, &params, sizeof(params));
+    return node_new(ctx, ops, run_dropout, x->ne, (struct ggml_tensor *[]){x, keys}, 2, &params, sizeof(params));
 }
 
 /* splitmix64's finaliser: every bit of the result depends on every bit of x */

@@ -135,8 +135,8 @@ void backprop_free(struct backprop *b) {
 
 /* ---- one run ---- */
 
-static void set(struct ggml_tensor *t, const int32_t *values) {
-    if (t->buffer) { /* an input that no node reads has no memory */
+static void set(struct ggml_tensor *t, const void *values) {
+    if (t && t->buffer) { /* an input that no node reads has no memory */
         ggml_backend_tensor_set(t, values, 0, ggml_nbytes(t));
     }
 }
@@ -147,6 +147,8 @@ static int set_inputs(const struct train_graph *g, const struct pack *p, struct 
     set(g->trees, p->trees);
     set(g->scored_rows, p->scored_rows);
     set(g->targets, p->targets);
+    set(g->row_keys, p->row_keys);
+    set(g->scored_keys, p->scored_keys);
     if (g->mask) {
         float *mask = malloc(ggml_nbytes(g->mask));
         if (!mask) {

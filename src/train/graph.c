@@ -90,7 +90,9 @@ static bool adapts(const struct builder *b, int32_t layer, enum linear first, en
 /* The same mask for the same map, forward and backward: x [n, n_rows] -> [n, n_rows] */
 static struct ggml_tensor *drop(struct builder *b, int32_t layer, enum linear t, struct ggml_tensor *x) {
     const uint32_t stream = (uint32_t)layer * LINEAR_COUNT + (uint32_t)t;
-    return b->dropout > 0 ? op_dropout(b->ctx, b->ops, x, b->dropout, stream) : x;
+    const bool scored = layer == b->hp->n_layer - 1 && t >= LINEAR_O;
+    struct ggml_tensor *keys = scored ? b->g->scored_keys : b->g->row_keys;
+    return b->dropout > 0 ? op_dropout(b->ctx, b->ops, x, keys, b->dropout, stream) : x;
 }
 
 /* y += scale B A drop(x), in place. x: [n_in, n_rows], y: [n_out, n_rows] */
@@ -399,6 +401,10 @@ static void make_inputs(struct builder *b, const struct train_graph_shape *s) {
     }
     g->scored_rows = input(b, GGML_TYPE_I32, s->n_scored, 1);
     g->targets = input(b, GGML_TYPE_I32, s->n_scored, 1);
+    if (b->dropout > 0) {
+        g->row_keys = input(b, GGML_TYPE_I64, s->n_rows, 1);
+        g->scored_keys = input(b, GGML_TYPE_I64, s->n_scored, 1);
+    }
     b->tree = (struct op_tree){.trees = g->trees, .mask = g->mask};
     b->rope = (struct op_rope){.positions = g->positions,
                                .freq_factors = b->weights->rope_freqs,

@@ -52,6 +52,8 @@ struct train_graph {
     struct ggml_tensor *mask;        /* f32 [n_rows, n_rows], plain only, else NULL */
     struct ggml_tensor *scored_rows; /* i32 [n_scored] */
     struct ggml_tensor *targets;     /* i32 [n_scored] */
+    struct ggml_tensor *row_keys;    /* i64 [n_rows], of dropout; NULL without */
+    struct ggml_tensor *scored_keys; /* i64 [n_scored], as row_keys */
     struct ggml_tensor *logp;        /* f32 [n_scored], result: log p of the targets, or rewards */
 };
 

@@ -4,6 +4,9 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/rng.h"
+
+enum key_kind { KEY_ROW = 1, KEY_SCORED = 2 };
 
 /* Rows of one response. */
 static int32_t branch_rows(const struct pair *pair, enum side side, enum pack_form form) {
@@ -41,8 +44,11 @@ static int allocate(struct pack *p, struct genarm_error *err) {
     p->scored_rows = malloc(scored * sizeof *p->scored_rows);
     p->targets = malloc(scored * sizeof *p->targets);
     p->branches = malloc(scored * sizeof *p->branches);
+    p->row_keys = malloc(rows * sizeof *p->row_keys);
+    p->scored_keys = malloc(scored * sizeof *p->scored_keys);
     p->pairs = malloc(pairs * sizeof *p->pairs);
-    if (!p->tokens || !p->positions || !p->trees || !p->scored_rows || !p->targets || !p->branches || !p->pairs) {
+    if (!p->tokens || !p->positions || !p->trees || !p->scored_rows || !p->targets || !p->branches || !p->row_keys ||
+        !p->scored_keys || !p->pairs) {
         pack_deinit(p);
         return error_nomem(err, "a micro-batch");
     }
@@ -80,7 +86,15 @@ static void add_branch(struct pack *p, const struct data *d, const struct pair *
     p->trees[4 * p->n_pairs + 2 + (int32_t)side] = n_rows;
 }
 
+/* Keys of n rows that a pair has, or of what of it is scored. */
+static void fill_keys(int64_t *keys, int32_t n, enum key_kind kind, ptrdiff_t pair) {
+    for (int32_t i = 0; i < n; i++) {
+        keys[i] = (int64_t)rng_hash((uint64_t)kind, (uint64_t)pair, (uint64_t)i);
+    }
+}
+
 static void add_pair(struct pack *p, const struct data *d, const struct pair *pair, enum pack_form form) {
+    const int32_t first_scored = p->n_scored;
     int32_t *tree = p->trees + 4 * p->n_pairs;
     const int32_t row = add_rows(p, data_prompt(d, pair), pair->n_prompt, 0);
     tree[0] = row;
@@ -90,6 +104,8 @@ static void add_pair(struct pack *p, const struct data *d, const struct pair *pa
     if (form != PACK_CHOSEN) {
         add_branch(p, d, pair, REJECTED, row, form);
     }
+    fill_keys(p->row_keys + row, p->n_rows - row, KEY_ROW, pair - d->pairs);
+    fill_keys(p->scored_keys + first_scored, p->n_scored - first_scored, KEY_SCORED, pair - d->pairs);
     p->pairs[p->n_pairs++] = pair;
 }
 
@@ -119,6 +135,8 @@ void pack_deinit(struct pack *p) {
     free(p->scored_rows);
     free(p->targets);
     free(p->branches);
+    free(p->row_keys);
+    free(p->scored_keys);
     free(p->pairs);
     *p = (struct pack){0};
 }

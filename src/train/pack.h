@@ -25,6 +25,8 @@ struct pack {
     int32_t *scored_rows;      /* [n_scored] */
     int32_t *targets;          /* [n_scored] token that the row predicts; of PACK_ENDS the row's own */
     int32_t *branches;         /* [n_scored] SIDES * pair + side; branches are contiguous and ascend */
+    int64_t *row_keys;         /* [n_rows] of dropout: functions of pair and row in it, whatever else is in the pack */
+    int64_t *scored_keys;      /* [n_scored] the same for what is scored */
     const struct pair **pairs; /* [n_pairs] */
 };
 

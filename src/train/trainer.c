@@ -24,8 +24,7 @@
 
 enum {
     MICRO_BATCH_ROWS = 1024, /* beyond, a bigger micro-batch is hardly faster and its activations cost memory */
-    STREAM_DROPOUT = 4,      /* of the seed, beside those of plan.c and start.c */
-    MAX_MICRO_BATCHES = 1 << 20 /* of one step */
+    STREAM_DROPOUT = 4 /* of the seed, beside those of plan.c and start.c */
 };
 
 /* Sums over pairs. */
@@ -409,13 +408,13 @@ static int train_step(struct genarm_trainer *t, struct genarm_error *err) {
     struct tally tally = {0};
     int32_t n = 0;
     const uint32_t *pairs = plan_step(&t->plan, t->step, &n);
-    struct backprop_job job = {.gradient = true,
+    const struct backprop_job job = {.gradient = true,
                                .weight = 1.0 / n,
                                .seed = rng_hash(t->params.seed, STREAM_DROPOUT, 0),
-                               .step = (uint64_t)t->step * MAX_MICRO_BATCHES};
+                               .step = (uint64_t)t->step};
     int rc = GENARM_OK;
     trainable_zero_gradient(&t->adapter);
-    for (int32_t done = 0; done < n && rc == GENARM_OK; job.step++) {
+    for (int32_t done = 0; done < n && rc == GENARM_OK;) {
         const double before = clock_seconds();
         rc = micro_batch(t, pairs, n, &done, false, &job, &tally, err);
         t->pairs = plan_pairs_before(&t->plan, t->step) - plan_pairs_before(&t->plan, t->first_step) + done;

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "base/rng.h"
 #include "ops/cpu.h"
 #include "support/ops_run.h"
 
@@ -175,11 +176,17 @@ static float *dropout(struct ops_params params, const float *x, int64_t n, int64
                       uint64_t seed, uint64_t step) {
     struct ops_run run = ops_run_new(params);
     struct ggml_tensor *xt = ops_run_input(&run, GGML_TYPE_F32, n, n_rows, 1, x);
-    struct ggml_tensor *y = ops_run_output(&run, op_dropout(run.ctx, run.ops, xt, p, stream));
+    int64_t *keys = malloc((size_t)n_rows * sizeof *keys);
+    for (int64_t i = 0; i < n_rows; i++) {
+        keys[i] = (int64_t)rng_hash(0, 0, (uint64_t)i);
+    }
+    struct ggml_tensor *kt = ops_run_input(&run, GGML_TYPE_I64, n_rows, 1, 1, keys);
+    struct ggml_tensor *y = ops_run_output(&run, op_dropout(run.ctx, run.ops, xt, kt, p, stream));
     ops_set_dropout(run.ops, seed, step);
     ops_run_compute(&run);
     float *r = ops_run_get(y);
     ops_run_free(&run);
+    free(keys);
     return r;
 }
 

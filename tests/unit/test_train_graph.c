@@ -511,6 +511,23 @@ static void test_dropout_differs_by_step_and_not_in_validation(void **state) {
     train_case_close(&c);
 }
 
+static void test_dropout_of_a_pair_is_the_same_in_any_pack(void **state) {
+    (void)state;
+    struct train_case c;
+    struct loss_value together[16], alone[16];
+    struct backprop_params params = train_case_params();
+    params.dropout = 0.3f;
+    train_case_open(&c, "llama", ALL_TARGETS, &params);
+    const struct backprop_job job = {.gradient = true, .weight = 1, .seed = 1, .step = 1};
+    const int32_t n = (int32_t)c.data.n_pairs;
+    train_case_run(&c, 0, n, &job, together);
+    for (int32_t i = 0; i < n; i++) {
+        train_case_run(&c, i, 1, &job, alone);
+        assert_true(alone[0].loss == together[i].loss);
+    }
+    train_case_close(&c);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients_equal_finite_differences),
@@ -528,6 +545,7 @@ int main(void) {
         cmocka_unit_test(test_fewer_targets_have_the_same_gradients),
         cmocka_unit_test(test_a_fresh_adapter_changes_nothing_and_depends_on_its_seed),
         cmocka_unit_test(test_dropout_differs_by_step_and_not_in_validation),
+        cmocka_unit_test(test_dropout_of_a_pair_is_the_same_in_any_pack),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
