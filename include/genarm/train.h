@@ -33,6 +33,22 @@ enum genarm_loss {
 #undef GENARM_LOSS_ENUM
 };
 
+/* Ranks: processes, one on each of several machines or more, that train one adapter together (data parallel): all read the
+ * same data, each computes its share of every step's pairs, and gradients are summed. What a rank needs of the others;
+ * genarm train makes one of MPI. Every rank has a trainer with the same options; the functions are called by all of them in
+ * the same order, in the thread of genarm_trainer_new and genarm_trainer_run, and return when all have come to them: 0, or
+ * a negative code with *err filled, which ends the run. */
+struct genarm_team {
+    int32_t rank, size; /* 0 <= rank < size */
+    /* values[n] become their sums over the ranks: the same bits on every rank, and in every run with as many ranks */
+    int (*sum)(float *values, size_t n, void *user, struct genarm_error *err);
+    /* all[size][n_bytes] becomes mine[n_bytes] of every rank, in order */
+    int (*gather)(const void *mine, void *all, size_t n_bytes, void *user, struct genarm_error *err);
+    /* bytes[n_bytes] become those of rank 0 */
+    int (*share)(void *bytes, size_t n_bytes, void *user, struct genarm_error *err);
+    void *user;
+};
+
 enum genarm_schedule { GENARM_SCHEDULE_CONSTANT, GENARM_SCHEDULE_LINEAR, GENARM_SCHEDULE_COSINE };
 
 struct genarm_train_params {
@@ -81,6 +97,8 @@ struct genarm_train_params {
                               micro-batch and bf16; default false: then all that the result depends on must agree */
     const char *log_path;  /* JSON lines of metrics; NULL: none. Written anew, or, when resuming, continued after the lines
                               of the checkpoint's steps */
+
+    const struct genarm_team *team; /* NULL (default): this process trains alone; else it outlives the trainer */
 };
 struct genarm_train_params genarm_train_default_params(void);
 
@@ -100,7 +118,8 @@ struct genarm_data_report {
 /* Where a run is, for progress and logs. Losses are means per pair; a margin is beta (r_w - r_l), in nats, r being what the
  * loss compares: log-probabilities, for dpo and ipo log-ratios to the reference, for bt the head's rewards; accuracy is
  * the share of pairs with a positive margin. Those three are of the step at hand, over its pairs so far, until the step is
- * finished, and NaN before the first; accuracy and margin are NaN where the loss does not look at the rejected response. */
+ * finished, and NaN before the first; accuracy and margin are NaN where the loss does not look at the rejected response.
+ * Within a step of a team pairs are this rank's; what is finished is of all ranks. */
 struct genarm_train_status {
     int64_t step, n_steps; /* optimiser steps finished, and to do in all */
     int64_t pairs_done, pairs_total, pairs_before; /* pairs_before: done before this process (resumed) */
@@ -117,7 +136,8 @@ struct genarm_trainer;
  * the folder <output>.ckpt. Pair files are of any format of data.h: the prompt's messages are what the template wraps, the
  * responses are what follows. Errors in them name file:line; dropped pairs are counted and the first of them logged. The
  * model must outlive the trainer; strings in `params` are copied.
- * `params` and `report` may be NULL. When resuming, GENARM_EMISMATCH names the option, data or model that differs. */
+ * `params` and `report` may be NULL. When resuming, GENARM_EMISMATCH names the option, data or model that differs. In a team
+ * it names the rank too on which one differs from rank 0's; output, log and checkpoint are rank 0's alone. */
 int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, const char *const *pair_paths, size_t n_paths,
                        const char *output, const struct genarm_train_params *params, struct genarm_data_report *report,
                        struct genarm_error *err);
@@ -125,7 +145,9 @@ int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, 
 /* Runs to the end, calling `each` (may be NULL) after every micro-batch, step and validation; a non-zero return writes a
  * checkpoint of the last finished step and stops with GENARM_ECANCELED. A loss that is no number stops with
  * GENARM_EDIVERGED, naming step and pair. After any failure the last checkpoint is there to resume from. On success the
- * adapter is at `output` and the checkpoint folder is removed. */
+ * adapter is at `output` and the checkpoint folder is removed.
+ * In a team what one rank meets, a failure or a wish to stop, ends the run of all at the same step with the same error. A
+ * checkpoint does not know the number of ranks. */
 int genarm_trainer_run(struct genarm_trainer *t, int (*each)(const struct genarm_train_status *status, void *user),
                        void *user, struct genarm_error *err);
 

@@ -13,6 +13,7 @@
 #include "model/model.h"
 #include "rl/run.h"
 #include "train/checkpoint.h"
+#include "train/run.h"
 #include "train/start.h"
 
 /* ---- construction ---- */
@@ -87,8 +88,8 @@ static int make_arrays(struct genarm_rl *rl, struct genarm_error *err) {
 }
 
 static int describe_run(struct genarm_rl *rl, struct genarm_error *err) {
-    rl->run = rl_options_to_json(&rl->params);
-    return start_describe(rl->run, rl->model, &rl->reference_adapter, rl->prompts.hash, err);
+    rl->run = run_describe(rl_options_to_json(&rl->params), rl->model, &rl->reference_adapter, rl->prompts.hash);
+    return rl->run ? GENARM_OK : error_nomem(err, "the description of the run");
 }
 
 static struct checkpoint checkpoint_of(const struct genarm_rl *rl) {

@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "train/options.h"
+#include "train/run.h"
 
 #define FILE_NAME "checkpoint"
 #define MAGIC "GENARMCK"
@@ -127,22 +128,6 @@ static int check_bytes(const struct buf *bytes, const char *path, struct prefix 
     return prefix->n_head <= n_hashed - sizeof *prefix ? GENARM_OK : damaged(err, path, "its head is too long");
 }
 
-/* A value as text for a message. */
-static void describe(char *text, size_t size, const json_t *value) {
-    struct buf b;
-    buf_init(&b, 1 << 16);
-    if (json_is_string(value)) {
-        snprintf(text, size, "\"%s\"", json_string_value(value));
-    } else if (json_is_real(value)) {
-        snprintf(text, size, "%.9g", json_real_value(value)); /* as it was typed */
-    } else if (value && json_dump(&b, value, NULL) == GENARM_OK) {
-        snprintf(text, size, "%s", b.data);
-    } else {
-        snprintf(text, size, "nothing");
-    }
-    buf_deinit(&b);
-}
-
 static bool key_is_in(const char *const *names, const char *key) {
     for (const char *const *name = names; name && *name; name++) {
         if (strcmp(*name, key) == 0) {
@@ -155,8 +140,8 @@ static bool key_is_in(const char *const *names, const char *key) {
 static int differs(const struct checkpoint *c, const char *key, const json_t *was, const json_t *is, const char *path,
                    struct genarm_error *err) {
     char before[96], now[96];
-    describe(before, sizeof before, was);
-    describe(now, sizeof now, is);
+    run_print(before, sizeof before, was);
+    run_print(now, sizeof now, is);
     if (key_is_in(c->may_change, key)) {
         log_line(GENARM_LOG_WARN, "%s: goes on with another %s: %s, not %s", path, key, now, before);
         return GENARM_OK;

@@ -1,13 +1,10 @@
 #include "train/start.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/error.h"
-#include "base/hash.h"
 #include "base/rng.h"
 #include "model/model.h"
 
@@ -74,38 +71,6 @@ int start_reference(struct trainable *t, const struct genarm_train_params *p, co
     }
     genarm_adapter_free(adapter);
     return rc;
-}
-
-/* ---- what makes a run ---- */
-
-static json_t *hex(uint64_t value) {
-    char text[17];
-    snprintf(text, sizeof text, "%016" PRIx64, value);
-    return json_string(text);
-}
-
-/* The reference's adapter by its numbers: its path may change. Left out where there is none. */
-static bool describe_reference(json_t *run, const struct trainable *r) {
-    float *theta = r->n ? malloc(r->n * sizeof *theta) : NULL;
-    if (!theta) {
-        return r->n == 0;
-    }
-    trainable_get(r, theta);
-    const uint64_t hash = hash_bytes(HASH_START, theta, r->n * sizeof *theta);
-    free(theta);
-    return json_object_set_new(run, "reference adapter", hex(hash)) == 0;
-}
-
-int start_describe(json_t *run, const struct genarm_model *model, const struct trainable *reference, uint64_t data,
-                   struct genarm_error *err) {
-    struct genarm_model_info info;
-    genarm_model_get_info(model, &info);
-    if (!run || json_object_set_new(run, "model", json_string(info.fingerprint)) != 0 ||
-        json_object_set_new(run, "model type", json_string(info.file_type)) != 0 ||
-        json_object_set_new(run, "data", hex(data)) != 0 || !describe_reference(run, reference)) {
-        return error_nomem(err, "the description of the run");
-    }
-    return GENARM_OK;
 }
 
 /* ---- where the result goes ---- */

@@ -1,9 +1,7 @@
-/* What every run of training starts with: the adapter under training, that of its reference, what makes the run the same
- * run, where its result goes. */
+/* What every run of training starts with: the adapter under training, that of its reference, where its
+ * result goes. */
 #ifndef TRAIN_START_H
 #define TRAIN_START_H
-
-#include <jansson.h>
 
 #include "genarm/train.h"
 #include "train/lora.h"
@@ -16,11 +14,6 @@ int start_adapter(struct trainable *t, struct genarm_train_params *p, const stru
 /* Loads p->reference_adapter; without one *t stays as it is, zeroed: the reference is the model alone. */
 int start_reference(struct trainable *t, const struct genarm_train_params *p, const struct genarm_model *model,
                     struct genarm_error *err);
-
-/* Adds to a run's description what a checkpoint must agree with beside the options: the model, the reference's adapter by its
- * numbers, and the data by its hash. */
-int start_describe(json_t *run, const struct genarm_model *model, const struct trainable *reference, uint64_t data,
-                   struct genarm_error *err);
 
 /* An adapter can be written to this path, as far as can be told before there is one. */
 int start_check_output(const char *output, struct genarm_error *err);

@@ -1,4 +1,5 @@
-/* The public API of training: one run from pair files to an adapter. */
+/* The public API of training: one run from pair files to an adapter. In a team every rank comes to the same calls of team.h
+ * in the same order: in genarm_trainer_new, and at the end of every validation, step and run. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include "base/rng.h"
 #include "model/adapter.h"
 #include "train/backprop.h"
+#include "train/batches.h"
 #include "train/checkpoint.h"
 #include "train/data.h"
 #include "train/metrics.h"
@@ -19,22 +21,13 @@
 #include "train/options.h"
 #include "train/plan.h"
 #include "train/record.h"
-#include "train/reference.h"
+#include "train/run.h"
+#include "train/share.h"
 #include "train/start.h"
+#include "train/team.h"
+#include "train/trainer.h"
 
-enum {
-    MICRO_BATCH_ROWS = 1024, /* beyond, a bigger micro-batch is hardly faster and its activations cost memory */
-    STREAM_DROPOUT = 4 /* of the seed, beside those of plan.c and start.c */
-};
-
-/* Sums over pairs. */
-struct tally {
-    int64_t n;
-    double loss, margin;
-    int64_t right;
-    const struct pair *worst; /* with the largest loss */
-    double worst_loss;
-};
+enum { STREAM_DROPOUT = 4 /* of the seed, beside those of plan.c and start.c */ };
 
 struct genarm_trainer {
     const struct genarm_model *model;
@@ -43,15 +36,14 @@ struct genarm_trainer {
     char *output, *folder;
     struct data data;
     struct plan plan;
+    struct share share; /* of this rank in a step or a validation */
     struct trainable adapter;
     struct trainable reference_adapter; /* zeroed: the reference is the model alone */
-    struct reference reference;         /* zeroed: the loss has none */
     struct adamw adamw;
     struct backprop *backprop;
-    float *theta, *gradient;   /* [adapter.n] the adapter on the host, its gradient */
-    struct loss_value *values; /* [data.n_pairs] of a micro-batch */
-    double (*sums)[SIDES];     /* [data.n_pairs] of a micro-batch, under the reference */
-    json_t *run;               /* what a checkpoint must agree with */
+    struct batches batches;
+    float *theta, *gradient; /* [adapter.n] the adapter on the host, its gradient */
+    json_t *run;             /* what a checkpoint must agree with */
     struct metrics log;
 
     int64_t step;       /* optimiser steps finished */
@@ -78,7 +70,10 @@ static int load_data(struct genarm_trainer *t, const char *const *paths, size_t 
     }
     const struct pref_params formats = {.format = p->format, .label = p->label};
     int rc = data_read(&t->data, t->model, paths, n_paths, &formats, p->template_name, p->max_length, err);
-    return rc == GENARM_OK ? plan_init(&t->plan, &t->data, p, err) : rc;
+    if (rc == GENARM_OK) {
+        rc = plan_init(&t->plan, &t->data, p, err);
+    }
+    return rc == GENARM_OK ? share_init(&t->share, t->data.n_pairs, p->team, err) : rc;
 }
 
 static int make_adapter(struct genarm_trainer *t, struct genarm_error *err) {
@@ -101,29 +96,25 @@ static int make_machinery(struct genarm_trainer *t, struct genarm_error *err) {
     if (rc == GENARM_OK) {
         rc = adamw_init(&t->adamw, t->adapter.n, &t->params, err);
     }
-    if (rc == GENARM_OK && t->loss->uses_reference) {
-        rc = reference_init(&t->reference, &t->data, err);
+    if (rc == GENARM_OK) {
+        rc = batches_init(&t->batches, &t->data, t->loss, t->backprop, t->params.micro_batch, err);
     }
     if (rc != GENARM_OK) {
         return rc;
     }
     t->theta = malloc(t->adapter.n * sizeof *t->theta);
     t->gradient = malloc(t->adapter.n * sizeof *t->gradient);
-    t->values = malloc(t->data.n_pairs * sizeof *t->values);
-    t->sums = malloc(t->data.n_pairs * sizeof *t->sums);
-    if (!t->theta || !t->gradient || !t->values || !t->sums) {
+    if (!t->theta || !t->gradient) {
         return error_nomem(err, "the optimiser");
     }
     trainable_get(&t->adapter, t->theta);
     return GENARM_OK;
 }
 
-static void hex(char text[17], uint64_t value) { snprintf(text, 17, "%016" PRIx64, value); }
-
 /* What makes this run: options, data, model. */
 static int describe_run(struct genarm_trainer *t, struct genarm_error *err) {
-    t->run = options_to_json(&t->params);
-    return start_describe(t->run, t->model, &t->reference_adapter, t->data.hash, err);
+    t->run = run_describe(options_to_json(&t->params), t->model, &t->reference_adapter, t->data.hash);
+    return t->run ? GENARM_OK : error_nomem(err, "the description of the run");
 }
 
 static struct checkpoint checkpoint_of(const struct genarm_trainer *t) {
@@ -150,7 +141,7 @@ static int log_start(struct genarm_trainer *t, bool resumed, json_t *changed, st
 }
 
 /* Continues from the checkpoint, or starts anew; then opens the log. */
-static int start(struct genarm_trainer *t, struct genarm_error *err) {
+static int start_leader(struct genarm_trainer *t, struct genarm_error *err) {
     struct checkpoint c = checkpoint_of(t);
     const bool there = checkpoint_exists(t->folder);
     c.may_change = t->params.resume_changed ? options_that_may_change : NULL;
@@ -159,9 +150,8 @@ static int start(struct genarm_trainer *t, struct genarm_error *err) {
         if (rc != GENARM_OK) {
             return rc;
         }
-        t->step = t->first_step = t->saved = t->adamw.step = c.step;
+        t->step = t->saved = c.step;
         t->validated = c.validated;
-        trainable_set(&t->adapter, t->theta);
         log_line(GENARM_LOG_INFO, "%s: continuing after step %" PRId64 " of %" PRId64, t->folder, t->step,
                  t->plan.n_steps);
     } else if (there) {
@@ -178,21 +168,56 @@ static int start(struct genarm_trainer *t, struct genarm_error *err) {
     return rc;
 }
 
-int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, const char *const *pair_paths,
-                       size_t n_paths, const char *output, const struct genarm_train_params *params,
-                       struct genarm_data_report *report, struct genarm_error *err) {
-    const struct genarm_train_params defaults = genarm_train_default_params();
-    params = params ? params : &defaults;
+/* All ranks begin with the first one's numbers. */
+static int start(struct genarm_trainer *t, struct genarm_error *err) {
+    const struct genarm_team *team = t->params.team;
+    const size_t size = t->adapter.n * sizeof(float);
+    const struct {
+        void *bytes;
+        size_t n;
+    } parts[] = {{&t->step, sizeof t->step}, {&t->validated, sizeof t->validated}, {&t->saved, sizeof t->saved},
+                 {t->theta, size},           {t->adamw.m, size},                   {t->adamw.v, size}};
+    int rc = team_agree(team, team_leads(team) ? start_leader(t, err) : GENARM_OK, err);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && rc == GENARM_OK; i++) {
+        rc = team_share(team, parts[i].bytes, parts[i].n, err);
+    }
+    t->first_step = t->adamw.step = t->step;
+    trainable_set(&t->adapter, t->theta);
+    return rc;
+}
+
+/* Whether all ranks have set out for the same. */
+static int compare_ranks(struct genarm_trainer *t, struct genarm_error *err) {
+    json_t *run = json_copy(t->run);
+    if (run && !run_add_adapter(run, "initial adapter", &t->adapter)) {
+        json_decref(run);
+        run = NULL;
+    }
+    int rc = team_compare(t->params.team, run, err);
+    json_decref(run);
+    return rc;
+}
+
+/* What a rank prepares by itself. */
+static int prepare(struct genarm_trainer *t, const char *const *pair_paths, size_t n_paths, struct genarm_error *err) {
+    int rc = t->output && t->folder ? load_data(t, pair_paths, n_paths, err) : error_nomem(err, "a trainer");
+    int (*const steps[])(struct genarm_trainer *, struct genarm_error *) = {make_adapter, load_reference, make_machinery,
+                                                                            describe_run};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps && rc == GENARM_OK; i++) {
+        rc = steps[i](t, err);
+    }
+    return rc;
+}
+
+static int new_trainer(struct genarm_trainer **out, struct genarm_model *model, const char *output,
+                       const struct genarm_train_params *params, struct genarm_error *err) {
     int rc = options_check(params, err);
     if (rc == GENARM_OK) {
         rc = start_check_output(output, err);
     }
-    if (rc != GENARM_OK) {
-        return rc;
-    }
-    struct genarm_trainer *t = calloc(1, sizeof *t);
+    struct genarm_trainer *t = rc == GENARM_OK ? calloc(1, sizeof *t) : NULL;
     if (!t) {
-        return error_nomem(err, "a trainer");
+        return rc == GENARM_OK ? error_nomem(err, "a trainer") : rc;
     }
     *t = (struct genarm_trainer){.model = model,
                                  .loss = loss_get(params->loss),
@@ -200,17 +225,32 @@ int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, 
                                  .saved = -1,
                                  .output = strdup(output),
                                  .folder = checkpoint_folder(output)};
-    rc = options_copy(&t->params, params, err);
-    if (rc == GENARM_OK && (!t->output || !t->folder)) {
-        rc = error_nomem(err, "a trainer");
+    *out = t;
+    return options_copy(&t->params, params, err);
+}
+
+int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, const char *const *pair_paths,
+                       size_t n_paths, const char *output, const struct genarm_train_params *params,
+                       struct genarm_data_report *report, struct genarm_error *err) {
+    const struct genarm_train_params defaults = genarm_train_default_params();
+    struct genarm_error ignored;
+    struct genarm_trainer *t = NULL;
+    params = params ? params : &defaults;
+    err = err ? err : &ignored; /* other ranks want to know it */
+    int rc = team_check(params->team, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    rc = new_trainer(&t, model, output, params, err);
+    if (rc == GENARM_OK) {
+        rc = prepare(t, pair_paths, n_paths, err);
+    }
+    rc = team_agree(params->team, rc, err);
+    if (rc == GENARM_OK) {
+        rc = compare_ranks(t, err);
     }
     if (rc == GENARM_OK) {
-        rc = load_data(t, pair_paths, n_paths, err);
-    }
-    int (*const steps[])(struct genarm_trainer *, struct genarm_error *) = {make_adapter, load_reference, make_machinery,
-                                                                            describe_run, start};
-    for (size_t i = 0; i < sizeof steps / sizeof *steps && rc == GENARM_OK; i++) {
-        rc = steps[i](t, err);
+        rc = start(t, err);
     }
     if (rc != GENARM_OK) {
         genarm_trainer_free(t);
@@ -228,24 +268,23 @@ void genarm_trainer_free(struct genarm_trainer *t) {
         return;
     }
     metrics_close(&t->log);
+    batches_deinit(&t->batches);
     backprop_free(t->backprop);
     adamw_deinit(&t->adamw);
     trainable_deinit(&t->adapter);
     trainable_deinit(&t->reference_adapter);
-    reference_deinit(&t->reference);
     plan_deinit(&t->plan);
+    share_deinit(&t->share);
     data_deinit(&t->data);
-    options_deinit(&t->params);
     json_decref(t->run);
-    if (t->folder) {
+    if (t->folder && team_leads(t->params.team)) {
         rmdir(t->folder); /* only where no checkpoint came about */
     }
+    options_deinit(&t->params);
     free(t->output);
     free(t->folder);
     free(t->theta);
     free(t->gradient);
-    free(t->values);
-    free(t->sums);
     free(t);
 }
 
@@ -283,8 +322,13 @@ static int report(struct genarm_trainer *t, const struct genarm_train_status *st
     return GENARM_OK;
 }
 
+/* Other ranks than the first only know that there is one. */
 static int save_checkpoint(struct genarm_trainer *t, struct genarm_error *err) {
     struct checkpoint c = checkpoint_of(t);
+    if (!team_leads(t->params.team)) {
+        t->saved = t->step;
+        return GENARM_OK;
+    }
     int rc = metrics_sync(&t->log, &c.log_size, err);
     if (rc == GENARM_OK) {
         rc = checkpoint_write(t->folder, &c, err);
@@ -297,10 +341,6 @@ static int save_checkpoint(struct genarm_trainer *t, struct genarm_error *err) {
 
 /* ---- computing ---- */
 
-static int at_pair(const struct genarm_trainer *t, const struct pair *pair, int rc, struct genarm_error *err) {
-    return error_at(err, rc, "%s:%" PRId64 ", record %" PRId64, t->data.paths[pair->file], pair->line, pair->record);
-}
-
 /* What can be done when the numbers have grown without bounds. */
 static int diverged_hint(const struct genarm_trainer *t, int rc, const char *first, struct genarm_error *err) {
     return t->saved < 0 ? error_hint(err, rc, "%slower the learning rate", first)
@@ -308,73 +348,22 @@ static int diverged_hint(const struct genarm_trainer *t, int rc, const char *fir
                                      "--resume-changed -lr X", first, t->saved, t->folder);
 }
 
-static int add_values(const struct genarm_trainer *t, struct tally *tally, const struct pack *p,
-                      struct genarm_error *err) {
-    for (int32_t i = 0; i < p->n_pairs; i++) {
-        const struct loss_value *v = &t->values[i];
-        if (!isfinite(v->loss)) {
-            const int rc = error_set(err, GENARM_EDIVERGED, "the loss is %f in step %" PRId64, v->loss, t->step + 1);
-            return diverged_hint(t, at_pair(t, p->pairs[i], rc, err), "look at this pair, or ", err);
-        }
-        if (!tally->worst || v->loss > tally->worst_loss) {
-            tally->worst = p->pairs[i];
-            tally->worst_loss = v->loss;
-        }
-        tally->loss += v->loss;
-        tally->margin += v->margin;
-        tally->right += v->margin > 0;
-    }
-    tally->n += p->n_pairs;
-    return GENARM_OK;
-}
-
-static int run_pack(struct genarm_trainer *t, const struct pack *p, const struct backprop_job *job,
-                    struct genarm_error *err) {
-    struct backprop_job with_reference = *job;
-    if (!t->loss->uses_reference) {
-        return backprop_run(t->backprop, p, job, t->values, err);
-    }
-    int rc = reference_of(&t->reference, t->backprop, p, t->sums, err);
-    with_reference.reference = (const double(*)[SIDES])t->sums;
-    return rc == GENARM_OK ? backprop_run(t->backprop, p, &with_reference, t->values, err) : rc;
-}
-
-/* What of a pair is computed; with `both`, both responses whatever the loss looks at. */
-static enum pack_form form_of(const struct loss *loss, bool both) {
-    return loss->uses_head ? PACK_ENDS : both || loss->uses_rejected ? PACK_BOTH : PACK_CHOSEN;
-}
-
-/* One micro-batch: the next of n pairs, as many as *done grows by. */
-static int micro_batch(struct genarm_trainer *t, const uint32_t *pairs, int32_t n, int32_t *done, bool both,
-                       const struct backprop_job *job, struct tally *tally, struct genarm_error *err) {
-    struct pack pack;
-    const enum pack_form form = form_of(t->loss, both);
-    const int32_t count = pack_count(&t->data, pairs + *done, n - *done, form, t->params.micro_batch, MICRO_BATCH_ROWS);
-    int rc = pack_init(&pack, &t->data, pairs + *done, count, form, err);
-    if (rc != GENARM_OK) {
-        return rc;
-    }
-    rc = run_pack(t, &pack, job, err);
-    if (rc == GENARM_OK) {
-        rc = add_values(t, tally, &pack, err);
-    }
-    *done += count;
-    pack_deinit(&pack);
-    return rc;
-}
-
 /* The losses of the held-out pairs, with both responses whatever the loss looks at. */
 static int validate(struct genarm_trainer *t, struct genarm_error *err) {
     const struct backprop_job job = {.gradient = false};
+    const enum pack_form form = batches_form(&t->batches, true);
     struct tally tally = {0};
     struct genarm_train_status status = status_of(t, t->step > 0 ? t->step - 1 : 0, &t->last);
     int rc = GENARM_OK;
-    for (int32_t done = 0; done < t->plan.n_val && rc == GENARM_OK;) {
-        rc = micro_batch(t, t->plan.val, t->plan.n_val, &done, true, &job, &tally, err);
-        if (rc == GENARM_OK && done < t->plan.n_val) {
+    share_split(&t->share, &t->data, t->plan.val, t->plan.n_val, form);
+    for (int32_t done = 0; done < t->share.n && rc == GENARM_OK;) {
+        rc = batches_run(&t->batches, t->share.pairs, t->share.n, &done, form, &job, t->step + 1, &tally, err);
+        if (rc == GENARM_OK && done < t->share.n) {
             rc = report(t, &status, err);
         }
     }
+    rc = rc == GENARM_EDIVERGED ? diverged_hint(t, rc, "look at this pair, or ", err) : rc;
+    rc = tally_of_all(&tally, t->params.team, rc, err);
     if (rc != GENARM_OK) {
         return rc;
     }
@@ -385,59 +374,96 @@ static int validate(struct genarm_trainer *t, struct genarm_error *err) {
     status.val_margin = tally.margin / n;
     t->validated = t->step;
     rc = metrics_validation(&t->log, &status, err);
-    return rc == GENARM_OK ? report(t, &status, err) : rc;
+    return team_agree(t->params.team, rc == GENARM_OK ? report(t, &status, err) : rc, err);
 }
 
-/* Clips the gradient that has added up and updates the adapter. */
-static int update(struct genarm_trainer *t, const struct tally *tally, struct genarm_error *err) {
-    trainable_get_gradient(&t->adapter, t->gradient);
+/* Clips the gradient and updates the adapter. */
+static int update(struct genarm_trainer *t, struct tally *tally, struct genarm_error *err) {
     t->grad_norm = clip_gradients(t->gradient, t->adapter.n, options_decimal(t->params.max_grad_norm));
-    if (!isfinite(t->grad_norm)) {
-        const int rc = error_set(err, GENARM_EDIVERGED,
+    if (!isfinite(t->grad_norm)) { /* on all ranks */
+        int rc = tally_find_worst(tally, &t->data, t->params.team, err);
+        if (rc != GENARM_OK) {
+            return rc;
+        }
+        rc = error_set(err, GENARM_EDIVERGED,
                                  "the gradient is not finite in step %" PRId64
                                  "; of its pairs this one has the largest loss, %g",
                                  t->step + 1, tally->worst_loss);
-        return diverged_hint(t, at_pair(t, tally->worst, rc, err), "look at this pair, or ", err);
+        return diverged_hint(t, tally_at_pair(&t->data, tally->worst, rc, err), "look at this pair, or ", err);
     }
     adamw_update(&t->adamw, t->theta, t->gradient, learning_rate(t, t->step));
     trainable_set(&t->adapter, t->theta);
     return GENARM_OK;
 }
 
-static int train_step(struct genarm_trainer *t, struct genarm_error *err) {
-    struct tally tally = {0};
-    int32_t n = 0;
-    const uint32_t *pairs = plan_step(&t->plan, t->step, &n);
+/* This rank's share of a step's n pairs: adds up their gradients. */
+static int train_share(struct genarm_trainer *t, int32_t n, struct tally *tally, struct genarm_error *err) {
     const struct backprop_job job = {.gradient = true,
-                               .weight = 1.0 / n,
-                               .seed = rng_hash(t->params.seed, STREAM_DROPOUT, 0),
-                               .step = (uint64_t)t->step};
+                                     .weight = 1.0 / n,
+                                     .seed = rng_hash(t->params.seed, STREAM_DROPOUT, 0),
+                                     .step = (uint64_t)t->step};
+    const enum pack_form form = batches_form(&t->batches, false);
+    const int64_t before_step = plan_pairs_before(&t->plan, t->step) - plan_pairs_before(&t->plan, t->first_step);
     int rc = GENARM_OK;
     trainable_zero_gradient(&t->adapter);
-    for (int32_t done = 0; done < n && rc == GENARM_OK;) {
+    for (int32_t done = 0; done < t->share.n && rc == GENARM_OK;) {
         const double before = clock_seconds();
-        rc = micro_batch(t, pairs, n, &done, false, &job, &tally, err);
-        t->pairs = plan_pairs_before(&t->plan, t->step) - plan_pairs_before(&t->plan, t->first_step) + done;
+        rc = batches_run(&t->batches, t->share.pairs, t->share.n, &done, form, &job, t->step + 1, tally, err);
+        t->pairs = before_step + done;
         t->seconds += clock_seconds() - before;
         if (rc == GENARM_OK && done < n) {
-            const struct genarm_train_status status = status_of(t, t->step, &tally);
+            const struct genarm_train_status status = status_of(t, t->step, tally);
             rc = report(t, &status, err);
         }
     }
+    return rc == GENARM_EDIVERGED ? diverged_hint(t, rc, "look at this pair, or ", err) : rc;
+}
+
+/* The tally and the gradient of all ranks. */
+static int add_ranks(struct genarm_trainer *t, int32_t n, struct tally *tally, int rc, struct genarm_error *err) {
+    const double before = clock_seconds();
+    rc = tally_of_all(tally, t->params.team, rc, err);
     if (rc == GENARM_OK) {
-        rc = update(t, &tally, err);
+        trainable_get_gradient(&t->adapter, t->gradient);
+        rc = team_sum(t->params.team, t->gradient, t->adapter.n, err);
     }
-    if (rc != GENARM_OK) {
-        return rc;
-    }
-    t->step++;
-    t->last = tally;
-    const struct genarm_train_status status = status_of(t, t->step - 1, &tally);
-    rc = metrics_step(&t->log, &status, err);
+    t->pairs += rc == GENARM_OK ? n - t->share.n : 0;
+    t->seconds += clock_seconds() - before;
+    return rc;
+}
+
+/* Writes down a step that is done. */
+static int record_step(struct genarm_trainer *t, struct genarm_error *err) {
+    const struct genarm_train_status status = status_of(t, t->step - 1, &t->last);
+    int rc = metrics_step(&t->log, &status, err);
     if (rc == GENARM_OK && t->params.save_every > 0 && t->step % t->params.save_every == 0) {
         rc = save_checkpoint(t, err);
     }
     return rc == GENARM_OK ? report(t, &status, err) : rc;
+}
+
+static int train_step(struct genarm_trainer *t, struct genarm_error *err) {
+    struct tally tally = {0};
+    int32_t n = 0;
+    bool changed = false;
+    const uint32_t *pairs = plan_step(&t->plan, t->step, &n);
+    share_split(&t->share, &t->data, pairs, n, batches_form(&t->batches, false));
+    int rc = train_share(t, n, &tally, err);
+    rc = add_ranks(t, n, &tally, rc, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    rc = update(t, &tally, err);
+    if (rc == GENARM_OK) {
+        t->step++;
+        t->last = tally;
+        rc = record_step(t, err);
+    }
+    rc = team_unify(t->params.team, rc, t->theta, t->adapter.n, &changed, err);
+    if (changed) {
+        trainable_set(&t->adapter, t->theta);
+    }
+    return rc;
 }
 
 static bool validation_due(const struct genarm_trainer *t) {
@@ -451,7 +477,7 @@ static int train(struct genarm_trainer *t, struct genarm_error *err) {
         rc = validate(t, err);
     } else if (t->step == t->plan.n_steps) { /* resumed when only the adapter was left to write */
         const struct genarm_train_status status = status_of(t, t->step - 1, &t->last);
-        rc = report(t, &status, err);
+        rc = team_agree(t->params.team, report(t, &status, err), err);
     }
     while (rc == GENARM_OK && t->step < t->plan.n_steps) {
         rc = train_step(t, err);
@@ -471,7 +497,7 @@ static int save_adapter(const struct genarm_trainer *t, struct genarm_error *err
     struct genarm_model_info model;
     char data[17];
     genarm_model_get_info(t->model, &model);
-    hex(data, t->data.hash);
+    run_hex(data, t->data.hash);
     /* adapter_save only reads the strings and the head */
     const struct adapter_info info = {.loss = (char *)(uintptr_t)loss_name(t->params.loss),
                                       .beta = t->loss->uses_head ? 0 : t->params.beta,
@@ -483,27 +509,44 @@ static int save_adapter(const struct genarm_trainer *t, struct genarm_error *err
     return adapter_save(t->output, &t->model->hp, t->adapter.layers, t->adapter.alpha, &info, err);
 }
 
-int genarm_trainer_run(struct genarm_trainer *t, int (*each)(const struct genarm_train_status *status, void *user),
-                       void *user, struct genarm_error *err) {
-    t->each = each;
-    t->user = user;
-    int rc = train(t, err);
-    if (rc == GENARM_ECANCELED) {
-        struct genarm_error failure;
-        if (t->saved != t->step && save_checkpoint(t, &failure) != GENARM_OK) {
-            if (err) {
-                *err = failure;
-            }
-            return failure.code;
-        }
-        return error_hint(err, rc, "resume to continue from %s", t->folder);
-    }
-    /* the adapter may fail to be written: a full disk; then the last step is not lost */
-    if (rc == GENARM_OK && t->saved != t->step) {
-        rc = save_checkpoint(t, err);
-    }
+/* Saves the last step unless it is saved. */
+static int keep_step(struct genarm_trainer *t, struct genarm_error *err) {
+    return t->saved != t->step ? save_checkpoint(t, err) : GENARM_OK;
+}
+
+/* The adapter, and no checkpoint any more. Writing may fail, as on a full disk: then the last step is not lost. */
+static int finish(struct genarm_trainer *t, struct genarm_error *err) {
+    int rc = keep_step(t, err);
     if (rc == GENARM_OK) {
         rc = save_adapter(t, err);
     }
     return rc == GENARM_OK ? checkpoint_remove(t->folder, err) : rc;
+}
+
+const float *trainer_theta(const struct genarm_trainer *t, size_t *n) {
+    *n = t->adapter.n;
+    return t->theta;
+}
+
+int genarm_trainer_run(struct genarm_trainer *t, int (*each)(const struct genarm_train_status *status, void *user),
+                       void *user, struct genarm_error *err) {
+    const struct genarm_team *team = t->params.team;
+    struct genarm_error ignored;
+    err = err ? err : &ignored;
+    t->each = each;
+    t->user = user;
+    int rc = train(t, err);
+    if (rc == GENARM_OK) {
+        return team_agree(team, team_leads(team) ? finish(t, err) : GENARM_OK, err);
+    }
+    if (rc == GENARM_ECANCELED) {
+        struct genarm_error failure;
+        const int saving = team_agree(team, team_leads(team) ? keep_step(t, &failure) : GENARM_OK, &failure);
+        if (saving != GENARM_OK) {
+            *err = failure;
+            return saving;
+        }
+        return error_hint(err, rc, "resume to continue from %s", t->folder);
+    }
+    return rc;
 }

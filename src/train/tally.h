@@ -1,0 +1,29 @@
+/* Sums over pairs: of a step, of a validation. */
+#ifndef TRAIN_TALLY_H
+#define TRAIN_TALLY_H
+
+#include "train/loss.h"
+#include "train/pack.h"
+
+struct tally {
+    int64_t n;
+    double loss, margin;
+    int64_t right; /* pairs with a positive margin */
+    const struct pair *worst; /* of this rank, with the largest loss; NULL: none yet */
+    double worst_loss;
+};
+
+/* error_at with the place of a pair in its file. */
+int tally_at_pair(const struct data *d, const struct pair *pair, int rc, struct genarm_error *err);
+
+/* Adds the pairs of a pack. A loss that is no number is GENARM_EDIVERGED, naming the pair and `step` (from 1). */
+int tally_add(struct tally *t, const struct pack *p, const struct loss_value *values, const struct data *d, int64_t step,
+              struct genarm_error *err);
+
+/* The worst pair of all ranks instead of this one's. */
+int tally_find_worst(struct tally *t, const struct data *d, const struct genarm_team *team, struct genarm_error *err);
+
+/* Sums the tallies of all ranks, each of which says with `rc` whether its own is whole: team_agree. */
+int tally_of_all(struct tally *t, const struct genarm_team *team, int rc, struct genarm_error *err);
+
+#endif
