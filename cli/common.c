@@ -26,15 +26,29 @@ int usage_error(struct genarm_error *err, const char *option, const char *fmt, .
     return error_at(err, error_set(err, CLI_USAGE, "%s", text), "%s", option);
 }
 
+static int32_t speaking;      /* rank */
+static char speaker[24] = ""; /* "rank 3: " */
+
+void report_as_rank(int32_t rank) {
+    speaking = rank;
+    if (rank > 0) {
+        snprintf(speaker, sizeof speaker, "rank %d: ", rank);
+    }
+}
+
 void report_error(const struct genarm_error *err) {
-    fprintf(stderr, "genarm: error: %s%s%s\n", err->where, *err->where ? ": " : "", err->what);
+    const bool said = strncmp(err->where, "rank ", 5) == 0; /* of ranks that agreed on an error */
+    fprintf(stderr, "genarm: %serror: %s%s%s\n", said ? "" : speaker, err->where, *err->where ? ": " : "", err->what);
     if (*err->hint) {
-        fprintf(stderr, "hint: %s\n", err->hint);
+        fprintf(stderr, "%shint: %s\n", speaker, err->hint);
     }
 }
 
 void note(const char *fmt, ...) {
     va_list args;
+    if (speaking > 0) {
+        return;
+    }
     va_start(args, fmt);
     fputs("genarm: ", stderr);
     vfprintf(stderr, fmt, args);
@@ -45,8 +59,8 @@ void note(const char *fmt, ...) {
 static void log_callback(enum genarm_log_level level, const char *line, void *user) {
     static const char *const labels[] = {"", "", "warning: ", "error: "};
     const bool *verbose = user;
-    if (*verbose || level >= GENARM_LOG_WARN) {
-        fprintf(stderr, "genarm: %s%s\n", labels[level], line);
+    if (*verbose || level >= (speaking > 0 ? GENARM_LOG_ERROR : GENARM_LOG_WARN)) {
+        fprintf(stderr, "genarm: %s%s%s\n", speaker, labels[level], line);
     }
 }
 

@@ -152,6 +152,10 @@ int usage_error(struct genarm_error *err, const char *option, const char *fmt, .
 /* "genarm: error: WHERE: WHAT" and "hint: …" on stderr. */
 void report_error(const struct genarm_error *err);
 
+/* Messages of a process that mpirun started: those of ranks other than 0 say which one speaks, and are only errors, unless
+ * everything is wanted. */
+void report_as_rank(int32_t rank);
+
 /* One line "genarm: …" on stderr. */
 void note(const char *fmt, ...) PRINTF_LIKE(1, 2);
 

@@ -9,6 +9,7 @@
 #include "commands.h"
 #include "common.h"
 #include "help.h"
+#include "ranks.h"
 
 static const struct command *const commands[] = {&command_generate, &command_chat, &command_score, &command_train,
                                                  &command_data,     &command_merge, &command_convert, &command_info,
@@ -36,6 +37,16 @@ static int unknown_command(const char *name) {
     return wrong_use(&err, "");
 }
 
+/* Copies of a command would do the same work and write the same files. */
+static int check_ranks(const struct command *command, struct genarm_error *err) {
+    const int32_t n = ranks_launched();
+    if (n == 1 || command->ranks) {
+        return 0;
+    }
+    return error_hint(err, usage_error(err, command->name, "cannot be shared by the %d processes that mpirun started", n),
+                      "start it without mpirun; genarm train is what many machines can do together");
+}
+
 static int run_command(const struct command *command, int argc, char **argv) {
     struct genarm_error err = {0};
     void *args = calloc(1, command->args_size);
@@ -49,7 +60,8 @@ static int run_command(const struct command *command, int argc, char **argv) {
         help_command(stdout, command);
         code = flush_output(stdout, &err);
     } else if (code == 0) {
-        status = code = command->run(args, &err);
+        code = check_ranks(command, &err);
+        status = code = code == 0 ? command->run(args, &err) : code;
     }
     command_line_deinit(command, args);
     free(args);
@@ -92,6 +104,7 @@ static void hold_closed_streams(void) {
 int main(int argc, char **argv) {
     struct genarm_error err;
     hold_closed_streams();
+    report_as_rank(ranks_launched_rank());
     signal(SIGXFSZ, SIG_IGN); /* a limit on files is an error of the write */
     if (argc < 2) {
         help_program(stderr, commands, N_COMMANDS);

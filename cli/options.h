@@ -52,6 +52,7 @@ struct command {
     const struct option *options;
     size_t n_options;
     size_t args_size; /* bytes of the struct that the options' offsets refer to */
+    bool ranks;       /* knows what to do when mpirun starts it several times */
 
     /* Runs with parsed arguments. Returns 0, a negative code with *err filled (CLI_USAGE: the command line is wrong),
      * or a positive exit status after having said why. */

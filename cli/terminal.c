@@ -41,6 +41,10 @@ void interrupt_catch(void) {
     catch_signal(SIGTERM);
 }
 
+void interrupt_catch_also(int number) {
+    catch_signal(number);
+}
+
 int interrupt_signal(void) {
     return caught;
 }

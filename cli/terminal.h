@@ -13,6 +13,7 @@ bool terminal_colors(FILE *stream);
 
 /* The first SIGINT or SIGTERM asks for a clean stop and is remembered; a second one kills the program. */
 void interrupt_catch(void);
+void interrupt_catch_also(int number); /* another signal that asks for the same, after interrupt_catch */
 int interrupt_signal(void); /* the signal that asked for a stop, 0 for none */
 
 #endif

@@ -1,12 +1,17 @@
 /* genarm train: a reward model, or a policy, from preference pairs. */
 #include <math.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/cores.h"
 #include "base/progress.h"
 #include "commands.h"
 #include "common.h"
+#include "ranks.h"
 #include "terminal.h"
 #include "text.h"
+#include "train/team.h"
 #include "training.h"
 
 struct train_args {
@@ -110,17 +115,17 @@ static void say_data(const struct genarm_data_report *r, bool verbose) {
 struct watch {
     struct progress progress;
     struct genarm_train_status last, validation; /* the last step, and the last one that was validated */
-    bool started;
+    bool started, quiet; /* quiet: another rank shows the progress */
     double start;
 };
 
 static int on_step(const struct genarm_train_status *status, void *user) {
     struct watch *w = user;
     char text[128];
-    if (!w->started) {
+    if (!w->started && !w->quiet) {
         progress_start(&w->progress, "training", "pairs", status->pairs_total, status->pairs_before);
     }
-    w->started = true;
+    w->started = !w->quiet;
     w->last = *status;
     if (status->has_validation) {
         w->validation = *status;
@@ -130,7 +135,9 @@ static int on_step(const struct genarm_train_status *status, void *user) {
     } else {
         snprintf(text, sizeof text, "loss %.3f acc %.2f margin %.2f", status->loss, status->accuracy, status->margin);
     }
-    progress_update(&w->progress, status->pairs_done, text);
+    if (!w->quiet) {
+        progress_update(&w->progress, status->pairs_done, text);
+    }
     return interrupt_signal();
 }
 
@@ -164,33 +171,82 @@ static int print_result(const struct watch *w, const struct train_args *args, st
     return flush_output(stdout, err);
 }
 
-static int train(const struct train_args *args, struct genarm_model *model, struct genarm_error *err) {
-    struct genarm_train_params params = params_from(args);
-    struct genarm_data_report report;
-    struct genarm_trainer *trainer = NULL;
-    struct watch watch = {0};
-    int code = genarm_trainer_new(&trainer, model, args->data.items, args->data.n, args->output, &params, &report, err);
-    if (code) {
-        return code;
+/* Says who trains together. */
+static int say_ranks(const struct genarm_team *team, int32_t n_threads, struct genarm_error *err) {
+    const int32_t mine = n_threads > 0 ? n_threads : cores_usable();
+    int32_t least = INT32_MAX, most = 0;
+    if (!team_works(team)) {
+        return 0;
     }
-    say_data(&report, args->model.verbose);
+    int32_t *all = malloc((size_t)team->size * sizeof *all);
+    int code = all ? team->gather(&mine, all, sizeof mine, team->user, err) : error_nomem(err, "the ranks");
+    for (int32_t i = 0; i < team->size && code == 0; i++) {
+        least = all[i] < least ? all[i] : least;
+        most = all[i] > most ? all[i] : most;
+    }
+    free(all);
+    if (code == 0 && least == most) {
+        note("%d ranks train together, each with %d thread%s", team->size, most, most > 1 ? "s" : "");
+    } else if (code == 0) {
+        note("%d ranks train together, each with %d to %d threads", team->size, least, most);
+    }
+    return code;
+}
+
+/* The signal that a rank got, the same on all ranks; 0: none. */
+static int find_signal(const struct genarm_team *team) {
+    const int32_t mine = interrupt_signal();
+    int32_t *all = team_works(team) ? malloc((size_t)team->size * sizeof *all) : NULL;
+    int32_t found = mine;
+    if (all && team->gather(&mine, all, sizeof mine, team->user, NULL) == 0) {
+        for (int32_t i = team->size; i-- > 0;) {
+            found = all[i] ? all[i] : found;
+        }
+    }
+    free(all);
+    return found;
+}
+
+static int run_trainer(struct genarm_trainer *trainer, const struct train_args *args, const struct genarm_team *team,
+                       struct genarm_error *err) {
+    struct watch watch = {.quiet = !team_leads(team), .start = clock_seconds()};
     interrupt_catch();
-    watch.start = clock_seconds();
-    code = genarm_trainer_run(trainer, on_step, &watch, err);
+    if (team_works(team)) {
+        interrupt_catch_also(SIGUSR1); /* mpirun passes it on, and unlike after SIGTERM it kills nobody soon after */
+    }
+    const int code = genarm_trainer_run(trainer, on_step, &watch, err);
     if (watch.started) {
         progress_end(&watch.progress);
     }
-    genarm_trainer_free(trainer);
-    if (code == GENARM_ECANCELED && interrupt_signal()) {
+    const int number = code == GENARM_ECANCELED ? find_signal(team) : 0;
+    if (number) {
         note("stopped after step %lld of %lld; the same command with --resume goes on from %s.ckpt",
              (long long)watch.last.step, (long long)watch.last.n_steps, args->output);
-        return 128 + interrupt_signal();
+        return 128 + number;
     }
-    if (code) {
+    if (code || !team_leads(team)) {
         return code;
     }
     note("%.1f pairs a second, %.0f seconds", watch.last.pairs_per_second, clock_seconds() - watch.start);
     return print_result(&watch, args, err);
+}
+
+static int train(const struct train_args *args, struct genarm_model *model, const struct genarm_team *team,
+                 struct genarm_error *err) {
+    struct genarm_train_params params = params_from(args);
+    struct genarm_data_report report;
+    struct genarm_trainer *trainer = NULL;
+    params.team = team;
+    int code = genarm_trainer_new(&trainer, model, args->data.items, args->data.n, args->output, &params, &report, err);
+    if (code == 0) {
+        say_data(&report, args->model.verbose);
+        code = say_ranks(team, params.n_threads, err);
+    }
+    if (code == 0) {
+        code = run_trainer(trainer, args, team, err);
+    }
+    genarm_trainer_free(trainer);
+    return code;
 }
 
 /* What is read must not be written over: the data, the model; nor a log into the adapter. */
@@ -212,6 +268,7 @@ static int check_outputs(const struct train_args *args, const struct genarm_mode
 
 static int train_run(const void *arguments, struct genarm_error *err) {
     const struct train_args *args = arguments;
+    const struct genarm_team *team = NULL;
     struct genarm_model *model = NULL;
     log_to_stderr(args->model.verbose);
     if (!args->data.n) {
@@ -220,15 +277,19 @@ static int train_run(const void *arguments, struct genarm_error *err) {
     if (!args->output) {
         return usage_error(err, "-o", "the file to write is missing: -o FILE.gguf");
     }
-    int code = load_model(&model, &args->model, err);
+    int code = ranks_open(&team, err);
+    if (code == 0) {
+        code = load_model(&model, &args->model, err);
+    }
     if (code == 0) {
         code = check_outputs(args, model, err);
     }
+    code = team_agree(team, code, err);
     if (code == 0) {
-        code = train(args, model, err);
+        code = train(args, model, team, err);
     }
     genarm_model_free(model);
-    return code;
+    return ranks_close(team, code, err);
 }
 
 const struct command command_train = {
@@ -239,14 +300,17 @@ const struct command command_train = {
         "Trains an autoregressive reward model: a LoRA adapter on a frozen model, such that the summed log-probability "
         "of the chosen response exceeds that of the rejected one. Other losses train a policy (DPO, IPO, SFT) or a "
         "reward model that gives a whole response one number. Ctrl-C writes a checkpoint and stops; the same "
-        "command with --resume goes on and ends with the same adapter, to the bit.",
+        "command with --resume goes on and ends with the same adapter, to the bit. Started by mpirun, on one machine or "
+        "many, all processes train the one adapter together.",
     .examples = "genarm train -d pairs.jsonl -o cheerful.gguf\n"
                 "genarm train -m model.gguf -d a.jsonl -d b.jsonl -o arm.gguf --beta 0.1 -lr 2e-4 --epochs 2\n"
                 "genarm train -d pairs.jsonl -o policy.gguf --loss dpo -lr 1e-4\n"
                 "genarm train -d harmless.jsonl.gz -o harmless.gguf --max-length 512\n"
-                "genarm train -d pairs.jsonl -o cheerful.gguf --resume",
+                "genarm train -d pairs.jsonl -o cheerful.gguf --resume\n"
+                "mpirun --hostfile hosts --map-by node --bind-to none genarm train -d pairs.jsonl -o cheerful.gguf",
     .options = train_options,
     .n_options = sizeof train_options / sizeof *train_options,
     .args_size = sizeof(struct train_args),
+    .ranks = true,
     .run = train_run,
 };
