@@ -307,7 +307,7 @@ const struct command command_train = {
                 "genarm train -d pairs.jsonl -o policy.gguf --loss dpo -lr 1e-4\n"
                 "genarm train -d harmless.jsonl.gz -o harmless.gguf --max-length 512\n"
                 "genarm train -d pairs.jsonl -o cheerful.gguf --resume\n"
-                "mpirun --hostfile hosts --map-by node --bind-to none genarm train -d pairs.jsonl -o cheerful.gguf",
+                "mpirun -n 2 --host one,two --bind-to none genarm train -d pairs.jsonl -o cheerful.gguf",
     .options = train_options,
     .n_options = sizeof train_options / sizeof *train_options,
     .args_size = sizeof(struct train_args),

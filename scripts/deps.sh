@@ -49,6 +49,7 @@ missing_packages() {
         python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || echo python3-venv
     else
         { have clang && have clang++; } || echo clang libclang-rt-dev # the latter for make sanitize
+        { have mpirun && have mpicc; } || echo openmpi-bin libopenmpi-dev # training on many machines
     fi
 }
 

@@ -102,6 +102,17 @@ int team_agree(const struct genarm_team *t, int rc, struct genarm_error *err) { 
 
 /* ---- numbers ---- */
 
+/* FNV-1a by numbers, not bytes: adapters are large, and this is computed in every step. */
+static uint64_t mark_of(const float *numbers, size_t n) {
+    uint64_t mark = HASH_START;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &numbers[i], sizeof bits);
+        mark = (mark ^ bits) * UINT64_C(0x100000001B3);
+    }
+    return mark;
+}
+
 int team_add(const struct genarm_team *t, int rc, double *values, int n, struct genarm_error *err) {
     struct genarm_error ignored = {.code = rc};
     struct message mine = {.rc = rc}, *all = NULL;
@@ -129,7 +140,7 @@ int team_unify(const struct genarm_team *t, int rc, float *numbers, size_t n, bo
     if (!team_works(t)) {
         return rc;
     }
-    mine.mark = rc == GENARM_OK ? hash_bytes(HASH_START, numbers, n * sizeof *numbers) : 0;
+    mine.mark = rc == GENARM_OK ? mark_of(numbers, n) : 0;
     rc = exchange(t, &mine, &all, err ? err : &ignored);
     for (int32_t i = 1; i < t->size && rc == GENARM_OK; i++) {
         *changed = *changed || all[i].mark != all[0].mark;
@@ -191,20 +202,24 @@ static int compare(const struct buf *first, const json_t *run, struct genarm_err
     return rc;
 }
 
-int team_compare(const struct genarm_team *t, const json_t *run, struct genarm_error *err) {
+int team_compare(const struct genarm_team *t, const json_t *run, const struct trainable *adapter,
+                 struct genarm_error *err) {
     struct buf text;
     if (!team_works(t)) {
-        return run ? GENARM_OK : error_nomem(err, "the description of the run");
+        return GENARM_OK;
     }
     buf_init(&text, MAX_RUN);
-    int rc = run ? json_dump(&text, run, err) : error_nomem(err, "the description of the run");
+    json_t *mine = json_copy((json_t *)(uintptr_t)run);
+    int rc = mine && run_add_adapter(mine, "initial adapter", adapter) ? json_dump(&text, mine, err)
+                                                                       : error_nomem(err, "the description of the run");
     rc = team_agree(t, rc, err);
     if (rc == GENARM_OK) {
         rc = share_text(t, &text, err);
     }
     if (rc == GENARM_OK) {
-        rc = team_agree(t, compare(&text, run, err), err);
+        rc = team_agree(t, compare(&text, mine, err), err);
     }
+    json_decref(mine);
     buf_deinit(&text);
     return rc;
 }

@@ -11,6 +11,7 @@
 #include <jansson.h>
 
 #include "genarm/train.h"
+#include "train/lora.h"
 
 enum { TEAM_VALUES = 4 /* of team_add, at most */ };
 
@@ -35,8 +36,9 @@ int team_sum(const struct genarm_team *t, float *values, size_t n, struct genarm
 /* The first rank's bytes on all. */
 int team_share(const struct genarm_team *t, void *bytes, size_t n, struct genarm_error *err);
 
-/* GENARM_EMISMATCH, naming a rank and what differs there, unless all ranks have the run (run.h) of the first; NULL: out of
- * memory. */
-int team_compare(const struct genarm_team *t, const json_t *run, struct genarm_error *err);
+/* GENARM_EMISMATCH, naming a rank and what differs there, unless all ranks have the run (run.h) of the first and start from
+ * the same adapter. */
+int team_compare(const struct genarm_team *t, const json_t *run, const struct trainable *adapter,
+                 struct genarm_error *err);
 
 #endif

@@ -186,18 +186,6 @@ static int start(struct genarm_trainer *t, struct genarm_error *err) {
     return rc;
 }
 
-/* Whether all ranks have set out for the same. */
-static int compare_ranks(struct genarm_trainer *t, struct genarm_error *err) {
-    json_t *run = json_copy(t->run);
-    if (run && !run_add_adapter(run, "initial adapter", &t->adapter)) {
-        json_decref(run);
-        run = NULL;
-    }
-    int rc = team_compare(t->params.team, run, err);
-    json_decref(run);
-    return rc;
-}
-
 /* What a rank prepares by itself. */
 static int prepare(struct genarm_trainer *t, const char *const *pair_paths, size_t n_paths, struct genarm_error *err) {
     int rc = t->output && t->folder ? load_data(t, pair_paths, n_paths, err) : error_nomem(err, "a trainer");
@@ -247,7 +235,7 @@ int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, 
     }
     rc = team_agree(params->team, rc, err);
     if (rc == GENARM_OK) {
-        rc = compare_ranks(t, err);
+        rc = team_compare(t->params.team, t->run, &t->adapter, err);
     }
     if (rc == GENARM_OK) {
         rc = start(t, err);

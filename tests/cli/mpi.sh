@@ -25,7 +25,7 @@ together() { # STATUS N ARGUMENTS…
 same_curve() {
     python3 - "$1" "$2" <<'END' || fail "the curves $1 and $2 differ" "$1" "$2"
 import json, sys
-a, b = ([json.loads(line) for line in open(name)] for name in sys.argv[1:])
+a, b = ([x for x in map(json.loads, open(name)) if "step" in x] for name in sys.argv[1:])
 for x in a + b:
     x.pop("pairs_per_second", None)
 assert len(a) == len(b) and len(a) > 4
@@ -48,6 +48,8 @@ settings=(train -m "$tiny" -d pairs.jsonl --lora-rank 4 --beta 0.5 -lr 2e-3 --ba
 # Commands that do not share their work say so; a program that cannot share says so too.
 together 2 2 info "$tiny"
 says err "cannot be shared by the 2 processes that mpirun started"
+PMI_SIZE=1 PMI_RANK=0 run 0 info "$tiny"
+PMI_SIZE=many PMI_RANK=0 run 0 info "$tiny"
 PMI_SIZE=2 PMI_RANK=1 run 1 "${settings[@]}" -o x.gguf
 if grep -q "built without MPI" err; then
     says err "rank 1: error: started 2 times by mpirun"
