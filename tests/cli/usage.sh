@@ -28,7 +28,7 @@ for command in generate chat score train rl data merge convert info; do
     says out "Examples:"
     check "nothing on stderr" [ ! -s err ]
     check "$command: examples use known options" [ -z "$(
-        sed -n '/^Examples:/,$p' out | grep -oE ' --?[a-z][a-z0-9-]*' | sort -u | while read -r option; do
+        sed -n '/^Examples:/,$s/mpirun .* genarm /genarm /; /^Examples:/,$p' out | grep -oE ' --?[a-z][a-z0-9-]*' | sort -u | while read -r option; do
             sed '/^Examples:/,$d' out | grep -qE "(^| )$option([ ,]|\$)" || echo "$option"
         done)" ]
 done
