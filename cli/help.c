@@ -113,7 +113,7 @@ void help_program(FILE *out, const struct command *const *commands, size_t n) {
                  "Trains autoregressive reward models and steers a language model with them while it answers.\n\n"
                  "Commands:\n");
     for (size_t i = 0; i < n; i++) {
-        fprintf(out, "  %-10s%s\n", commands[i]->name, commands[i]->summary);
+        fprintf(out, "  %-12s%s\n", commands[i]->name, commands[i]->summary);
     }
     fprintf(out, "\ngenarm COMMAND --help shows the options of a command, genarm --version the version, genarm --man the\n"
                  "manual page, genarm --completion bash|zsh|fish what a shell needs to complete words.\n");

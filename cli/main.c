@@ -11,9 +11,10 @@
 #include "help.h"
 #include "ranks.h"
 
-static const struct command *const commands[] = {&command_generate, &command_chat, &command_score, &command_train,
-                                                 &command_data,     &command_merge, &command_convert, &command_info,
-                                                 &command_report,   &command_rpc_server, &command_rl};
+static const struct command *const commands[] = {
+    &command_generate, &command_chat,    &command_score, &command_train,  &command_rl,         &command_data,
+    &command_merge,    &command_convert, &command_info,  &command_report, &command_rpc_server,
+};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static int wrong_use(const struct genarm_error *err, const char *command) {
