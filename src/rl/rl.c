@@ -13,6 +13,7 @@
 #include "model/model.h"
 #include "rl/run.h"
 #include "train/checkpoint.h"
+#include "train/record.h"
 #include "train/run.h"
 #include "train/start.h"
 
@@ -103,6 +104,26 @@ static struct checkpoint checkpoint_of(const struct genarm_rl *rl) {
                                .v = rl->adamw.v};
 }
 
+/* The lines of the log that say what the run is, and that it goes on. */
+static int log_start(struct genarm_rl *rl, bool resumed, struct genarm_error *err) {
+    int rc = GENARM_OK;
+    if (metrics_is_empty(&rl->log)) {
+        const struct record_source source = {
+            .command = "rl",
+            .options = record_options(rl_options_to_json(&rl->params), &rl->params.training),
+            .model = rl->model,
+            .output = rl->output,
+            .n_steps = rl->plan.n_steps,
+            .n_params = (int64_t)rl->adapter.n,
+            .data_hash = rl->prompts.hash};
+        json_t *record = record_run(&source);
+        json_object_set_new(json_object_get(record, "run"), "prompts", json_integer((json_int_t)rl->prompts.n));
+        rc = metrics_write(&rl->log, record, err);
+        json_decref(source.options);
+    }
+    return rc == GENARM_OK && resumed ? metrics_write(&rl->log, record_resumed(rl->step, NULL), err) : rc;
+}
+
 /* Continues from the checkpoint, or starts anew; then opens the log. */
 static int start(struct genarm_rl *rl, struct genarm_error *err) {
     struct checkpoint c = checkpoint_of(rl);
@@ -134,7 +155,10 @@ static int start(struct genarm_rl *rl, struct genarm_error *err) {
                                            .learning_rate = NAN,
                                            .clipped = NAN};
     int rc = file_make_folder(rl->folder, err);
-    return rc == GENARM_OK ? metrics_open(&rl->log, rl->params.training.log_path, c.log_size, err) : rc;
+    if (rc == GENARM_OK) {
+        rc = metrics_open(&rl->log, rl->params.training.log_path, c.log_size, err);
+    }
+    return rc == GENARM_OK ? log_start(rl, there && rl->params.training.resume, err) : rc;
 }
 
 int genarm_rl_new(struct genarm_rl **out, struct genarm_model *model, const struct genarm_rl_prompt *prompts, size_t n_prompts,

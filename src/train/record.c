@@ -6,7 +6,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "train/options.h"
 
 /* Names of files need not be UTF-8: '?' stands for those that are not. */
 static json_t *text(const char *s) {
@@ -104,19 +103,29 @@ static json_t *tokens_record(const struct data *d) {
 
 json_t *record_run(const struct record_source *s) {
     char hash[17];
-    snprintf(hash, sizeof hash, "%016" PRIx64, s->data->hash);
-    json_t *options = options_to_json(s->params);
-    if (options && s->params->init_adapter) {
-        json_object_set_new(options, "start from", text(s->params->init_adapter));
+    snprintf(hash, sizeof hash, "%016" PRIx64, s->data_hash);
+    json_t *run = json_pack("{s:s, s:s, s:o, s:o, s:I, s:I, s:s, s:O, s:o}", "command", s->command, "version", GENARM_VERSION,
+                            "started", now(), "output", text(s->output), "steps", (json_int_t)s->n_steps,
+                            "trained parameters", (json_int_t)s->n_params, "data fingerprint", hash, "options", s->options,
+                            "model", model_record(s->model));
+    return json_pack("{s:o}", "run", run);
+}
+
+void record_add_pairs(json_t *record, const struct data *d, const struct plan *p) {
+    json_t *run = json_object_get(record, "run");
+    json_object_set_new(run, "data", data_record(d));
+    json_object_set_new(run, "pairs", pairs_record(d, p));
+    json_object_set_new(run, "tokens", tokens_record(d));
+}
+
+json_t *record_options(json_t *options, const struct genarm_train_params *p) {
+    if (p->init_adapter) {
+        json_object_set_new(options, "start from", text(p->init_adapter));
     }
-    if (options && s->params->reference_adapter) {
-        json_object_set_new(options, "reference", text(s->params->reference_adapter));
+    if (p->reference_adapter) {
+        json_object_set_new(options, "reference", text(p->reference_adapter));
     }
-    return json_pack("{s:{s:s, s:s, s:o, s:o, s:I, s:I, s:s, s:o, s:o, s:o, s:o, s:o}}", "run", "command", "train", "version",
-                     GENARM_VERSION, "started", now(), "output", text(s->output), "steps", (json_int_t)s->plan->n_steps,
-                     "trained parameters", (json_int_t)s->n_params, "data fingerprint", hash, "options", options, "model",
-                     model_record(s->model), "data", data_record(s->data), "pairs", pairs_record(s->data, s->plan),
-                     "tokens", tokens_record(s->data));
+    return options;
 }
 
 json_t *record_resumed(int64_t step, json_t *changed) {

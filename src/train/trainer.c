@@ -130,13 +130,20 @@ static struct checkpoint checkpoint_of(const struct genarm_trainer *t) {
 
 /* The lines of the log that say what the run is, and that it goes on. */
 static int log_start(struct genarm_trainer *t, bool resumed, json_t *changed, struct genarm_error *err) {
-    const struct record_source source = {.params = &t->params,
-                                         .model = t->model,
-                                         .data = &t->data,
-                                         .plan = &t->plan,
-                                         .output = t->output,
-                                         .n_params = (int64_t)t->adapter.n};
-    int rc = metrics_is_empty(&t->log) ? metrics_write(&t->log, record_run(&source), err) : GENARM_OK;
+    int rc = GENARM_OK;
+    if (metrics_is_empty(&t->log)) {
+        const struct record_source source = {.command = "train",
+                                             .options = record_options(options_to_json(&t->params), &t->params),
+                                             .model = t->model,
+                                             .output = t->output,
+                                             .n_steps = t->plan.n_steps,
+                                             .n_params = (int64_t)t->adapter.n,
+                                             .data_hash = t->data.hash};
+        json_t *record = record_run(&source);
+        record_add_pairs(record, &t->data, &t->plan);
+        rc = metrics_write(&t->log, record, err);
+        json_decref(source.options);
+    }
     return rc == GENARM_OK && resumed ? metrics_write(&t->log, record_resumed(t->step, changed), err) : rc;
 }
 

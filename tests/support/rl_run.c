@@ -64,12 +64,23 @@ int rl_run(struct train_run *r, const struct genarm_rl_params *params,
     return rc;
 }
 
+/* The n-th line that is a step's, from 0, on; NULL: there are fewer. Other lines say what the run is. */
+static const char *step_line(const char *text, int n) {
+    static const char start[] = "{\"step\":";
+    for (const char *at = text; at && *at; at = strchr(at, '\n'), at += at != NULL) {
+        if (strncmp(at, start, sizeof start - 1) == 0 && n-- == 0) {
+            return at;
+        }
+    }
+    return NULL;
+}
+
 int rl_count_logged(const struct train_run *r) {
     size_t n = 0;
     char *text = read_whole(r->log, &n);
     int lines = 0;
-    for (size_t i = 0; i < n; i++) {
-        lines += text[i] == '\n';
+    while (text && step_line(text, lines)) {
+        lines++;
     }
     free(text);
     return lines;
@@ -77,12 +88,10 @@ int rl_count_logged(const struct train_run *r) {
 
 double rl_logged(const struct train_run *r, int line, const char *key) {
     size_t n = 0;
-    char *text = read_whole(r->log, &n), *at = text;
+    char *text = read_whole(r->log, &n);
     assert_non_null(text);
-    for (int i = 0; i < line; i++) {
-        at = strchr(at, '\n');
-        assert_non_null(at++);
-    }
+    const char *at = step_line(text, line);
+    assert_non_null(at);
     json_t *object = json_loads(at, JSON_DISABLE_EOF_CHECK, NULL);
     const json_t *value = json_object_get(object, key);
     if (!json_is_number(value)) {
