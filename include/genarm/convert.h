@@ -1,7 +1,7 @@
 /* Adapters between formats, and merged: into a model's weights, or with one another.
  *
  *     genarm_adapter_from_peft(model, "peft-folder", "arm.gguf", &err);
- *     struct genarm_merge_part parts[] = {{"helpful.gguf", 0.3}, {"concise.gguf", 0.7}};
+ *     struct genarm_merge_part parts[] = {{.path = "helpful.gguf", .weight = 0.3}, {.path = "kind.gguf", .weight = 0.7}};
  *     genarm_merge_adapters(parts, 2, GENARM_MERGE_STACK, "soup.gguf", &err);
  *
  * Files are written atomically. All functions are thread-safe.
@@ -34,6 +34,8 @@ int genarm_adapter_from_peft(const struct genarm_model *model, const char *folde
 struct genarm_merge_part {
     const char *path; /* GGUF adapter */
     double weight;    /* times its own alpha / rank; finite, may be negative */
+    const float *preference; /* [n_preference] of an adapter with objectives, as genarm_session_set_preference takes it; */
+    size_t n_preference;     /* NULL: the even one. What comes of the merge has no objectives */
 };
 
 struct genarm_merge_params {

@@ -63,6 +63,15 @@ int32_t genarm_guide_find_arm(const struct genarm_guide *guide, const char *name
 /* Default weight for sessions made later. */
 int genarm_guide_set_weight(struct genarm_guide *guide, int32_t i, float weight, struct genarm_error *err);
 
+/* An adapter that was trained on several objectives is one ARM with a preference among them (PARM, Lin et al., ICML 2025):
+ * n weights, finite and >= 0 and not all 0, in the order of genarm_adapter_info.objectives. They are divided by their sum;
+ * at first all are equal. How much the ARM as a whole steers is its weight. This is the default for sessions made later.
+ * GENARM_EINVAL also when ARM i has no objectives. */
+int genarm_guide_set_preference(struct genarm_guide *guide, int32_t i, const float *weights, size_t n,
+                                struct genarm_error *err);
+/* The weights in use, [n_objectives], their sum 1; NULL: ARM i has no objectives. Valid as long as the guide. */
+const float *genarm_guide_preference(const struct genarm_guide *guide, int32_t i);
+
 struct genarm_sampling {
     float temperature; /* default 1; 0: greedy */
     int32_t top_k;     /* default 0: off */
@@ -80,6 +89,13 @@ void genarm_session_free(struct genarm_session *s); /* NULL is fine */
 /* Weight of ARM i from the next token on: >= 0 and finite. */
 int genarm_session_set_weight(struct genarm_session *s, int32_t i, float weight, struct genarm_error *err);
 float genarm_session_weight(const struct genarm_session *s, int32_t i);
+
+/* Preference of ARM i from the next token on, as genarm_guide_set_preference. Another one than before costs the ARM one pass
+ * over its prompt and the answer so far, so that what follows is as if the preference had never been another. */
+int genarm_session_set_preference(struct genarm_session *s, int32_t i, const float *weights, size_t n,
+                                  struct genarm_error *err);
+/* The same as genarm_guide_preference, of a session. */
+const float *genarm_session_preference(const struct genarm_session *s, int32_t i);
 
 /* Sets the conversation: each policy's own template is applied to the messages. The next step evaluates it, in one batch
  * with whatever else is stepped, from where it departs from what the cache holds. GENARM_ECONTEXT when it leaves no room

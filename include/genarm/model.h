@@ -77,6 +77,8 @@ struct genarm_adapter_info {
     float beta;                                                      /* 0 when unknown */
     int64_t n_params;
     bool has_head; /* a trajectory-level reward model: genarm/reward.h */
+    const char *const *objectives; /* [n_objectives] names of what a preference weighs: genarm_session_set_preference */
+    int n_objectives;              /* 0: none */
 };
 void genarm_adapter_get_info(const struct genarm_adapter *adapter, struct genarm_adapter_info *info);
 

@@ -14,6 +14,9 @@ enum { MERGE_MAX_PARTS = 256 };
 /* GENARM_EINVAL unless there are parts, their weights finite and one of them not 0. */
 int merge_check_parts(const struct genarm_merge_part *parts, size_t n, struct genarm_error *err);
 
+/* Makes a part's adapter the plain one of its preference. */
+int merge_fix_preference(struct genarm_adapter *adapter, const struct genarm_merge_part *part, struct genarm_error *err);
+
 /* Appends the value of MERGE_KEY. */
 int merge_describe(struct buf *text, const struct genarm_merge_part *parts, size_t n, struct genarm_error *err);
 

@@ -299,6 +299,7 @@ static int blend(struct blender *b, enum genarm_merge_how how, const char *outpu
     int rc = merge_check_parts(b->parts, b->n_parts, b->err);
     for (size_t i = 0; rc == GENARM_OK && i < b->n_parts; i++) {
         rc = adapter_load_alone(&b->adapters[i], b->parts[i].path, b->err);
+        rc = rc == GENARM_OK ? merge_fix_preference(b->adapters[i], &b->parts[i], b->err) : rc;
         b->n_layer = rc == GENARM_OK && b->adapters[i]->n_layer > b->n_layer ? b->adapters[i]->n_layer : b->n_layer;
     }
     rc = rc == GENARM_OK ? check(b, how) : rc;

@@ -268,6 +268,7 @@ static int merge(struct merger *m) {
     rc = rc == GENARM_OK ? choose_type(m) : rc;
     for (size_t i = 0; rc == GENARM_OK && i < m->n_parts; i++) {
         rc = genarm_adapter_load(&m->adapters[i], m->model, m->parts[i].path, m->err);
+        rc = rc == GENARM_OK ? merge_fix_preference(m->adapters[i], &m->parts[i], m->err) : rc;
         if (rc == GENARM_OK && m->adapters[i]->info.head) {
             rc = error_set(m->err, GENARM_EUNSUPPORTED, "a model has no place for the head that rewards whole responses");
             error_at(m->err, rc, "%s", m->parts[i].path);

@@ -6,7 +6,7 @@
  * several conversations share a step.
  *
  * An engine owns the KV cache of `n_seq` sequences of up to `n_ctx` positions. Which tokens a sequence holds, and
- * through which adapter they were seen, is the caller's business: one adapter per sequence.
+ * through which adapter and preference they were seen, is the caller's business: one of each per sequence.
  *
  * Not thread-safe: one thread at a time uses an engine. Several engines may share a model.
  */
@@ -27,6 +27,7 @@ struct row {
     int32_t pos;     /* [0, n_ctx); cached positions of the sequence from here on are overwritten */
     int32_t adapter; /* index from engine_add_adapter, or ENGINE_NO_ADAPTER */
     bool output;     /* logits, or the hidden state, wanted for this row */
+    const float *factors; /* of a conditioned adapter's objectives (struct objective_weights); NULL: the even preference */
 };
 
 struct engine_params {

@@ -53,6 +53,7 @@ struct input {
     int64_t n_in;
     int32_t n;
     int32_t adapters[FUSED_MAX_ROWS];
+    const float *factors[FUSED_MAX_ROWS]; /* see struct row */
     void *packed;
     int packed_as; /* enum packing, or the enum ggml_type of ggml's dot product */
     float *low;

@@ -12,7 +12,9 @@ struct input fused_input(const struct fused *f, const struct work *w, const floa
                        .packed_as = PACKED_NOT,
                        .low = w->low};
     for (int32_t i = 0; i < in.n; i++) {
-        in.adapters[i] = b->rows[outputs_only ? b->outputs[i] : i].adapter;
+        const struct row *row = &b->rows[outputs_only ? b->outputs[i] : i];
+        in.adapters[i] = row->adapter;
+        in.factors[i] = row->factors;
     }
     return in;
 }
@@ -51,7 +53,7 @@ static void pack_dot(enum ggml_type type, struct input *in) {
     }
 }
 
-/* low[r] = A x_r on the rank slots of row r's adapter */
+/* low[r] = mask_r * (A x_r) on the rank slots of row r's adapter */
 static void shrink(const struct fused *f, const struct lora_stack *stack, struct input *in) {
     const int32_t total = lora_bank_rank(f->params.bank);
     const ggml_vec_dot_t dot = ggml_get_type_traits_cpu(GGML_TYPE_F32)->vec_dot;
@@ -60,6 +62,9 @@ static void shrink(const struct fused *f, const struct lora_stack *stack, struct
         for (int32_t s = a < 0 ? 0 : f->params.bank->first_rank[a]; a >= 0 && s < f->params.bank->first_rank[a + 1]; s++) {
             dot((int)in->n_in, in->low + r * total + s, 0, (const float *)stack->a->data + s * in->n_in, 0,
                 in->x + r * in->n_in, 0, 1);
+        }
+        if (a >= 0) {
+            lora_bank_weigh(f->params.bank, a, in->factors[r], in->low + r * total + f->params.bank->first_rank[a]);
         }
     }
 }

@@ -146,9 +146,19 @@ void lora_bank_deinit(struct lora_bank *bank) {
     *bank = (struct lora_bank){0};
 }
 
-void lora_bank_mask(const struct lora_bank *bank, int32_t adapter, float *out) {
+void lora_bank_weigh(const struct lora_bank *bank, int32_t adapter, const float *factors, float *slots) {
+    const struct objectives *o = &bank->adapters[adapter]->info.objectives;
+    if (factors && o->n > 0) {
+        objectives_weigh(o, factors, bank->first_rank[adapter + 1] - bank->first_rank[adapter], slots, 1);
+    }
+}
+
+void lora_bank_mask(const struct lora_bank *bank, int32_t adapter, const float *factors, float *out) {
     memset(out, 0, (size_t)lora_bank_rank(bank) * sizeof *out);
     for (int32_t r = adapter < 0 ? 0 : bank->first_rank[adapter]; adapter >= 0 && r < bank->first_rank[adapter + 1]; r++) {
         out[r] = 1.0f;
+    }
+    if (adapter >= 0) {
+        lora_bank_weigh(bank, adapter, factors, out + bank->first_rank[adapter]);
     }
 }

@@ -3,6 +3,8 @@
  * For each linear map the A of all adapters are stacked to [n_in, rank_total] and their B, scaled by alpha / rank, to
  * [rank_total, n_out]. A row's correction is B (m * (A x)), m being 1 on the rank slots of the row's own adapter and 0
  * elsewhere: exact zeros for the base, whatever the order of the rows. q, k and v share one A product.
+ * On the slots of a conditioned adapter's objectives m is the row's preference (objectives.h), so that rows of one batch may
+ * have different ones.
  */
 #ifndef ENGINE_LORA_BANK_H
 #define ENGINE_LORA_BANK_H
@@ -34,7 +36,10 @@ void lora_bank_deinit(struct lora_bank *bank);
 
 static inline int32_t lora_bank_rank(const struct lora_bank *bank) { return bank->first_rank[bank->n_adapters]; }
 
-/* Mask column of a row: out[rank_total]; adapter < 0 is the base. */
-void lora_bank_mask(const struct lora_bank *bank, int32_t adapter, float *out);
+/* Mask column of a row: out[rank_total]; adapter < 0 is the base. `factors` as in struct row. */
+void lora_bank_mask(const struct lora_bank *bank, int32_t adapter, const float *factors, float *out);
+
+/* Multiplies an adapter's own slots [first_rank[adapter + 1] - first_rank[adapter]] by what its objectives weigh. */
+void lora_bank_weigh(const struct lora_bank *bank, int32_t adapter, const float *factors, float *slots);
 
 #endif

@@ -222,7 +222,8 @@ static int set_lora_mask(struct rows_engine *e, struct genarm_error *err) {
         return rc;
     }
     for (int32_t r = 0; r < e->shape.n_rows; r++) {
-        lora_bank_mask(&e->bank, e->sorted[r].adapter, (float *)e->scratch + (size_t)r * (size_t)lora_bank_rank(&e->bank));
+        lora_bank_mask(&e->bank, e->sorted[r].adapter, e->sorted[r].factors,
+                       (float *)e->scratch + (size_t)r * (size_t)lora_bank_rank(&e->bank));
     }
     ggml_backend_tensor_set(e->graph.lora_mask, e->scratch, 0, size);
     return GENARM_OK;

@@ -47,6 +47,9 @@ static int add_policy(struct genarm_guide *g, const struct genarm_arm_params *ar
         g->engines[g->n_engines++] = (struct guide_engine){.model = p.model};
     }
     p.first_seq = g->engines[p.engine].n_policies++;
+    if (policy_objectives(&p)) {
+        objectives_prefer_evenly(&p.preference, policy_objectives(&p));
+    }
     g->policies[g->n_policies++] = p;
     return GENARM_OK;
 }
@@ -252,4 +255,27 @@ int genarm_guide_set_weight(struct genarm_guide *g, int32_t i, float weight, str
         g->policies[i + 1].weight = weight;
     }
     return rc;
+}
+
+int guide_read_preference(const struct genarm_guide *g, int32_t i, const float *weights, size_t n, struct objective_weights *p,
+                          struct genarm_error *err) {
+    static const struct objectives none = {0};
+    if (i < 0 || i >= genarm_guide_n_arms(g)) {
+        return error_set(err, GENARM_EINVAL, "there is no ARM %d", i);
+    }
+    const struct objectives *o = policy_objectives(&g->policies[i + 1]);
+    return objectives_prefer(p, o ? o : &none, weights, n, err);
+}
+
+int genarm_guide_set_preference(struct genarm_guide *g, int32_t i, const float *weights, size_t n, struct genarm_error *err) {
+    struct objective_weights p;
+    const int rc = guide_read_preference(g, i, weights, n, &p, err);
+    if (rc == GENARM_OK) {
+        g->policies[i + 1].preference = p;
+    }
+    return rc;
+}
+
+const float *genarm_guide_preference(const struct genarm_guide *g, int32_t i) {
+    return policy_objectives(&g->policies[i + 1]) ? g->policies[i + 1].preference.weights : NULL;
 }

@@ -14,6 +14,7 @@ struct policy {
     struct genarm_adapter *adapter; /* or NULL */
     char *template_name;            /* or NULL: the model's own */
     float weight;                   /* default of new sessions; 1 for the base */
+    struct objective_weights preference;   /* the same, among the adapter's objectives if it has some */
     int32_t engine;                 /* index in guide.engines */
     int32_t adapter_index;          /* in that engine */
     int32_t first_seq;              /* its sequence in slot s is first_seq + s * stride of the engine */
@@ -38,6 +39,15 @@ struct genarm_guide {
     float *logits; /* growable scratch of a step */
     size_t logits_max;
 };
+
+/* The objectives of a policy's adapter; NULL: it has none. */
+static inline const struct objectives *policy_objectives(const struct policy *p) {
+    return p->adapter && p->adapter->info.objectives.n > 0 ? &p->adapter->info.objectives : NULL;
+}
+
+/* Changes *p to n weights of ARM i's objectives. */
+int guide_read_preference(const struct genarm_guide *g, int32_t i, const float *weights, size_t n, struct objective_weights *p,
+                          struct genarm_error *err);
 
 /* Sequence of a policy in a slot. */
 static inline int32_t guide_seq(const struct genarm_guide *g, int32_t policy, int32_t slot) {

@@ -40,6 +40,7 @@ int genarm_session_new(struct genarm_session **out, struct genarm_guide *g, cons
     }
     for (int32_t i = 0; i < g->n_policies && rc == GENARM_OK; i++) {
         s->weights[i] = g->policies[i].weight;
+        s->preferences[i] = g->policies[i].preference;
         s->timelines[i].tokens = calloc((size_t)g->params.n_ctx, sizeof(int32_t));
         rc = s->timelines[i].tokens ? GENARM_OK : error_nomem(err, "a session");
     }
@@ -79,6 +80,21 @@ int genarm_session_set_weight(struct genarm_session *s, int32_t i, float weight,
     }
     s->weights[i + 1] = weight;
     return GENARM_OK;
+}
+
+int genarm_session_set_preference(struct genarm_session *s, int32_t i, const float *weights, size_t n,
+                                  struct genarm_error *err) {
+    struct objective_weights p;
+    const int rc = guide_read_preference(s->guide, i, weights, n, &p, err);
+    if (rc == GENARM_OK && memcmp(&p, &s->preferences[i + 1], sizeof p) != 0) {
+        s->preferences[i + 1] = p;
+        s->timelines[i + 1].n_cached = 0; /* keys and values of the earlier preference */
+    }
+    return rc;
+}
+
+const float *genarm_session_preference(const struct genarm_session *s, int32_t i) {
+    return policy_objectives(&s->guide->policies[i + 1]) ? s->preferences[i + 1].weights : NULL;
 }
 
 float genarm_session_weight(const struct genarm_session *s, int32_t i) { return s->weights[i + 1]; }
@@ -154,7 +170,8 @@ static int32_t first_to_feed(const struct timeline *t) { return t->n_cached < t-
 void session_push_row(const struct genarm_session *s, int32_t policy, int32_t adapter, int32_t pos, bool output,
                       struct row *rows, size_t *n_rows) {
     rows[(*n_rows)++] = (struct row){.token = s->timelines[policy].tokens[pos], .seq = guide_seq(s->guide, policy, s->slot),
-                                     .pos = pos, .adapter = adapter, .output = output};
+                                     .pos = pos, .adapter = adapter, .output = output,
+                                     .factors = s->preferences[policy].factors};
 }
 
 /* One engine's share of a step: feeds all sessions' policies on it. logits[i * n_policies + policy] is set to where

@@ -17,6 +17,7 @@ struct genarm_session {
     int32_t slot;
     struct sampler sampler;
     float weights[GUIDE_MAX_POLICIES]; /* [0] is 1 */
+    struct objective_weights preferences[GUIDE_MAX_POLICIES]; /* of policies with objectives */
     struct timeline timelines[GUIDE_MAX_POLICIES];
     float *logp; /* [n_vocab of the base] the mixture of the last step */
 };

@@ -75,6 +75,7 @@ static int read_metadata(struct loader *l) {
     rc = rc == GENARM_OK ? copy_string(&ad->info.loss, g, "genarm.loss", l->err) : rc;
     rc = rc == GENARM_OK ? copy_string(&ad->info.template_, g, "genarm.template", l->err) : rc;
     rc = rc == GENARM_OK ? copy_string(&ad->info.base_hash, g, "genarm.base", l->err) : rc;
+    rc = rc == GENARM_OK ? objectives_read(&ad->info.objectives, g, l->err) : rc;
     return rc == GENARM_OK ? copy_string(&ad->info.data_hash, g, "genarm.data", l->err) : rc;
 }
 
@@ -230,6 +231,23 @@ static int check_pairs(struct loader *l) {
     return GENARM_OK;
 }
 
+/* Every map of a conditioned adapter has the same rank, with room for all objectives. */
+static int check_objectives(const struct loader *l) {
+    const struct genarm_adapter *ad = l->ad;
+    const struct objectives *o = &ad->info.objectives;
+    for (int32_t i = 0; i < ad->n_layer && o->n > 0; i++) {
+        for (int t = 0; t < LINEAR_COUNT; t++) {
+            const struct ggml_tensor *a = ad->layers[i][t].a;
+            if (a && (a->ne[1] != ad->rank || a->ne[1] < (int64_t)o->n * o->rank)) {
+                return error_set(l->err, GENARM_EFORMAT,
+                                 "tensor %s has rank %lld; with %d objectives of rank %d all have the same, %lld or more",
+                                 a->name, (long long)a->ne[1], o->n, o->rank, (long long)o->n * o->rank);
+            }
+        }
+    }
+    return GENARM_OK;
+}
+
 static int fill_tensor(const struct loader *l, struct ggml_tensor *to, float *f32) {
     const struct ggml_tensor *from = ggml_get_tensor(l->file.tensors, to->name);
     const void *bytes = gguf_file_data(&l->file, to->name);
@@ -292,6 +310,7 @@ static int load(struct loader *l) {
         rc = add_tensor(l, t);
     }
     rc = rc == GENARM_OK ? check_pairs(l) : rc;
+    rc = rc == GENARM_OK ? check_objectives(l) : rc;
     rc = rc == GENARM_OK ? check_fingerprint(l) : rc;
     rc = rc == GENARM_OK ? read_head(l) : rc;
     return rc == GENARM_OK ? fill_tensors(l) : rc;
@@ -345,6 +364,7 @@ void adapter_info_deinit(struct adapter_info *info) {
     free(info->base_hash);
     free(info->data_hash);
     free(info->head);
+    objectives_deinit(&info->objectives);
     *info = (struct adapter_info){0};
 }
 
@@ -361,5 +381,7 @@ void genarm_adapter_get_info(const struct genarm_adapter *adapter, struct genarm
         .beta = adapter->info.beta,
         .n_params = adapter->n_params,
         .has_head = adapter->info.head,
+        .objectives = (const char *const *)adapter->info.objectives.names,
+        .n_objectives = adapter->info.objectives.n,
     };
 }

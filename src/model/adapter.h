@@ -3,6 +3,7 @@
 #define MODEL_ADAPTER_H
 
 #include "genarm/model.h"
+#include "model/objectives.h"
 #include "model/weights.h"
 
 struct lora {
@@ -21,6 +22,7 @@ struct adapter_info {
     float *head;     /* genarm.head: [n_head] scalar head of a trajectory-level reward model, on the hidden state after the
                         last norm. Metadata, because libllama refuses tensors that it does not know in an adapter */
     size_t n_head;   /* n_embd of the model; 0 without a head */
+    struct objectives objectives; /* of a conditioned adapter; its A and B are those of the even preference */
 };
 
 struct genarm_adapter {
@@ -60,6 +62,10 @@ int adapter_write(const char *path, int32_t n_layer, struct lora (*layers)[LINEA
 /* The same with the metadata of adapter_metadata. info, and pointers in it, may be NULL. */
 int adapter_save(const char *path, const struct hparams *hp, struct lora (*layers)[LINEAR_COUNT], float alpha,
                  const struct adapter_info *info, struct genarm_error *err);
+
+/* Makes a conditioned adapter the plain one that it is at a preference: n weights of its objectives as objectives_prefer takes
+ * them, NULL: the even one. A plain adapter stays as it is, without weights. No engine may have it yet. */
+int adapter_fix_preference(struct genarm_adapter *adapter, const float *weights, size_t n, struct genarm_error *err);
 
 void adapter_info_deinit(struct adapter_info *info);
 

@@ -38,6 +38,7 @@ void adapter_metadata(struct gguf_context *g, enum arch arch, float alpha, const
         if (info->beta != 0.0f) {
             gguf_set_val_f32(g, "genarm.beta", info->beta);
         }
+        objectives_write(g, &info->objectives);
     }
     if (info && info->head) {
         gguf_set_arr_data(g, "genarm.head", GGUF_TYPE_FLOAT32, info->head, info->n_head);
