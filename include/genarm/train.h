@@ -51,6 +51,14 @@ struct genarm_team {
 
 enum genarm_schedule { GENARM_SCHEDULE_CONSTANT, GENARM_SCHEDULE_LINEAR, GENARM_SCHEDULE_COSINE };
 
+/* One of the objectives that an adapter is conditioned on, and its preference pairs. */
+struct genarm_objective {
+    const char *name; /* at most 64 bytes of UTF-8, without spaces and any of ,=:@/ */
+    const char *const *paths; /* [n_paths] pair files */
+    size_t n_paths;
+    enum genarm_data_label label; /* where records carry two */
+};
+
 struct genarm_train_params {
     enum genarm_loss loss;
     float beta;            /* 0 (default): the loss's own, genarm_loss_default_beta; bt has none */
@@ -68,13 +76,22 @@ struct genarm_train_params {
     const char *reference_adapter; /* dpo and ipo: the reference is the model with this adapter; NULL (default): the model
                                  alone, whatever the run starts from */
 
+    /* With objectives the adapter depends on a preference a among them (PARM, Lin et al., ICML 2025), and the loss of a step is
+     * the sum of a_i times the mean loss of objective i, for preferences drawn at random: genarm_session_set_preference. Not
+     * with bt and init_adapter. */
+    const struct genarm_objective *objectives; /* [n_objectives] instead of pair_paths; read by genarm_trainer_new only */
+    size_t n_objectives;   /* default 0: none; at most 16 */
+    int32_t preference_rank; /* how much of lora_rank depends on the preference; 0 (default): half, rounded up */
+    float preference_concentration; /* of the symmetric Dirichlet distribution; default .5; 1: uniform */
+    int32_t preference_draws; /* preferences of one step, each for a share of its pairs; default 8 */
+
     float learning_rate;   /* default 5e-4 */
     enum genarm_schedule schedule; /* default cosine, to 0 at the last step */
     int32_t warmup;        /* steps; default 0; the first of them has learning rate 0, as in transformers */
     float weight_decay;    /* default .05, decoupled */
     double adam_beta1, adam_beta2, adam_eps; /* .9, .999, 1e-8 */
     float max_grad_norm;   /* default 1; 0: no clipping */
-    int32_t batch_size;    /* pairs of one optimiser step; default 32 */
+    int32_t batch_size;    /* pairs of one optimiser step, with objectives of each; default 32 */
     int32_t micro_batch;   /* pairs computed at once; 0 (default): as many as fit in about 1024 rows */
     int32_t checkpoint_layers; /* keep only the input of every so many layers for the backward pass, and compute the
                               rest again: less memory, more time, the same result to the bit; 0 (default): keep all */
@@ -117,7 +134,8 @@ struct genarm_data_report {
 
 /* Where a run is, for progress and logs. Losses are means per pair; a margin is beta (r_w - r_l), in nats, r being what the
  * loss compares: log-probabilities, for dpo and ipo log-ratios to the reference, for bt the head's rewards; accuracy is
- * the share of pairs with a positive margin. Those three are of the step at hand, over its pairs so far, until the step is
+ * the share of pairs with a positive margin. With objectives the loss of a training step is weighted by the preferences drawn,
+ * and validation is at the even preference. Those three are of the step at hand, over its pairs so far, until the step is
  * finished, and NaN before the first; accuracy and margin are NaN where the loss does not look at the rejected response.
  * Within a step of a team pairs are this rank's; what is finished is of all ranks. */
 struct genarm_train_status {

@@ -61,8 +61,10 @@ static void coefficients(const float *logp, float *out, void *user) {
     }
     for (int32_t i = 0, from = 0, to = 0; i < b->pack->n_pairs; i++, from = to) {
         const struct loss_value value = pair_loss(b, i, logp, &to);
+        const double *weights = b->job->objective_weights;
+        const double weight = b->job->weight * (weights ? weights[b->pack->pairs[i]->objective] : 1);
         for (int32_t s = from; s < to; s++) {
-            out[s] = (float)(b->job->weight * value.d_logp[b->pack->branches[s] % SIDES]);
+            out[s] = (float)(weight * value.d_logp[b->pack->branches[s] % SIDES]);
         }
     }
 }

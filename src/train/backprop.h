@@ -28,6 +28,7 @@ struct backprop_job {
     double weight;       /* of each pair's loss in the gradient: 1 / pairs of the optimiser's step */
     uint64_t seed, step; /* of dropout: its masks are functions of both, of pair, map, row and column */
     const double (*reference)[SIDES]; /* [n_pairs] of the pack, from backprop_reference; NULL: the loss has none */
+    const double *objective_weights; /* of the pairs of each objective, beside `weight`; NULL: 1 */
     /* In the place of the loss: the derivatives of an objective by the log-probability of each scored row, [n_scored],
      * `weight` included. The objective may look at tokens, not only at sums. NULL: the loss. */
     void (*derivatives)(const struct pack *p, const float *logp, float *derivatives, void *user);

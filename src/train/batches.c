@@ -52,7 +52,7 @@ int batches_run(struct batches *b, const uint32_t *pairs, int32_t n, int32_t *do
     }
     rc = run_pack(b, &pack, job, err);
     if (rc == GENARM_OK) {
-        rc = tally_add(tally, &pack, b->values, b->data, step, err);
+        rc = tally_add(tally, &pack, b->values, job->objective_weights, b->data, step, err);
     }
     *done += count;
     pack_deinit(&pack);

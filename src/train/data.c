@@ -12,7 +12,7 @@ struct reader {
     const struct genarm_model *model;
     const char *template_name;
     int32_t max_length;
-    int32_t file;
+    int32_t file, objective;
     struct pref_reader *records;
     struct genarm_message *messages; /* [n_messages] of the record at hand */
     size_t n_messages, cap_messages;
@@ -235,7 +235,7 @@ static int take_messages(struct reader *r, const struct preference *p, struct ge
 static int take_record(struct reader *r, const struct preference *p, struct genarm_error *err) {
     struct genarm_data_report *report = &r->data->report;
     struct tokens prompt = {0}, responses[SIDES] = {{0}, {0}};
-    struct pair pair = {.file = r->file, .line = p->line, .record = p->record};
+    struct pair pair = {.file = r->file, .objective = r->objective, .line = p->line, .record = p->record};
     int rc = take_messages(r, p, err);
     if (rc == GENARM_OK) {
         rc = tokenize_prompt(&prompt, r, 0, err);
@@ -311,18 +311,29 @@ static int read_file(struct reader *r, const char *path, const struct pref_param
     return rc;
 }
 
-static int copy_paths(struct data *d, const char *const *paths, size_t n_paths, struct genarm_error *err) {
-    d->paths = calloc(n_paths ? n_paths : 1, sizeof *d->paths);
-    if (!d->paths) {
+static int add_path(struct data *d, const char *path, struct genarm_error *err) {
+    char **grown = realloc(d->paths, (d->n_paths + 1) * sizeof *grown);
+    char *copy = strdup(path);
+    if (grown) {
+        d->paths = grown;
+    }
+    if (!grown || !copy) {
+        free(copy);
         return error_nomem(err, "the names of pair files");
     }
-    for (; d->n_paths < n_paths; d->n_paths++) {
-        d->paths[d->n_paths] = strdup(paths[d->n_paths]);
-        if (!d->paths[d->n_paths]) {
-            return error_nomem(err, "the names of pair files");
-        }
-    }
+    d->paths[d->n_paths++] = copy;
     return GENARM_OK;
+}
+
+static int read_files(struct reader *r, const char *const *paths, size_t n_paths, const struct pref_params *params,
+                      struct genarm_error *err) {
+    int rc = n_paths > 0 ? GENARM_OK : error_set(err, GENARM_EINVAL, "no file of pairs is given");
+    for (size_t i = 0; i < n_paths && rc == GENARM_OK; i++) {
+        r->file = (int32_t)r->data->n_paths;
+        rc = add_path(r->data, paths[i], err);
+        rc = rc == GENARM_OK ? read_file(r, paths[i], params, err) : rc;
+    }
+    return rc;
 }
 
 static int check_some_left(const struct data *d, int32_t max_length, struct genarm_error *err) {
@@ -341,22 +352,20 @@ static int check_some_left(const struct data *d, int32_t max_length, struct gena
         "look at the data with genarm data, or raise the maximum length");
 }
 
+/* An empty *r->data. */
+static int start(struct reader *r, struct genarm_error *err) {
+    *r->data = (struct data){.hash = HASH_START};
+    return genarm_token_eos(r->model) >= 0
+               ? GENARM_OK
+               : error_set(err, GENARM_EUNSUPPORTED, "the model has no token that ends a turn");
+}
+
 int data_read(struct data *d, const struct genarm_model *model, const char *const *paths, size_t n_paths,
               const struct pref_params *params, const char *template_name, int32_t max_length,
               struct genarm_error *err) {
-    *d = (struct data){.hash = HASH_START};
-    if (n_paths == 0) {
-        return error_set(err, GENARM_EINVAL, "no file of pairs is given");
-    }
-    if (genarm_token_eos(model) < 0) {
-        return error_set(err, GENARM_EUNSUPPORTED, "the model has no token that ends a turn");
-    }
     struct reader r = {.data = d, .model = model, .template_name = template_name, .max_length = max_length};
-    int rc = copy_paths(d, paths, n_paths, err);
-    for (size_t i = 0; i < n_paths && rc == GENARM_OK; i++) {
-        r.file = (int32_t)i;
-        rc = read_file(&r, paths[i], params, err);
-    }
+    int rc = start(&r, err);
+    rc = rc == GENARM_OK ? read_files(&r, paths, n_paths, params, err) : rc;
     free(r.messages);
     if (rc == GENARM_OK) {
         rc = check_some_left(d, max_length, err);
@@ -367,7 +376,41 @@ int data_read(struct data *d, const struct genarm_model *model, const char *cons
     return rc;
 }
 
+static int read_objective(struct reader *r, const struct genarm_objective *objective, const struct pref_params *params,
+                          struct genarm_error *err) {
+    struct data *d = r->data;
+    const struct pref_params own = {.format = params ? params->format : GENARM_DATA_AUTO, .label = objective->label};
+    const size_t before = d->n_pairs;
+    int rc = objectives_add(&d->objectives, objective->name, err);
+    if (rc == GENARM_OK) {
+        d->hash = hash_bytes(d->hash, objective->name, strlen(objective->name) + 1);
+        r->objective = d->objectives.n - 1;
+        rc = read_files(r, objective->paths, objective->n_paths, &own, err);
+    }
+    if (rc == GENARM_OK && d->n_pairs == before) {
+        rc = error_set(err, GENARM_EFORMAT, "none of its pairs can be used");
+        error_hint(err, rc, "look at the data with genarm data, or raise the maximum length");
+    }
+    return error_at(err, rc, "objective %s", objective->name);
+}
+
+int data_read_objectives(struct data *d, const struct genarm_model *model, const struct genarm_objective *objectives,
+                         size_t n_objectives, const struct pref_params *params, const char *template_name,
+                         int32_t max_length, struct genarm_error *err) {
+    struct reader r = {.data = d, .model = model, .template_name = template_name, .max_length = max_length};
+    int rc = start(&r, err);
+    for (size_t i = 0; i < n_objectives && rc == GENARM_OK; i++) {
+        rc = read_objective(&r, &objectives[i], params, err);
+    }
+    free(r.messages);
+    if (rc != GENARM_OK) {
+        data_deinit(d);
+    }
+    return rc;
+}
+
 void data_deinit(struct data *d) {
+    objectives_deinit(&d->objectives);
     for (size_t i = 0; i < d->n_paths; i++) {
         free(d->paths[i]);
     }

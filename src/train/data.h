@@ -12,6 +12,7 @@
 
 #include "data/reader.h"
 #include "genarm/train.h"
+#include "model/objectives.h"
 
 enum side { CHOSEN, REJECTED, SIDES };
 
@@ -20,6 +21,7 @@ struct pair {
     int32_t n_prompt;          /* >= 1 */
     int32_t n_response[SIDES]; /* >= 2, the token that ends the turn included */
     int32_t file;              /* index into data.paths */
+    int32_t objective;         /* index into data.objectives; 0 without objectives */
     int64_t line, record;      /* where it begins in its file, and which one it is; from 1 */
     uint64_t prompt_hash;      /* of the prompt's tokens as read, so that equal prompts can be kept together */
 };
@@ -31,7 +33,8 @@ struct data {
     size_t n_pairs, cap_pairs;
     char **paths;
     size_t n_paths;
-    uint64_t hash; /* of all tokens and lengths, in order */
+    struct objectives objectives; /* that the pairs belong to, in this order; none: a plain adapter is trained */
+    uint64_t hash; /* of all tokens and lengths, in order, and the names of objectives */
     struct genarm_data_report report;
 };
 
@@ -41,6 +44,12 @@ struct data {
 int data_read(struct data *d, const struct genarm_model *model, const char *const *paths, size_t n_paths,
               const struct pref_params *params, const char *template_name, int32_t max_length,
               struct genarm_error *err);
+
+/* The same for the pairs of several objectives, each with its own label instead of that of `params`. An objective without any
+ * pair is an error. */
+int data_read_objectives(struct data *d, const struct genarm_model *model, const struct genarm_objective *objectives,
+                         size_t n_objectives, const struct pref_params *params, const char *template_name,
+                         int32_t max_length, struct genarm_error *err);
 void data_deinit(struct data *d);
 
 static inline const int32_t *data_prompt(const struct data *d, const struct pair *p) { return d->tokens + p->first; }

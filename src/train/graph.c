@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 
-enum { NODES_PER_LAYER = 640 /* at most, of plain nodes, forward twice */, MAX_TOGETHER = 3 /* maps of one input: q, k, v */ };
+enum { NODES_PER_LAYER = 720 /* at most, of plain nodes, forward twice */, MAX_TOGETHER = 3 /* maps of one input: q, k, v */ };
 
 /* What the forward pass leaves of one layer. */
 struct tape {
@@ -17,6 +17,7 @@ struct tape {
     struct ggml_tensor *mid;             /* [n_embd, as o_in] stream after attention */
     struct ggml_tensor *gate, *up;       /* [n_ff, as o_in] */
     struct ggml_tensor *u[LINEAR_COUNT]; /* [rank, rows of the map] A x */
+    struct ggml_tensor *mu[LINEAR_COUNT]; /* the same, what B takes: M A x of a conditioned adapter, else u */
 };
 
 /* Gradients lie on the CPU: to add to each where it comes up would leave the device of its layer and enter it again, with all
@@ -95,7 +96,12 @@ static struct ggml_tensor *drop(struct builder *b, int32_t layer, enum linear t,
     return b->dropout > 0 ? op_dropout(b->ctx, b->ops, x, keys, b->dropout, stream) : x;
 }
 
-/* y += scale B A drop(x), in place. x: [n_in, n_rows], y: [n_out, n_rows] */
+/* What stands between A and B, NULL where there is nothing. */
+static const struct core *core_of(const struct builder *b, int32_t layer, enum linear t) {
+    return b->adapter->cores ? &b->adapter->cores[layer][t] : NULL;
+}
+
+/* y += scale B M A drop(x), in place. x: [n_in, n_rows], y: [n_out, n_rows] */
 static struct ggml_tensor *add_lora(struct builder *b, int32_t layer, enum linear t, struct ggml_tensor *x,
                                     struct ggml_tensor *y) {
     const struct lora *lora = lora_of(b, layer, t);
@@ -103,8 +109,11 @@ static struct ggml_tensor *add_lora(struct builder *b, int32_t layer, enum linea
         return y;
     }
     struct ggml_tensor *u = op_linear(b->ctx, b->ops, lora->a, drop(b, layer, t, x));
+    const struct core *core = core_of(b, layer, t);
+    struct ggml_tensor *v = core ? op_linear(b->ctx, b->ops, core->m, u) : u;
     b->tapes[layer].u[t] = u;
-    y = op_linear_acc(b->ctx, b->ops, y, lora->b, u, lora->scale);
+    b->tapes[layer].mu[t] = v;
+    y = op_linear_acc(b->ctx, b->ops, y, lora->b, v, lora->scale);
     label(b, "lora");
     return y;
 }
@@ -128,6 +137,16 @@ static void maps(struct builder *b, int32_t layer, enum linear first, int n, str
     }
 }
 
+/* The gradient of u = A x from that of v = M u, which grows M's own. dv: [rank, n_rows], also -> */
+static struct ggml_tensor *core_back(struct builder *b, int32_t layer, enum linear t, struct ggml_tensor *dv) {
+    const struct core *core = core_of(b, layer, t);
+    if (!core) {
+        return dv;
+    }
+    add_gradient(b, core->gradient, dv, b->tapes[layer].u[t], lora_of(b, layer, t)->scale);
+    return op_linear_back(b->ctx, b->ops, core->m, dv);
+}
+
 /* Gradients of the LoRA matrices of n neighbouring maps of x, and, with `need_dx`, the gradient of x, else NULL.
  * dy: [sum n_out_i, n_rows] -> [n_in, n_rows] */
 static struct ggml_tensor *maps_back(struct builder *b, int32_t layer, enum linear first, int n, struct ggml_tensor *x,
@@ -142,8 +161,9 @@ static struct ggml_tensor *maps_back(struct builder *b, int32_t layer, enum line
         if (lora) {
             const struct lora *gradient = &b->adapter->gradients[layer][t];
             struct ggml_tensor *dy_t = op_part(b->ctx, dy, at, n_out);
-            struct ggml_tensor *du = op_linear_back(b->ctx, b->ops, lora->b, dy_t); /* [rank, n_rows] */
-            add_gradient(b, gradient->b, dy_t, b->tapes[layer].u[t], lora->scale);
+            struct ggml_tensor *dv = op_linear_back(b->ctx, b->ops, lora->b, dy_t); /* [rank, n_rows] */
+            add_gradient(b, gradient->b, dy_t, b->tapes[layer].mu[t], lora->scale);
+            struct ggml_tensor *du = core_back(b, layer, t, dv); /* [rank, n_rows] */
             add_gradient(b, gradient->a, du, drop(b, layer, t, x), lora->scale);
             if (dx && b->dropout > 0) {
                 struct ggml_tensor *dropped = op_linear_back(b->ctx, b->ops, lora->a, du); /* [n_in, n_rows] */
@@ -458,7 +478,7 @@ int train_graph_build(struct train_graph *g, const struct train_graph_params *pa
                         .adapter = shape->reference ? params->reference : params->adapter,
                         .dropout = shape->gradient ? params->dropout : 0,
                         .tapes = calloc((size_t)hp->n_layer, sizeof *b.tapes),
-                        .late = calloc(2 * LINEAR_COUNT * (size_t)hp->n_layer + 1, sizeof *b.late)};
+                        .late = calloc(3 * LINEAR_COUNT * (size_t)hp->n_layer + 1, sizeof *b.late)};
     if (!g->ctx || !b.tapes || !b.late) {
         free(b.tapes);
         free(b.late);

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "model/model.h"
+#include "train/conditioned.h"
 
 enum { ALIGN = 16 }; /* numbers: each matrix starts on a cache line */
 
@@ -91,17 +92,24 @@ static struct ggml_tensor *view_head(struct ggml_context *ctx, struct ggml_tenso
     return ggml_view_2d(ctx, flat, n_embd, 1, (size_t)n_embd * sizeof(float), first * sizeof(float));
 }
 
+/* `conditioning` may be NULL: a plain adapter. */
 static int allocate(struct trainable *t, const struct hparams *hp, const layer_ranks *ranks, float alpha, bool head,
-                    ggml_backend_buffer_type_t type, struct genarm_error *err) {
+                    const struct conditioning *conditioning, ggml_backend_buffer_type_t type, struct genarm_error *err) {
     const size_t n_layer = (size_t)hp->n_layer;
     *t = (struct trainable){.alpha = alpha, .n_layer = hp->n_layer, .n = count_numbers(hp, ranks)};
     if (t->n == 0) {
         return error_set(err, GENARM_EINVAL, "the adapter adapts nothing");
     }
+    if (conditioning && conditioning->n_objectives > 0) {
+        t->conditioning = *conditioning;
+        t->first_core = t->n;
+        t->n_core = conditioned_numbers(conditioning, hp, ranks);
+        t->n += padded((int64_t)t->n_core);
+    }
     t->n += head ? padded(hp->n_embd) : 0;
     t->layers = calloc(n_layer, sizeof *t->layers);
     t->gradients = calloc(n_layer, sizeof *t->gradients);
-    t->ctx = ggml_init((struct ggml_init_params){.mem_size = (4 + 4 * n_layer * LINEAR_COUNT) * ggml_tensor_overhead(),
+    t->ctx = ggml_init((struct ggml_init_params){.mem_size = (6 + 6 * n_layer * LINEAR_COUNT) * ggml_tensor_overhead(),
                                                  .no_alloc = true});
     if (!t->layers || !t->gradients || !t->ctx) {
         return error_nomem(err, "the adapter");
@@ -123,6 +131,10 @@ static int allocate(struct trainable *t, const struct hparams *hp, const layer_r
             t->gradients[l][i] = view_map(t->ctx, t->gradient, &at_gradient, n_in, n_out, ranks[l][i], scale);
         }
     }
+    int rc = t->n_core > 0 ? conditioned_make(t, ranks, err) : GENARM_OK;
+    if (rc != GENARM_OK) {
+        return rc;
+    }
     t->buffer = ggml_backend_alloc_ctx_tensors_from_buft(t->ctx, type);
     if (!t->buffer) {
         return error_nomem(err, "the adapter");
@@ -136,6 +148,9 @@ void trainable_deinit(struct trainable *t) {
     ggml_free(t->ctx);
     free(t->layers);
     free(t->gradients);
+    free(t->cores);
+    free(t->host_core);
+    free(t->host_m);
     *t = (struct trainable){0};
 }
 
@@ -180,8 +195,9 @@ static int fill_fresh(struct trainable *t, uint64_t seed, struct genarm_error *e
     return rc;
 }
 
-int trainable_init(struct trainable *t, const struct hparams *hp, uint32_t targets, int32_t rank, float alpha, bool head,
-                   uint64_t seed, ggml_backend_buffer_type_t type, struct genarm_error *err) {
+static int init_fresh(struct trainable *t, const struct hparams *hp, uint32_t targets, int32_t rank, float alpha, bool head,
+                      const struct conditioning *conditioning, uint64_t seed, ggml_backend_buffer_type_t type,
+                      struct genarm_error *err) {
     layer_ranks *ranks = calloc((size_t)hp->n_layer, sizeof *ranks);
     if (!ranks) {
         return error_nomem(err, "the adapter");
@@ -191,15 +207,29 @@ int trainable_init(struct trainable *t, const struct hparams *hp, uint32_t targe
             ranks[l][i] = targets >> i & 1 ? rank : 0;
         }
     }
-    int rc = allocate(t, hp, (const layer_ranks *)ranks, alpha, head, type, err);
+    int rc = allocate(t, hp, (const layer_ranks *)ranks, alpha, head, conditioning, type, err);
     if (rc == GENARM_OK) {
         rc = fill_fresh(t, seed, err);
+    }
+    if (rc == GENARM_OK && t->n_core > 0) {
+        conditioned_fill_fresh(t, seed);
     }
     if (rc != GENARM_OK) {
         trainable_deinit(t);
     }
     free(ranks);
     return rc;
+}
+
+int trainable_init(struct trainable *t, const struct hparams *hp, uint32_t targets, int32_t rank, float alpha, bool head,
+                   uint64_t seed, ggml_backend_buffer_type_t type, struct genarm_error *err) {
+    return init_fresh(t, hp, targets, rank, alpha, head, NULL, seed, type, err);
+}
+
+int trainable_init_conditioned(struct trainable *t, const struct hparams *hp, uint32_t targets, int32_t rank, float alpha,
+                               const struct conditioning *conditioning, uint64_t seed, ggml_backend_buffer_type_t type,
+                               struct genarm_error *err) {
+    return init_fresh(t, hp, targets, rank, alpha, false, conditioning, seed, type, err);
 }
 
 static int copy_matrix(struct ggml_tensor *to, const struct ggml_tensor *from, struct genarm_error *err) {
@@ -258,7 +288,7 @@ int trainable_init_from(struct trainable *t, const struct hparams *hp, const str
     float alpha;
     int rc = find_alpha(&alpha, adapter, hp->n_layer, err);
     if (rc == GENARM_OK) {
-        rc = allocate(t, hp, (const layer_ranks *)ranks, alpha, head, type, err);
+        rc = allocate(t, hp, (const layer_ranks *)ranks, alpha, head, NULL, type, err);
     }
     if (rc == GENARM_OK) {
         rc = copy_adapter(t, adapter, err);
@@ -281,12 +311,17 @@ void trainable_get(const struct trainable *t, float *theta) {
 
 void trainable_set(struct trainable *t, const float *theta) {
     ggml_backend_tensor_set(t->theta, theta, 0, t->n * sizeof *theta);
+    conditioned_compute(t);
 }
 
-void trainable_get_gradient(const struct trainable *t, float *gradient) {
+void trainable_get_gradient(struct trainable *t, float *gradient) {
+    conditioned_collect(t);
     ggml_backend_tensor_get(t->gradient, gradient, 0, t->n * sizeof *gradient);
 }
 
 void trainable_zero_gradient(struct trainable *t) {
     ggml_backend_tensor_memset(t->gradient, 0, 0, t->n * sizeof(float));
+    if (t->m_gradient) {
+        ggml_backend_tensor_memset(t->m_gradient, 0, 0, ggml_nbytes(t->m_gradient));
+    }
 }

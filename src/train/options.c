@@ -15,6 +15,8 @@ struct genarm_train_params genarm_train_default_params(void) {
         .lora_rank = 8,
         .lora_alpha = 16,
         .lora_targets = "q,k,v",
+        .preference_concentration = 0.5f,
+        .preference_draws = 8,
         .learning_rate = 5e-4f,
         .schedule = GENARM_SCHEDULE_COSINE,
         .weight_decay = 0.05f,
@@ -67,6 +69,18 @@ static int check_loss(const struct genarm_train_params *p, const struct loss *lo
     return GENARM_OK;
 }
 
+/* What cannot be conditioned on objectives. */
+static int check_objectives(const struct genarm_train_params *p, const struct loss *loss, struct genarm_error *err) {
+    if (p->n_objectives > 0 && loss->uses_head) {
+        return error_set(err, GENARM_EINVAL, "the %s loss rewards whole responses: it knows no objectives",
+                         loss_name(p->loss));
+    }
+    if (p->n_objectives > 0 && p->init_adapter) {
+        return error_set(err, GENARM_EINVAL, "an adapter with objectives starts anew, not from another adapter");
+    }
+    return GENARM_OK;
+}
+
 int options_check(const struct genarm_train_params *p, struct genarm_error *err) {
     const struct range ranges[] = {
         {"beta", p->beta, 0, INFINITY, false, true},
@@ -75,6 +89,10 @@ int options_check(const struct genarm_train_params *p, struct genarm_error *err)
         {"LoRA rank", p->lora_rank, 1, 4096, false, false},
         {"LoRA alpha", p->lora_alpha, 0, INFINITY, true, true},
         {"LoRA dropout", p->lora_dropout, 0, 1, false, true},
+        {"number of objectives", (double)p->n_objectives, 0, OBJECTIVES_MAX, false, false},
+        {"rank of the preference", p->preference_rank, 0, p->lora_rank, false, false},
+        {"concentration of preferences", p->preference_concentration, 0, 1000, true, false},
+        {"preferences of a step", p->preference_draws, 1, 1 << 20, false, false},
         {"learning rate", p->learning_rate, 0, INFINITY, false, true},
         {"warm-up", p->warmup, 0, INT32_MAX, false, false},
         {"weight decay", p->weight_decay, 0, INFINITY, false, true},
@@ -108,7 +126,8 @@ int options_check(const struct genarm_train_params *p, struct genarm_error *err)
     if (!p->lora_targets && !p->init_adapter) {
         return error_set(err, GENARM_EINVAL, "no LoRA target is named");
     }
-    return check_loss(p, loss, err);
+    int rc = check_objectives(p, loss, err);
+    return rc == GENARM_OK ? check_loss(p, loss, err) : rc;
 }
 
 static bool copy(const char **to, const char *from) {
@@ -119,6 +138,8 @@ static bool copy(const char **to, const char *from) {
 int options_copy(struct genarm_train_params *to, const struct genarm_train_params *from, struct genarm_error *err) {
     *to = *from;
     to->beta = (float)loss_params_from(from).beta;
+    to->preference_rank = from->preference_rank ? from->preference_rank : (from->lora_rank + 1) / 2;
+    to->objectives = NULL; /* what is kept of them is in struct data */
     to->lora_targets = to->init_adapter = to->reference_adapter = to->template_name = to->log_path = NULL;
     if (!copy(&to->lora_targets, from->lora_targets) || !copy(&to->init_adapter, from->init_adapter) ||
         !copy(&to->reference_adapter, from->reference_adapter) ||
@@ -202,4 +223,18 @@ json_t *options_to_json(const struct genarm_train_params *p) {
 
 const char *const options_that_may_change[] = {"learning rate", "schedule",   "warm-up",       "weight decay", "adam beta1",
                                                "adam beta2",    "adam eps",   "gradient norm", "LoRA dropout", "micro-batch",
-                                               "bf16",          "label smoothing", NULL};
+                                               "bf16",          "label smoothing", "concentration of preferences", NULL};
+
+bool options_add_objectives(json_t *run, const struct genarm_train_params *p, const struct objectives *o) {
+    if (o->n == 0) {
+        return true;
+    }
+    char names[OBJECTIVES_MAX * (OBJECTIVES_NAME_MAX + 1) + 1] = "";
+    for (int32_t i = 0; i < o->n; i++) { /* no name has a comma */
+        strcat(strcat(names, i ? "," : ""), o->names[i]);
+    }
+    return json_object_set_new(run, "objectives", json_string(names)) == 0 &&
+           json_object_set_new(run, "rank of the preference", json_integer(p->preference_rank)) == 0 &&
+           json_object_set_new(run, "concentration of preferences", decimal(p->preference_concentration)) == 0 &&
+           json_object_set_new(run, "preferences of a step", json_integer(p->preference_draws)) == 0;
+}

@@ -5,6 +5,7 @@
 #include <jansson.h>
 
 #include "genarm/train.h"
+#include "model/objectives.h"
 
 /* Errors name the option and its range. */
 int options_check(const struct genarm_train_params *p, struct genarm_error *err);
@@ -23,5 +24,8 @@ json_t *options_to_json(const struct genarm_train_params *p);
 /* Names in it that a resumed run may change when it is told to: what the optimiser's steps are like, not which they are. Ends
  * with a NULL. */
 extern const char *const options_that_may_change[];
+
+/* Adds the objectives and the options that belong to them; nothing where there are none. False when out of memory. */
+bool options_add_objectives(json_t *run, const struct genarm_train_params *p, const struct objectives *o);
 
 #endif

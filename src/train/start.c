@@ -28,6 +28,11 @@ static int take_adapter(struct trainable *t, struct genarm_train_params *p, cons
                         struct genarm_error *err) {
     struct genarm_adapter *adapter = NULL;
     int rc = genarm_adapter_load(&adapter, model, p->init_adapter, err);
+    if (rc == GENARM_OK && adapter->info.objectives.n > 0) {
+        rc = error_set(err, GENARM_EUNSUPPORTED, "an adapter with objectives cannot be trained further");
+        error_at(err, rc, "%s", p->init_adapter);
+        error_hint(err, rc, "genarm merge --into adapter --preference makes a plain one of it");
+    }
     if (rc == GENARM_OK) {
         rc = trainable_init_from(t, &model->hp, adapter, head, ggml_backend_cpu_buffer_type(), err);
     }
@@ -48,9 +53,14 @@ int start_adapter(struct trainable *t, struct genarm_train_params *p, const stru
     uint32_t targets;
     char names[64];
     int rc = targets_parse(&targets, p->lora_targets, err);
-    if (rc == GENARM_OK) {
-        rc = trainable_init(t, &model->hp, targets, p->lora_rank, p->lora_alpha, head, rng_hash(p->seed, STREAM_INIT, 0),
-                            ggml_backend_cpu_buffer_type(), err);
+    const uint64_t seed = rng_hash(p->seed, STREAM_INIT, 0);
+    const struct conditioning conditioning = {.n_objectives = (int32_t)p->n_objectives, .rank = p->preference_rank};
+    if (rc == GENARM_OK && conditioning.n_objectives > 0) {
+        rc = trainable_init_conditioned(t, &model->hp, targets, p->lora_rank, p->lora_alpha, &conditioning, seed,
+                                        ggml_backend_cpu_buffer_type(), err);
+    } else if (rc == GENARM_OK) {
+        rc = trainable_init(t, &model->hp, targets, p->lora_rank, p->lora_alpha, head, seed, ggml_backend_cpu_buffer_type(),
+                            err);
     }
     if (rc == GENARM_OK) {
         targets_print(names, sizeof names, targets);

@@ -6,8 +6,8 @@
 #include "genarm/train.h"
 #include "train/lora.h"
 
-/* Makes the adapter that the options ask for: a fresh one, or a copy of p->init_adapter. Rank, alpha and targets of `p`, which
- * options_copy made, become those in effect. */
+/* Makes the adapter that the options ask for: a fresh one, conditioned on objectives where they have some, or a copy of
+ * p->init_adapter. Rank, alpha and targets of `p`, which options_copy made, become those in effect. */
 int start_adapter(struct trainable *t, struct genarm_train_params *p, const struct genarm_model *model, bool head,
                   struct genarm_error *err);
 

@@ -11,8 +11,8 @@ int tally_at_pair(const struct data *d, const struct pair *pair, int rc, struct 
     return error_at(err, rc, "%s:%" PRId64 ", record %" PRId64, d->paths[pair->file], pair->line, pair->record);
 }
 
-int tally_add(struct tally *t, const struct pack *p, const struct loss_value *values, const struct data *d, int64_t step,
-              struct genarm_error *err) {
+int tally_add(struct tally *t, const struct pack *p, const struct loss_value *values, const double *weights,
+              const struct data *d, int64_t step, struct genarm_error *err) {
     for (int32_t i = 0; i < p->n_pairs; i++) {
         const struct loss_value *v = &values[i];
         if (!isfinite(v->loss)) {
@@ -23,7 +23,7 @@ int tally_add(struct tally *t, const struct pack *p, const struct loss_value *va
             t->worst = p->pairs[i];
             t->worst_loss = v->loss;
         }
-        t->loss += v->loss;
+        t->loss += weights ? weights[p->pairs[i]->objective] * v->loss : v->loss;
         t->margin += v->margin;
         t->right += v->margin > 0;
     }

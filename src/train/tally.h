@@ -16,9 +16,9 @@ struct tally {
 /* error_at with the place of a pair in its file. */
 int tally_at_pair(const struct data *d, const struct pair *pair, int rc, struct genarm_error *err);
 
-/* Adds the pairs of a pack. A loss that is no number is GENARM_EDIVERGED, naming the pair and `step` (from 1). */
-int tally_add(struct tally *t, const struct pack *p, const struct loss_value *values, const struct data *d, int64_t step,
-              struct genarm_error *err);
+/* Adds the pairs of a pack, their losses times the weight of their objective; `weights` may be NULL: 1. A loss that is no number is GENARM_EDIVERGED, naming the pair and `step` (from 1). */
+int tally_add(struct tally *t, const struct pack *p, const struct loss_value *values, const double *weights,
+              const struct data *d, int64_t step, struct genarm_error *err);
 
 /* The worst pair of all ranks instead of this one's. */
 int tally_find_worst(struct tally *t, const struct data *d, const struct genarm_team *team, struct genarm_error *err);

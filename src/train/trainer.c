@@ -15,6 +15,7 @@
 #include "train/backprop.h"
 #include "train/batches.h"
 #include "train/checkpoint.h"
+#include "train/conditioned.h"
 #include "train/data.h"
 #include "train/metrics.h"
 #include "train/optim.h"
@@ -27,7 +28,7 @@
 #include "train/team.h"
 #include "train/trainer.h"
 
-enum { STREAM_DROPOUT = 4 /* of the seed, beside those of plan.c and start.c */ };
+enum { STREAM_DROPOUT = 4, STREAM_PREFERENCE = 5 /* of the seed, beside those of plan.c and start.c */ };
 
 struct genarm_trainer {
     const struct genarm_model *model;
@@ -41,6 +42,7 @@ struct genarm_trainer {
     struct trainable reference_adapter; /* zeroed: the reference is the model alone */
     struct adamw adamw;
     struct backprop *backprop;
+    double objective_weights[OBJECTIVES_MAX]; /* of the micro-batch at hand, their mean 1; without objectives 1 */
     struct batches batches;
     float *theta, *gradient; /* [adapter.n] the adapter on the host, its gradient */
     json_t *run;             /* what a checkpoint must agree with */
@@ -61,7 +63,8 @@ struct genarm_trainer {
 
 /* ---- construction ---- */
 
-static int load_data(struct genarm_trainer *t, const char *const *paths, size_t n_paths, struct genarm_error *err) {
+static int load_data(struct genarm_trainer *t, const char *const *paths, size_t n_paths,
+                     const struct genarm_objective *objectives, struct genarm_error *err) {
     struct genarm_train_params *p = &t->params;
     if (p->max_length > t->model->hp.n_ctx_train) {
         log_line(GENARM_LOG_INFO, "maximum length %d is cut to the model's context of %d tokens", p->max_length,
@@ -69,7 +72,13 @@ static int load_data(struct genarm_trainer *t, const char *const *paths, size_t 
         p->max_length = t->model->hp.n_ctx_train;
     }
     const struct pref_params formats = {.format = p->format, .label = p->label};
-    int rc = data_read(&t->data, t->model, paths, n_paths, &formats, p->template_name, p->max_length, err);
+    if (p->n_objectives > 0 && n_paths > 0) {
+        return error_set(err, GENARM_EINVAL, "pairs belong to an objective when there are objectives");
+    }
+    int rc = p->n_objectives > 0
+                 ? data_read_objectives(&t->data, t->model, objectives, p->n_objectives, &formats, p->template_name,
+                                        p->max_length, err)
+                 : data_read(&t->data, t->model, paths, n_paths, &formats, p->template_name, p->max_length, err);
     if (rc == GENARM_OK) {
         rc = plan_init(&t->plan, &t->data, p, err);
     }
@@ -114,7 +123,9 @@ static int make_machinery(struct genarm_trainer *t, struct genarm_error *err) {
 /* What makes this run: options, data, model. */
 static int describe_run(struct genarm_trainer *t, struct genarm_error *err) {
     t->run = run_describe(options_to_json(&t->params), t->model, &t->reference_adapter, t->data.hash);
-    return t->run ? GENARM_OK : error_nomem(err, "the description of the run");
+    return t->run && options_add_objectives(t->run, &t->params, &t->data.objectives)
+               ? GENARM_OK
+               : error_nomem(err, "the description of the run");
 }
 
 static struct checkpoint checkpoint_of(const struct genarm_trainer *t) {
@@ -194,8 +205,9 @@ static int start(struct genarm_trainer *t, struct genarm_error *err) {
 }
 
 /* What a rank prepares by itself. */
-static int prepare(struct genarm_trainer *t, const char *const *pair_paths, size_t n_paths, struct genarm_error *err) {
-    int rc = t->output && t->folder ? load_data(t, pair_paths, n_paths, err) : error_nomem(err, "a trainer");
+static int prepare(struct genarm_trainer *t, const char *const *pair_paths, size_t n_paths,
+                   const struct genarm_objective *objectives, struct genarm_error *err) {
+    int rc = t->output && t->folder ? load_data(t, pair_paths, n_paths, objectives, err) : error_nomem(err, "a trainer");
     int (*const steps[])(struct genarm_trainer *, struct genarm_error *) = {make_adapter, load_reference, make_machinery,
                                                                             describe_run};
     for (size_t i = 0; i < sizeof steps / sizeof *steps && rc == GENARM_OK; i++) {
@@ -238,7 +250,7 @@ int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, 
     }
     rc = new_trainer(&t, model, output, params, err);
     if (rc == GENARM_OK) {
-        rc = prepare(t, pair_paths, n_paths, err);
+        rc = prepare(t, pair_paths, n_paths, params->objectives, err);
     }
     rc = team_agree(params->team, rc, err);
     if (rc == GENARM_OK) {
@@ -343,6 +355,27 @@ static int diverged_hint(const struct genarm_trainer *t, int rc, const char *fir
                                      "--resume-changed -lr X", first, t->saved, t->folder);
 }
 
+/* Sets the adapter's preference and with it the weight of the pairs of each objective. NULL: all alike, with weight 1. */
+static void prefer(struct genarm_trainer *t, const float *preference) {
+    const int32_t n = t->data.objectives.n;
+    float even[OBJECTIVES_MAX];
+    for (int32_t i = 0; i < OBJECTIVES_MAX; i++) {
+        even[i] = (float)(1.0 / (n > 0 ? n : 1));
+        t->objective_weights[i] = preference && i < n ? (double)preference[i] * n : 1;
+    }
+    trainable_set_preference(&t->adapter, preference ? preference : even);
+}
+
+/* Preference number `draw` of the step at hand. */
+static void draw_preference(struct genarm_trainer *t, int32_t draw) {
+    float preference[OBJECTIVES_MAX];
+    if (t->data.objectives.n > 0) {
+        conditioned_draw(preference, t->data.objectives.n, options_decimal(t->params.preference_concentration),
+                         rng_hash(t->params.seed, STREAM_PREFERENCE, 0), (uint64_t)t->step, (uint64_t)draw);
+        prefer(t, preference);
+    }
+}
+
 /* The losses of the held-out pairs, with both responses whatever the loss looks at. */
 static int validate(struct genarm_trainer *t, struct genarm_error *err) {
     const struct backprop_job job = {.gradient = false};
@@ -350,6 +383,7 @@ static int validate(struct genarm_trainer *t, struct genarm_error *err) {
     struct tally tally = {0};
     struct genarm_train_status status = status_of(t, t->step > 0 ? t->step - 1 : 0, &t->last);
     int rc = GENARM_OK;
+    prefer(t, NULL);
     share_split(&t->share, &t->data, t->plan.val, t->plan.n_val, form);
     for (int32_t done = 0; done < t->share.n && rc == GENARM_OK;) {
         rc = batches_run(&t->batches, t->share.pairs, t->share.n, &done, form, &job, t->step + 1, &tally, err);
@@ -392,24 +426,32 @@ static int update(struct genarm_trainer *t, struct tally *tally, struct genarm_e
 }
 
 /* This rank's share of a step's n pairs: adds up their gradients. */
-static int train_share(struct genarm_trainer *t, int32_t n, struct tally *tally, struct genarm_error *err) {
+static int train_share(struct genarm_trainer *t, const uint32_t *pairs, int32_t n, struct tally *tally,
+                       struct genarm_error *err) {
     const struct backprop_job job = {.gradient = true,
                                      .weight = 1.0 / n,
+                                     .objective_weights = t->objective_weights,
                                      .seed = rng_hash(t->params.seed, STREAM_DROPOUT, 0),
                                      .step = (uint64_t)t->step};
     const enum pack_form form = batches_form(&t->batches, false);
-    const int64_t before_step = plan_pairs_before(&t->plan, t->step) - plan_pairs_before(&t->plan, t->first_step);
+    int64_t before_draw = plan_pairs_before(&t->plan, t->step) - plan_pairs_before(&t->plan, t->first_step);
     int rc = GENARM_OK;
     trainable_zero_gradient(&t->adapter);
-    for (int32_t done = 0; done < t->share.n && rc == GENARM_OK;) {
-        const double before = clock_seconds();
-        rc = batches_run(&t->batches, t->share.pairs, t->share.n, &done, form, &job, t->step + 1, tally, err);
-        t->pairs = before_step + done;
-        t->seconds += clock_seconds() - before;
-        if (rc == GENARM_OK && done < n) {
-            const struct genarm_train_status status = status_of(t, t->step, tally);
-            rc = report(t, &status, err);
+    for (int32_t draw = 0, begin = 0, end = 0; end < n && rc == GENARM_OK; draw++, begin = end) {
+        end = plan_draw_end(&t->plan, n, draw);
+        draw_preference(t, draw);
+        share_split(&t->share, &t->data, pairs + begin, end - begin, form);
+        for (int32_t done = 0; done < t->share.n && rc == GENARM_OK;) {
+            const double before = clock_seconds();
+            rc = batches_run(&t->batches, t->share.pairs, t->share.n, &done, form, &job, t->step + 1, tally, err);
+            t->pairs = before_draw + done;
+            t->seconds += clock_seconds() - before;
+            if (rc == GENARM_OK && tally->n < n) {
+                const struct genarm_train_status status = status_of(t, t->step, tally);
+                rc = report(t, &status, err);
+            }
         }
+        before_draw += t->share.n;
     }
     return rc == GENARM_EDIVERGED ? diverged_hint(t, rc, "look at this pair, or ", err) : rc;
 }
@@ -442,8 +484,7 @@ static int train_step(struct genarm_trainer *t, struct genarm_error *err) {
     int32_t n = 0;
     bool changed = false;
     const uint32_t *pairs = plan_step(&t->plan, t->step, &n);
-    share_split(&t->share, &t->data, pairs, n, batches_form(&t->batches, false));
-    int rc = train_share(t, n, &tally, err);
+    int rc = train_share(t, pairs, n, &tally, err);
     rc = add_ranks(t, n, &tally, rc, err);
     if (rc != GENARM_OK) {
         return rc;
@@ -501,7 +542,9 @@ static int save_adapter(const struct genarm_trainer *t, struct genarm_error *err
                                       .data_hash = data,
                                       .head = head_of(t),
                                       .n_head = t->adapter.head ? (size_t)t->model->hp.n_embd : 0};
-    return adapter_save(t->output, &t->model->hp, t->adapter.layers, t->adapter.alpha, &info, err);
+    return t->data.objectives.n > 0
+               ? conditioned_save(t->output, &t->model->hp, &t->adapter, &t->data.objectives, &info, err)
+               : adapter_save(t->output, &t->model->hp, t->adapter.layers, t->adapter.alpha, &info, err);
 }
 
 /* Saves the last step unless it is saved. */
@@ -530,6 +573,7 @@ int genarm_trainer_run(struct genarm_trainer *t, int (*each)(const struct genarm
     err = err ? err : &ignored;
     t->each = each;
     t->user = user;
+    prefer(t, NULL);
     int rc = train(t, err);
     if (rc == GENARM_OK) {
         return team_agree(team, team_leads(team) ? finish(t, err) : GENARM_OK, err);
