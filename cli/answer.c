@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/progress.h"
+#include "preferences.h"
 
 enum { TEXT_MAX_BYTES = 1 << 28 };
 
@@ -114,7 +115,8 @@ json_t *answer_json(const struct answer *a, const struct setup *s, uint64_t seed
                                 json_rounded(1e3 * (a->first - a->started), 3), "predicted_tokens", (int)a->n_tokens,
                                 "predicted_ms", json_rounded(1e3 * (a->last - a->first), 3), "predicted_per_second",
                                 json_rounded(answer_rate(a), 3));
-    return json_pack("{s:o, s:o, s:o, s:I, s:s, s:o, s:o}", "response", json_stringn(a->text.data, a->text.len),
-                     "tokens", tokens_json(a), "arms", weights_json(a, s), "seed", (json_int_t)seed, "finish_reason",
-                     finish_name(a->finish), "model", text_json(setup_model_name(s)), "timings", timings);
+    return json_pack("{s:o, s:o, s:o, s:o*, s:I, s:s, s:o, s:o}", "response", json_stringn(a->text.data, a->text.len),
+                     "tokens", tokens_json(a), "arms", weights_json(a, s), "preferences", preferences_json(s, a->session),
+                     "seed", (json_int_t)seed, "finish_reason", finish_name(a->finish), "model",
+                     text_json(setup_model_name(s)), "timings", timings);
 }

@@ -41,7 +41,8 @@ int answers_step(struct answer **answers, size_t n, struct genarm_error *err);
 /* Ends an answer that still runs. */
 int answer_end(struct answer *a, enum finish finish, struct genarm_error *err);
 
-/* {"response", "tokens", "arms", "seed", "finish_reason", "model", "timings"}; NULL without memory. */
+/* {"response", "tokens", "arms", "preferences", "seed", "finish_reason", "model", "timings"}, preferences only where an ARM
+ * has objectives; NULL without memory. */
 json_t *answer_json(const struct answer *a, const struct setup *s, uint64_t seed);
 
 /* Tokens a second after the first; 0 when there are not two. */

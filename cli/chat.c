@@ -7,6 +7,7 @@
 
 #include "answer.h"
 #include "commands.h"
+#include "preferences.h"
 #include "terminal.h"
 
 struct chat_args {
@@ -41,11 +42,13 @@ struct chat {
     bool ended;
 };
 
-static const char chat_help[] = "/weight NAME X   weight of a reward model from now on; /weight shows all\n"
-                                "/seed N          seed of the next answers\n"
-                                "/reset           forget the conversation\n"
-                                "/quit            end (as Ctrl-D does)\n"
-                                "/help            show this\n"
+static const char chat_help[] = "/weight NAME X         weight of a reward model from now on; /weight shows all\n"
+                                "/preference NAME LIST  of its objectives, as helpful=0.7,harmless=0.3 or 0.7,0.3;\n"
+                                "                       /preference shows all\n"
+                                "/seed N                seed of the next answers\n"
+                                "/reset                 forget the conversation\n"
+                                "/quit                  end (as Ctrl-D does)\n"
+                                "/help                  show this\n"
                                 "Ctrl-C ends an answer, and the chat when there is none.\n";
 
 /* ---- the conversation ---- */
@@ -170,6 +173,47 @@ static int set_seed(struct chat *c, const char *number, struct genarm_error *err
     return renew_session(c, err);
 }
 
+static int show_preferences(const struct chat *c, struct genarm_error *err) {
+    json_t *all = preferences_json(&c->setup, c->session);
+    if (!all) {
+        fprintf(stderr, "no reward model here has objectives; genarm train --objective makes one\n");
+        return 0;
+    }
+    return print_json(stderr, all, err);
+}
+
+/* What follows "/preference": a name, which is not needed where only one reward model has objectives, and a list. A text that
+ * cannot be read ends nothing. */
+static int preference_command(struct chat *c, char *rest, struct genarm_error *err) {
+    char *name = rest + strspn(rest, " \t"), *end = name + strlen(name);
+    while (end > name && strchr(" \t", end[-1])) {
+        *--end = '\0';
+    }
+    char *list = end;
+    while (list > name && !strchr(" \t", list[-1])) {
+        list--;
+    }
+    for (end = list; end > name && strchr(" \t", end[-1]);) {
+        *--end = '\0';
+    }
+    const bool named = list > name;
+    const int32_t i = named ? genarm_guide_find_arm(c->setup.guide, name) : preference_only_arm(&c->setup);
+    if (i < 0 && named) {
+        fprintf(stderr, "no reward model is called \"%s\"\n", name);
+        return 0;
+    }
+    if (i < 0) {
+        fprintf(stderr, i == -1 ? "no reward model here has objectives\n" : "say of which: /preference NAME LIST\n");
+        return 0;
+    }
+    const int code = preference_apply(&c->setup, i, list, c->session, err);
+    if (code != CLI_USAGE) {
+        return code;
+    }
+    fprintf(stderr, "%s%s%s\n", err->what, *err->hint ? "; " : "", err->hint);
+    return 0;
+}
+
 /* What follows "/weight": a name, which may hold spaces, and a number. */
 static int weight_command(struct chat *c, char *rest, struct genarm_error *err) {
     char *name = rest + strspn(rest, " \t"), *end = name + strlen(name);
@@ -203,6 +247,10 @@ static int command(struct chat *c, char *line, struct genarm_error *err) {
         show_weights(c);
     } else if (strcmp(word, "/weight") == 0) {
         return weight_command(c, rest, err);
+    } else if (strcmp(word, "/preference") == 0 && !rest[strspn(rest, " \t")]) {
+        return show_preferences(c, err);
+    } else if (strcmp(word, "/preference") == 0) {
+        return preference_command(c, rest, err);
     } else if (strcmp(word, "/seed") == 0) {
         return set_seed(c, strtok_r(rest, " \t", &state), err);
     } else if (strcmp(word, "/help") == 0) {
@@ -287,7 +335,8 @@ const struct command command_chat = {
     .usage = "[options]",
     .details =
         "A conversation. Lines that start with / are commands, /help lists them; /weight NAME X changes how much a "
-        "reward model steers. When stdin is no terminal, each of its lines is a turn.",
+        "reward model steers, /preference what one with several objectives steers to. When stdin is no terminal, each of "
+        "its lines is a turn.",
     .examples = "genarm chat\n"
                 "genarm chat --arm cheerful.gguf:1 --arm concise.gguf:0 -sys \"You are a helpful gardener.\"\n"
                 "printf 'Hello!\\nAnd again?\\n' | genarm chat -s 7",

@@ -14,6 +14,7 @@
 
 #include "base/file.h"
 #include "model/gguf_check.h"
+#include "preferences.h"
 
 /* ---- reporting ---- */
 
@@ -297,7 +298,7 @@ int setup_load(struct setup *s, const struct model_args *model, const struct gui
     for (size_t i = 0; i < s->n_arms && code == 0; i++) {
         code = load_arm(s, i, model, args, err);
     }
-    return code;
+    return code ? code : preferences_set(s, &args->preferences, err);
 }
 
 void setup_free(struct setup *s) {

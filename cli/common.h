@@ -46,7 +46,7 @@ struct model_args {
 struct guide_args {
     int32_t n_ctx, n_batch, keys, values; /* keys, values: 0 f16, 1 f32 */
     const char *chat_template, *lora;
-    struct option_list arms, arm_templates;
+    struct option_list arms, arm_templates, preferences;
 };
 
 #define OPTIONS_GUIDE(ARGS)                                                                                           \
@@ -59,6 +59,9 @@ struct guide_args {
           "the same vocabulary, which +ADAPTER adapts; WEIGHT is 1 / beta, 1 if not given; repeatable"},              \
     {OPTION_TEXTS, "--arm-template", "NAME=TEMPLATE", offsetof(ARGS, guide.arm_templates),                            \
      .help = "chat template of one reward model, if it was trained under another; repeatable"},                       \
+    {OPTION_TEXTS, "--preference", "[ARM=]WEIGHTS", offsetof(ARGS, guide.preferences),                                \
+     .help = "how much each objective of a reward model of genarm train --objective counts, as NAME=X,NAME=X or as "  \
+             "X,X in their order (genarm info shows them); divided by their sum, all alike if not given; repeatable"}, \
     {OPTION_GROUP, .help = "Context"},                                                                                \
     {OPTION_INT, "-c --ctx-size", "N", offsetof(ARGS, guide.n_ctx), 0, 1 << 24, .fallback = "0",                      \
      .env = "LLAMA_ARG_CTX_SIZE",                                                                                     \

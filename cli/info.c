@@ -9,6 +9,7 @@
 #include "commands.h"
 #include "common.h"
 #include "model/gguf_check.h"
+#include "model/objectives.h"
 #include "text.h"
 
 struct info_args {
@@ -144,6 +145,7 @@ struct adapter_facts {
     char targets[128]; /* "q,k,v" */
     int layers;
     bool has_head;
+    struct objectives objectives;
 };
 
 /* blk.N.attn_q.weight.lora_a -> target "attn_q" as "q" */
@@ -202,6 +204,9 @@ static int read_adapter(struct adapter_facts *f, const struct gguf_file *file, s
     for (size_t i = 0; i < sizeof strings / sizeof *strings && code == 0; i++) {
         code = gguf_opt_str(strings[i].out, file->gguf, strings[i].key, NULL, err);
     }
+    if (code == 0) {
+        code = objectives_read(&f->objectives, file->gguf, err);
+    }
     const int64_t head = gguf_find_key(file->gguf, "genarm.head");
     f->has_head = head >= 0 && gguf_get_kv_type(file->gguf, head) == GGUF_TYPE_ARRAY;
     f->n_params = f->has_head ? (int64_t)gguf_get_arr_n(file->gguf, head) : 0;
@@ -219,11 +224,20 @@ static json_t *text_or_null(const char *text) {
     return text ? text_json(text) : json_null();
 }
 
+static json_t *objectives_json(const struct objectives *o) {
+    json_t *list = json_array();
+    for (int32_t i = 0; i < o->n && list; i++) {
+        json_array_append_new(list, json_string(o->names[i]));
+    }
+    return list;
+}
+
 static json_t *adapter_json(const struct adapter_facts *f, const char *path) {
-    return json_pack("{s:s, s:o, s:o, s:I, s:o, s:s, s:i, s:b, s:I, s:o, s:o, s:o, s:o, s:o}", "type", "adapter", "path",
+    return json_pack("{s:s, s:o, s:o, s:I, s:o, s:s, s:i, s:b, s:o, s:I, s:o, s:o, s:o, s:o, s:o}", "type", "adapter", "path",
                      text_json(path), "architecture", text_or_null(f->architecture), "rank", (json_int_t)f->rank,
                      "alpha", json_rounded((double)f->alpha, 6), "targets", f->targets, "layers", f->layers,
-                     "reward_head", (int)f->has_head, "parameters", (json_int_t)f->n_params, "loss", text_or_null(f->loss), "beta",
+                     "reward_head", (int)f->has_head, "objectives", objectives_json(&f->objectives), "parameters",
+                     (json_int_t)f->n_params, "loss", text_or_null(f->loss), "beta",
                      f->beta > 0 ? json_rounded((double)f->beta, 6) : json_null(), "chat_template",
                      text_or_null(f->template_name), "base_fingerprint", text_or_null(f->base), "data",
                      text_or_null(f->data));
@@ -247,6 +261,12 @@ static void print_adapter(const struct adapter_facts *f, const char *path) {
     printf("  weights        %s\n", count_text(f->n_params, count, sizeof count));
     if (f->has_head) {
         printf("  rewards        whole responses, by a scalar head\n");
+    }
+    for (int32_t i = 0; i < f->objectives.n; i++) {
+        printf("%s%s", i ? ", " : "  objectives     ", f->objectives.names[i]);
+    }
+    if (f->objectives.n > 0) {
+        printf("; --preference weighs them, rank %d each\n", f->objectives.rank);
     }
     if (f->loss && f->beta > 0) {
         printf("  trained with   loss %s, beta %g\n", clean(f->loss, text, sizeof text), (double)f->beta);
@@ -277,6 +297,7 @@ static int show_adapter(const struct info_args *args, const char *path, struct g
     } else if (code == 0) {
         print_adapter(&facts, path);
     }
+    objectives_deinit(&facts.objectives);
     gguf_file_close(&file);
     return code;
 }

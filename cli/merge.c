@@ -8,13 +8,14 @@
 #include "commands.h"
 #include "common.h"
 #include "model/adapter.h"
+#include "preferences.h"
 #include "terminal.h"
 #include "text.h"
 
 struct merge_args {
     struct model_args model;
     struct option_list adapters;
-    const char *output;
+    const char *output, *preference;
     int32_t into, type;
     bool average_factors, json;
 };
@@ -37,6 +38,8 @@ static const struct option merge_options[] = {
     {OPTION_FLAG, "--average-factors", "", ARGS(average_factors),
      .help = "into an adapter: average A and B apart, as Rewarded Soups was published, instead of adding up the changes "
              "B A exactly; needs equal ranks, scales and targets"},
+    {OPTION_TEXT, "--preference", "WEIGHTS", ARGS(preference),
+     .help = "of the adapters that have objectives: NAME=X,NAME=X or X,X in their order; all alike if not given"},
     {OPTION_FLAG, "--json", "", ARGS(json), .help = "print what was written as a JSON record"},
     OPTIONS_MODEL(struct merge_args),
 };
@@ -71,6 +74,7 @@ static int read_part(struct genarm_merge_part *part, const char *text, struct ge
 static void free_parts(struct genarm_merge_part *parts, size_t n) {
     for (size_t i = 0; parts && i < n; i++) {
         free((void *)(uintptr_t)parts[i].path);
+        free((void *)(uintptr_t)parts[i].preference);
     }
     free(parts);
 }
@@ -87,6 +91,39 @@ static int read_parts(struct genarm_merge_part **out, const struct option_list *
     }
     *out = parts;
     return 0;
+}
+
+/* The weights of --preference for one adapter, if it has objectives: then *any is set. */
+static int prefer(struct genarm_merge_part *part, const char *text, bool *any, struct genarm_error *err) {
+    struct genarm_adapter *adapter = NULL;
+    struct genarm_adapter_info i;
+    int code = adapter_load_alone(&adapter, part->path, err);
+    if (code) {
+        return code;
+    }
+    genarm_adapter_get_info(adapter, &i);
+    const size_t n = (size_t)i.n_objectives;
+    float *weights = n ? calloc(n, sizeof *weights) : NULL;
+    if (n && !weights) {
+        code = error_nomem(err, "arguments");
+    }
+    if (n && code == 0) {
+        code = error_at(err, preference_parse(weights, i.objectives, n, text, err), "--preference");
+        part->preference = weights;
+        part->n_preference = n;
+        *any = true;
+    }
+    genarm_adapter_free(adapter);
+    return code;
+}
+
+static int prefer_all(struct genarm_merge_part *parts, const struct merge_args *args, struct genarm_error *err) {
+    bool any = !args->preference;
+    int code = 0;
+    for (size_t i = 0; i < args->adapters.n && args->preference && code == 0; i++) {
+        code = prefer(&parts[i], args->preference, &any, err);
+    }
+    return code || any ? code : usage_error(err, "--preference", "none of the adapters has objectives");
 }
 
 /* ---- into a model ---- */
@@ -240,6 +277,9 @@ static int merge_run(const void *arguments, struct genarm_error *err) {
         code = keep_adapters(args, parts, err);
     }
     if (code == 0) {
+        code = prefer_all(parts, args, err);
+    }
+    if (code == 0) {
         code = args->into == INTO_MODEL ? into_model(args, parts, err) : into_adapter(args, parts, err);
     }
     free_parts(parts, args->adapters.n);
@@ -257,10 +297,12 @@ const struct command command_merge = {
         "other tensors and all metadata are copied. The result needs no adapter.\n"
         "Into an adapter: writes the weighted sum of the adapters' changes as one adapter (Rewarded Soups), exact to the "
         "rounding of F32: the As lie above one another and the Bs, scaled, side by side; the rank is the sum of the ranks. "
-        "Adapters for different bases are refused; -m is not needed, but is checked against where it is given.",
+        "Adapters for different bases are refused; -m is not needed, but is checked against where it is given.\n"
+        "An adapter with objectives is merged as what it is at the preference; the result has none.",
     .examples = "genarm merge -m model.gguf --adapter kind.gguf:0.5 -o kind-model.gguf\n"
                 "genarm merge -m model.gguf --adapter kind.gguf --adapter short.gguf:0.3 -o both.gguf --type Q8_0\n"
-                "genarm merge --into adapter --adapter kind.gguf:0.3 --adapter short.gguf:0.7 -o soup.gguf",
+                "genarm merge --into adapter --adapter kind.gguf:0.3 --adapter short.gguf:0.7 -o soup.gguf\n"
+                "genarm merge --into adapter --adapter both.gguf --preference kind=0.8,safe=0.2 -o kind.gguf",
     .options = merge_options,
     .n_options = sizeof merge_options / sizeof *merge_options,
     .args_size = sizeof(struct merge_args),

@@ -7,6 +7,7 @@
 #include "base/progress.h"
 #include "commands.h"
 #include "pairs.h"
+#include "preferences.h"
 #include "prompts.h"
 #include "rewards.h"
 #include "scores.h"
@@ -70,8 +71,9 @@ static int print_scores(const struct scores *scores, const double *values, const
     const struct setup *setup = &s->setup;
     if (args->json) {
         json_t *facts = s->guided ? scores_json(scores, setup) : json_object();
-        json_t *record = json_pack("{s:o, s:o, s:o}", "prompt", text_json(prompt), "response",
-                                   text_json(args->response), "model", text_json(setup_model_name(setup)));
+        json_t *record = json_pack("{s:o, s:o, s:o, s:o*}", "prompt", text_json(prompt), "response",
+                                   text_json(args->response), "model", text_json(setup_model_name(setup)),
+                                   "preferences", preferences_json(setup, NULL));
         bool ok = facts && record && json_object_update(record, facts) == 0;
         ok = ok && (!s->rewards.n || json_object_set_new(record, "trajectory", rewards_json(&s->rewards, values, 1)) == 0);
         json_decref(facts);
@@ -242,6 +244,10 @@ static json_t *rankings_json(const struct rankings *r, const struct scorers *s) 
         json_t *arm = ranking_json(&r->arms[i]);
         json_object_set_new(arm, "minus_reference", ranking_json(&r->differences[i]));
         json_object_set_new(arms, genarm_guide_arm_name(setup->guide, (int32_t)i), arm);
+    }
+    json_t *preferences = preferences_json(setup, NULL);
+    if (preferences) {
+        json_object_set_new(record, "preferences", preferences);
     }
     json_object_set_new(record, "base", ranking_json(&r->base));
     json_object_set_new(record, "arms", arms);

@@ -8,6 +8,7 @@
 #include "base/progress.h"
 #include "commands.h"
 #include "common.h"
+#include "objectives.h"
 #include "ranks.h"
 #include "terminal.h"
 #include "text.h"
@@ -16,12 +17,12 @@
 
 struct train_args {
     struct model_args model;
-    struct option_list data;
+    struct option_list data, objectives;
     struct format_args formats;
     struct training_args training;
     const char *output;
-    int32_t loss;
-    double beta, margin, label_smoothing, val_split;
+    int32_t loss, preference_rank, preference_draws;
+    double beta, margin, label_smoothing, val_split, preference_concentration;
     bool length_normalize, resume_changed, json;
 };
 
@@ -31,6 +32,10 @@ struct train_args {
 static const struct option train_options[] = {
     {OPTION_GROUP, .help = "Data"},
     {OPTION_FILES, "-d --data", "PAIRS", ARGS(data), .help = PAIRS_HELP "; repeatable"},
+    {OPTION_TEXTS, "--objective", OBJECTIVE_FORM, ARGS(objectives),
+     .help = "instead of -d: pairs of one of several objectives, among which a preference is given when the adapter is used "
+             "(--preference). A step takes --batch-size pairs of each. LABEL, better or safer, takes the place of --label; a "
+             "name given again adds a file; repeatable"},
     OPTIONS_FORMAT(struct train_args),
     {OPTION_FILE, "-o --output", "FILE.gguf", ARGS(output),
      .help = OUTPUT_HELP},
@@ -57,6 +62,14 @@ static const struct option train_options[] = {
     {OPTION_FILE, "--reference-adapter", "FILE.gguf", ARGS(training.reference_adapter),
      .help = "for dpo and ipo: the reference is the model with this adapter; without it the model alone, whatever "
              "--init-adapter says"},
+    {OPTION_GROUP, .help = "Objectives"},
+    {OPTION_INT, "--preference-rank", "N", ARGS(preference_rank), 0, 4096, .fallback = "0",
+     .help = "with --objective: how much of the rank depends on the preference; 0: half"},
+    {OPTION_NUMBER, "--preference-concentration", "X", ARGS(preference_concentration), 0.001, 1000, .fallback = "0.5",
+     .help = "with --objective: of the Dirichlet distribution that preferences are drawn from; 1: uniform, less: nearer to "
+             "single objectives"},
+    {OPTION_INT, "--preference-draws", "N", ARGS(preference_draws), 1, 1 << 20, .fallback = "8",
+     .help = "with --objective: preferences of one step, each for a share of its pairs"},
     OPTIONS_ADAPTER(struct train_args),
     OPTIONS_OPTIMISER(struct train_args, "5e-4", "cosine", "0.05"),
     OPTIONS_BATCHES(struct train_args, "32", "pairs"),
@@ -75,6 +88,9 @@ static struct genarm_train_params params_from(const struct train_args *args) {
     p.margin = (float)args->margin;
     p.label_smoothing = (float)args->label_smoothing;
     p.length_normalize = args->length_normalize;
+    p.preference_rank = args->preference_rank;
+    p.preference_concentration = (float)args->preference_concentration;
+    p.preference_draws = args->preference_draws;
     p.val_split = (float)args->val_split;
     p.format = (enum genarm_data_format)args->formats.format;
     p.label = (enum genarm_data_label)args->formats.label;
@@ -231,11 +247,13 @@ static int run_trainer(struct genarm_trainer *trainer, const struct train_args *
     return print_result(&watch, args, err);
 }
 
-static int train(const struct train_args *args, struct genarm_model *model, const struct genarm_team *team,
-                 struct genarm_error *err) {
+static int train(const struct train_args *args, const struct objective_set *objectives, struct genarm_model *model,
+                 const struct genarm_team *team, struct genarm_error *err) {
     struct genarm_train_params params = params_from(args);
     struct genarm_data_report report;
     struct genarm_trainer *trainer = NULL;
+    params.objectives = objectives->items;
+    params.n_objectives = objectives->n;
     params.team = team;
     int code = genarm_trainer_new(&trainer, model, args->data.items, args->data.n, args->output, &params, &report, err);
     if (code == 0) {
@@ -250,7 +268,8 @@ static int train(const struct train_args *args, struct genarm_model *model, cons
 }
 
 /* What is read must not be written over: the data, the model; nor a log into the adapter. */
-static int check_outputs(const struct train_args *args, const struct genarm_model *model, struct genarm_error *err) {
+static int check_outputs(const struct train_args *args, const struct objective_set *objectives,
+                         const struct genarm_model *model, struct genarm_error *err) {
     struct genarm_model_info info;
     genarm_model_get_info(model, &info);
     int code = keep_input("-o", args->output, info.path, err);
@@ -259,6 +278,12 @@ static int check_outputs(const struct train_args *args, const struct genarm_mode
     for (size_t i = 0; i < args->data.n && code == 0; i++) {
         code = keep_input("-o", args->output, args->data.items[i], err);
         code = code ? code : keep_input("--log", args->training.log, args->data.items[i], err);
+    }
+    for (size_t i = 0; i < objectives->n; i++) {
+        for (size_t j = 0; j < objectives->items[i].n_paths && code == 0; j++) {
+            code = keep_input("-o", args->output, objectives->items[i].paths[j], err);
+            code = code ? code : keep_input("--log", args->training.log, objectives->items[i].paths[j], err);
+        }
     }
     if (code == 0 && args->training.log && strcmp(args->training.log, args->output) == 0) {
         code = usage_error(err, "--log", "%s is the adapter's file: name another", args->training.log);
@@ -270,41 +295,51 @@ static int train_run(const void *arguments, struct genarm_error *err) {
     const struct train_args *args = arguments;
     const struct genarm_team *team = NULL;
     struct genarm_model *model = NULL;
+    struct objective_set objectives = {0};
     log_to_stderr(args->model.verbose);
-    if (!args->data.n) {
+    if (!args->data.n && !args->objectives.n) {
         return usage_error(err, "-d", "training pairs are missing: -d PAIRS");
+    }
+    if (args->data.n && args->objectives.n) {
+        return usage_error(err, "-d", "with --objective all pairs belong to an objective: --objective " OBJECTIVE_FORM);
     }
     if (!args->output) {
         return usage_error(err, "-o", "the file to write is missing: -o FILE.gguf");
     }
     int code = ranks_open(&team, err);
     if (code == 0) {
+        code = objectives_parse(&objectives, &args->objectives, (enum genarm_data_label)args->formats.label, err);
+    }
+    if (code == 0) {
         code = load_model(&model, &args->model, err);
     }
     if (code == 0) {
-        code = check_outputs(args, model, err);
+        code = check_outputs(args, &objectives, model, err);
     }
     code = team_agree(team, code, err);
     if (code == 0) {
-        code = train(args, model, team, err);
+        code = train(args, &objectives, model, team, err);
     }
     genarm_model_free(model);
+    objectives_free(&objectives);
     return ranks_close(team, code, err);
 }
 
 const struct command command_train = {
     .name = "train",
     .summary = "train a reward model from preference pairs",
-    .usage = "[options] -d PAIRS -o FILE.gguf",
+    .usage = "[options] (-d PAIRS | --objective NAME=PAIRS ...) -o FILE.gguf",
     .details =
         "Trains an autoregressive reward model: a LoRA adapter on a frozen model, such that the summed log-probability "
         "of the chosen response exceeds that of the rejected one. Other losses train a policy (DPO, IPO, SFT) or a "
-        "reward model that gives a whole response one number. Ctrl-C writes a checkpoint and stops; the same "
+        "reward model that gives a whole response one number. With several --objective the adapter weighs them by a "
+        "preference that is given when it is used. Ctrl-C writes a checkpoint and stops; the same "
         "command with --resume goes on and ends with the same adapter, to the bit. Started by mpirun, on one machine or "
         "many, all processes train the one adapter together.",
     .examples = "genarm train -d pairs.jsonl -o cheerful.gguf\n"
                 "genarm train -m model.gguf -d a.jsonl -d b.jsonl -o arm.gguf --beta 0.1 -lr 2e-4 --epochs 2\n"
                 "genarm train -d pairs.jsonl -o policy.gguf --loss dpo -lr 1e-4\n"
+                "genarm train --objective kind=pku.jsonl@better --objective safe=pku.jsonl@safer -o both.gguf\n"
                 "genarm train -d harmless.jsonl.gz -o harmless.gguf --max-length 512\n"
                 "genarm train -d pairs.jsonl -o cheerful.gguf --resume\n"
                 "mpirun -n 2 --host one,two --bind-to none genarm train -d pairs.jsonl -o cheerful.gguf",

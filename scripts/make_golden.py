@@ -4,7 +4,8 @@
 The reference is Hugging Face's own model classes (eager attention, float64), not a second
 implementation of ours: logits, preference losses, gradients of every LoRA matrix and ten
 AdamW steps; golden_losses.py adds the losses with a reference model or a scalar head,
-golden_rl.py reinforcement learning.
+golden_rl.py reinforcement learning, golden_conditioned.py an adapter that depends on a
+preference among objectives.
 tests/golden/README.md describes every file, tensor and metadata key.
 
     python3 -m venv VENV && VENV/bin/pip install -r scripts/requirements-golden.txt
@@ -562,7 +563,8 @@ def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    import golden_losses  # which import this module
+    import golden_conditioned  # which import this module
+    import golden_losses
     import golden_rl
 
     for spec in SPECS:
@@ -570,6 +572,8 @@ def main():
         if spec.training:
             golden_losses.make(spec, arguments.output)
             golden_rl.make(spec, arguments.output)
+        if spec.name in golden_conditioned.NAMES:
+            golden_conditioned.make(spec, arguments.output)
     size = sum(path.stat().st_size for path in arguments.output.glob("*.gguf"))
     print(f"{arguments.output}: {size / 1e6:.2f} MB")
     if not arguments.check:

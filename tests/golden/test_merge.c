@@ -73,7 +73,7 @@ static void test_a_merged_model_equals_base_and_adapter(void **state) {
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct fixture f;
         setup(&f, names[i]);
-        merge(&f, &(struct genarm_merge_part){f.lora, 1}, 1, NULL, 2, temp_path("merged.gguf"));
+        merge(&f, &(struct genarm_merge_part){.path = f.lora, .weight = 1}, 1, NULL, 2, temp_path("merged.gguf"));
         float *want = base_with(&f, f.lora, 1, NULL, 0), *base = base_with(&f, NULL, 0, NULL, 0);
         float *got = libllama_logits(temp_path("merged.gguf"), NULL, NULL, 0, f.tokens, f.n);
         const float d = max_difference(got, want, f.n_logits);
@@ -93,7 +93,8 @@ static void test_two_adapters_merge_with_their_weights(void **state) {
     (void)state;
     struct fixture f;
     setup(&f, "llama");
-    const struct genarm_merge_part parts[] = {{f.lora, 0.5}, {golden_path("llama.lora2.gguf"), -0.75}};
+    const struct genarm_merge_part parts[] = {{.path = f.lora, .weight = 0.5},
+                                              {.path = golden_path("llama.lora2.gguf"), .weight = -0.75}};
     merge(&f, parts, 2, NULL, 1, temp_path("two.gguf"));
     float *want = base_with(&f, parts[0].path, 0.5f, parts[1].path, -0.75f);
     float *got = libllama_logits(temp_path("two.gguf"), NULL, NULL, 0, f.tokens, f.n);
@@ -112,7 +113,7 @@ static void test_everything_else_is_copied(void **state) {
     edit_open(&lora, f.lora);
     edit_remove(&lora, "blk.0.ffn_up.weight.lora_a");
     edit_remove(&lora, "blk.0.ffn_up.weight.lora_b");
-    const struct genarm_merge_part part = {edit_save(&lora, temp_path("most.gguf")), 1};
+    const struct genarm_merge_part part = {.path = edit_save(&lora, temp_path("most.gguf")), .weight = 1};
     merge(&f, &part, 1, NULL, 1, temp_path("one.gguf"));
     merge(&f, &part, 1, NULL, 7, temp_path("seven.gguf"));
     struct edit base, one, seven;
@@ -168,7 +169,7 @@ static void test_types_of_changed_weights(void **state) {
     struct fixture f = {0};
     struct genarm_error err = {0};
     must(genarm_model_load(&f.model, edit_save(&e, temp_path("q8.gguf")), NULL, &err), &err);
-    const struct genarm_merge_part part = {golden_path("llama.lora2.gguf"), 1}; /* q and v only */
+    const struct genarm_merge_part part = {.path = golden_path("llama.lora2.gguf"), .weight = 1}; /* q and v only */
     static const struct {
         const char *asked;
         enum ggml_type q;
@@ -184,7 +185,7 @@ static void test_types_of_changed_weights(void **state) {
         assert_string_equal(merged->fingerprint, f.model->fingerprint);
         genarm_model_free(merged);
     }
-    const struct genarm_merge_part all = {golden_path("llama.lora.gguf"), 1};
+    const struct genarm_merge_part all = {.path = golden_path("llama.lora.gguf"), .weight = 1};
     merge(&f, &all, 1, NULL, 2, temp_path("typed.gguf"));
     type_in(temp_path("typed.gguf"), q, &file_type);
     assert_int_equal(file_type, 1); /* most are F16 now */
@@ -208,7 +209,7 @@ static void test_failures_leave_nothing_behind(void **state) {
     int64_t total = 0;
     const char *output = temp_path("none.gguf");
     const struct genarm_merge_params stopped = {.each = stop, .user = &total}, f16 = {.type = "F16"};
-    struct genarm_merge_part part = {f.lora, 1};
+    struct genarm_merge_part part = {.path = f.lora, .weight = 1};
     assert_int_equal(genarm_merge_into_model(f.model, &part, 1, &stopped, output, &err), GENARM_ECANCELED);
     assert_int_equal(total, 2 * (64 * 64 + 2 * 64 * 32 + 64 * 64 + 3 * 64 * 160));
     part.weight = 1e6;
@@ -219,7 +220,7 @@ static void test_failures_leave_nothing_behind(void **state) {
     part.weight = NAN;
     assert_int_equal(genarm_merge_into_model(f.model, &part, 1, NULL, output, &err), GENARM_EINVAL);
     assert_int_equal(genarm_merge_into_model(f.model, &part, 0, NULL, output, &err), GENARM_EINVAL);
-    part = (struct genarm_merge_part){golden_path("qwen2.lora.gguf"), 1};
+    part = (struct genarm_merge_part){.path = golden_path("qwen2.lora.gguf"), .weight = 1};
     assert_int_equal(genarm_merge_into_model(f.model, &part, 1, NULL, output, &err), GENARM_EMISMATCH);
     assert_null(fopen(output, "rb"));
     teardown(&f);
@@ -244,7 +245,8 @@ static void test_a_stacked_adapter_equals_the_adapters_together(void **state) {
     struct fixture f;
     setup(&f, "llama");
     struct genarm_error err = {0};
-    const struct genarm_merge_part parts[] = {{f.lora, 0.3}, {golden_path("llama.lora2.gguf"), 0.7}};
+    const struct genarm_merge_part parts[] = {{.path = f.lora, .weight = 0.3},
+                                              {.path = golden_path("llama.lora2.gguf"), .weight = 0.7}};
     const char *output = temp_path("soup.gguf");
     must(genarm_merge_adapters(parts, 2, GENARM_MERGE_STACK, output, &err), &err);
     check_blend(&f, parts, output, 1e-4f);
@@ -262,7 +264,7 @@ static void test_one_adapter_at_weight_one_stays_what_it_is(void **state) {
     struct fixture f;
     setup(&f, "qwen3");
     struct genarm_error err = {0};
-    const struct genarm_merge_part parts[] = {{f.lora, 1}, {f.lora, 0}};
+    const struct genarm_merge_part parts[] = {{.path = f.lora, .weight = 1}, {.path = f.lora, .weight = 0}};
     const char *output = temp_path("same.gguf");
     must(genarm_merge_adapters(parts, 2, GENARM_MERGE_STACK, output, &err), &err);
     check_blend(&f, parts, output, 1e-5f);
@@ -277,7 +279,8 @@ static void test_averaged_factors_are_the_averages(void **state) {
     must(random_adapter_write(temp_path("r1.gguf"), model, 4, targets, 0.1f, 1, &err), &err);
     must(random_adapter_write(temp_path("r2.gguf"), model, 4, targets, 0.1f, 2, &err), &err);
     must(random_adapter_write(temp_path("r3.gguf"), model, 3, targets, 0.1f, 3, &err), &err);
-    const struct genarm_merge_part parts[] = {{temp_path("r1.gguf"), 0.25}, {temp_path("r2.gguf"), 0.75}};
+    const struct genarm_merge_part parts[] = {{.path = temp_path("r1.gguf"), .weight = 0.25},
+                                              {.path = temp_path("r2.gguf"), .weight = 0.75}};
     must(genarm_merge_adapters(parts, 2, GENARM_MERGE_AVERAGE, temp_path("mean.gguf"), &err), &err);
     struct genarm_adapter *x = NULL, *y = NULL, *mean = NULL;
     must(genarm_adapter_load(&x, model, parts[0].path, &err), &err);
@@ -297,7 +300,7 @@ static void test_averaged_factors_are_the_averages(void **state) {
     genarm_adapter_free(x);
     genarm_adapter_free(y);
     genarm_adapter_free(mean);
-    const struct genarm_merge_part other[] = {parts[0], {temp_path("r3.gguf"), 0.5}};
+    const struct genarm_merge_part other[] = {parts[0], {.path = temp_path("r3.gguf"), .weight = 0.5}};
     assert_int_equal(genarm_merge_adapters(other, 2, GENARM_MERGE_AVERAGE, temp_path("no.gguf"), &err), GENARM_EMISMATCH);
     assert_non_null(strstr(err.what, "blk.0.attn_q.weight.lora_a has rank 3"));
     genarm_model_free(model);
@@ -305,7 +308,7 @@ static void test_averaged_factors_are_the_averages(void **state) {
 
 static void expect_mismatch(const char *a, const char *b, enum genarm_merge_how how, const char *what) {
     struct genarm_error err = {0};
-    const struct genarm_merge_part parts[] = {{a, 0.5}, {b, 0.5}};
+    const struct genarm_merge_part parts[] = {{.path = a, .weight = 0.5}, {.path = b, .weight = 0.5}};
     const int rc = genarm_merge_adapters(parts, 2, how, temp_path("no.gguf"), &err);
     if (rc != GENARM_EMISMATCH || !strstr(err.what, what) || strcmp(err.where, b) != 0) {
         fail_msg("got %d %s: \"%s\", expected \"%s\"", rc, err.where, err.what, what);
@@ -348,13 +351,13 @@ static void test_heads_of_reward_models_are_summed(void **state) {
     const char *one = with_head("head1.gguf", 1), *two = with_head("head2.gguf", 2);
     expect_mismatch(one, golden_path("llama.lora.gguf"), GENARM_MERGE_AVERAGE, "genarm.head has 0 numbers");
     expect_mismatch(golden_path("llama.lora.gguf"), one, GENARM_MERGE_STACK, "genarm.head has 64 numbers");
-    const struct genarm_merge_part parts[] = {{one, 0.5}, {two, -0.75}};
+    const struct genarm_merge_part parts[] = {{.path = one, .weight = 0.5}, {.path = two, .weight = -0.75}};
     must(genarm_merge_adapters(parts, 2, GENARM_MERGE_STACK, temp_path("heads.gguf"), &err), &err);
     struct genarm_adapter *ad = NULL;
     struct genarm_model *model = golden_model("llama.gguf");
     must(genarm_adapter_load(&ad, model, temp_path("heads.gguf"), &err), &err);
     assert_true(ad->info.n_head == 64 && ad->info.head[63] == -1);
-    const struct genarm_merge_part part = {temp_path("head1.gguf"), 1};
+    const struct genarm_merge_part part = {.path = temp_path("head1.gguf"), .weight = 1};
     assert_int_equal(genarm_merge_into_model(model, &part, 1, NULL, temp_path("no.gguf"), &err), GENARM_EUNSUPPORTED);
     assert_string_equal(err.where, part.path);
     genarm_adapter_free(ad);

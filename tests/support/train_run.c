@@ -58,7 +58,8 @@ int train_run(struct train_run *r, const struct genarm_train_params *params,
               int (*each)(const struct genarm_train_status *, void *), void *user, struct genarm_error *err) {
     struct genarm_trainer *trainer = NULL;
     const char *paths[] = {r->pairs};
-    int rc = genarm_trainer_new(&trainer, r->model, paths, 1, r->output, params, NULL, err);
+    const size_t n_paths = params->n_objectives > 0 ? 0 : 1;
+    int rc = genarm_trainer_new(&trainer, r->model, paths, n_paths, r->output, params, NULL, err);
     if (rc == GENARM_OK) {
         rc = genarm_trainer_run(trainer, each, user, err);
     }

@@ -22,7 +22,8 @@ void train_run_write_pairs(const struct train_run *r, int n);
 /* Small and quick: 5 pairs a step, one thread, a checkpoint after each step, logged. */
 struct genarm_train_params train_run_params(const struct train_run *r);
 
-/* A run from its options to the end, or until `each` stops it; returns the code of what failed. */
+/* A run on the run's pairs, or on those of its options' objectives, to the end, or until `each` stops it; returns the code of
+ * what failed. */
 int train_run(struct train_run *r, const struct genarm_train_params *params,
               int (*each)(const struct genarm_train_status *, void *), void *user, struct genarm_error *err);
 

@@ -180,13 +180,14 @@ static void test_halves_of_a_reward_model_are_the_whole(void **state) {
     struct genarm_error err = {0};
     struct genarm_adapter *ad = reward_adapter(r.model, "llama.lora.gguf");
     const double whole = reward_by(ad->path);
-    const struct genarm_merge_part parts[] = {{ad->path, 0.5}, {ad->path, 0.5}};
+    const struct genarm_merge_part parts[] = {{.path = ad->path, .weight = 0.5}, {.path = ad->path, .weight = 0.5}};
     for (int how = GENARM_MERGE_STACK; how <= GENARM_MERGE_AVERAGE; how++) {
         const char *soup = temp_path("soup.gguf");
         must(genarm_merge_adapters(parts, 2, (enum genarm_merge_how)how, soup, &err), &err);
         assert_true(fabs(reward_by(soup) - whole) < 1e-4);
     }
-    const struct genarm_merge_part mixed[] = {{ad->path, 0.5}, {golden_path("llama.lora.gguf"), 0.5}};
+    const struct genarm_merge_part mixed[] = {{.path = ad->path, .weight = 0.5},
+                                              {.path = golden_path("llama.lora.gguf"), .weight = 0.5}};
     assert_int_equal(genarm_merge_adapters(mixed, 2, GENARM_MERGE_STACK, temp_path("no.gguf"), &err), GENARM_EMISMATCH);
     assert_non_null(strstr(err.what, "genarm.head has 0 numbers"));
     assert_int_equal(genarm_merge_into_model(r.model, parts, 1, NULL, temp_path("no.gguf"), &err), GENARM_EUNSUPPORTED);
