@@ -16,7 +16,8 @@ struct tally {
 /* error_at with the place of a pair in its file. */
 int tally_at_pair(const struct data *d, const struct pair *pair, int rc, struct genarm_error *err);
 
-/* Adds the pairs of a pack, their losses times the weight of their objective; `weights` may be NULL: 1. A loss that is no number is GENARM_EDIVERGED, naming the pair and `step` (from 1). */
+/* Adds the pairs of a pack, their losses times the weight of their objective; `weights` may be NULL: 1. A loss that is no
+ * number is GENARM_EDIVERGED, naming the pair and `step` (from 1). */
 int tally_add(struct tally *t, const struct pack *p, const struct loss_value *values, const double *weights,
               const struct data *d, int64_t step, struct genarm_error *err);
 

@@ -122,10 +122,13 @@ static int make_machinery(struct genarm_trainer *t, struct genarm_error *err) {
 
 /* What makes this run: options, data, model. */
 static int describe_run(struct genarm_trainer *t, struct genarm_error *err) {
-    t->run = run_describe(options_to_json(&t->params), t->model, &t->reference_adapter, t->data.hash);
-    return t->run && options_add_objectives(t->run, &t->params, &t->data.objectives)
-               ? GENARM_OK
-               : error_nomem(err, "the description of the run");
+    json_t *options = options_to_json(&t->params);
+    if (options && !options_add_objectives(options, &t->params, &t->data.objectives)) {
+        json_decref(options);
+        options = NULL;
+    }
+    t->run = run_describe(options, t->model, &t->reference_adapter, t->data.hash);
+    return t->run ? GENARM_OK : error_nomem(err, "the description of the run");
 }
 
 static struct checkpoint checkpoint_of(const struct genarm_trainer *t) {
