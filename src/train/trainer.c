@@ -120,14 +120,19 @@ static int make_machinery(struct genarm_trainer *t, struct genarm_error *err) {
     return GENARM_OK;
 }
 
-/* What makes this run: options, data, model. */
-static int describe_run(struct genarm_trainer *t, struct genarm_error *err) {
+/* With the objectives. NULL: no memory. */
+static json_t *all_options(const struct genarm_trainer *t) {
     json_t *options = options_to_json(&t->params);
     if (options && !options_add_objectives(options, &t->params, &t->data.objectives)) {
         json_decref(options);
-        options = NULL;
+        return NULL;
     }
-    t->run = run_describe(options, t->model, &t->reference_adapter, t->data.hash);
+    return options;
+}
+
+/* What makes this run: options, data, model. */
+static int describe_run(struct genarm_trainer *t, struct genarm_error *err) {
+    t->run = run_describe(all_options(t), t->model, &t->reference_adapter, t->data.hash);
     return t->run ? GENARM_OK : error_nomem(err, "the description of the run");
 }
 
@@ -147,7 +152,7 @@ static int log_start(struct genarm_trainer *t, bool resumed, json_t *changed, st
     int rc = GENARM_OK;
     if (metrics_is_empty(&t->log)) {
         const struct record_source source = {.command = "train",
-                                             .options = record_options(options_to_json(&t->params), &t->params),
+                                             .options = record_options(all_options(t), &t->params),
                                              .model = t->model,
                                              .output = t->output,
                                              .n_steps = t->plan.n_steps,
