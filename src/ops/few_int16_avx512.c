@@ -11,7 +11,6 @@ enum {
     PAIR = 64,    /* of two blocks, which are multiplied together */
     GROUP = 256,  /* activations with a common scale; weights of a super-block of the K types */
     GROUP_BLOCKS = GROUP / BLOCK,
-    AHEAD = 1024, /* bytes that are fetched ahead */
     TOGETHER = 2, /* weight rows that meet an activation at a time */
     LARGEST = 32000 /* 16 products of it with 32 * 128, the largest scaled weight, are below 2^31 */
 };
@@ -150,9 +149,18 @@ VEC_INLINE vf add_minima(vf sum, __m256 minimum, const float *sums, int n) {
     return v_add(sum, _mm512_zextps256_ps512(_mm256_mul_ps(minimum, x)));
 }
 
-/* A group of n blocks, an even number, from weight i on; type, n, n_w and n_x are constants. */
+/* Brings bytes that are needed later to the second-level cache: a few with every few that are used, so that the memory is
+ * always busy. */
+VEC_INLINE void fetch(const uint8_t *p, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) {
+        __builtin_prefetch(p + i, 0, 2);
+    }
+}
+
+/* A group of n blocks, an even number, from weight i on; type, n, n_w and n_x are constants. `ahead`: bytes to the rows that
+ * come next. */
 VEC_INLINE void add_blocks(struct sums *sums, const enum ggml_type type, const uint8_t *const w[], const struct packed *x,
-                           int64_t i, const int n, const int n_w, const int n_x) {
+                           int64_t i, size_t ahead, const int n, const int n_w, const int n_x) {
     struct sums part;
     float scales[TOGETHER][GROUP_BLOCKS];
     UNROLL
@@ -177,6 +185,7 @@ VEC_INLINE void add_blocks(struct sums *sums, const enum ggml_type type, const u
         UNROLL
         for (int j = 0; j < n_w; j++) {
             q[j] = numbers_of(type, w[j] + (size_t)b * block_bytes(type));
+            fetch(w[j] + (size_t)b * block_bytes(type) + ahead, 2 * block_bytes(type));
             scale[j] = scale_of_pair(type, scales[j] + b, w[j], n == 2);
         }
         UNROLL
@@ -329,7 +338,7 @@ static enum few_int16_form form(enum ggml_type type, int64_t n) {
 
 /* The rows of weights at w[0, n_w) with all of x; type, n_w and n_x are constants. */
 VEC_INLINE void product_of(struct sums *sums, const enum ggml_type type, const uint8_t *const w[], const struct packed *x,
-                           int64_t n, const int n_w, const int n_x) {
+                           int64_t n, size_t ahead, const int n_w, const int n_x) {
     const uint8_t *at[TOGETHER];
     UNROLL
     for (int j = 0; j < n_w; j++) {
@@ -343,6 +352,7 @@ VEC_INLINE void product_of(struct sums *sums, const enum ggml_type type, const u
         if (is_super(type)) {
             UNROLL
             for (int j = 0; j < n_w; j++) {
+                fetch(at[j] + ahead, super_bytes(type));
                 if (type == GGML_TYPE_Q6_K) {
                     add_k6(sums->of[j], at[j], x, i, n_x);
                 } else {
@@ -353,10 +363,10 @@ VEC_INLINE void product_of(struct sums *sums, const enum ggml_type type, const u
             continue;
         }
         if (i + GROUP <= n) {
-            add_blocks(sums, type, at, x, i, GROUP_BLOCKS, n_w, n_x);
+            add_blocks(sums, type, at, x, i, ahead, GROUP_BLOCKS, n_w, n_x);
         } else {
             for (int64_t k = i; k < n; k += PAIR) {
-                add_blocks(sums, type, at, x, k, 2, n_w, n_x);
+                add_blocks(sums, type, at, x, k, ahead, 2, n_w, n_x);
                 UNROLL
                 for (int j = 0; j < n_w; j++) {
                     at[j] += 2 * block_bytes(type);
@@ -377,13 +387,10 @@ VEC_INLINE void product_rows(float *y, int64_t y_stride, const enum ggml_type ty
         const uint8_t *rows[TOGETHER] = {w + (size_t)j * w_stride, w + (size_t)(j + 1) * w_stride};
         const int n_w = j + together <= end ? together : 1;
         struct sums sums;
-        for (size_t i = 0; i < w_stride * (size_t)n_w; i += 64) {
-            __builtin_prefetch(rows[0] + AHEAD + i, 0, 3);
-        }
         if (n_w == together) {
-            product_of(&sums, type, rows, x, n, together, n_x);
+            product_of(&sums, type, rows, x, n, w_stride * TOGETHER, together, n_x);
         } else {
-            product_of(&sums, type, rows, x, n, 1, n_x);
+            product_of(&sums, type, rows, x, n, w_stride * TOGETHER, 1, n_x);
         }
         for (int k = 0; k < n_w; k++, j++) {
             UNROLL
