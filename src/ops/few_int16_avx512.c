@@ -287,6 +287,7 @@ VEC_INLINE void add_k4_k5(vf sum[], const enum ggml_type type, const uint8_t *p,
     scales_and_minima(p + 4, &s, &m);
     const __m256i wide = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)s));
     _mm256_storeu_si256((void *)twice, _mm256_or_si256(wide, _mm256_slli_epi32(wide, 16)));
+    __asm__("" : "+m"(twice)); /* spread as they are loaded, as in add_blocks */
     const __m256 whole = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)m)));
     const __m256 minima = _mm256_mul_ps(whole, _mm256_set1_ps(-f16_at(p + 2)));
     UNROLL
