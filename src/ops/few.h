@@ -3,7 +3,11 @@
  */
 #include "ops/vec.h"
 
-enum { FEW_ROWS = 4, FEW_AHEAD = 1024 }; /* rows at once; weights that are fetched ahead */
+enum {
+    FEW_ROWS = 4,     /* of x at once */
+    FEW_TOGETHER = 2, /* rows of weights at once */
+    FEW_AHEAD = 1024  /* weights that are fetched ahead in a single row */
+};
 
 #ifdef HAS_V_LOAD_F16
 
@@ -14,44 +18,73 @@ VEC_INLINE vf v_load_f16_part(const uint16_t *p, int n) {
     return v_load_f16(part);
 }
 
-/* y[r] = w x_r for a constant number of rows of x. One stream of weights at a time: several at once, each in a page of its
- * own, measured a third of the bandwidth. */
-VEC_INLINE void few_row(float *y, int64_t y_stride, const uint16_t *w, const float *x, int64_t x_stride, int64_t n,
-                        const int n_x) {
-    vf sum[FEW_ROWS][2];
+/* y[r][j] = w_j x_r for constant numbers of rows of weights and of x. Two weight rows meet what is read of x, several rows of
+ * which may not fit into the first-level cache. Weights that come next are fetched meanwhile, a few bytes with every few that
+ * are used, so that the memory is always busy. */
+VEC_INLINE void few_block(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride,
+                          int64_t n, const int n_w, const int n_x) {
+    vf sum[FEW_TOGETHER][FEW_ROWS][2];
     UNROLL
-    for (int r = 0; r < n_x; r++) {
-        sum[r][0] = sum[r][1] = v_zero();
+    for (int j = 0; j < n_w; j++) {
+        UNROLL
+        for (int r = 0; r < n_x; r++) {
+            sum[j][r][0] = sum[j][r][1] = v_zero();
+        }
     }
     int64_t i = 0;
     for (; i + 2 * VEC <= n; i += 2 * VEC) {
-        const vf a = v_load_f16(w + i), b = v_load_f16(w + i + VEC);
-        __builtin_prefetch(w + i + FEW_AHEAD, 0, 3);
+        vf a[FEW_TOGETHER], b[FEW_TOGETHER];
+        UNROLL
+        for (int j = 0; j < n_w; j++) {
+            const uint16_t *wj = (const void *)(w + (size_t)j * w_stride);
+            a[j] = v_load_f16(wj + i);
+            b[j] = v_load_f16(wj + i + VEC);
+            if (n_w == 1) {
+                __builtin_prefetch(wj + i + FEW_AHEAD, 0, 3);
+            } else {
+                __builtin_prefetch(w + (size_t)(j + n_w) * w_stride + (size_t)i * sizeof *wj, 0, 2);
+            }
+        }
         UNROLL
         for (int r = 0; r < n_x; r++) {
-            sum[r][0] = v_fma(a, v_load(x + r * x_stride + i), sum[r][0]);
-            sum[r][1] = v_fma(b, v_load(x + r * x_stride + i + VEC), sum[r][1]);
+            const vf low = v_load(x + r * x_stride + i), high = v_load(x + r * x_stride + i + VEC);
+            UNROLL
+            for (int j = 0; j < n_w; j++) {
+                sum[j][r][0] = v_fma(a[j], low, sum[j][r][0]);
+                sum[j][r][1] = v_fma(b[j], high, sum[j][r][1]);
+            }
         }
     }
     for (; i < n; i += VEC) {
         const int part = (int)(n - i < VEC ? n - i : VEC);
-        const vf a = part == VEC ? v_load_f16(w + i) : v_load_f16_part(w + i, part);
         UNROLL
-        for (int r = 0; r < n_x; r++) {
-            const float *xr = x + r * x_stride + i;
-            sum[r][0] = v_fma(a, part == VEC ? v_load(xr) : v_load_part(xr, part), sum[r][0]);
+        for (int j = 0; j < n_w; j++) {
+            const uint16_t *wj = (const void *)(w + (size_t)j * w_stride);
+            const vf a = part == VEC ? v_load_f16(wj + i) : v_load_f16_part(wj + i, part);
+            UNROLL
+            for (int r = 0; r < n_x; r++) {
+                const float *xr = x + r * x_stride + i;
+                sum[j][r][0] = v_fma(a, part == VEC ? v_load(xr) : v_load_part(xr, part), sum[j][r][0]);
+            }
         }
     }
     UNROLL
-    for (int r = 0; r < n_x; r++) {
-        y[r * y_stride] = v_sum(v_add(sum[r][0], sum[r][1]));
+    for (int j = 0; j < n_w; j++) {
+        UNROLL
+        for (int r = 0; r < n_x; r++) {
+            y[r * y_stride + j] = v_sum(v_add(sum[j][r][0], sum[j][r][1]));
+        }
     }
 }
 
 VEC_INLINE void few_rows(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride,
                          int64_t n, int64_t first, int64_t end, const int n_x) {
-    for (int64_t j = first; j < end; j++) {
-        few_row(y + j, y_stride, (const void *)(w + (size_t)j * w_stride), x, x_stride, n, n_x);
+    int64_t j = first;
+    for (; n_x > 1 && j + FEW_TOGETHER <= end; j += FEW_TOGETHER) {
+        few_block(y + j, y_stride, w + (size_t)j * w_stride, w_stride, x, x_stride, n, FEW_TOGETHER, n_x);
+    }
+    for (; j < end; j++) {
+        few_block(y + j, y_stride, w + (size_t)j * w_stride, w_stride, x, x_stride, n, 1, n_x);
     }
 }
 
