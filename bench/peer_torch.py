@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """PyTorch on the pairs of bench_train: what genarm's trainer is measured against.
 
-    peer_torch.py [MODEL.gguf] [--modes official,official-bf16,best] [--pairs N] [--steps N]
+    peer_torch.py [MODEL.gguf] [--modes official,official-bf16,best,best-f32] [--pairs N] [--steps N]
 
 official       the published trainer's recipe: f32, chosen and rejected as two padded sequences of a batch, each with its
                own copy of the prompt, logits of every position
 official-bf16  the same under bf16 autocast
 best           the best that we know how to write: bf16 weights, the prompt once (its two responses do not see each
                other), logits only where a response token is predicted, torch.compile
+best-f32       the same in f32
 
 All train LoRA of rank 8 on q, k and v with AdamW and the ARM loss. Every mode runs in a process of its own and prints pairs
 a second (median of the steps, one more before them to warm up or compile) and peak memory. Needs
@@ -24,7 +25,7 @@ import time
 
 N_PROMPT, N_RESPONSE, AT_ONCE = 150, 90, 3  # as bench_train.c
 BETA, RANK, ALPHA = 0.05, 8, 16
-MODES = ("official", "official-bf16", "best")
+MODES = ("official", "official-bf16", "best", "best-f32")
 
 
 def load(path, dtype):
@@ -114,7 +115,7 @@ def run(mode, path, n_pairs, n_steps):
     torch.manual_seed(0)
     torch.set_num_threads(os.cpu_count())
     model = load(path, torch.bfloat16 if mode == "best" else torch.float32)
-    best = make_best(model) if mode == "best" else None
+    best = make_best(model) if mode.startswith("best") else None
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=5e-4, weight_decay=0.05)
     pairs = make_pairs(n_pairs, model.config.vocab_size)
     seconds, losses = [], []

@@ -113,7 +113,8 @@ static int open_model(struct genarm_model *m, const struct genarm_model_params *
     }
     m->vocab = llama_model_get_vocab(m->llama);
     log_parts(m);
-    return describe(m, err);
+    rc = controls_init(&m->controls, m->vocab, err);
+    return rc == GENARM_OK ? describe(m, err) : rc;
 }
 
 int genarm_model_load(struct genarm_model **out, const char *path, const struct genarm_model_params *params,
@@ -136,6 +137,7 @@ int genarm_model_load(struct genarm_model **out, const char *path, const struct 
 
 void genarm_model_free(struct genarm_model *model) {
     if (model) {
+        controls_deinit(&model->controls);
         if (model->llama) {
             llama_model_free(model->llama);
         }

@@ -5,6 +5,7 @@
 #include <llama.h>
 
 #include "genarm/model.h"
+#include "model/controls.h"
 #include "model/hparams.h"
 #include "model/runtime.h"
 #include "model/weights.h"
@@ -17,6 +18,7 @@ struct genarm_model {
     struct rpc_devices remote; /* held open for the placement */
     struct llama_model *llama;       /* opened vocab_only */
     const struct llama_vocab *vocab; /* of llama */
+    struct controls controls;        /* of vocab */
     char fingerprint[17];
     char name[128];
     char file_type[16];  /* e.g. "Q4_1": of most weights */
@@ -33,7 +35,7 @@ int model_vocab_compare(const struct genarm_model *a, const struct genarm_model 
                         struct genarm_error *err);
 
 /* The messages in a template (as genarm_template_apply) and the model's vocabulary: *out is malloc'ed, *n its length, at
- * least 1. */
+ * least 1. Control tokens that a message spells are text, but in a raw template, which is the user's own. */
 int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *name,
                     const struct genarm_message *messages, size_t n_messages, struct genarm_error *err);
 

@@ -1,4 +1,5 @@
 /* Prompt templates: libllama's known chat formats by name or recognised in the model's own, and raw ones. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -152,29 +153,101 @@ int genarm_template_apply(char **out, const struct genarm_model *model, const ch
                           : unknown("there is no chat template called ", name, err);
 }
 
+/* ---- tokens ---- */
+
+/* Whether messages are put into a format that is not the user's own text. */
+static bool is_format(const struct genarm_model *model, const char *name) {
+    return name && *name ? strncmp(name, raw_prefix, sizeof raw_prefix - 1) != 0 : model->chat_template != NULL;
+}
+
+/* A mark that no message contains. */
+static void choose_mark(char mark[16], const struct genarm_message *messages, size_t n) {
+    for (int i = 0;; i++) {
+        bool found = false;
+        snprintf(mark, 16, "\x01%d\x02", i);
+        for (size_t m = 0; m < n && !found; m++) {
+            found = strstr(messages[m].content, mark) != NULL;
+        }
+        if (!found) {
+            return;
+        }
+    }
+}
+
+/* As genarm_template_apply with a mark within every control token that a message spells; mark "": there is none. */
+static int apply_marked(char **out, char mark[16], const struct genarm_model *model, const char *name,
+                        const struct genarm_message *messages, size_t n, struct genarm_error *err) {
+    bool spelled = false;
+    for (size_t i = 0; i < n && is_format(model, name); i++) {
+        spelled |= messages[i].content && controls_spelled(&model->controls, messages[i].content);
+    }
+    mark[0] = '\0';
+    if (!spelled) {
+        return genarm_template_apply(out, model, name, messages, n, err);
+    }
+    struct genarm_message *cut = calloc(n, sizeof *cut);
+    struct buf *contents = calloc(n, sizeof *contents);
+    int rc = cut && contents ? GENARM_OK : error_nomem(err, "a prompt");
+    choose_mark(mark, messages, n);
+    for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
+        buf_init(&contents[i], INT32_MAX);
+        rc = controls_cut(&contents[i], &model->controls, messages[i].content, mark, err);
+        cut[i] = (struct genarm_message){messages[i].role, contents[i].data};
+    }
+    if (rc == GENARM_OK) {
+        rc = genarm_template_apply(out, model, name, cut, n, err);
+    }
+    for (size_t i = 0; i < n && contents; i++) {
+        buf_deinit(&contents[i]);
+    }
+    free(contents);
+    free(cut);
+    return rc;
+}
+
+/* Appends the tokens of a piece of text; the first piece begins with BOS, if the model wants one. */
+static int append_piece(int32_t **tokens, int32_t *n, const struct genarm_model *model, const char *text, size_t n_text,
+                        bool first, struct genarm_error *err) {
+    const int32_t found = genarm_tokenize(model, text, n_text, first, true, NULL, 0);
+    const int32_t needed = found == INT32_MIN ? INT32_MIN : -found;
+    if (needed == INT32_MIN || needed > INT32_MAX - *n) {
+        return error_set(err, GENARM_EINVAL, "the prompt cannot be tokenised");
+    }
+    int32_t *grown = realloc(*tokens, ((size_t)*n + (size_t)needed + 1) * sizeof *grown);
+    if (!grown) {
+        return error_nomem(err, "a prompt");
+    }
+    *tokens = grown;
+    if (needed > 0 && genarm_tokenize(model, text, n_text, first, true, grown + *n, needed) != needed) {
+        return error_set(err, GENARM_EINVAL, "the prompt cannot be tokenised");
+    }
+    *n += needed;
+    return GENARM_OK;
+}
+
 int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *name,
                     const struct genarm_message *messages, size_t n_messages, struct genarm_error *err) {
-    char *text = NULL;
-    int rc = genarm_template_apply(&text, model, name, messages, n_messages, err);
+    char *text = NULL, mark[16];
+    int32_t *tokens = NULL, n_tokens = 0;
+    int rc = apply_marked(&text, mark, model, name, messages, n_messages, err);
     if (rc != GENARM_OK) {
         return rc;
     }
-    const size_t n_text = strlen(text);
-    const int32_t found = genarm_tokenize(model, text, n_text, true, true, NULL, 0);
-    const int32_t needed = found == INT32_MIN ? 0 : -found; /* INT32_MIN: it cannot be done */
-    int32_t *tokens = calloc(needed > 0 ? (size_t)needed : 1, sizeof *tokens);
-    if (!tokens) {
-        rc = error_nomem(err, "a prompt");
-    } else if (needed > 0 && genarm_tokenize(model, text, n_text, true, true, tokens, needed) == needed) {
-        *out = tokens;
-        *n = needed;
-        tokens = NULL;
-    } else {
-        rc = error_set(err, GENARM_EINVAL, "the prompt is empty or cannot be tokenised");
+    for (const char *piece = text, *end; piece && rc == GENARM_OK; piece = end ? end + strlen(mark) : NULL) {
+        end = *mark ? strstr(piece, mark) : NULL;
+        rc = append_piece(&tokens, &n_tokens, model, piece, end ? (size_t)(end - piece) : strlen(piece), piece == text, err);
     }
-    free(tokens);
+    if (rc == GENARM_OK && n_tokens == 0) {
+        rc = error_set(err, GENARM_EINVAL, "the prompt is empty");
+    }
     free(text);
-    return rc;
+    if (rc != GENARM_OK) {
+        free(tokens);
+        return rc;
+    }
+    *out = tokens;
+    *n = n_tokens;
+    return GENARM_OK;
 }
 
 int response_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *response, bool finished,

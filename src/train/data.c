@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "model/model.h"
 
 /* One pair file being read. */
 struct reader {
@@ -38,16 +39,16 @@ static int reserve_tokens(struct tokens *t, int32_t n, struct genarm_error *err)
     return GENARM_OK;
 }
 
-static int tokenize(struct tokens *t, const struct genarm_model *model, const char *text, bool control,
-                    struct genarm_error *err) {
+/* Control tokens are text. */
+static int tokenize(struct tokens *t, const struct genarm_model *model, const char *text, struct genarm_error *err) {
     const size_t n_text = strlen(text);
-    int32_t n = genarm_tokenize(model, text, n_text, control, control, t->ids, t->cap);
+    int32_t n = genarm_tokenize(model, text, n_text, false, false, t->ids, t->cap);
     if (n < 0 && n != INT32_MIN) {
         int rc = reserve_tokens(t, -n, err);
         if (rc != GENARM_OK) {
             return rc;
         }
-        n = genarm_tokenize(model, text, n_text, control, control, t->ids, t->cap);
+        n = genarm_tokenize(model, text, n_text, false, false, t->ids, t->cap);
     }
     if (n < 0) {
         return error_set(err, GENARM_EFORMAT, "a text of %zu bytes cannot be tokenised", n_text);
@@ -58,7 +59,7 @@ static int tokenize(struct tokens *t, const struct genarm_model *model, const ch
 
 static int tokenize_response(struct tokens *t, const struct genarm_model *model, const char *text,
                              struct genarm_error *err) {
-    int rc = tokenize(t, model, text, false, err);
+    int rc = tokenize(t, model, text, err);
     if (rc == GENARM_OK) {
         rc = reserve_tokens(t, t->n + 1, err);
     }
@@ -78,16 +79,16 @@ static int tokenize_prompt(struct tokens *t, struct reader *r, size_t from, stru
     if (from > 0 && has_system(r)) {
         *--first = r->messages[0];
     }
-    char *text = NULL;
-    int rc = genarm_template_apply(&text, r->model, r->template_name, first,
+    struct tokens prompt = {0};
+    const int rc = template_tokens(&prompt.ids, &prompt.n, r->model, r->template_name, first,
                                    r->n_messages - (size_t)(first - r->messages), err);
-    if (rc == GENARM_OK) {
-        rc = tokenize(t, r->model, text, true, err);
-    }
     if (from > 0) {
         r->messages[from - 1] = hidden;
     }
-    free(text);
+    if (rc == GENARM_OK) {
+        free(t->ids);
+        *t = (struct tokens){prompt.ids, prompt.n, prompt.n};
+    }
     return rc;
 }
 
@@ -137,7 +138,7 @@ static int cut_text(struct tokens *prompt, struct reader *r, int32_t budget, str
     struct genarm_message *last = &r->messages[r->n_messages - 1];
     const char *text = last->content;
     struct tokens user = {0};
-    int rc = tokenize(&user, r->model, text, false, err);
+    int rc = tokenize(&user, r->model, text, err);
     for (int32_t skip = 0; rc == GENARM_OK && prompt->n > budget && skip < user.n;) {
         const int32_t excess = prompt->n - budget;
         skip = excess < user.n - skip ? skip + excess : user.n;
