@@ -61,7 +61,7 @@ static void test_bad_objectives_are_refused(void **state) {
     static const char *const twice[] = {"a", "a"}, *const empty[] = {"a", ""}, *const comma[] = {"a,b", "c"},
                       *const control[] = {"a\x1b[1m"}, *const broken[] = {"a\xff"};
     const char *many[17];
-    char texts[17][4];
+    char texts[17][16];
     for (int i = 0; i < 17; i++) {
         snprintf(texts[i], sizeof texts[i], "o%d", i);
         many[i] = texts[i];
