@@ -104,7 +104,7 @@ together 1 2 "${settings[@]}" -o pairs.jsonl/x.gguf
 check "a failure is said once" [ "$(grep -c "genarm: .*error: " err)" = 1 ]
 
 # Starts N processes in the background that go on for long, and waits for some steps.
-long=("${settings[@]}" --epochs 60 -o long.gguf --log long.jsonl --save-every 3)
+long=("${settings[@]}" --epochs 120 -o long.gguf --log long.jsonl --save-every 3)
 begin() {
     rm -f long.jsonl
     mpirun -n "$1" bash rank.sh "$genarm" "${long[@]}" "${@:2}" >out 2>err </dev/null &
@@ -135,19 +135,17 @@ same long.gguf whole.gguf
 rm long.gguf
 
 # A signal to mpirun or to one rank stops all at the same step. Open MPI's mpirun passes SIGTERM on, kills what lives a
-# second later, and ends with 1.
+# second later, and ends with 1. The run is far too long to end by itself first.
 for stop in "TERM mpirun 1 143" "INT mpirun 1 130 143" "TERM rank 143" "INT rank 130" "USR1 rank 138"; do
     set -- $stop
-    begin 2
+    begin 2 --epochs 10000
     if [ "$2" = rank ]; then kill -s "$1" "$(cat pid.1)"; else kill -s "$1" $mpirun; fi
     ends "$1 to $2" "${@:3}"
     check "$1 to $2 is told once" [ "$(grep -c "stopped after step" err)" = 1 ]
     check "$1 to $2 leaves a checkpoint" [ -s long.gguf.ckpt/checkpoint ]
     check "$1 to $2 leaves no adapter" [ ! -e long.gguf ]
 done
-together 0 2 "${long[@]}" --resume
-same long.gguf whole.gguf
-rm long.gguf
+rm -r long.gguf.ckpt
 
 # Another number of processes goes on from there.
 begin 3
