@@ -205,23 +205,22 @@ static int apply_marked(char **out, char mark[16], const struct genarm_model *mo
     return rc;
 }
 
-/* Appends the tokens of a piece of text; the first piece begins with BOS, if the model wants one. */
-static int append_piece(int32_t **tokens, int32_t *n, const struct genarm_model *model, const char *text, size_t n_text,
-                        bool first, struct genarm_error *err) {
-    const int32_t found = genarm_tokenize(model, text, n_text, first, true, NULL, 0);
-    const int32_t needed = found == INT32_MIN ? INT32_MIN : -found;
-    if (needed == INT32_MIN || needed > INT32_MAX - *n) {
-        return error_set(err, GENARM_EINVAL, "the prompt cannot be tokenised");
+/* Appends the tokens of a text, called `what`; there is room for one more. bos, special: as genarm_tokenize has them. */
+static int append_tokens(int32_t **tokens, int32_t *n, const struct genarm_model *model, const char *what, const char *text,
+                         size_t n_text, bool bos, bool special, struct genarm_error *err) {
+    const int32_t found = genarm_tokenize(model, text, n_text, bos, special, NULL, 0);
+    if (found == INT32_MIN || -found >= INT32_MAX - *n) {
+        return error_set(err, GENARM_EINVAL, "%s cannot be tokenised", what);
     }
-    int32_t *grown = realloc(*tokens, ((size_t)*n + (size_t)needed + 1) * sizeof *grown);
+    int32_t *grown = realloc(*tokens, ((size_t)*n + (size_t)-found + 1) * sizeof *grown);
     if (!grown) {
-        return error_nomem(err, "a prompt");
+        return error_nomem(err, what);
     }
     *tokens = grown;
-    if (needed > 0 && genarm_tokenize(model, text, n_text, first, true, grown + *n, needed) != needed) {
-        return error_set(err, GENARM_EINVAL, "the prompt cannot be tokenised");
+    if (found < 0 && genarm_tokenize(model, text, n_text, bos, special, grown + *n, -found) != -found) {
+        return error_set(err, GENARM_EINVAL, "%s cannot be tokenised", what);
     }
-    *n += needed;
+    *n -= found;
     return GENARM_OK;
 }
 
@@ -235,7 +234,8 @@ int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model,
     }
     for (const char *piece = text, *end; piece && rc == GENARM_OK; piece = end ? end + strlen(mark) : NULL) {
         end = *mark ? strstr(piece, mark) : NULL;
-        rc = append_piece(&tokens, &n_tokens, model, piece, end ? (size_t)(end - piece) : strlen(piece), piece == text, err);
+        const size_t n_piece = end ? (size_t)(end - piece) : strlen(piece);
+        rc = append_tokens(&tokens, &n_tokens, model, "the prompt", piece, n_piece, piece == text, true, err);
     }
     if (rc == GENARM_OK && n_tokens == 0) {
         rc = error_set(err, GENARM_EINVAL, "the prompt is empty");
@@ -252,23 +252,17 @@ int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model,
 
 int response_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *response, bool finished,
                     struct genarm_error *err) {
-    const size_t n_text = strlen(response);
-    const int32_t found = genarm_tokenize(model, response, n_text, false, false, NULL, 0);
-    const int32_t needed = found == INT32_MIN ? 0 : -found, end = genarm_token_eos(model);
-    if (found == INT32_MIN) {
-        return error_set(err, GENARM_EINVAL, "the response cannot be tokenised");
+    const int32_t end = genarm_token_eos(model);
+    int32_t *tokens = NULL, n_tokens = 0;
+    int rc = append_tokens(&tokens, &n_tokens, model, "the response", response, strlen(response), false, false, err);
+    if (rc != GENARM_OK) {
+        free(tokens);
+        return rc;
     }
-    int32_t *tokens = malloc(((size_t)needed + 1) * sizeof *tokens);
-    if (!tokens) {
-        return error_nomem(err, "a response");
-    }
-    if (needed > 0) {
-        genarm_tokenize(model, response, n_text, false, false, tokens, needed);
-    }
-    *n = needed;
     if (finished && end >= 0) {
-        tokens[(*n)++] = end;
+        tokens[n_tokens++] = end;
     }
     *out = tokens;
+    *n = n_tokens;
     return GENARM_OK;
 }

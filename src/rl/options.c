@@ -167,10 +167,7 @@ static void drop_options_of_pairs(json_t *object) {
 }
 
 json_t *rl_options_to_json(const struct genarm_rl_params *p) {
-    const struct {
-        const char *name;
-        json_t *value;
-    } members[] = {
+    const struct option_value members[] = {
         {"method", json_string(rl_method_name(p->method))},
         {"sum of rewards", rewards_to_json(p)},
         {"KL coefficient", json_real(p->kl_coef)},
@@ -190,15 +187,7 @@ json_t *rl_options_to_json(const struct genarm_rl_params *p) {
         {"f32 cache", json_boolean(p->kv_f32)},
         {"number of steps", json_integer((json_int_t)p->steps)},
     };
-    json_t *object = options_to_json(&p->training);
-    bool ok = object;
-    for (size_t i = 0; i < sizeof members / sizeof *members; i++) { /* takes every value over, also after a failure */
-        ok = json_object_set_new(object, members[i].name, members[i].value) == 0 && ok;
-    }
-    if (!ok) {
-        json_decref(object);
-        return NULL;
-    }
+    json_t *object = options_add(options_to_json(&p->training), members, sizeof members / sizeof *members);
     drop_options_of_pairs(object);
     return object;
 }

@@ -314,7 +314,7 @@ static int save_adapter(const struct genarm_rl *rl, struct genarm_error *err) {
     struct genarm_model_info model;
     char data[17];
     genarm_model_get_info(rl->model, &model);
-    snprintf(data, sizeof data, "%016" PRIx64, rl->prompts.hash);
+    run_hex(data, rl->prompts.hash);
     /* adapter_save only reads the strings */
     const struct adapter_info info = {.loss = (char *)(uintptr_t)rl_method_name(rl->params.method),
                                       .template_ = (char *)(uintptr_t)rl->params.training.template_name,

@@ -22,52 +22,10 @@ struct reader {
 /* Tokens of one text. */
 struct tokens {
     int32_t *ids;
-    int32_t n, cap;
+    int32_t n;
 };
 
 /* ---- tokens ---- */
-
-static int reserve_tokens(struct tokens *t, int32_t n, struct genarm_error *err) {
-    if (n > t->cap) {
-        int32_t *grown = realloc(t->ids, (size_t)n * sizeof *grown);
-        if (!grown) {
-            return error_nomem(err, "tokens");
-        }
-        t->ids = grown;
-        t->cap = n;
-    }
-    return GENARM_OK;
-}
-
-/* Control tokens are text. */
-static int tokenize(struct tokens *t, const struct genarm_model *model, const char *text, struct genarm_error *err) {
-    const size_t n_text = strlen(text);
-    int32_t n = genarm_tokenize(model, text, n_text, false, false, t->ids, t->cap);
-    if (n < 0 && n != INT32_MIN) {
-        int rc = reserve_tokens(t, -n, err);
-        if (rc != GENARM_OK) {
-            return rc;
-        }
-        n = genarm_tokenize(model, text, n_text, false, false, t->ids, t->cap);
-    }
-    if (n < 0) {
-        return error_set(err, GENARM_EFORMAT, "a text of %zu bytes cannot be tokenised", n_text);
-    }
-    t->n = n;
-    return GENARM_OK;
-}
-
-static int tokenize_response(struct tokens *t, const struct genarm_model *model, const char *text,
-                             struct genarm_error *err) {
-    int rc = tokenize(t, model, text, err);
-    if (rc == GENARM_OK) {
-        rc = reserve_tokens(t, t->n + 1, err);
-    }
-    if (rc == GENARM_OK) {
-        t->ids[t->n++] = genarm_token_eos(model);
-    }
-    return rc;
-}
 
 /* Whether the prompt begins with a system message, which stays when the rest is cut. */
 static bool has_system(const struct reader *r) { return strcmp(r->messages[0].role, "system") == 0; }
@@ -87,7 +45,7 @@ static int tokenize_prompt(struct tokens *t, struct reader *r, size_t from, stru
     }
     if (rc == GENARM_OK) {
         free(t->ids);
-        *t = (struct tokens){prompt.ids, prompt.n, prompt.n};
+        *t = prompt;
     }
     return rc;
 }
@@ -138,7 +96,7 @@ static int cut_text(struct tokens *prompt, struct reader *r, int32_t budget, str
     struct genarm_message *last = &r->messages[r->n_messages - 1];
     const char *text = last->content;
     struct tokens user = {0};
-    int rc = tokenize(&user, r->model, text, err);
+    int rc = response_tokens(&user.ids, &user.n, r->model, text, false, err);
     for (int32_t skip = 0; rc == GENARM_OK && prompt->n > budget && skip < user.n;) {
         const int32_t excess = prompt->n - budget;
         skip = excess < user.n - skip ? skip + excess : user.n;
@@ -242,7 +200,8 @@ static int take_record(struct reader *r, const struct preference *p, struct gena
         rc = tokenize_prompt(&prompt, r, 0, err);
     }
     for (int side = 0; side < SIDES && rc == GENARM_OK; side++) {
-        rc = tokenize_response(&responses[side], r->model, side == CHOSEN ? p->chosen : p->rejected, err);
+        rc = response_tokens(&responses[side].ids, &responses[side].n, r->model, side == CHOSEN ? p->chosen : p->rejected,
+                             true, err);
     }
     if (rc != GENARM_OK) {
         goto done;

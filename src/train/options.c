@@ -172,14 +172,23 @@ double options_decimal(float x) {
 
 static json_t *decimal(float x) { return json_real(options_decimal(x)); }
 
+json_t *options_add(json_t *object, const struct option_value *members, size_t n) {
+    bool ok = object;
+    for (size_t i = 0; i < n; i++) { /* takes every value over, also after a failure */
+        ok = json_object_set_new(object, members[i].name, members[i].value) == 0 && ok;
+    }
+    if (!ok) {
+        json_decref(object);
+        return NULL;
+    }
+    return object;
+}
+
 json_t *options_to_json(const struct genarm_train_params *p) {
     static const char *const schedules[] = {[GENARM_SCHEDULE_CONSTANT] = "constant",
                                             [GENARM_SCHEDULE_LINEAR] = "linear",
                                             [GENARM_SCHEDULE_COSINE] = "cosine"};
-    const struct {
-        const char *name;
-        json_t *value;
-    } members[] = {
+    const struct option_value members[] = {
         {"loss", json_string(loss_name(p->loss))},
         {"beta", decimal(p->beta)},
         {"margin", decimal(p->margin)},
@@ -209,16 +218,7 @@ json_t *options_to_json(const struct genarm_train_params *p) {
         {"format of the pairs", json_string(format_name(p->format))},
         {"label of the pairs", json_string(label_name(p->label))},
     };
-    json_t *object = json_object();
-    bool ok = object;
-    for (size_t i = 0; i < sizeof members / sizeof *members; i++) { /* takes every value over, also after a failure */
-        ok = json_object_set_new(object, members[i].name, members[i].value) == 0 && ok;
-    }
-    if (!ok) {
-        json_decref(object);
-        return NULL;
-    }
-    return object;
+    return options_add(json_object(), members, sizeof members / sizeof *members);
 }
 
 const char *const options_that_may_change[] = {"learning rate", "schedule",   "warm-up",       "weight decay", "adam beta1",

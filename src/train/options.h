@@ -17,6 +17,16 @@ void options_deinit(struct genarm_train_params *p);
 /* The number that was meant: of all decimals that round to this float, the shortest. */
 double options_decimal(float x);
 
+/* A name and its value, a new reference. */
+struct option_value {
+    const char *name;
+    json_t *value;
+};
+
+/* `object` with n members more, whose values are taken over in any case. NULL, and the object is released, when out of memory;
+ * also when it is NULL. */
+json_t *options_add(json_t *object, const struct option_value *members, size_t n);
+
 /* A new object with every option that the result depends on. Not: threads, paths, how often is saved. NULL when out of
  * memory. */
 json_t *options_to_json(const struct genarm_train_params *p);

@@ -1,11 +1,11 @@
 /* See record.h. */
 #include "train/record.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "train/run.h"
 
 /* Names of files need not be UTF-8: '?' stands for those that are not. */
 static json_t *text(const char *s) {
@@ -103,7 +103,7 @@ static json_t *tokens_record(const struct data *d) {
 
 json_t *record_run(const struct record_source *s) {
     char hash[17];
-    snprintf(hash, sizeof hash, "%016" PRIx64, s->data_hash);
+    run_hex(hash, s->data_hash);
     json_t *run = json_pack("{s:s, s:s, s:o, s:o, s:I, s:I, s:s, s:O, s:o}", "command", s->command, "version", GENARM_VERSION,
                             "started", now(), "output", text(s->output), "steps", (json_int_t)s->n_steps,
                             "trained parameters", (json_int_t)s->n_params, "data fingerprint", hash, "options", s->options,
