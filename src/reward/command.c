@@ -295,7 +295,7 @@ static void command_free(void *self) {
     }
 }
 
-static const struct source_vtable command_vtable = {command_score, command_free};
+static const struct source_vtable command_vtable = {.score = command_score, .free = command_free};
 
 int command_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
                 struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err) {

@@ -98,7 +98,8 @@ static int score_tokens(struct policy_source *p, const int32_t *prompt, int32_t 
     return rc;
 }
 
-static int score_one(struct policy_source *p, const struct genarm_sample *s, double *value, struct genarm_error *err) {
+static int score_one(void *self, const struct genarm_sample *s, double *value, struct genarm_error *err) {
+    struct policy_source *p = self;
     int32_t *prompt = NULL, *response = NULL, n_prompt = 0, n = 0;
     int rc = template_tokens(&prompt, &n_prompt, p->arm.model, source_model_template(&p->arm, p->params), s->messages,
                              s->n_messages, err);
@@ -110,18 +111,6 @@ static int score_one(struct policy_source *p, const struct genarm_sample *s, dou
     }
     free(prompt);
     free(response);
-    return rc;
-}
-
-static int policy_score(void *self, const struct genarm_sample *samples, size_t n, double *values, size_t *at,
-                        struct genarm_error *err) {
-    struct policy_source *p = self;
-    int rc = GENARM_OK;
-    for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
-        *at = i;
-        rc = source_stopped(p->params, err);
-        rc = rc == GENARM_OK ? score_one(p, &samples[i], &values[i], err) : rc;
-    }
     return rc;
 }
 
@@ -139,7 +128,7 @@ static void policy_free(void *self) {
     }
 }
 
-static const struct source_vtable policy_vtable = {policy_score, policy_free};
+static const struct source_vtable policy_vtable = {.score_one = score_one, .free = policy_free};
 
 static int check_arm(const struct policy_source *p, const struct arm_spec *spec, struct genarm_error *err) {
     int rc = GENARM_OK;

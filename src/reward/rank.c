@@ -96,7 +96,8 @@ static int push_template(struct rank *r, const char *query, const char *document
 
 /* ---- scoring ---- */
 
-static int score_one(struct rank *r, const struct genarm_sample *s, double *value, struct genarm_error *err) {
+static int score_one(void *self, const struct genarm_sample *s, double *value, struct genarm_error *err) {
+    struct rank *r = self;
     const char *query = NULL;
     for (size_t i = 0; i < s->n_messages; i++) {
         query = strcmp(s->messages[i].role, "user") == 0 ? s->messages[i].content : query;
@@ -112,18 +113,6 @@ static int score_one(struct rank *r, const struct genarm_sample *s, double *valu
     rc = rc == GENARM_OK ? classifier_run(&r->c, r->tokens, r->n, r->outputs, err) : rc;
     if (rc == GENARM_OK) {
         *value = (double)r->outputs[r->output];
-    }
-    return rc;
-}
-
-static int rank_score(void *self, const struct genarm_sample *samples, size_t n, double *values, size_t *at,
-                      struct genarm_error *err) {
-    struct rank *r = self;
-    int rc = GENARM_OK;
-    for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
-        *at = i;
-        rc = source_stopped(r->params, err);
-        rc = rc == GENARM_OK ? score_one(r, &samples[i], &values[i], err) : rc;
     }
     return rc;
 }
@@ -170,7 +159,7 @@ static void rank_free(void *self) {
     }
 }
 
-static const struct source_vtable rank_vtable = {rank_score, rank_free};
+static const struct source_vtable rank_vtable = {.score_one = score_one, .free = rank_free};
 
 int rank_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
              struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err) {

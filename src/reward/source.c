@@ -131,6 +131,17 @@ int source_stopped(const struct genarm_source_params *params, struct genarm_erro
                                                                 : GENARM_OK;
 }
 
+static int score_each(struct genarm_source *s, const struct genarm_sample *samples, size_t n, double *values, size_t *at,
+                      struct genarm_error *err) {
+    int rc = GENARM_OK;
+    for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
+        *at = i;
+        rc = source_stopped(&s->params.p, err);
+        rc = rc == GENARM_OK ? s->vtable->score_one(s->self, &samples[i], &values[i], err) : rc;
+    }
+    return rc;
+}
+
 static int check_samples(const struct genarm_sample *samples, size_t n, size_t *at, struct genarm_error *err) {
     for (size_t i = 0; i < n; i++) {
         *at = i;
@@ -163,7 +174,8 @@ int genarm_source_score(struct genarm_source *s, const struct genarm_sample *sam
     int rc = values ? check_samples(samples, n, &at, err) : error_nomem(err, "rewards");
     if (rc == GENARM_OK && n > 0) {
         at = 0;
-        rc = s->vtable->score(s->self, samples, n, values, &at, err);
+        rc = s->vtable->score_one ? score_each(s, samples, n, values, &at, err)
+                                  : s->vtable->score(s->self, samples, n, values, &at, err);
     }
     if (rc == GENARM_OK) {
         rc = check_finite(values, n, &at, err);

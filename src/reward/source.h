@@ -12,7 +12,9 @@ struct source_params {
 };
 
 struct source_vtable {
-    /* values[n]. On failure *at is the sample at fault, and the values are undefined. */
+    /* The reward of one sample; NULL for a kind that takes many at once. */
+    int (*score_one)(void *self, const struct genarm_sample *sample, double *value, struct genarm_error *err);
+    /* values[n], where score_one is NULL. On failure *at is the sample at fault, and the values are undefined. */
     int (*score)(void *self, const struct genarm_sample *samples, size_t n, double *values, size_t *at,
                  struct genarm_error *err);
     void (*free)(void *self); /* NULL is fine */

@@ -19,22 +19,12 @@ static void trajectory_free(void *self) {
     }
 }
 
-static int trajectory_score(void *self, const struct genarm_sample *samples, size_t n, double *values, size_t *at,
-                            struct genarm_error *err) {
-    struct trajectory *t = self;
-    int rc = GENARM_OK;
-    for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
-        const struct genarm_sample *s = &samples[i];
-        *at = i;
-        rc = source_stopped(t->params, err);
-        if (rc == GENARM_OK) {
-            rc = genarm_reward_text(t->reward, s->messages, s->n_messages, s->response, s->finished, &values[i], err);
-        }
-    }
-    return rc;
+static int score_one(void *self, const struct genarm_sample *s, double *value, struct genarm_error *err) {
+    const struct trajectory *t = self;
+    return genarm_reward_text(t->reward, s->messages, s->n_messages, s->response, s->finished, value, err);
 }
 
-static const struct source_vtable trajectory_vtable = {trajectory_score, trajectory_free};
+static const struct source_vtable trajectory_vtable = {.score_one = score_one, .free = trajectory_free};
 
 static int start(struct trajectory *t, const struct source_spec *spec, struct genarm_model *base,
                  struct genarm_error *err) {
