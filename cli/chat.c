@@ -182,20 +182,27 @@ static int show_preferences(const struct chat *c, struct genarm_error *err) {
     return print_json(stderr, all, err);
 }
 
+static char *trim_end(char *start, char *end) {
+    while (end > start && strchr(" \t", end[-1])) {
+        *--end = '\0';
+    }
+    return end;
+}
+
+/* Where the last word of `text`, which has no blanks around, begins. */
+static char *last_word(char *text, char *end) {
+    while (end > text && !strchr(" \t", end[-1])) {
+        end--;
+    }
+    return end;
+}
+
 /* What follows "/preference": a name, which is not needed where only one reward model has objectives, and a list. A text that
  * cannot be read ends nothing. */
 static int preference_command(struct chat *c, char *rest, struct genarm_error *err) {
-    char *name = rest + strspn(rest, " \t"), *end = name + strlen(name);
-    while (end > name && strchr(" \t", end[-1])) {
-        *--end = '\0';
-    }
-    char *list = end;
-    while (list > name && !strchr(" \t", list[-1])) {
-        list--;
-    }
-    for (end = list; end > name && strchr(" \t", end[-1]);) {
-        *--end = '\0';
-    }
+    char *name = rest + strspn(rest, " \t");
+    char *list = last_word(name, trim_end(name, name + strlen(name)));
+    trim_end(name, list);
     const bool named = list > name;
     const int32_t i = named ? genarm_guide_find_arm(c->setup.guide, name) : preference_only_arm(&c->setup);
     if (i < 0 && named) {
@@ -216,20 +223,12 @@ static int preference_command(struct chat *c, char *rest, struct genarm_error *e
 
 /* What follows "/weight": a name, which may hold spaces, and a number. */
 static int weight_command(struct chat *c, char *rest, struct genarm_error *err) {
-    char *name = rest + strspn(rest, " \t"), *end = name + strlen(name);
-    while (end > name && strchr(" \t", end[-1])) {
-        *--end = '\0';
-    }
-    char *number = end;
-    while (number > name && !strchr(" \t", number[-1])) {
-        number--;
-    }
+    char *name = rest + strspn(rest, " \t");
+    char *number = last_word(name, trim_end(name, name + strlen(name)));
     if (number == name || genarm_guide_find_arm(c->setup.guide, name) >= 0) {
         return set_weight(c, name, NULL, err);
     }
-    for (end = number; end > name && strchr(" \t", end[-1]);) {
-        *--end = '\0';
-    }
+    trim_end(name, number);
     return set_weight(c, name, number, err);
 }
 

@@ -12,7 +12,6 @@
 enum { TEXT_MAX = 256 << 20 };
 
 struct rank {
-    const struct genarm_source_params *params;
     struct classifier c;
     const char *template_text; /* with {query} and {document}; NULL: none */
     int32_t output;            /* whose value is the reward */
@@ -168,7 +167,6 @@ int rank_new(const struct source_vtable **vtable, void **self, const struct sour
     if (!r) {
         return error_nomem(err, "a reward source");
     }
-    r->params = params;
     int rc = classifier_open(&r->c, spec->part.path, params, err);
     if (rc == GENARM_OK) {
         r->template_text = llama_model_chat_template(r->c.model, "rerank");
