@@ -103,7 +103,42 @@ const float *genarm_session_preference(const struct genarm_session *s, int32_t i
 int genarm_session_prompt(struct genarm_session *s, const struct genarm_message *messages, size_t n_messages,
                           struct genarm_error *err);
 
-/* Samples the next token, appends it to the session and stores it. GENARM_ECONTEXT when the context is full. */
+/* Exact speculation (Leviathan et al.; Chen et al., 2023): a cheap draft proposes tokens, one pass of the whole mixture verifies
+ * them, and each is kept with probability min(1, pi / q) or replaced from what pi has more of than q. What is sampled has the
+ * distribution of plain guided sampling, whatever the draft is.
+ *
+ * A draft is a second mixture of the guide's policies, with weights of its own: the ARM of a large base, or a small model and
+ * its ARM. A model that only drafts is an ARM of weight 0. Or it is what followed when the text last read as it does now. */
+struct genarm_draft_params {
+    const float *weights; /* [1 + n_arms] of the base and the ARMs in the draft, finite and >= 0, not all 0; copied. NULL
+                             (default): no policy drafts, tokens are looked up in prompt and answer */
+    int32_t n_max;        /* tokens drafted for one pass at most, 1 to 64; default 16 */
+    int32_t n_min;        /* and at least, where the context leaves room and there is something to draft; default 0. Between
+                             both, the length is what measured times and acceptance make fastest; 0 means not to draft. With
+                             n_min = n_max a seed gives the same answer again, else only the same distribution */
+    int32_t n_lookup;     /* tokens that must have occurred before to be looked up, >= 1; default 3 */
+};
+struct genarm_draft_params genarm_draft_default_params(void);
+
+/* How the session's tokens are drafted from now on; NULL: not at all. What a pass has left to hand out is drawn anew, so this
+ * is for use before the first step. */
+int genarm_session_set_draft(struct genarm_session *s, const struct genarm_draft_params *params, struct genarm_error *err);
+
+struct genarm_draft_stats {
+    int64_t n_passes;   /* of the mixture: each gives one token, and those of the draft that it accepts */
+    int64_t n_drafted;
+    int64_t n_tested;   /* drafted tokens up to the first of a draft that was not accepted, with that one */
+    int64_t n_accepted;
+    double break_even;  /* n_accepted / n_tested from which drafting pays at the times measured so far; 1: it does not; NaN: not
+                           known, as with n_min > 0, where nothing tells what a pass without a draft costs */
+};
+/* Since the session was made. All are 0 where nothing was drafted. */
+void genarm_session_get_draft_stats(const struct genarm_session *s, struct genarm_draft_stats *out);
+
+/* Samples the next token, appends it to the session and stores it. GENARM_ECONTEXT when the context is full.
+ *
+ * With a draft, the tokens that a pass accepts are handed out one by one by the steps that follow; until then they are no part
+ * of the session, and a changed weight, preference or prompt drops them. */
 int genarm_session_step(struct genarm_session *s, int32_t *token, struct genarm_error *err);
 
 /* The same for several sessions of one guide in one batch: tokens[i] belongs to sessions[i]. */

@@ -64,6 +64,12 @@ double exp_sum(const float *x, size_t n, float max, float scale) {
     return sum;
 }
 
+void exp_all(float *out, const float *x, size_t n, float max, float scale) {
+    for (size_t i = 0; i < n; i++) {
+        out[i] = exp_nonpositive((x[i] - max) * scale);
+    }
+}
+
 float log_sum_exp(const float *logits, size_t n) {
     const float max = largest(logits, n);
     return max + (float)log(exp_sum(logits, n, max, 1.0f));

@@ -4,6 +4,7 @@
 
 #include "engine/engine.h"
 #include "genarm/guide.h"
+#include "guide/pace.h"
 
 enum { GUIDE_MAX_POLICIES = 65 }; /* the base and 64 ARMs */
 
@@ -38,6 +39,7 @@ struct genarm_guide {
     size_t rows_max;
     float *logits; /* growable scratch of a step */
     size_t logits_max;
+    struct pass_costs costs; /* of passes without prompts */
 };
 
 /* The objectives of a policy's adapter; NULL: it has none. */

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "guide/combine.h"
@@ -155,17 +156,13 @@ static int32_t draw_unfiltered(struct sampler *s, const float *logp, float max, 
     return last; /* rounding left a little over */
 }
 
-int32_t sampler_draw(struct sampler *s, const float *logp) {
-    const struct genarm_sampling *params = &s->params;
-    const int32_t best = argmax(logp, s->n_vocab);
-    const float max = logp[best], scale = 1.0f / params->temperature;
-    if (!isfinite(scale)) { /* temperature 0, or as good as that */
-        return best;
-    }
-    if (params->top_k == 0 && params->top_p == 1.0f && params->min_p == 0.0f && s->n_vocab <= BLOCK * MAX_BLOCKS) {
-        const int32_t token = isfinite(max) ? draw_unfiltered(s, logp, max, scale) : best;
-        return token < 0 ? best : token;
-    }
+static bool filters(const struct sampler *s) {
+    const struct genarm_sampling *p = &s->params;
+    return p->top_k != 0 || p->top_p != 1.0f || p->min_p != 0.0f;
+}
+
+/* Candidates that temperature and filters leave, likeliest first where something is filtered; 0: nothing but -inf or NaN. */
+static int32_t find_candidates(struct sampler *s, const float *logp, float max, float scale) {
     int32_t n = 0;
     for (int32_t t = 0; t < s->n_vocab; t++) {
         const float p = expf((logp[t] - max) * scale);
@@ -173,15 +170,32 @@ int32_t sampler_draw(struct sampler *s, const float *logp) {
             s->candidates[n++] = (struct candidate){.p = p, .token = t};
         }
     }
-    if (n == 0) { /* nothing but -inf or NaN: the engine's fault, not a reason to read before the array */
-        return best;
-    }
-    n = filter(&s->params, s->candidates, n);
+    return n ? filter(&s->params, s->candidates, n) : 0;
+}
+
+static double total_of(const struct candidate *c, int32_t n) {
     double total = 0.0;
     for (int32_t i = 0; i < n; i++) {
-        total += (double)s->candidates[i].p;
+        total += (double)c[i].p;
     }
-    double left = rng_uniform(&s->rng) * total;
+    return total;
+}
+
+int32_t sampler_draw(struct sampler *s, const float *logp) {
+    const int32_t best = argmax(logp, s->n_vocab);
+    const float max = logp[best], scale = 1.0f / s->params.temperature;
+    if (!isfinite(scale)) { /* temperature 0, or as good as that */
+        return best;
+    }
+    if (!filters(s) && s->n_vocab <= BLOCK * MAX_BLOCKS) {
+        const int32_t token = isfinite(max) ? draw_unfiltered(s, logp, max, scale) : best;
+        return token < 0 ? best : token;
+    }
+    const int32_t n = find_candidates(s, logp, max, scale);
+    if (n == 0) { /* the engine's fault, not a reason to read before the array */
+        return best;
+    }
+    double left = rng_uniform(&s->rng) * total_of(s->candidates, n);
     for (int32_t i = 0; i < n - 1; i++) {
         left -= (double)s->candidates[i].p;
         if (left < 0.0) {
@@ -189,4 +203,47 @@ int32_t sampler_draw(struct sampler *s, const float *logp) {
         }
     }
     return s->candidates[n - 1].token;
+}
+
+void sampler_distribution(struct sampler *s, const float *logp, float *p) {
+    const int32_t best = argmax(logp, s->n_vocab);
+    const float max = logp[best], scale = 1.0f / s->params.temperature;
+    const bool greedy = !isfinite(scale) || !isfinite(max);
+    if (!greedy && !filters(s)) {
+        exp_all(p, logp, (size_t)s->n_vocab, max, scale);
+        const float norm = (float)(1.0 / exp_sum(logp, (size_t)s->n_vocab, max, scale));
+        for (int32_t t = 0; t < s->n_vocab; t++) {
+            p[t] *= norm;
+        }
+        return;
+    }
+    const int32_t n = greedy ? 0 : find_candidates(s, logp, max, scale);
+    const double total = total_of(s->candidates, n);
+    memset(p, 0, (size_t)s->n_vocab * sizeof *p);
+    for (int32_t i = 0; i < n; i++) {
+        p[s->candidates[i].token] = (float)((double)s->candidates[i].p / total);
+    }
+    if (n == 0) {
+        p[best] = 1.0f;
+    }
+}
+
+int32_t sampler_draw_from(struct sampler *s, const float *p) {
+    double total = 0.0;
+    for (int32_t t = 0; t < s->n_vocab; t++) {
+        total += (double)p[t];
+    }
+    if (!(total > 0.0)) {
+        return -1;
+    }
+    double left = rng_uniform(&s->rng) * total;
+    int32_t last = -1;
+    for (int32_t t = 0; t < s->n_vocab; t++) {
+        left -= (double)p[t];
+        last = p[t] > 0.0f ? t : last;
+        if (left < 0.0 && p[t] > 0.0f) {
+            return t;
+        }
+    }
+    return last; /* rounding left a little over */
 }

@@ -25,4 +25,10 @@ void sampler_deinit(struct sampler *s);
  * Ties are broken by the lower token id. */
 int32_t sampler_draw(struct sampler *s, const float *logp);
 
+/* The distribution that sampler_draw draws from: p [n_vocab], all of it on one token when it is greedy. */
+void sampler_distribution(struct sampler *s, const float *logp, float *p);
+
+/* Draws a token in proportion to p [n_vocab] >= 0; -1, without a random number, when all are 0. */
+int32_t sampler_draw_from(struct sampler *s, const float *p);
+
 #endif

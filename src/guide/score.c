@@ -140,6 +140,7 @@ static int append_response(struct genarm_session *s, const int32_t *tokens, size
             return error_set(err, GENARM_EINVAL, "token %d is outside the vocabulary of %d", tokens[i], n_vocab);
         }
     }
+    session_drop_ahead(s);
     for (int32_t p = 0; p < s->guide->n_policies; p++) {
         struct timeline *t = &s->timelines[p];
         start[p] = t->n;

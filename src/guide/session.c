@@ -1,12 +1,15 @@
 /* Stepping: in one batch per engine, feed whatever the policies that count (weight other than 0) have not cached yet and
- * ask for logits after their last token. Prompts, single tokens, a policy whose weight was 0 for a while, and several
- * sessions at once are all the same case. */
+ * ask for logits after their last token. Prompts, single tokens, drafted tokens, a policy whose weight was 0 for a while, and
+ * several sessions at once are all the same case. A pass leaves tokens ahead of the timelines, which steps hand out: one, or
+ * with a draft (speculate.c) several. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/progress.h"
 #include "guide/combine.h"
 #include "guide/session.h"
+#include "guide/speculate.h"
 
 /* ---- life ---- */
 
@@ -45,8 +48,7 @@ int genarm_session_new(struct genarm_session **out, struct genarm_guide *g, cons
         rc = s->timelines[i].tokens ? GENARM_OK : error_nomem(err, "a session");
     }
     if (rc == GENARM_OK) {
-        s->logp = calloc((size_t)n_vocab, sizeof *s->logp);
-        rc = s->logp ? GENARM_OK : error_nomem(err, "a session");
+        rc = session_reserve(s, 0, err);
     }
     if (rc != GENARM_OK) {
         genarm_session_free(s);
@@ -67,8 +69,39 @@ void genarm_session_free(struct genarm_session *s) {
         free(s->timelines[i].tokens);
     }
     sampler_deinit(&s->sampler);
-    free(s->logp);
+    speculation_free(s->speculation);
+    free(s->logits);
+    free(s->mixtures);
     free(s);
+}
+
+int session_reserve(struct genarm_session *s, int32_t n, struct genarm_error *err) {
+    const size_t room = (size_t)n + 1, n_vocab = (size_t)s->guide->policies[0].model->hp.n_vocab;
+    const float **logits = realloc(s->logits, room * (size_t)s->guide->n_policies * sizeof *logits);
+    s->logits = logits ? logits : s->logits;
+    float *mixtures = logits ? realloc(s->mixtures, room * n_vocab * sizeof *mixtures) : NULL;
+    if (!mixtures) {
+        return error_nomem(err, "a session");
+    }
+    s->mixtures = s->logp = mixtures;
+    return GENARM_OK;
+}
+
+void session_drop_ahead(struct genarm_session *s) {
+    s->n_ahead = 0;
+    for (int32_t p = 0; p < s->guide->n_policies; p++) {
+        struct timeline *t = &s->timelines[p];
+        t->n_cached = t->n_cached < t->n ? t->n_cached : t->n;
+    }
+}
+
+void session_put_ahead(struct genarm_session *s, int32_t token) {
+    for (int32_t p = 0; p < s->guide->n_policies; p++) {
+        struct timeline *t = &s->timelines[p];
+        t->tokens[t->n + s->n_ahead] = token;
+        t->n_cached = t->n_cached < t->n + s->n_ahead ? t->n_cached : t->n + s->n_ahead;
+    }
+    s->n_ahead++;
 }
 
 int genarm_session_set_weight(struct genarm_session *s, int32_t i, float weight, struct genarm_error *err) {
@@ -77,6 +110,9 @@ int genarm_session_set_weight(struct genarm_session *s, int32_t i, float weight,
     }
     if (!(weight >= 0.0f) || !isfinite(weight)) {
         return error_set(err, GENARM_EINVAL, "weight %g is not a finite number >= 0", (double)weight);
+    }
+    if (weight != s->weights[i + 1]) {
+        session_drop_ahead(s);
     }
     s->weights[i + 1] = weight;
     return GENARM_OK;
@@ -87,6 +123,7 @@ int genarm_session_set_preference(struct genarm_session *s, int32_t i, const flo
     struct objective_weights p;
     const int rc = guide_read_preference(s->guide, i, weights, n, &p, err);
     if (rc == GENARM_OK && memcmp(&p, &s->preferences[i + 1], sizeof p) != 0) {
+        session_drop_ahead(s);
         s->preferences[i + 1] = p;
         s->timelines[i + 1].n_cached = 0; /* keys and values of the earlier preference */
     }
@@ -134,6 +171,9 @@ int genarm_session_prompt(struct genarm_session *s, const struct genarm_message 
             error_hint(err, rc, "shorten the prompt or raise the context size (-c)");
         }
     }
+    if (rc == GENARM_OK) {
+        session_drop_ahead(s);
+    }
     for (int32_t i = 0; i < g->n_policies; i++) {
         if (rc == GENARM_OK) {
             timeline_replace(&s->timelines[i], tokens[i], n[i]);
@@ -164,8 +204,20 @@ int session_share_prompt(struct genarm_session *to, const struct genarm_session 
 
 /* ---- feeding ---- */
 
-/* Tokens to feed so that the logits after the last one are known: the last one is fed again if all are cached. */
-static int32_t first_to_feed(const struct timeline *t) { return t->n_cached < t->n ? t->n_cached : t->n - 1; }
+static bool takes_part(const struct genarm_session *s, int32_t policy, enum feed_role role) {
+    return role == FEED_DRAFT ? speculation_drafts(s->speculation, policy) : session_counts(s, policy);
+}
+
+/* The first position whose logits a pass needs: that of the last token, or a later one where drafting gave them. */
+static int32_t first_output(const struct genarm_session *s, int32_t policy) {
+    return s->timelines[policy].n - 1 + speculation_known(s->speculation, policy);
+}
+
+/* Where to start feeding so that they are known: the last token is fed again if all are cached. */
+static int32_t first_to_feed(const struct genarm_session *s, int32_t policy) {
+    const int32_t output = first_output(s, policy), n_cached = s->timelines[policy].n_cached;
+    return n_cached < output ? n_cached : output;
+}
 
 void session_push_row(const struct genarm_session *s, int32_t policy, int32_t adapter, int32_t pos, bool output,
                       struct row *rows, size_t *n_rows) {
@@ -174,59 +226,68 @@ void session_push_row(const struct genarm_session *s, int32_t policy, int32_t ad
                                      .factors = s->preferences[policy].factors};
 }
 
-/* One engine's share of a step: feeds all sessions' policies on it. logits[i * n_policies + policy] is set to where
- * the logits after the last token of session i under the policy start. `buffer` has room for all. */
-static int feed_engine(struct genarm_session **sessions, size_t n, int32_t engine, float *buffer, const float **logits,
-                       struct genarm_error *err) {
+/* Rows of one policy; its logits will go to `to`. Returns how many vectors of them there will be. */
+static int32_t push_policy(const struct genarm_session *s, int32_t policy, struct feed *feed, float *to, size_t *n_rows) {
+    const struct genarm_guide *g = s->guide;
+    const int32_t output = first_output(s, policy), start = first_to_feed(s, policy), n = s->timelines[policy].n;
+    const size_t n_vocab = (size_t)g->policies[policy].model->hp.n_vocab;
+    for (int32_t pos = start; pos < n + s->n_ahead; pos++) {
+        session_push_row(s, policy, g->policies[policy].adapter_index, pos, pos >= output, g->rows, n_rows);
+    }
+    for (int32_t k = output - (n - 1); k <= s->n_ahead; k++) {
+        s->logits[(size_t)k * (size_t)g->n_policies + (size_t)policy] = to;
+        to += n_vocab;
+    }
+    feed->catch_up = output - start > feed->catch_up ? output - start : feed->catch_up;
+    return n + s->n_ahead - output;
+}
+
+/* One engine's share of a batch. */
+static int feed_engine(struct genarm_session **sessions, size_t n, int32_t engine, struct feed *feed, struct genarm_error *err) {
     struct genarm_guide *g = sessions[0]->guide;
     const size_t n_vocab = (size_t)g->engines[engine].model->hp.n_vocab;
-    size_t n_rows = 0, n_outputs = 0;
+    float *to = feed->logits;
+    size_t n_rows = 0;
     for (size_t i = 0; i < n; i++) {
         for (int32_t p = 0; p < g->n_policies; p++) {
-            if (g->policies[p].engine == engine && session_counts(sessions[i], p)) {
-                const struct timeline *t = &sessions[i]->timelines[p];
-                for (int32_t pos = first_to_feed(t); pos < t->n; pos++) {
-                    session_push_row(sessions[i], p, g->policies[p].adapter_index, pos, pos == t->n - 1, g->rows, &n_rows);
-                }
-                logits[i * (size_t)g->n_policies + (size_t)p] = buffer + n_outputs++ * n_vocab;
+            if (g->policies[p].engine == engine && takes_part(sessions[i], p, feed->role)) {
+                to += (size_t)push_policy(sessions[i], p, feed, to, &n_rows) * n_vocab;
             }
         }
     }
-    int rc = engine_forward(g->engines[engine].engine, g->rows, (int32_t)n_rows, buffer, err);
+    int rc = engine_forward(g->engines[engine].engine, g->rows, (int32_t)n_rows, feed->logits, err);
+    feed->logits = to;
     for (size_t i = 0; i < n; i++) {
         for (int32_t p = 0; p < g->n_policies; p++) {
             struct timeline *t = &sessions[i]->timelines[p];
-            if (g->policies[p].engine == engine && session_counts(sessions[i], p)) {
-                t->n_cached = rc == GENARM_OK ? t->n : first_to_feed(t);
+            if (g->policies[p].engine == engine && takes_part(sessions[i], p, feed->role)) {
+                t->n_cached = rc == GENARM_OK ? t->n + sessions[i]->n_ahead : first_to_feed(sessions[i], p);
             }
         }
     }
     return rc;
 }
 
-static void count_needs(struct genarm_session **sessions, size_t n, size_t *n_rows, size_t *n_logits) {
-    const struct genarm_guide *g = sessions[0]->guide;
-    *n_rows = *n_logits = 0;
-    for (size_t i = 0; i < n; i++) {
-        for (int32_t p = 0; p < g->n_policies; p++) {
-            const struct timeline *t = &sessions[i]->timelines[p];
-            *n_rows += (size_t)(t->n - first_to_feed(t));
-            *n_logits += (size_t)g->policies[p].model->hp.n_vocab;
-        }
-    }
-}
-
-static int feed(struct genarm_session **sessions, size_t n, const float **logits, struct genarm_error *err) {
-    struct genarm_guide *g = sessions[0]->guide;
-    size_t n_rows, n_logits;
-    count_needs(sessions, n, &n_rows, &n_logits);
-    int rc = guide_reserve(g, n_rows, n_logits, err);
-    float *buffer = g->logits;
-    for (int32_t e = 0; e < g->n_engines && rc == GENARM_OK; e++) {
-        rc = feed_engine(sessions, n, e, buffer, logits, err);
-        buffer += n * (size_t)g->engines[e].n_policies * (size_t)g->engines[e].model->hp.n_vocab;
+int session_feed(struct genarm_session **sessions, size_t n, struct feed *feed, struct genarm_error *err) {
+    int rc = GENARM_OK;
+    for (int32_t e = 0; e < sessions[0]->guide->n_engines && rc == GENARM_OK; e++) {
+        rc = feed_engine(sessions, n, e, feed, err);
     }
     return rc;
+}
+
+/* Room for the rows and logits of a pass, with those of drafting. */
+static int reserve(struct genarm_session **sessions, size_t n, struct genarm_error *err) {
+    struct genarm_guide *g = sessions[0]->guide;
+    size_t n_rows = 0, n_logits = 0;
+    for (size_t i = 0; i < n; i++) {
+        const int32_t wanted = speculation_wanted(sessions[i]->speculation);
+        for (int32_t p = 0; p < g->n_policies; p++) {
+            n_rows += (size_t)(sessions[i]->timelines[p].n - first_to_feed(sessions[i], p) + wanted);
+            n_logits += (size_t)(wanted + 1) * (size_t)g->policies[p].model->hp.n_vocab;
+        }
+    }
+    return guide_reserve(g, n_rows, n_logits, err);
 }
 
 int session_not_finite(const struct genarm_session *s, int32_t policy, struct genarm_error *err) {
@@ -280,11 +341,44 @@ static int check_step(struct genarm_session **sessions, size_t n, struct genarm_
     return GENARM_OK;
 }
 
-static void append(struct genarm_session *s, int32_t token) {
-    for (int32_t p = 0; p < s->guide->n_policies; p++) {
-        struct timeline *t = &s->timelines[p];
-        t->tokens[t->n++] = token;
+/* One pass for sessions that have nothing to hand out: each then has. On failure those that were not reached have not. */
+static int pass(struct genarm_session **sessions, size_t n, struct genarm_error *err) {
+    struct genarm_guide *g = sessions[0]->guide;
+    int32_t n_positions = 0;
+    speculation_plan(sessions, n);
+    int rc = reserve(sessions, n, err);
+    struct feed feed = {.role = FEED_MIXTURE, .logits = g->logits};
+    if (rc == GENARM_OK) {
+        rc = speculation_draft(sessions, n, &feed.logits, err);
     }
+    const double start = clock_seconds();
+    if (rc == GENARM_OK) {
+        rc = session_feed(sessions, n, &feed, err);
+    }
+    for (size_t i = 0; i < n; i++) {
+        n_positions += sessions[i]->n_ahead + 1;
+        if (rc == GENARM_OK) {
+            rc = speculation_verify(sessions[i], err);
+        }
+        if (rc != GENARM_OK) {
+            session_drop_ahead(sessions[i]);
+        }
+    }
+    if (rc == GENARM_OK && feed.catch_up <= CATCH_UP_MAX) {
+        costs_record(&g->costs, n_positions, clock_seconds() - start);
+    }
+    return rc;
+}
+
+static int32_t hand_out(struct genarm_session *s) {
+    const struct genarm_guide *g = s->guide;
+    const int32_t token = s->timelines[0].tokens[s->timelines[0].n];
+    for (int32_t p = 0; p < g->n_policies; p++) {
+        s->timelines[p].n++;
+    }
+    s->logp = s->mixtures + (size_t)s->n_handed++ * (size_t)g->policies[0].model->hp.n_vocab;
+    s->n_ahead--;
+    return token;
 }
 
 int genarm_sessions_step(struct genarm_session **sessions, size_t n, int32_t *tokens, struct genarm_error *err) {
@@ -292,21 +386,23 @@ int genarm_sessions_step(struct genarm_session **sessions, size_t n, int32_t *to
     if (rc != GENARM_OK || n == 0) {
         return rc;
     }
-    const size_t n_policies = (size_t)sessions[0]->guide->n_policies;
-    const float **logits = calloc(n * n_policies, sizeof *logits);
-    if (!logits) {
+    struct genarm_session **empty = calloc(n, sizeof(struct genarm_session *));
+    size_t n_empty = 0;
+    if (!empty) {
         return error_nomem(err, "a step");
     }
-    rc = feed(sessions, n, logits, err);
-    for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
-        struct genarm_session *s = sessions[i];
-        rc = session_mix(s, logits + i * n_policies, s->logp, err);
-        if (rc == GENARM_OK) {
-            tokens[i] = sampler_draw(&s->sampler, s->logp);
-            append(s, tokens[i]);
+    for (size_t i = 0; i < n; i++) {
+        if (sessions[i]->n_ahead == 0) {
+            empty[n_empty++] = sessions[i];
         }
     }
-    free(logits);
+    if (n_empty > 0) {
+        rc = pass(empty, n_empty, err);
+    }
+    for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
+        tokens[i] = hand_out(sessions[i]);
+    }
+    free(empty);
     return rc;
 }
 

@@ -49,6 +49,25 @@ static double chi_square(const int counts[N], const double p[N], int *df) {
 /* 99.99 % quantiles of chi-square for 1 .. 7 degrees of freedom */
 static const double limit[] = {0.0, 15.14, 18.42, 21.11, 23.51, 25.74, 27.86, 29.88};
 
+/* The distribution that is told, against the one that is drawn from; and draws from the former. */
+static void check_told(struct sampler *s, const double p[N]) {
+    float told[N];
+    int counts[N] = {0}, df;
+    double total = 0.0;
+    for (int i = 0; i < N; i++) {
+        total += p[i];
+    }
+    sampler_distribution(s, logp, told);
+    for (int i = 0; i < N; i++) {
+        assert_true(fabs((double)told[i] - p[i] / total) < 1e-6);
+        told[i] *= 3.0f; /* proportions are enough to draw from */
+    }
+    for (int i = 0; i < DRAWS; i++) {
+        counts[sampler_draw_from(s, told)]++;
+    }
+    assert_true(chi_square(counts, p, &df) <= limit[df]);
+}
+
 static void check(struct genarm_sampling params, const double p[N]) {
     struct sampler s = make(params);
     int counts[N], df;
@@ -57,6 +76,7 @@ static void check(struct genarm_sampling params, const double p[N]) {
     if (x > limit[df]) {
         fail_msg("chi-square %g with %d degrees of freedom", x, df);
     }
+    check_told(&s, p);
     sampler_deinit(&s);
 }
 
@@ -249,9 +269,33 @@ static void test_parameters_out_of_range_are_refused(void **state) {
     }
 }
 
+static void test_a_greedy_distribution_is_all_on_the_likeliest(void **state) {
+    (void)state;
+    struct genarm_sampling params = genarm_sampling_default();
+    params.temperature = 0.0f;
+    struct sampler s = make(params);
+    float p[N];
+    sampler_distribution(&s, logp, p);
+    for (int i = 0; i < N; i++) {
+        assert_true(p[i] == (i == 2 ? 1.0f : 0.0f));
+    }
+    sampler_deinit(&s);
+}
+
+static void test_nothing_is_drawn_where_all_is_zero(void **state) {
+    (void)state;
+    struct sampler s = make(genarm_sampling_default());
+    const float none[N] = {0}, one[N] = {[5] = 1e-30f};
+    assert_int_equal(sampler_draw_from(&s, none), -1);
+    assert_int_equal(sampler_draw_from(&s, one), 5);
+    sampler_deinit(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_frequencies_follow_the_distribution),
+        cmocka_unit_test(test_a_greedy_distribution_is_all_on_the_likeliest),
+        cmocka_unit_test(test_nothing_is_drawn_where_all_is_zero),
         cmocka_unit_test(test_frequencies_follow_the_distribution_in_a_large_vocabulary),
         cmocka_unit_test(test_temperature_divides_log_probabilities),
         cmocka_unit_test(test_top_k_keeps_the_k_likeliest),
