@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/progress.h"
+#include "drafts.h"
 #include "preferences.h"
 
 enum { TEXT_MAX_BYTES = 1 << 28 };
@@ -103,9 +104,8 @@ static json_t *tokens_json(const struct answer *a) {
 
 static json_t *weights_json(const struct answer *a, const struct setup *s) {
     json_t *object = json_object();
-    for (int32_t i = 0; i < genarm_guide_n_arms(s->guide) && object; i++) {
-        json_object_set_new(object, genarm_guide_arm_name(s->guide, i),
-                            json_rounded((double)genarm_session_weight(a->session, i), 6));
+    for (size_t i = 0; i < s->n_arms && object; i++) {
+        json_object_set_new(object, s->arms[i].name, json_rounded((double)genarm_session_weight(a->session, (int32_t)i), 6));
     }
     return object;
 }
@@ -115,6 +115,7 @@ json_t *answer_json(const struct answer *a, const struct setup *s, uint64_t seed
                                 json_rounded(1e3 * (a->first - a->started), 3), "predicted_tokens", (int)a->n_tokens,
                                 "predicted_ms", json_rounded(1e3 * (a->last - a->first), 3), "predicted_per_second",
                                 json_rounded(answer_rate(a), 3));
+    drafts_add_json(timings, s, a->session);
     return json_pack("{s:o, s:o, s:o, s:o*, s:I, s:s, s:o, s:o}", "response", json_stringn(a->text.data, a->text.len),
                      "tokens", tokens_json(a), "arms", weights_json(a, s), "preferences", preferences_json(s, a->session),
                      "seed", (json_int_t)seed, "finish_reason", finish_name(a->finish), "model",

