@@ -12,10 +12,10 @@ static const char draft_name[] = "--model-draft";
 
 /* ---- options ---- */
 
-/* NAME[:WEIGHT] of one --draft-arm, into weights [1 + n_arms]. A name may hold colons. */
-static int read_arm(const struct setup *s, const char *text, float *weights, struct genarm_error *err) {
+/* NAME[:WEIGHT] of one --draft-arm, into weights [1 + n_arms]; *given: there is a WEIGHT. A name may hold colons. */
+static int read_arm(const struct setup *s, const char *text, float *weights, bool *given, struct genarm_error *err) {
     int32_t i = genarm_guide_find_arm(s->guide, text);
-    float weight = 1;
+    float weight = -1;
     const char *colon = strrchr(text, ':');
     if (i < 0 && colon) {
         char *name = strndup(text, (size_t)(colon - text)), *end;
@@ -33,8 +33,23 @@ static int read_arm(const struct setup *s, const char *text, float *weights, str
         return error_hint(err, usage_error(err, "--draft-arm", "no --arm is called \"%s\"", text),
                           "give NAME of --arm NAME=PATH, or NAME:WEIGHT");
     }
-    weights[i + 1] = weight;
+    *given = *given || weight > 0;
+    weights[i + 1] = weight > 0 ? weight : s->arms[i].weight > 0 ? s->arms[i].weight : 1;
     return 0;
+}
+
+/* Makes a draft as sharp as the mixture: what those that do not draft weigh there goes to those that do, in proportion. */
+static void scale_weights(const struct setup *s, float *weights, size_t n) {
+    float wanted = 1, sum = 0;
+    for (size_t i = 0; i < s->n_arms; i++) {
+        wanted += s->arms[i].weight;
+    }
+    for (size_t i = 0; i < n; i++) {
+        sum += weights[i];
+    }
+    for (size_t i = 0; i < n && wanted > 0; i++) {
+        weights[i] *= wanted / sum;
+    }
 }
 
 static int check_args(const struct draft_args *args, struct genarm_error *err) {
@@ -84,15 +99,19 @@ int drafts_load(struct setup *s, const struct model_args *model, const struct dr
         code = add_model(s, model, args->model, err);
     }
     const size_t n_arms = (size_t)genarm_guide_n_arms(s->guide);
+    bool given = false;
     s->draft_weights = code ? NULL : calloc(n_arms + 1, sizeof *s->draft_weights);
     if (code == 0 && !s->draft_weights) {
         code = error_nomem(err, "a draft");
     }
     for (size_t i = 0; i < args->arms.n && code == 0; i++) {
-        code = read_arm(s, args->arms.items[i], s->draft_weights, err);
+        code = read_arm(s, args->arms.items[i], s->draft_weights, &given, err);
     }
     if (code == 0 && args->model) {
         s->draft_weights[n_arms] = 1;
+    }
+    if (code == 0 && !given) {
+        scale_weights(s, s->draft_weights, n_arms + 1);
     }
     s->draft.weights = s->draft_weights;
     return code;

@@ -18,8 +18,8 @@ struct draft_args {
      .help = "draft tokens with this model of the same vocabulary, which the steered model verifies several at a "    \
              "time"},                                                                                                 \
     {OPTION_TEXTS, "--draft-arm", "NAME[:WEIGHT]", offsetof(ARGS, draft.arms),                                        \
-     .help = "draft with this reward model, alone or added to -md; WEIGHT is its own in the draft, 1 if not given; "  \
-             "repeatable"},                                                                                           \
+     .help = "draft with this reward model, alone or added to -md, which weighs 1; without WEIGHT its weight is as "  \
+             "in --arm, and all are scaled until they sum up to what the mixture's do; repeatable"},                  \
     {OPTION_CHOICE, "--spec-type", "TYPE", offsetof(ARGS, draft.type), .choices = "none|ngram-simple",                \
      .fallback = "none",                                                                                              \
      .help = "ngram-simple: draft, without a model, what followed when the text last read as it does now"},           \

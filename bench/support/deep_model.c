@@ -43,9 +43,10 @@ static void add(struct gguf_context *g, struct ggml_context *ctx, const char *na
     gguf_add_tensor(g, t);
 }
 
-static void add_tensors(struct gguf_context *g, struct ggml_context *ctx, struct ggml_context *from, int times,
-                        enum ggml_type type) {
-    for (struct ggml_tensor *t = ggml_get_first_tensor(from); t; t = ggml_get_next_tensor(from, t)) {
+static void add_tensors(struct gguf_context *g, struct ggml_context *ctx, const struct gguf_context *old,
+                        struct ggml_context *from, int times, enum ggml_type type) {
+    for (int64_t id = 0; id < gguf_get_n_tensors(old); id++) {
+        const struct ggml_tensor *t = ggml_get_tensor(from, gguf_get_tensor_name(old, id));
         int layer, rest;
         char name[GGML_MAX_NAME];
         if (sscanf(t->name, "blk.%d.%n", &layer, &rest) < 1) {
@@ -112,7 +113,7 @@ void deep_model_write(const char *path, const char *like, int times, float noise
     gguf_set_kv(g, old);
     gguf_set_val_u32(g, "llama.block_count", count_layers(old, like) * (uint32_t)times);
     gguf_set_val_str(g, "general.name", "deep");
-    add_tensors(g, ctx, from, times, type);
+    add_tensors(g, ctx, old, from, times, type);
     FILE *f = gguf_write_to_file(g, temporary, true) ? fopen(temporary, "ab") : NULL;
     if (!f) {
         die(temporary, "cannot write the deep model");
