@@ -23,7 +23,7 @@ static uint32_t count_layers(const struct gguf_context *from, const char *like) 
     return gguf_get_val_u32(from, id);
 }
 
-/* The tensor of a deep model's layer comes from `from`, [1, times] layers to one. */
+/* Where a tensor of the deep model comes from; *silent: it is zero instead. */
 static struct ggml_tensor *source_of(struct ggml_context *from, const char *name, int times, bool *silent) {
     int layer, rest;
     char source[GGML_MAX_NAME];
@@ -31,7 +31,8 @@ static struct ggml_tensor *source_of(struct ggml_context *from, const char *name
     if (sscanf(name, "blk.%d.%n", &layer, &rest) < 1) {
         return ggml_get_tensor(from, name);
     }
-    *silent = layer % times != 0 && (strcmp(name + rest, "attn_output.weight") == 0 || strcmp(name + rest, "ffn_down.weight") == 0);
+    const bool projects = strcmp(name + rest, "attn_output.weight") == 0 || strcmp(name + rest, "ffn_down.weight") == 0;
+    *silent = projects && layer % times != 0;
     snprintf(source, sizeof source, "blk.%d.%.40s", layer / times, name + rest);
     return ggml_get_tensor(from, source);
 }
@@ -104,7 +105,8 @@ void deep_model_write(const char *path, const char *like, int times, float noise
     struct ggml_context *from = NULL;
     struct gguf_context *old = gguf_init_from_file(like, (struct gguf_init_params){.no_alloc = false, .ctx = &from});
     struct gguf_context *g = gguf_init_empty();
-    struct ggml_context *ctx = ggml_init((struct ggml_init_params){.mem_size = 8192 * ggml_tensor_overhead(), .no_alloc = true});
+    const struct ggml_init_params room = {.mem_size = 8192 * ggml_tensor_overhead(), .no_alloc = true};
+    struct ggml_context *ctx = ggml_init(room);
     char temporary[4096];
     snprintf(temporary, sizeof temporary, "%s.part", path);
     if (!old || !ctx) {

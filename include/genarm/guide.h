@@ -103,9 +103,9 @@ const float *genarm_session_preference(const struct genarm_session *s, int32_t i
 int genarm_session_prompt(struct genarm_session *s, const struct genarm_message *messages, size_t n_messages,
                           struct genarm_error *err);
 
-/* Exact speculation (Leviathan et al.; Chen et al., 2023): a cheap draft proposes tokens, one pass of the whole mixture verifies
- * them, and each is kept with probability min(1, pi / q) or replaced from what pi has more of than q. What is sampled has the
- * distribution of plain guided sampling, whatever the draft is.
+/* Exact speculation (Leviathan et al.; Chen et al., 2023): a cheap draft proposes tokens, one pass of the whole mixture
+ * verifies them, and each is kept with probability min(1, pi / q) or replaced from what pi has more of than q. What is
+ * sampled has the distribution of plain guided sampling, whatever the draft is.
  *
  * A draft is a second mixture of the guide's policies, with weights of its own: the ARM of a large base, or a small model and
  * its ARM. A model that only drafts is an ARM of weight 0. Or it is what followed when the text last read as it does now. */

@@ -88,7 +88,8 @@ static double time_of(const struct pace *p, const struct pass_costs *c, struct c
     return n * p->drafting + costs_at(c, positions(company, n));
 }
 
-static int32_t best_length(const struct pace *p, const struct pass_costs *c, struct company company, int32_t n_min, int32_t n_max) {
+static int32_t best_length(const struct pace *p, const struct pass_costs *c, struct company company, int32_t n_min,
+                           int32_t n_max) {
     const double a = p->accepted / p->tested;
     int32_t best = n_min;
     double most = expected_tokens(a, n_min) / time_of(p, c, company, n_min);

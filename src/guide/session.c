@@ -243,7 +243,8 @@ static int32_t push_policy(const struct genarm_session *s, int32_t policy, struc
 }
 
 /* One engine's share of a batch. */
-static int feed_engine(struct genarm_session **sessions, size_t n, int32_t engine, struct feed *feed, struct genarm_error *err) {
+static int feed_engine(struct genarm_session **sessions, size_t n, int32_t engine, struct feed *feed,
+                       struct genarm_error *err) {
     struct genarm_guide *g = sessions[0]->guide;
     const size_t n_vocab = (size_t)g->engines[engine].model->hp.n_vocab;
     float *to = feed->logits;

@@ -16,8 +16,8 @@ struct genarm_draft_params genarm_draft_default_params(void) {
 
 static int check_params(const struct genarm_guide *g, const struct genarm_draft_params *p, struct genarm_error *err) {
     if (p->n_max < 1 || p->n_max > DRAFT_MAX || p->n_min < 0 || p->n_min > p->n_max) {
-        return error_set(err, GENARM_EINVAL, "drafts of %d to %d tokens: lengths go from 0 to %d, the larger one from 1", p->n_min,
-                         p->n_max, DRAFT_MAX);
+        return error_set(err, GENARM_EINVAL, "drafts of %d to %d tokens: lengths go from 0 to %d, the larger one from 1",
+                         p->n_min, p->n_max, DRAFT_MAX);
     }
     if (p->n_lookup < 1) {
         return error_set(err, GENARM_EINVAL, "%d tokens cannot be looked up", p->n_lookup);
@@ -25,8 +25,8 @@ static int check_params(const struct genarm_guide *g, const struct genarm_draft_
     bool any = !p->weights;
     for (int32_t i = 0; p->weights && i <= genarm_guide_n_arms(g); i++) {
         if (!(p->weights[i] >= 0.0f) || !isfinite(p->weights[i])) {
-            return error_set(err, GENARM_EINVAL, "weight %g of %s in the draft is not a finite number >= 0", (double)p->weights[i],
-                             g->policies[i].name);
+            return error_set(err, GENARM_EINVAL, "weight %g of %s in the draft is not a finite number >= 0",
+                             (double)p->weights[i], g->policies[i].name);
         }
         any = any || p->weights[i] > 0.0f;
     }

@@ -28,7 +28,9 @@ struct speculation {
 
 void speculation_free(struct speculation *sp);
 
-static inline bool speculation_drafts(const struct speculation *sp, int32_t policy) { return sp && sp->weights[policy] != 0.0f; }
+static inline bool speculation_drafts(const struct speculation *sp, int32_t policy) {
+    return sp && sp->weights[policy] != 0.0f;
+}
 static inline int32_t speculation_known(const struct speculation *sp, int32_t policy) {
     return speculation_drafts(sp, policy) ? sp->n_known : 0;
 }

@@ -10,7 +10,9 @@
 
 #include "guide/session.h"
 #include "guide/speculate.h"
+#include "support/edit.h"
 #include "support/golden.h"
+#include "support/temp.h"
 
 enum { ANSWER = 40, DRAWS = 20000, LENGTH = 3, MAX_CELLS = 4096, N_CTX = 128 };
 
@@ -92,12 +94,12 @@ static void answer(struct genarm_session *s, int32_t *tokens, int n) {
     }
 }
 
-/* Back to the prompt; the random stream goes on. */
-static void rewind_to(struct genarm_session *s, const int32_t *answer, int32_t n) {
+/* Back to the prompt and n tokens of an answer; the random stream goes on. */
+static void rewind_to(struct genarm_session *s, const int32_t *tokens, int32_t n) {
     session_drop_ahead(s);
     for (int32_t p = 0; p < s->guide->n_policies; p++) {
         struct timeline *t = &s->timelines[p];
-        memcpy(t->tokens + t->n_prompt, answer, (size_t)n * sizeof *answer);
+        memcpy(t->tokens + t->n_prompt, tokens, (size_t)n * sizeof *tokens);
         t->n = t->n_prompt + n;
         t->n_cached = t->n_cached < t->n_prompt ? t->n_cached : t->n_prompt;
     }
@@ -181,7 +183,7 @@ static void check_draws(struct genarm_guide *g, const struct draft *draft, struc
     assert_true(cells.n > 10); /* or the test would prove little */
     set_draft(s, draft, n_min, n_max);
     for (int i = 0; i < DRAWS; i++) {
-        rewind_to(s, NULL, 0);
+        rewind_to(s, tokens, 0);
         answer(s, tokens, LENGTH);
         count(&cells, tokens);
     }
@@ -452,6 +454,34 @@ static void test_a_token_that_the_draft_does_not_know_ends_drafting_only(void **
     genarm_guide_free(g);
 }
 
+/* A draft of no numbers is said, and costs the session nothing: without it the answer goes on. */
+static void test_a_damaged_draft_is_an_error_that_names_its_model(void **state) {
+    struct fixture *f = *state;
+    struct genarm_error err = {0};
+    struct genarm_model *broken = NULL, *good = f->other;
+    struct edit e;
+    int32_t plain[ANSWER], drafted[ANSWER], token;
+    plain_answer(f->guide, plain);
+    edit_open(&e, golden_path("llama.gguf"));
+    ((float *)edit_tensor(&e, "output_norm.weight")->data)[3] = NAN;
+    must(genarm_model_load(&broken, edit_save(&e, temp_path("nan.gguf")), NULL, &err), &err);
+    f->other = broken;
+    struct genarm_guide *g = make_guide(f, 1);
+    f->other = good;
+    struct genarm_session *s = make_session(g, greedy);
+    answer(s, drafted, 2);
+    set_draft(s, &by_model, 3, 3);
+    assert_int_equal(genarm_session_step(s, &token, &err), GENARM_EFORMAT);
+    assert_string_equal(err.where, broken->path);
+    assert_int_equal(genarm_session_n_tokens(s), 2);
+    must(genarm_session_set_draft(s, NULL, &err), &err);
+    answer(s, drafted + 2, ANSWER - 2);
+    assert_memory_equal(plain, drafted, sizeof plain);
+    genarm_session_free(s);
+    genarm_guide_free(g);
+    genarm_model_free(broken);
+}
+
 static void test_bad_drafts_are_refused(void **state) {
     struct fixture *f = *state;
     struct genarm_error err = {0};
@@ -492,6 +522,7 @@ int main(void) {
         TEST(test_a_draft_ends_where_the_context_does),
         TEST(test_what_a_token_was_drawn_from_is_known_when_it_is_handed_out),
         TEST(test_a_token_that_the_draft_does_not_know_ends_drafting_only),
+        TEST(test_a_damaged_draft_is_an_error_that_names_its_model),
         TEST(test_bad_drafts_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
