@@ -365,7 +365,7 @@ const struct command command_generate = {
     .examples = "genarm generate -p \"Tell me about owls.\"\n"
                 "genarm generate --arm cheerful.gguf:1 -p \"Tell me about owls.\" -n 128 -s 7\n"
                 "genarm generate --arm joy=cheerful.gguf:1.5 --arm concise.gguf:0.5 -f question.txt --json\n"
-                "genarm generate -m big.gguf --arm kind=small.gguf+arm.gguf -md small.gguf --draft-arm kind -f question.txt\n"
+                "genarm generate -m big.gguf --arm kind=small.gguf+arm.gguf --draft-arm kind -p \"Hello\"\n"
                 "genarm generate -m big.gguf --arm small.gguf+arm.gguf --prompts test.jsonl -np 8 -o out.jsonl",
     .options = generate_options,
     .n_options = sizeof generate_options / sizeof *generate_options,
