@@ -80,7 +80,7 @@ static int score_chunk(struct genarm_session *s, const int32_t *start, const int
         buffer += (size_t)(c1 - c0) * vocab_of(s, p);
     }
     for (int32_t c = c0; c < c1; c++) {
-        int rc = session_mix(s, logits, s->logp, err);
+        int rc = session_mix(s, start[0] - s->timelines[0].n_prompt + c, logits, s->logp, err);
         if (rc != GENARM_OK) {
             return rc;
         }

@@ -248,7 +248,8 @@ static int mix_failed(const struct genarm_session *s, const float *const *logits
     return error_set(err, GENARM_EINVAL, "the weights of the reward models are so large that the mixture is not finite");
 }
 
-int session_mix(const struct genarm_session *s, const float *const *logits, float *out, struct genarm_error *err) {
+int session_mix(struct genarm_session *s, int32_t pos, const float *const *logits, float *out, struct genarm_error *err) {
+    (void)pos; /* nothing depends on it yet */
     struct part parts[GUIDE_MAX_POLICIES];
     size_t n_parts = 0;
     for (int32_t p = 0; p < s->guide->n_policies; p++) {
@@ -300,7 +301,7 @@ int genarm_sessions_step(struct genarm_session **sessions, size_t n, int32_t *to
     rc = feed(sessions, n, logits, err);
     for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
         struct genarm_session *s = sessions[i];
-        rc = session_mix(s, logits + i * n_policies, s->logp, err);
+        rc = session_mix(s, genarm_session_n_tokens(s), logits + i * n_policies, s->logp, err);
         if (rc == GENARM_OK) {
             tokens[i] = sampler_draw(&s->sampler, s->logp);
             append(s, tokens[i]);

@@ -33,9 +33,10 @@ void session_push_row(const struct genarm_session *s, int32_t policy, int32_t ad
  * is answered several times is evaluated once. Before the first step of `to`. */
 int session_share_prompt(struct genarm_session *to, const struct genarm_session *from, struct genarm_error *err);
 
-/* The guided mixture, out [n_vocab of the base], from logits [n_policies]; those of policies that do not count may be NULL.
- * An error when that is no distribution: it would be sampled from all the same. */
-int session_mix(const struct genarm_session *s, const float *const *logits, float *out, struct genarm_error *err);
+/* The distribution that answer token `pos` (0-based) is drawn from, before temperature: out [n_vocab of the base], from
+ * logits [n_policies]; those of policies that do not count may be NULL. The tokens of the answer before it are those of
+ * timelines[0]. An error when that is no distribution: it would be sampled from all the same. */
+int session_mix(struct genarm_session *s, int32_t pos, const float *const *logits, float *out, struct genarm_error *err);
 
 /* The error of a policy whose logits are not finite. */
 int session_not_finite(const struct genarm_session *s, int32_t policy, struct genarm_error *err);
