@@ -1,11 +1,10 @@
 /* Stepping: in one batch per engine, feed whatever the policies that count (weight other than 0) have not cached yet and
  * ask for logits after their last token. Prompts, single tokens, a policy whose weight was 0 for a while, and several
  * sessions at once are all the same case. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "guide/combine.h"
+#include "guide/grammar.h"
 #include "guide/session.h"
 
 /* ---- life ---- */
@@ -30,6 +29,7 @@ int genarm_session_new(struct genarm_session **out, struct genarm_guide *g, cons
     }
     s->guide = g;
     s->slot = -1;
+    s->steering.logprobs.n_top = -1;
     const int32_t n_vocab = g->policies[0].model->hp.n_vocab;
     int rc = guide_start(g, err);
     if (rc == GENARM_OK) {
@@ -40,6 +40,7 @@ int genarm_session_new(struct genarm_session **out, struct genarm_guide *g, cons
     }
     for (int32_t i = 0; i < g->n_policies && rc == GENARM_OK; i++) {
         s->weights[i] = g->policies[i].weight;
+        s->references[i] = g->policies[i].reference;
         s->preferences[i] = g->policies[i].preference;
         s->timelines[i].tokens = calloc((size_t)g->params.n_ctx, sizeof(int32_t));
         rc = s->timelines[i].tokens ? GENARM_OK : error_nomem(err, "a session");
@@ -67,6 +68,7 @@ void genarm_session_free(struct genarm_session *s) {
         free(s->timelines[i].tokens);
     }
     sampler_deinit(&s->sampler);
+    steering_deinit(&s->steering);
     free(s->logp);
     free(s);
 }
@@ -75,11 +77,11 @@ int genarm_session_set_weight(struct genarm_session *s, int32_t i, float weight,
     if (i < 0 || i >= genarm_guide_n_arms(s->guide)) {
         return error_set(err, GENARM_EINVAL, "there is no ARM %d", i);
     }
-    if (!(weight >= 0.0f) || !isfinite(weight)) {
-        return error_set(err, GENARM_EINVAL, "weight %g is not a finite number >= 0", (double)weight);
+    const int rc = guide_check_weight(weight, err);
+    if (rc == GENARM_OK) {
+        s->weights[i + 1] = weight;
     }
-    s->weights[i + 1] = weight;
-    return GENARM_OK;
+    return rc;
 }
 
 int genarm_session_set_preference(struct genarm_session *s, int32_t i, const float *weights, size_t n,
@@ -120,6 +122,18 @@ static void timeline_replace(struct timeline *t, const int32_t *tokens, int32_t 
     t->n_cached = same;
 }
 
+/* Where the base saw the same prompt, it is the reference of an ARM on its model, whatever the templates are called. */
+static void find_references(struct genarm_session *s) {
+    const struct policy *policies = s->guide->policies;
+    const struct timeline *base = &s->timelines[0];
+    for (int32_t p = 1; p <= s->guide->n_arms; p++) {
+        const struct timeline *t = &s->timelines[p];
+        const bool same = policies[p].model == policies[0].model && !policies[0].adapter && t->n == base->n &&
+                          memcmp(t->tokens, base->tokens, (size_t)t->n * sizeof *t->tokens) == 0;
+        s->references[p] = policies[p].reference >= 0 && same ? 0 : policies[p].reference;
+    }
+}
+
 int genarm_session_prompt(struct genarm_session *s, const struct genarm_message *messages, size_t n_messages,
                           struct genarm_error *err) {
     int32_t *tokens[GUIDE_MAX_POLICIES] = {0}, n[GUIDE_MAX_POLICIES] = {0};
@@ -139,6 +153,11 @@ int genarm_session_prompt(struct genarm_session *s, const struct genarm_message 
             timeline_replace(&s->timelines[i], tokens[i], n[i]);
         }
         free(tokens[i]);
+    }
+    if (rc == GENARM_OK) {
+        find_references(s);
+        s->steering.grammar_state = GRAMMAR_START;
+        s->steering.grammar_pos = 0;
     }
     return rc;
 }
@@ -183,7 +202,7 @@ static int feed_engine(struct genarm_session **sessions, size_t n, int32_t engin
     size_t n_rows = 0, n_outputs = 0;
     for (size_t i = 0; i < n; i++) {
         for (int32_t p = 0; p < g->n_policies; p++) {
-            if (g->policies[p].engine == engine && session_counts(sessions[i], p)) {
+            if (g->policies[p].engine == engine && session_counts(sessions[i], p, 1)) {
                 const struct timeline *t = &sessions[i]->timelines[p];
                 for (int32_t pos = first_to_feed(t); pos < t->n; pos++) {
                     session_push_row(sessions[i], p, g->policies[p].adapter_index, pos, pos == t->n - 1, g->rows, &n_rows);
@@ -196,7 +215,7 @@ static int feed_engine(struct genarm_session **sessions, size_t n, int32_t engin
     for (size_t i = 0; i < n; i++) {
         for (int32_t p = 0; p < g->n_policies; p++) {
             struct timeline *t = &sessions[i]->timelines[p];
-            if (g->policies[p].engine == engine && session_counts(sessions[i], p)) {
+            if (g->policies[p].engine == engine && session_counts(sessions[i], p, 1)) {
                 t->n_cached = rc == GENARM_OK ? t->n : first_to_feed(t);
             }
         }
@@ -229,38 +248,6 @@ static int feed(struct genarm_session **sessions, size_t n, const float **logits
     return rc;
 }
 
-int session_not_finite(const struct genarm_session *s, int32_t policy, struct genarm_error *err) {
-    const struct policy *p = &s->guide->policies[policy];
-    const int rc = error_set(err, GENARM_EFORMAT, "the model computes logits that are not finite");
-    error_at(err, rc, "%s", p->adapter ? p->adapter->path : p->model->path);
-    return error_hint(err, rc, p->adapter ? "the adapter or its model is damaged, or its alpha is too large"
-                                          : "its weights are damaged: copy or convert the file again");
-}
-
-/* Why the mixture is no distribution. The base is named last: what overflows in an adapter shows in other rows of its batch. */
-static int mix_failed(const struct genarm_session *s, const float *const *logits, struct genarm_error *err) {
-    for (int32_t p = s->guide->n_policies - 1; p >= 0; p--) {
-        const size_t n_vocab = (size_t)s->guide->policies[p].model->hp.n_vocab;
-        if (session_counts(s, p) && !isfinite(log_sum_exp(logits[p], n_vocab))) {
-            return session_not_finite(s, p, err);
-        }
-    }
-    return error_set(err, GENARM_EINVAL, "the weights of the reward models are so large that the mixture is not finite");
-}
-
-int session_mix(struct genarm_session *s, int32_t pos, const float *const *logits, float *out, struct genarm_error *err) {
-    (void)pos; /* nothing depends on it yet */
-    struct part parts[GUIDE_MAX_POLICIES];
-    size_t n_parts = 0;
-    for (int32_t p = 0; p < s->guide->n_policies; p++) {
-        if (session_counts(s, p)) {
-            parts[n_parts++] = (struct part){.logits = logits[p], .n = (size_t)s->guide->policies[p].model->hp.n_vocab,
-                                             .weight = s->weights[p]};
-        }
-    }
-    return combine(out, parts, n_parts) ? GENARM_OK : mix_failed(s, logits, err);
-}
-
 /* ---- stepping ---- */
 
 static int check_step(struct genarm_session **sessions, size_t n, struct genarm_error *err) {
@@ -281,11 +268,13 @@ static int check_step(struct genarm_session **sessions, size_t n, struct genarm_
     return GENARM_OK;
 }
 
-static void append(struct genarm_session *s, int32_t token) {
-    for (int32_t p = 0; p < s->guide->n_policies; p++) {
+static int append(struct genarm_session *s, int32_t token, struct genarm_error *err) {
+    const int rc = session_commit(s, token, err);
+    for (int32_t p = 0; p < s->guide->n_policies && rc == GENARM_OK; p++) {
         struct timeline *t = &s->timelines[p];
         t->tokens[t->n++] = token;
     }
+    return rc;
 }
 
 int genarm_sessions_step(struct genarm_session **sessions, size_t n, int32_t *tokens, struct genarm_error *err) {
@@ -301,10 +290,12 @@ int genarm_sessions_step(struct genarm_session **sessions, size_t n, int32_t *to
     rc = feed(sessions, n, logits, err);
     for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
         struct genarm_session *s = sessions[i];
-        rc = session_mix(s, genarm_session_n_tokens(s), logits + i * n_policies, s->logp, err);
+        const float *const *own = logits + i * n_policies;
+        rc = session_mix(s, genarm_session_n_tokens(s), own, s->logp, err);
         if (rc == GENARM_OK) {
             tokens[i] = sampler_draw(&s->sampler, s->logp);
-            append(s, tokens[i]);
+            session_take_logprobs(s, tokens[i], own, s->logp, &s->steering.logprobs);
+            rc = append(s, tokens[i], err);
         }
     }
     free(logits);
