@@ -54,17 +54,18 @@ int genarm_session_set_bias(struct genarm_session *s, const struct genarm_token_
 
 struct genarm_grammar;
 
-/* Reads a grammar in GBNF, llama.cpp's notation: rules NAME ::= ..., of which `root` is the whole answer; "literals", [classes],
- * ".", (groups), | for alternatives, the repetitions ? * + {m} {m,} {m,n}, # comments. Escapes are \n \r \t \\ \" \[ \] \- \xHH
- * \uHHHH and \UHHHHHHHH. Token literals, <name>, are not supported. `model`, whose vocabulary is meant, must outlive it.
- * GENARM_EFORMAT names line and column. It belongs to one thread at a time, with the sessions that use it. */
+/* Reads a grammar in GBNF, llama.cpp's notation: rules NAME ::= ..., of which `root` is the whole answer; "literals",
+ * [classes], ".", (groups), | for alternatives, the repetitions ? * + {m} {m,} {m,n}, # comments. Escapes are \n \r \t \\ \"
+ * \[ \] \- \xHH \uHHHH and \UHHHHHHHH. Token literals, <name>, are not supported. `model`, whose vocabulary is meant, must
+ * outlive it. GENARM_EFORMAT names line and column; GENARM_EINVAL: it can be read in too many ways at once. It belongs to one
+ * thread at a time, with the sessions that use it. */
 int genarm_grammar_new(struct genarm_grammar **out, const struct genarm_model *model, const char *text,
                        struct genarm_error *err);
 void genarm_grammar_free(struct genarm_grammar *grammar); /* after the sessions that use it; NULL is fine */
 
-/* What is answered from the next token on, and every answer after a new prompt, follows the grammar: the turn can end only where
- * the grammar is complete. NULL: anything goes again. A step fails with GENARM_EINVAL where the grammar allows no token that
- * the mixture gives any probability. */
+/* What is answered from the next token on, and every answer after a new prompt, follows the grammar: the turn can end only
+ * where the grammar is complete. NULL: anything goes again. A step fails with GENARM_EINVAL where the grammar allows no token
+ * that the mixture gives any probability. */
 int genarm_session_set_grammar(struct genarm_session *s, struct genarm_grammar *grammar, struct genarm_error *err);
 
 /* ---- log-probabilities of the tokens drawn ---- */
@@ -77,8 +78,8 @@ struct genarm_token_logprob {
     const float *arms; /* [n_arms] log pi_ARM,i */
 };
 
-/* From the next step on keeps, for the token that a step gives, its log-probabilities and the n likeliest tokens', n <= 1000; -1:
- * nothing, the default. Costs a pass over each part's logits; ARMs of weight 0 are run as well. */
+/* From the next step on keeps, for the token that a step gives, its log-probabilities and the n likeliest tokens', n <= 1000;
+ * -1: nothing, the default. Costs a pass over each part's logits; ARMs of weight 0 are run as well. */
 int genarm_session_keep_logprobs(struct genarm_session *s, int32_t n, struct genarm_error *err);
 
 /* Of the last step: [0] is the token drawn, then the n likeliest, best first (the one drawn may be among them). *n: how many

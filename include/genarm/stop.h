@@ -26,8 +26,8 @@ struct genarm_stop;
 int genarm_stop_new(struct genarm_stop **out, const char *const *texts, size_t n, struct genarm_error *err);
 void genarm_stop_free(struct genarm_stop *stop); /* NULL is fine */
 
-/* text[0, n) of which text[0, before) was looked at already. *which: index of the stop text that was found, -1 for none. Returns
- * where it begins, or, with none, how much of the text is no beginning of one. `stop` may be NULL: nothing stops. */
+/* text[0, n) of which text[0, before) was looked at already. *which: index of the stop text that was found, -1 for none.
+ * Returns where it begins, or, with none, how much of the text is no beginning of one. `stop` may be NULL: nothing stops. */
 size_t genarm_stop_find(const struct genarm_stop *stop, const char *text, size_t n, size_t before, int32_t *which);
 
 const char *genarm_stop_text(const struct genarm_stop *stop, int32_t which);

@@ -40,7 +40,8 @@ static int fail_at(const struct parser *p, const char *at, const char *what) {
         column = newline ? 1 : column + (((unsigned char)*c & 0xC0) != 0x80);
     }
     const int rc = error_set(p->err, GENARM_EFORMAT, "line %d, column %d of the grammar: %s", line, column, what);
-    return error_hint(p->err, rc, "a rule is NAME ::= ALTERNATIVE | ALTERNATIVE of \"literals\", [classes], names and (groups)");
+    return error_hint(p->err, rc,
+                      "a rule is NAME ::= ALTERNATIVE | ALTERNATIVE of \"literals\", [classes], names and (groups)");
 }
 
 static int fail(const struct parser *p, const char *what) { return fail_at(p, p->at, what); }
@@ -483,100 +484,12 @@ static int check_names(struct parser *p) {
     return p->g.root >= 0 ? GENARM_OK : fail_at(p, p->text, "no rule is called \"root\", which stands for the whole answer");
 }
 
-/* Whether the alternative at `e` can be empty, given which rules can. */
-static bool may_be_empty(const struct gbnf *g, int32_t e, const bool *empty) {
-    while (g->elements[e].kind == ELEMENT_RULE && empty[g->elements[e].value]) {
-        e++;
-    }
-    return element_ends(&g->elements[e]);
-}
-
-static void find_empty(const struct gbnf *g, bool *empty) {
-    for (bool changed = true; changed;) {
-        changed = false;
-        for (int32_t r = 0; r < g->n_rules; r++) {
-            for (int32_t e = g->starts[r]; !empty[r]; e++) {
-                empty[r] = may_be_empty(g, e, empty);
-                changed = changed || empty[r];
-                while (!element_ends(&g->elements[e])) {
-                    e++;
-                }
-                if (g->elements[e].kind == ELEMENT_END) {
-                    break;
-                }
-            }
-        }
-    }
-}
-
-/* The next rule that rule r can call before any character, from *e on; -1: none. A last call of itself is none: what it does to
- * a stack is nothing. */
-static int32_t next_left_call(const struct gbnf *g, int32_t r, int32_t *e, bool *leading, const bool *empty) {
-    for (;; ++*e) {
-        const struct element *x = &g->elements[*e];
-        if (x->kind == ELEMENT_END) {
-            return -1;
-        }
-        if (x->kind == ELEMENT_OR) {
-            *leading = true;
-        } else if (x->kind == ELEMENT_CLASS) {
-            *leading = false;
-        } else if (*leading) {
-            *leading = empty[x->value];
-            if (x->value != r || !element_ends(x + 1)) {
-                ++*e;
-                return x->value;
-            }
-        }
-    }
-}
-
-struct visit {
-    int32_t rule, at;
-    bool leading;
-};
-
-/* Looks for a cycle of calls before any character: a stack would grow without end. */
-static int check_left_recursion(struct parser *p, const bool *empty, char *color, struct visit *stack) {
-    enum { NEW, OPEN, DONE };
-    const struct gbnf *g = &p->g;
-    for (int32_t r = 0; r < g->n_rules; r++) {
-        int32_t n = 0;
-        if (color[r] == NEW) {
-            stack[n++] = (struct visit){r, g->starts[r], true};
-            color[r] = OPEN;
-        }
-        while (n > 0) {
-            struct visit *v = &stack[n - 1];
-            const int32_t next = next_left_call(g, v->rule, &v->at, &v->leading, empty);
-            if (next < 0) {
-                color[v->rule] = DONE;
-                n--;
-            } else if (color[next] == OPEN) {
-                return fail_at(p, p->names[next].first_use, "a rule calls itself before any character (left recursion)");
-            } else if (color[next] == NEW) {
-                stack[n++] = (struct visit){next, g->starts[next], true};
-                color[next] = OPEN;
-            }
-        }
-    }
-    return GENARM_OK;
-}
-
-static int check_recursion(struct parser *p) {
-    const size_t n = (size_t)p->g.n_rules;
-    bool *empty = calloc(n, sizeof *empty);
-    char *color = calloc(n, sizeof *color);
-    struct visit *stack = calloc(n, sizeof *stack);
-    int rc = empty && color && stack ? GENARM_OK : error_nomem(p->err, "a grammar");
-    if (rc == GENARM_OK) {
-        find_empty(&p->g, empty);
-        rc = check_left_recursion(p, empty, color, stack);
-    }
-    free(stack);
-    free(color);
-    free(empty);
-    return rc;
+static int check_recursion(const struct parser *p) {
+    int32_t rule = -1;
+    const int rc = gbnf_left_recursive(&p->g, &rule, p->err);
+    return rc != GENARM_OK || rule < 0 ? rc
+                                       : fail_at(p, p->names[rule].first_use,
+                                                 "a rule calls itself before any character (left recursion)");
 }
 
 int gbnf_parse(struct gbnf *out, const char *text, struct genarm_error *err) {

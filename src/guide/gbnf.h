@@ -45,6 +45,9 @@ struct gbnf {
 int gbnf_parse(struct gbnf *out, const char *text, struct genarm_error *err);
 void gbnf_deinit(struct gbnf *g);
 
+/* *rule: one that can call itself before a character; -1: none can. */
+int gbnf_left_recursive(const struct gbnf *g, int32_t *rule, struct genarm_error *err);
+
 /* Whether a class has a character of [low, high]. */
 bool class_meets(const struct gbnf *g, int32_t class_index, uint32_t low, uint32_t high);
 

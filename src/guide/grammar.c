@@ -11,7 +11,7 @@
 /* Beyond these a grammar can be read in so many ways at once that it would never end. */
 enum { STACKS_MAX = 1 << 20, STATES_MAX = 1 << 16, WAYS_MAX = 1 << 12, MASKS_MAX = 256 };
 
-/* What is still to come: an element, a class or the call of a rule, and then another stack. 0 is the empty one: all is given. */
+/* What is still to come: an element, a class or the call of a rule, and then another stack. 0 is the empty one: all is there. */
 struct stack {
     int32_t element, below;
 };
@@ -186,7 +186,8 @@ static int expand(struct genarm_grammar *g, int32_t stack, struct genarm_error *
 /* ---- states, each kept once ---- */
 
 static uint64_t ways_hash(const int32_t *ways, int32_t n, struct partial p) {
-    return hash_u64(hash_bytes(HASH_START, ways, (size_t)n * sizeof *ways), (uint64_t)p.value << 16 | (uint64_t)p.missing << 8 | p.size);
+    const uint64_t hash = hash_bytes(HASH_START, ways, (size_t)n * sizeof *ways);
+    return hash_u64(hash, (uint64_t)p.value << 16 | (uint64_t)p.missing << 8 | p.size);
 }
 
 static uint64_t hash_of_state(const struct genarm_grammar *g, int32_t i) {

@@ -163,7 +163,8 @@ static int add_references(struct genarm_guide *g, struct genarm_error *err) {
         }
         arm->reference = find_reference(g, arm);
         if (arm->reference < 0) {
-            const struct genarm_arm_params params = {.name = arm->name, .model = arm->model, .template_name = arm->template_name};
+            const struct genarm_arm_params params = {
+                .name = arm->name, .model = arm->model, .template_name = arm->template_name};
             const int rc = add_policy(g, &params, err);
             if (rc != GENARM_OK) {
                 return rc;

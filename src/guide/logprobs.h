@@ -21,8 +21,8 @@ struct logprobs {
 int logprobs_reserve(struct logprobs *c, int32_t n_top, int32_t n_arms, struct genarm_error *err);
 void logprobs_deinit(struct logprobs *c);
 
-/* Fills in the token drawn and the likeliest ones of logp [n_vocab], which is normalised. parts[0] is the base, parts[i + 1] ARM
- * i. Call only with room. */
+/* Fills in the token drawn and the likeliest ones of logp [n_vocab], which is normalised. parts[0] is the base, parts[i + 1]
+ * is ARM i. Call only with room. */
 void logprobs_take(struct logprobs *c, int32_t token, const float *logp, size_t n_vocab, const struct part_logits *parts);
 
 #endif

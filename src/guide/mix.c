@@ -122,9 +122,9 @@ int session_mix(struct genarm_session *s, int32_t pos, const float *const *logit
     if (rc != GENARM_OK || normalize(out, vocab_of(s, 0))) {
         return rc;
     }
-    return st->grammar ? error_set(err, GENARM_EINVAL, "token %d of the answer: the grammar allows no token that the model can give",
-                                   pos + 1)
-                       : error_set(err, GENARM_EINVAL, "token %d of the answer: all tokens are forbidden by their bias", pos + 1);
+    return error_set(err, GENARM_EINVAL, "token %d of the answer: %s", pos + 1,
+                     st->grammar ? "the grammar allows no token that the model can give"
+                                 : "all tokens are forbidden by their bias");
 }
 
 /* ---- the token drawn from it ---- */

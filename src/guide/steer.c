@@ -82,7 +82,7 @@ int genarm_session_set_bias(struct genarm_session *s, const struct genarm_token_
     const int32_t n_vocab = s->guide->policies[0].model->hp.n_vocab;
     for (size_t i = 0; i < n; i++) {
         if (biases[i].token < 0 || biases[i].token >= n_vocab) {
-            return error_set(err, GENARM_EINVAL, "token %d of a bias is outside the vocabulary of %d", biases[i].token, n_vocab);
+            return error_set(err, GENARM_EINVAL, "a bias's token %d is outside the vocabulary of %d", biases[i].token, n_vocab);
         }
         if (!(biases[i].bias < INFINITY)) {
             return error_set(err, GENARM_EINVAL, "the bias of token %d is %g: neither finite nor -inf", biases[i].token,

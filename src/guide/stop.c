@@ -17,7 +17,8 @@ struct genarm_stop {
 static int add_text(struct genarm_stop *s, const char *text, struct genarm_error *err) {
     const size_t n = strlen(text);
     if (n == 0 || !utf8_valid(text, n)) {
-        return error_set(err, GENARM_EINVAL, n ? "a stop text is not UTF-8: \"%.40s\"" : "a stop text is empty%s", n ? text : "");
+        return n ? error_set(err, GENARM_EINVAL, "a stop text is not UTF-8: \"%.40s\"", text)
+                 : error_set(err, GENARM_EINVAL, "a stop text is empty");
     }
     s->texts[s->n] = strdup(text);
     if (!s->texts[s->n]) {

@@ -22,7 +22,8 @@ static int read_bytes(struct words *w, const struct genarm_model *model, struct 
         return error_nomem(err, "a vocabulary");
     }
     for (int32_t t = 0; t < w->n_vocab; t++) {
-        const int32_t got = genarm_token_bytes(model, t, false, (char *)w->bytes + n, (int32_t)(max - n < INT32_MAX ? max - n : INT32_MAX));
+        const int32_t left = (int32_t)(max - n < INT32_MAX ? max - n : INT32_MAX);
+        const int32_t got = genarm_token_bytes(model, t, false, (char *)w->bytes + n, left);
         w->offsets[t] = n;
         n += got > 0 ? (size_t)got : 0;
     }

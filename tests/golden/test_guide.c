@@ -555,7 +555,7 @@ static void test_bad_weights_names_and_slots_are_refused(void **state) {
     genarm_guide_free(g);
     g = make_guide(f->model, (struct arm[]){{f->model, f->first, 1.0f}}, 1, small());
     const struct genarm_arm_params twice = {.name = "a", .model = f->model, .weight = 1.0f};
-    const struct genarm_arm_params negative = {.name = "b", .model = f->model, .weight = -1.0f};
+    const struct genarm_arm_params negative = {.name = "b", .model = f->model, .weight = INFINITY};
     assert_int_equal(genarm_guide_add_arm(g, &twice, &err), GENARM_EINVAL);
     assert_int_equal(genarm_guide_add_arm(g, &negative, &err), GENARM_EINVAL);
     genarm_guide_free(g);
