@@ -5,6 +5,7 @@
 
 #include "base/progress.h"
 #include "drafts.h"
+#include "logprobs.h"
 #include "preferences.h"
 
 enum { TEXT_MAX_BYTES = 1 << 28 };
@@ -17,10 +18,14 @@ const char *finish_name(enum finish finish) {
 int answer_start(struct answer *a, const struct setup *s, struct genarm_session *session,
                  const struct genarm_message *messages, size_t n_messages, int32_t n_predict,
                  struct genarm_error *err) {
-    *a = (struct answer){.model = s->base, .session = session, .n_predict = n_predict};
+    *a = (struct answer){.setup = s, .model = s->base, .session = session, .n_predict = n_predict, .stop = -1};
     buf_init(&a->text, TEXT_MAX_BYTES);
     a->started = a->first = a->last = clock_seconds();
     int code = buf_puts(&a->text, "", err);
+    if (code == 0 && s->steer.n_logprobs >= 0) {
+        a->logprobs = json_array();
+        code = a->logprobs ? 0 : error_nomem(err, "log-probabilities");
+    }
     if (code == 0) {
         code = genarm_session_prompt(session, messages, n_messages, err);
     }
@@ -33,13 +38,27 @@ int answer_start(struct answer *a, const struct setup *s, struct genarm_session 
 
 void answer_deinit(struct answer *a) {
     free(a->tokens);
+    json_decref(a->logprobs);
     buf_deinit(&a->text);
     *a = (struct answer){0};
 }
 
 int answer_end(struct answer *a, enum finish finish, struct genarm_error *err) {
     a->finish = finish;
-    return text_end(&a->tail, &a->text, err);
+    const int code = text_end(&a->tail, &a->text, err);
+    a->n_shown = a->text.len;
+    return code;
+}
+
+/* Text that was added after the first `before` bytes: whether a stop text is complete, which ends the answer before it. */
+static int find_stop(struct answer *a, size_t before, struct genarm_error *err) {
+    a->n_shown = genarm_stop_find(a->setup->steer.stop, a->text.data, a->text.len, before, &a->stop);
+    if (a->stop < 0) {
+        return 0;
+    }
+    a->text.data[a->text.len = a->n_shown] = '\0';
+    a->tail.n = 0; /* what comes after the stop text */
+    return answer_end(a, FINISH_STOP, err);
 }
 
 static int push(struct answer *a, int32_t token, double now, struct genarm_error *err) {
@@ -55,11 +74,14 @@ static int push(struct answer *a, int32_t token, double now, struct genarm_error
     if (a->n_tokens == 1) {
         a->first = now;
     }
-    if (genarm_token_ends(a->model, token)) {
+    const size_t before = a->text.len;
+    int code = a->logprobs ? logprobs_append(a->logprobs, a->setup, a->session, err) : 0;
+    if (code == 0 && genarm_token_ends(a->model, token)) {
         return answer_end(a, FINISH_STOP, err);
     }
-    int code = text_push_token(&a->tail, a->model, token, &a->text, err);
-    if (code) {
+    code = code ? code : text_push_token(&a->tail, a->model, token, &a->text, err);
+    code = code ? code : find_stop(a, before, err);
+    if (code || a->finish != FINISH_RUNNING) {
         return code;
     }
     if (a->n_predict >= 0 && a->n_tokens >= (size_t)a->n_predict) {
@@ -116,8 +138,10 @@ json_t *answer_json(const struct answer *a, const struct setup *s, uint64_t seed
                                 "predicted_ms", json_rounded(1e3 * (a->last - a->first), 3), "predicted_per_second",
                                 json_rounded(answer_rate(a), 3));
     drafts_add_json(timings, s, a->session);
-    return json_pack("{s:o, s:o, s:o, s:o*, s:I, s:s, s:o, s:o}", "response", json_stringn(a->text.data, a->text.len),
-                     "tokens", tokens_json(a), "arms", weights_json(a, s), "preferences", preferences_json(s, a->session),
-                     "seed", (json_int_t)seed, "finish_reason", finish_name(a->finish), "model",
+    json_t *stop = a->stop < 0 ? NULL : text_json(genarm_stop_text(s->steer.stop, a->stop));
+    return json_pack("{s:o, s:o, s:o, s:o*, s:I, s:s, s:o*, s:O*, s:o, s:o}", "response",
+                     json_stringn(a->text.data, a->text.len), "tokens", tokens_json(a), "arms", weights_json(a, s),
+                     "preferences", preferences_json(s, a->session), "seed", (json_int_t)seed, "finish_reason",
+                     finish_name(a->finish), "stop", stop, "logprobs", a->logprobs, "model",
                      text_json(setup_model_name(s)), "timings", timings);
 }

@@ -10,7 +10,7 @@
 
 enum finish {
     FINISH_RUNNING,
-    FINISH_STOP,        /* the model ended its turn */
+    FINISH_STOP,        /* the model ended its turn, or a stop text came */
     FINISH_LENGTH,      /* -n tokens */
     FINISH_CONTEXT,     /* no room left */
     FINISH_INTERRUPTED, /* Ctrl-C */
@@ -18,13 +18,17 @@ enum finish {
 const char *finish_name(enum finish finish); /* as in records: "stop" … */
 
 struct answer {
+    const struct setup *setup;        /* borrowed */
     const struct genarm_model *model; /* base: for text */
     struct genarm_session *session;   /* borrowed */
     enum finish finish;
     int32_t n_predict; /* -1: no limit */
     int32_t *tokens;   /* [n_tokens] with the token that ended the turn */
     size_t n_tokens;
-    struct buf text; /* valid UTF-8; without the end */
+    struct buf text; /* valid UTF-8; without the end, and from a stop text on */
+    size_t n_shown;  /* bytes of it that stay, whatever comes: the rest may become a stop text */
+    int32_t stop;    /* the stop text that ended it; -1: none */
+    json_t *logprobs; /* of each token, if they are kept */
     struct text_tail tail;
     int32_t n_prompt;
     double started, first, last; /* clock_seconds: prompt given, first token there, last token there */
@@ -41,8 +45,9 @@ int answers_step(struct answer **answers, size_t n, struct genarm_error *err);
 /* Ends an answer that still runs. */
 int answer_end(struct answer *a, enum finish finish, struct genarm_error *err);
 
-/* {"response", "tokens", "arms", "preferences", "seed", "finish_reason", "model", "timings"}, preferences only where an ARM
- * has objectives; NULL without memory. */
+/* {"response", "tokens", "arms", "preferences", "seed", "finish_reason", "stop", "logprobs", "model", "timings"}; preferences
+ * only where an ARM has objectives, stop where a stop text ended the answer, logprobs where they are kept. NULL without
+ * memory. */
 json_t *answer_json(const struct answer *a, const struct setup *s, uint64_t seed);
 
 /* Tokens a second after the first; 0 when there are not two. */

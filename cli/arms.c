@@ -6,9 +6,6 @@
 int arm_spec_parse(struct arm_spec *out, const char *text, bool (*exists)(const char *path), struct genarm_error *err) {
     struct arm_spec spec = {0};
     int code = part_spec_parse(&spec, text, exists, err);
-    if (code == 0 && spec.weight < 0) {
-        code = error_set(err, GENARM_EINVAL, "the weight must be a finite number, 0 or more");
-    }
     if (code) {
         arm_spec_deinit(&spec);
         if (err && code == GENARM_EINVAL) {

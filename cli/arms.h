@@ -6,7 +6,7 @@
 
 #define ARM_FORM PART_FORM
 
-/* As part_spec_parse, with CLI_USAGE for what it refuses and for a weight below 0. */
+/* As part_spec_parse, with CLI_USAGE for what it refuses. */
 int arm_spec_parse(struct arm_spec *out, const char *text, bool (*exists)(const char *path), struct genarm_error *err);
 
 #endif

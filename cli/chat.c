@@ -15,6 +15,7 @@ struct chat_args {
     struct model_args model;
     struct guide_args guide;
     struct sampling_args sampling;
+    struct steer_args steer;
     struct draft_args draft;
     const char *system;
     int32_t n_predict;
@@ -27,6 +28,7 @@ static const struct option chat_options[] = {
      .fallback = "-1", .env = "LLAMA_ARG_N_PREDICT",
      .help = "tokens of an answer at most; -1: until the model ends it or the context is full"},
     OPTIONS_GUIDE(struct chat_args),
+    OPTIONS_STEER(struct chat_args),
     OPTIONS_SAMPLING(struct chat_args),
     OPTIONS_DRAFT(struct chat_args),
     OPTIONS_MODEL(struct chat_args),
@@ -90,11 +92,11 @@ static int reset(struct chat *c, struct genarm_error *err) {
 static int renew_session(struct chat *c, struct genarm_error *err) {
     genarm_session_free(c->session);
     c->session = NULL;
-    int code = genarm_session_new(&c->session, c->setup.guide, &c->sampling, err);
+    int code = setup_session(&c->session, &c->setup, &c->sampling, err);
     for (size_t i = 0; i < c->setup.n_arms && code == 0; i++) {
         code = genarm_session_set_weight(c->session, (int32_t)i, c->weights[i], err);
     }
-    return code ? code : drafts_start(&c->setup, c->session, err);
+    return code;
 }
 
 /* Prints the answer as it comes; Ctrl-C ends it. */
@@ -104,9 +106,9 @@ static int print_answer(struct answer *a, struct genarm_error *err) {
     int code = 0;
     while (code == 0 && a->finish == FINISH_RUNNING) {
         code = interrupt_signal() ? answer_end(a, FINISH_INTERRUPTED, err) : answers_step(answers, 1, err);
-        fwrite(a->text.data + printed, 1, a->text.len - printed, stdout);
+        fwrite(a->text.data + printed, 1, a->n_shown - printed, stdout);
         fflush(stdout);
-        printed = a->text.len;
+        printed = a->n_shown;
     }
     fputc('\n', stdout);
     return code ? code : flush_output(stdout, err);
@@ -155,12 +157,12 @@ static void show_weights(const struct chat *c) {
 
 static int set_weight(struct chat *c, const char *name, const char *number, struct genarm_error *err) {
     char *end;
-    float weight = number ? strtof(number, &end) : -1;
+    float weight = number ? strtof(number, &end) : 0;
     int32_t i = genarm_guide_find_arm(c->setup.guide, name);
     if (i < 0) {
         fprintf(stderr, "no reward model is called \"%s\"\n", name);
-    } else if (!number || end == number || *end || !isfinite(weight) || weight < 0) {
-        fprintf(stderr, "a weight is a number from 0 on: /weight %s 1.5\n", name);
+    } else if (!number || end == number || *end || !isfinite(weight)) {
+        fprintf(stderr, "a weight is a number: /weight %s 1.5\n", name);
     } else {
         return genarm_session_set_weight(c->session, i, c->weights[i] = weight, err);
     }
@@ -313,6 +315,9 @@ static int chat_run(const void *arguments, struct genarm_error *err) {
     log_to_stderr(c.args->model.verbose);
     int code = setup_load(&c.setup, &c.args->model, &c.args->guide, 1, err);
     code = code ? code : drafts_load(&c.setup, &c.args->model, &c.args->draft, err);
+    if (code == 0) {
+        code = setup_steer(&c.setup, &c.args->steer, -1, err);
+    }
     if (code == 0) {
         c.weights = calloc(c.setup.n_arms + 1, sizeof *c.weights);
         code = c.weights ? 0 : error_nomem(err, "weights");

@@ -206,11 +206,23 @@ static const char *arm_template(const struct guide_args *args, const char *name)
     return found;
 }
 
+/* Whether --minus-reference NAME, or all, means this one. */
+static bool minus_reference(const struct guide_args *args, const char *name) {
+    for (size_t i = 0; i < args->minus_references.n; i++) {
+        const char *text = args->minus_references.items[i];
+        if (strcmp(text, name) == 0 || strcmp(text, "all") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int load_arm(struct setup *s, size_t i, const struct model_args *model, const struct guide_args *args,
                     struct genarm_error *err) {
     const struct arm_spec *spec = &s->arms[i];
     struct genarm_arm_params params = {
-        .name = spec->name, .weight = spec->weight, .template_name = arm_template(args, spec->name)};
+        .name = spec->name, .weight = spec->weight, .template_name = arm_template(args, spec->name),
+        .minus_reference = minus_reference(args, spec->name)};
     bool is_adapter = false;
     int code = file_is_adapter(spec->path, &is_adapter, err);
     if (code) {
@@ -235,7 +247,36 @@ static int load_arm(struct setup *s, size_t i, const struct model_args *model, c
     return error_at(err, code, "--arm %s", spec->name);
 }
 
-/* Reads --arm and --arm-template, before anything is loaded. */
+static bool is_arm(const struct setup *s, const char *name, size_t n) {
+    for (size_t j = 0; j < s->n_arms; j++) {
+        if (strncmp(s->arms[j].name, name, n) == 0 && strlen(s->arms[j].name) == n) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Those that --arm-template and --minus-reference speak of. */
+static int check_arm_names(const struct setup *s, const struct guide_args *args, struct genarm_error *err) {
+    for (size_t i = 0; i < args->arm_templates.n; i++) {
+        const char *text = args->arm_templates.items[i], *equals = strchr(text, '=');
+        if (!equals) {
+            return usage_error(err, "--arm-template", "\"%s\" is not NAME=TEMPLATE", text);
+        }
+        if (!is_arm(s, text, (size_t)(equals - text))) {
+            return usage_error(err, "--arm-template", "no --arm is called \"%.*s\"", (int)(equals - text), text);
+        }
+    }
+    for (size_t i = 0; i < args->minus_references.n; i++) {
+        const char *text = args->minus_references.items[i];
+        if (strcmp(text, "all") != 0 && !is_arm(s, text, strlen(text))) {
+            return usage_error(err, "--minus-reference", "no --arm is called \"%s\"", text);
+        }
+    }
+    return 0;
+}
+
+/* Reads --arm and the names of others, before anything is loaded. */
 static int read_arms(struct setup *s, const struct guide_args *args, struct genarm_error *err) {
     size_t n = args->arms.n;
     s->arms = calloc(n + 1, sizeof *s->arms);
@@ -258,21 +299,7 @@ static int read_arms(struct setup *s, const struct guide_args *args, struct gena
             }
         }
     }
-    for (size_t i = 0; i < args->arm_templates.n; i++) {
-        const char *text = args->arm_templates.items[i], *equals = strchr(text, '=');
-        bool known = false;
-        for (size_t j = 0; j < n && equals; j++) {
-            known = known || (strncmp(s->arms[j].name, text, (size_t)(equals - text)) == 0 &&
-                              strlen(s->arms[j].name) == (size_t)(equals - text));
-        }
-        if (!equals) {
-            return usage_error(err, "--arm-template", "\"%s\" is not NAME=TEMPLATE", text);
-        }
-        if (!known) {
-            return usage_error(err, "--arm-template", "no --arm is called \"%.*s\"", (int)(equals - text), text);
-        }
-    }
-    return 0;
+    return check_arm_names(s, args, err);
 }
 
 int setup_load(struct setup *s, const struct model_args *model, const struct guide_args *args, int32_t n_slots,
@@ -305,7 +332,31 @@ int setup_load(struct setup *s, const struct model_args *model, const struct gui
     return code ? code : preferences_set(s, &args->preferences, err);
 }
 
+int setup_steer(struct setup *s, const struct steer_args *args, int32_t n_logprobs, struct genarm_error *err) {
+    return steer_load(&s->steer, args, n_logprobs, s->guide, s->base, err);
+}
+
+int setup_session(struct genarm_session **out, const struct setup *s, const struct genarm_sampling *sampling,
+                  struct genarm_error *err) {
+    struct genarm_session *session;
+    int code = genarm_session_new(&session, s->guide, sampling, err);
+    if (code) {
+        return code;
+    }
+    code = steer_session(&s->steer, session, err);
+    if (code == 0 && s->drafts) {
+        code = genarm_session_set_draft(session, &s->draft, err);
+    }
+    if (code) {
+        genarm_session_free(session);
+        return code;
+    }
+    *out = session;
+    return 0;
+}
+
 void setup_free(struct setup *s) {
+    steer_free(&s->steer);
     genarm_guide_free(s->guide);
     for (size_t i = s->n_arms; i-- > 0;) {
         genarm_adapter_free(s->adapters[i]);

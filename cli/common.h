@@ -13,6 +13,7 @@
 #include "data/reader.h"
 #include "genarm/genarm.h"
 #include "options.h"
+#include "steer.h"
 
 struct model_args {
     const char *path; /* NULL: the default model */
@@ -46,7 +47,7 @@ struct model_args {
 struct guide_args {
     int32_t n_ctx, n_batch, keys, values; /* keys, values: 0 f16, 1 f32 */
     const char *chat_template, *lora;
-    struct option_list arms, arm_templates, preferences;
+    struct option_list arms, arm_templates, minus_references, preferences;
 };
 
 #define OPTIONS_GUIDE(ARGS)                                                                                           \
@@ -56,9 +57,13 @@ struct guide_args {
     {OPTION_GROUP, .help = "Reward models"},                                                                          \
     {OPTION_TEXTS, "--arm", ARM_FORM, offsetof(ARGS, guide.arms),                                                     \
      .help = "steer with this autoregressive reward model: PATH is an adapter of the base or a model with "           \
-          "the same vocabulary, which +ADAPTER adapts; WEIGHT is 1 / beta, 1 if not given; repeatable"},              \
+          "the same vocabulary, which +ADAPTER adapts; WEIGHT is 1 / beta, 1 if not given, and steers away below 0; " \
+          "repeatable"},                                                                                              \
     {OPTION_TEXTS, "--arm-template", "NAME=TEMPLATE", offsetof(ARGS, guide.arm_templates),                            \
      .help = "chat template of one reward model, if it was trained under another; repeatable"},                       \
+    {OPTION_TEXTS, "--minus-reference", "NAME|all", offsetof(ARGS, guide.minus_references),                           \
+     .help = "count this reward model, or all, relative to its own model without the adapter: what training changed; " \
+             "repeatable"},                                                                                           \
     {OPTION_TEXTS, "--preference", "[ARM=]WEIGHTS", offsetof(ARGS, guide.preferences),                                \
      .help = "how much each objective of a reward model of genarm train --objective counts, as NAME=X,NAME=X or as "  \
              "X,X in their order (genarm info shows them); divided by their sum, all alike if not given; repeatable"}, \
@@ -133,6 +138,7 @@ struct setup {
     struct genarm_model **models;       /* [n_arms] models other than the base; NULL where none was loaded */
     struct genarm_adapter **adapters;   /* [n_arms]; NULL for none */
     size_t n_arms;
+    struct steer steer;                 /* of sessions; as setup_steer read it, or nothing */
     bool drafts;                        /* tokens are drafted, see drafts.h: so */
     struct genarm_draft_params draft;
     float *draft_weights;               /* what it points to; NULL: none */
@@ -140,10 +146,15 @@ struct setup {
 };
 int setup_load(struct setup *s, const struct model_args *model, const struct guide_args *guide, int32_t n_slots,
                struct genarm_error *err);
+/* Reads what steers the sessions of setup_session. n_logprobs: as in genarm_session_keep_logprobs. */
+int setup_steer(struct setup *s, const struct steer_args *args, int32_t n_logprobs, struct genarm_error *err);
 void setup_free(struct setup *s); /* safe on a zeroed struct */
 
 /* The model of a file that the base or an ARM has loaded, or NULL. */
 struct genarm_model *setup_find_model(const struct setup *s, const char *path);
+/* A session that is steered, and drafts if something does. The caller frees it. */
+int setup_session(struct genarm_session **out, const struct setup *s, const struct genarm_sampling *sampling,
+                  struct genarm_error *err);
 
 /* File name of the base model, without folders. Borrowed. */
 const char *setup_model_name(const struct setup *s);

@@ -117,10 +117,6 @@ int drafts_load(struct setup *s, const struct model_args *model, const struct dr
     return code;
 }
 
-int drafts_start(const struct setup *s, struct genarm_session *session, struct genarm_error *err) {
-    return s->drafts ? genarm_session_set_draft(session, &s->draft, err) : 0;
-}
-
 /* ---- what came of it ---- */
 
 void drafts_add_json(json_t *object, const struct setup *s, const struct genarm_session *session) {

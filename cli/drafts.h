@@ -35,9 +35,6 @@ struct draft_args {
 /* Adds what drafts to a loaded guide; before the first session. */
 int drafts_load(struct setup *s, const struct model_args *model, const struct draft_args *args, struct genarm_error *err);
 
-/* Makes a new session draft as the options say. */
-int drafts_start(const struct setup *s, struct genarm_session *session, struct genarm_error *err);
-
 /* Adds "drafted_tokens" and "accepted_tokens" to an object where something drafts. */
 void drafts_add_json(json_t *object, const struct setup *s, const struct genarm_session *session);
 

@@ -16,9 +16,10 @@ struct generate_args {
     struct model_args model;
     struct guide_args guide;
     struct sampling_args sampling;
+    struct steer_args steer;
     struct draft_args draft;
     const char *prompt, *file, *prompts, *system, *output;
-    int32_t n_predict, n_parallel;
+    int32_t n_predict, n_parallel, n_logprobs;
     bool json;
 };
 
@@ -41,9 +42,13 @@ static const struct option generate_options[] = {
              "words, with quantised weights"},
     {OPTION_FLAG, "--json", "", offsetof(struct generate_args, json),
      .help = "print a JSON record: prompt, response, tokens, arms, seed, finish_reason, model, timings"},
+    {OPTION_INT, "--logprobs --n-probs", "N", offsetof(struct generate_args, n_logprobs), -1, 1000, .fallback = "-1",
+     .help = "records have the log-probability of every token, under the mixture and each of its parts, and of the N "
+             "likeliest ones; -1: none"},
     {OPTION_FILE, "-o --output", "FILE", offsetof(struct generate_args, output),
      .help = "write to a file, which appears when all is done or Ctrl-C ended it, instead of stdout"},
     OPTIONS_GUIDE(struct generate_args),
+    OPTIONS_STEER(struct generate_args),
     OPTIONS_SAMPLING(struct generate_args),
     OPTIONS_DRAFT(struct generate_args),
     OPTIONS_MODEL(struct generate_args),
@@ -78,6 +83,9 @@ static bool many(const struct generate_args *args) {
 static int read_prompts(struct generation *g, struct genarm_error *err) {
     const struct generate_args *args = g->args;
     char *text = NULL;
+    if (args->n_logprobs >= 0 && !g->records) {
+        return usage_error(err, "--logprobs", "log-probabilities are printed in records: give --json or --prompts as well");
+    }
     if (many(args) && (args->prompt || args->file)) {
         return usage_error(err, "--prompts", "-p and -f cannot be given as well");
     }
@@ -101,12 +109,12 @@ static int written(const struct generation *g, int code, struct genarm_error *er
 
 /* What was sampled since the last call. */
 static int stream_text(struct generation *g, const struct answer *a, struct genarm_error *err) {
-    size_t n = a->text.len - g->n_streamed;
+    size_t n = a->n_shown - g->n_streamed;
     if (g->records || n == 0) {
         return 0;
     }
     fwrite(a->text.data + g->n_streamed, 1, n, g->out);
-    g->n_streamed = a->text.len;
+    g->n_streamed = a->n_shown;
     return written(g, flush_output(g->out, err), err);
 }
 
@@ -166,8 +174,7 @@ static int start_job(struct generation *g, const struct genarm_sampling *samplin
         own.seed = job_seed(sampling->seed, index);
     }
     job->seed = own.seed;
-    int code = genarm_session_new(&job->session, g->setup.guide, &own, err);
-    code = code ? code : drafts_start(&g->setup, job->session, err);
+    int code = setup_session(&job->session, &g->setup, &own, err);
     if (code) {
         return code;
     }
@@ -284,7 +291,8 @@ static int check_output(const struct generation *g, struct genarm_error *err) {
     const char *output = g->args->output;
     struct genarm_model_info base;
     genarm_model_get_info(g->setup.base, &base);
-    const char *const inputs[] = {base.path, g->args->prompts, g->args->file, g->args->guide.lora, g->args->draft.model};
+    const char *const inputs[] = {base.path,           g->args->prompts,      g->args->file,
+                                  g->args->guide.lora, g->args->draft.model, g->args->steer.grammar_file};
     int code = 0;
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs && code == 0; i++) {
         code = keep_input("-o", output, inputs[i], err);
@@ -306,6 +314,9 @@ static int generate(struct generation *g, struct genarm_error *err) {
     }
     if (code == 0) {
         code = drafts_load(&g->setup, &args->model, &args->draft, err);
+    }
+    if (code == 0) {
+        code = setup_steer(&g->setup, &args->steer, g->records ? args->n_logprobs : -1, err);
     }
     if (code == 0) {
         code = check_output(g, err);

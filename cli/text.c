@@ -22,6 +22,20 @@ int text_push_token(struct text_tail *u, const struct genarm_model *model, int32
     return code;
 }
 
+json_t *token_text_json(const struct genarm_model *model, int32_t token) {
+    int32_t n = -genarm_token_bytes(model, token, true, NULL, 0);
+    char *bytes = calloc((size_t)(n > 0 ? n : 0) + 1, 1);
+    if (!bytes) {
+        return NULL;
+    }
+    if (n > 0) {
+        genarm_token_bytes(model, token, true, bytes, n);
+    }
+    json_t *json = text_json(bytes);
+    free(bytes);
+    return json;
+}
+
 int text_tokenize(int32_t **out, size_t *n, const struct genarm_model *model, const char *text,
                   struct genarm_error *err) {
     int32_t found = genarm_tokenize(model, text, strlen(text), false, false, NULL, 0);

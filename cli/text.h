@@ -10,6 +10,10 @@
 int text_push_token(struct text_tail *u, const struct genarm_model *model, int32_t token, struct buf *out,
                     struct genarm_error *err);
 
+/* The text of one token by itself, the spelling of a control token; bytes that are no whole character become U+FFFD. New
+ * reference; NULL without memory. */
+json_t *token_text_json(const struct genarm_model *model, int32_t token);
+
 /* A whole text to tokens, control tokens' spellings taken as plain text, no BOS. *out is malloc'ed. */
 int text_tokenize(int32_t **out, size_t *n, const struct genarm_model *model, const char *text,
                   struct genarm_error *err);

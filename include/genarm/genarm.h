@@ -4,6 +4,8 @@
  *   model.h   models, adapters, vocabulary, prompt templates
  *   convert.h adapters to and from PEFT, and merged into a model or with one another
  *   guide.h   guided decoding: base + weighted ARMs, sessions, scoring
+ *   steer.h   what else changes the mixture: schedules, a gate, biases, a grammar; log-probabilities of what is drawn
+ *   stop.h    texts that end an answer
  *   data.h    formats of preference data
  *   train.h   training a LoRA ARM, a policy or a reward model from preference pairs
  *   reward.h  trajectory-level reward models: one number for a whole response
@@ -20,7 +22,8 @@
 #include "genarm/reward.h"
 #include "genarm/rl.h"
 #include "genarm/source.h"
-#include "genarm/source.h"
+#include "genarm/steer.h"
+#include "genarm/stop.h"
 #include "genarm/train.h"
 
 #endif

@@ -2,7 +2,8 @@
  *
  *     log pi(y_t | .) = log pi_base(y_t | .) + sum_i alpha_i log pi_ARM,i(y_t | .) - log Z          (GenARM, eq. 7, 9)
  *
- * over the tokens that all parts know, from normalised log-probabilities; then temperature, top-k, top-p, min-p.
+ * over the tokens that all parts know, from normalised log-probabilities; then temperature, top-k, top-p, min-p. Weights may be
+ * negative: an expert and an anti-expert of opposite weights are proxy tuning. genarm/steer.h has more ways to steer.
  * One forward pass of the base and of each ARM per token; ARMs that are adapters on the base run as further rows of
  * the base's own batch.
  *
@@ -45,7 +46,11 @@ struct genarm_arm_params {
     const char *name;                  /* unique, not empty; copied */
     struct genarm_model *model;        /* the base itself, or another model with the same vocabulary */
     struct genarm_adapter *adapter;    /* on `model`, or NULL: the model is the ARM */
-    float weight;                      /* alpha = 1 / beta, >= 0, finite */
+    float weight;                      /* alpha = 1 / beta, finite; below 0 it steers away: an anti-expert */
+    bool minus_reference;              /* counts as log pi_ARM - log pi_reference, the reference being `model` without the
+                                          adapter under the same template: what training changed, without the language prior
+                                          of the model. Free where the base is that, else one more policy is run, unseen.
+                                          GENARM_EINVAL without an adapter */
     const char *template_name;         /* NULL: the one the adapter records if it does, else the base's */
 };
 
@@ -86,7 +91,7 @@ int genarm_session_new(struct genarm_session **out, struct genarm_guide *guide, 
                        struct genarm_error *err);
 void genarm_session_free(struct genarm_session *s); /* NULL is fine */
 
-/* Weight of ARM i from the next token on: >= 0 and finite. */
+/* Weight of ARM i from the next token on: finite, also below 0. */
 int genarm_session_set_weight(struct genarm_session *s, int32_t i, float weight, struct genarm_error *err);
 float genarm_session_weight(const struct genarm_session *s, int32_t i);
 

@@ -75,26 +75,49 @@ float log_sum_exp(const float *logits, size_t n) {
     return max + (float)log(exp_sum(logits, n, max, 1.0f));
 }
 
+bool normalize(float *logits, size_t n) {
+    const float z = log_sum_exp(logits, n);
+    for (size_t t = 0; t < n; t++) {
+        logits[t] -= z;
+    }
+    return isfinite(z);
+}
+
+/* H = log Z - sum_t p(t) l(t). */
+float entropy(const float *logits, size_t n) {
+    const float max = largest(logits, n);
+    double sum = 0.0, weighted = 0.0;
+    for (size_t t = 0; t < n; t++) {
+        const float x = logits[t] - max;
+        const double p = (double)exp_nonpositive(x);
+        sum += p;
+        weighted += p > 0.0 ? p * (double)x : p; /* 0 log 0 = 0, and NaN stays */
+    }
+    const double h = log(sum) - weighted / sum;
+    return h < 0.0 ? 0.0f : (float)h;
+}
+
+/* out += weight * part, or for the first part out = weight * part. What has no probability has none in the mixture. */
+static void add_part(float *out, const struct part *p, size_t n, bool first) {
+    for (size_t t = 0; t < n; t++) {
+        const float sum = (first ? 0.0f : out[t]) + p->weight * p->logits[t];
+        out[t] = p->logits[t] == -INFINITY ? -INFINITY : sum;
+    }
+}
+
 /* The parts' own normalisers do not depend on the token: one normalisation of the weighted sum takes care of all. */
 bool combine(float *out, const struct part *parts, size_t n_parts) {
     size_t n = parts[0].n;
-    memcpy(out, parts[0].logits, n * sizeof *out);
+    add_part(out, &parts[0], n, true);
     for (size_t i = 1; i < n_parts; i++) {
-        const struct part *p = &parts[i];
-        if (p->weight == 0.0f) { /* exactly the base, also where log pi_i is -inf */
-            continue;
-        }
-        n = p->n < n ? p->n : n;
-        for (size_t t = 0; t < n; t++) {
-            out[t] += p->weight * p->logits[t];
+        if (parts[i].weight != 0.0f) { /* exactly the base, also where log pi_i is -inf */
+            n = parts[i].n < n ? parts[i].n : n;
+            add_part(out, &parts[i], n, false);
         }
     }
-    const float z = log_sum_exp(out, n);
-    for (size_t t = 0; t < n; t++) {
-        out[t] -= z;
-    }
+    const bool ok = normalize(out, n);
     for (size_t t = n; t < parts[0].n; t++) {
         out[t] = -INFINITY;
     }
-    return isfinite(z);
+    return ok;
 }

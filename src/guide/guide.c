@@ -15,9 +15,9 @@ static int copy_string(char **out, const char *s, struct genarm_error *err) {
     return s && !*out ? error_nomem(err, "a name") : GENARM_OK;
 }
 
-static int check_weight(float weight, struct genarm_error *err) {
-    if (!(weight >= 0.0f) || !isfinite(weight)) {
-        return error_set(err, GENARM_EINVAL, "weight %g is not a finite number >= 0", (double)weight);
+int guide_check_weight(float weight, struct genarm_error *err) {
+    if (!isfinite(weight)) {
+        return error_set(err, GENARM_EINVAL, "weight %g is not a finite number", (double)weight);
     }
     return GENARM_OK;
 }
@@ -32,7 +32,8 @@ static int check_template(const struct genarm_model *model, const char *name, st
 }
 
 static int add_policy(struct genarm_guide *g, const struct genarm_arm_params *arm, struct genarm_error *err) {
-    struct policy p = {.model = arm->model, .adapter = arm->adapter, .weight = arm->weight, .adapter_index = ENGINE_NO_ADAPTER};
+    struct policy p = {.model = arm->model, .adapter = arm->adapter, .weight = arm->weight,
+                       .minus_reference = arm->minus_reference, .reference = -1, .adapter_index = ENGINE_NO_ADAPTER};
     int rc = copy_string(&p.name, arm->name, err);
     if (rc == GENARM_OK) {
         rc = copy_string(&p.template_name, arm->template_name, err);
@@ -112,14 +113,18 @@ int genarm_guide_add_arm(struct genarm_guide *g, const struct genarm_arm_params 
     if (!arm->name || !*arm->name || genarm_guide_find_arm(g, arm->name) >= 0) {
         return error_set(err, GENARM_EINVAL, "an ARM needs a name of its own, not \"%s\"", arm->name ? arm->name : "");
     }
-    if (g->n_policies == GUIDE_MAX_POLICIES || g->engines[0].engine) {
+    if (g->n_arms == GUIDE_MAX_ARMS || g->engines[0].engine) {
         return error_set(err, GENARM_EINVAL, g->engines[0].engine ? "ARMs are added before the first session"
                                                                   : "more than 64 ARMs");
     }
     if (arm->adapter && arm->adapter->model != arm->model) {
         return error_set(err, GENARM_EINVAL, "adapter of ARM \"%s\" was loaded for another model", arm->name);
     }
-    int rc = check_weight(arm->weight, err);
+    int rc = guide_check_weight(arm->weight, err);
+    if (rc == GENARM_OK && arm->minus_reference && !arm->adapter) {
+        rc = error_set(err, GENARM_EINVAL, "it is a model without an adapter: it has no reference to be counted relative to");
+        error_hint(err, rc, "make the model that it was trained from another ARM, with the opposite weight");
+    }
     if (rc == GENARM_OK && arm->adapter && arm->adapter->info.head) {
         rc = error_set(err, GENARM_EINVAL, "its adapter is a reward model of whole responses: it gives tokens no rewards");
         error_hint(err, rc, "train an ARM with --loss arm; whole responses are rewarded by genarm score --reward");
@@ -131,7 +136,43 @@ int genarm_guide_add_arm(struct genarm_guide *g, const struct genarm_arm_params 
     struct genarm_arm_params resolved = *arm;
     resolved.template_name = arm_template(g, arm);
     rc = rc == GENARM_OK ? check_template(arm->model, resolved.template_name, err) : rc;
-    return rc == GENARM_OK ? add_policy(g, &resolved, err) : error_at(err, rc, "ARM %s", arm->name);
+    rc = rc == GENARM_OK ? add_policy(g, &resolved, err) : error_at(err, rc, "ARM %s", arm->name);
+    g->n_arms += rc == GENARM_OK;
+    return rc;
+}
+
+static bool same_text(const char *a, const char *b) { return a == b || (a && b && strcmp(a, b) == 0); }
+
+/* A policy that is the model without an adapter under the same template; -1: there is none. */
+static int32_t find_reference(const struct genarm_guide *g, const struct policy *arm) {
+    for (int32_t i = 0; i < g->n_policies; i++) {
+        const struct policy *p = &g->policies[i];
+        if (p->model == arm->model && !p->adapter && same_text(p->template_name, arm->template_name)) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+/* Every reference that is needed: a policy that is run anyway, or one more. */
+static int add_references(struct genarm_guide *g, struct genarm_error *err) {
+    for (int32_t i = 1; i <= g->n_arms; i++) {
+        struct policy *arm = &g->policies[i];
+        if (!arm->minus_reference) {
+            continue;
+        }
+        arm->reference = find_reference(g, arm);
+        if (arm->reference < 0) {
+            const struct genarm_arm_params params = {
+                .name = arm->name, .model = arm->model, .template_name = arm->template_name};
+            const int rc = add_policy(g, &params, err);
+            if (rc != GENARM_OK) {
+                return rc;
+            }
+            arm->reference = g->n_policies - 1;
+        }
+    }
+    return GENARM_OK;
 }
 
 static int32_t smallest_context(const struct genarm_guide *g) {
@@ -183,7 +224,8 @@ int guide_start(struct genarm_guide *g, struct genarm_error *err) {
     if (g->engines[0].engine) {
         return GENARM_OK;
     }
-    int rc = start_engines(g, err);
+    int rc = add_references(g, err);
+    rc = rc == GENARM_OK ? start_engines(g, err) : rc;
     if (rc != GENARM_OK) {
         stop_engines(g);
     }
@@ -233,12 +275,12 @@ void genarm_guide_free(struct genarm_guide *g) {
     free(g);
 }
 
-int32_t genarm_guide_n_arms(const struct genarm_guide *g) { return g->n_policies - 1; }
+int32_t genarm_guide_n_arms(const struct genarm_guide *g) { return g->n_arms; }
 
 const char *genarm_guide_arm_name(const struct genarm_guide *g, int32_t i) { return g->policies[i + 1].name; }
 
 int32_t genarm_guide_find_arm(const struct genarm_guide *g, const char *name) {
-    for (int32_t i = 1; i < g->n_policies; i++) {
+    for (int32_t i = 1; i <= g->n_arms; i++) {
         if (strcmp(g->policies[i].name, name) == 0) {
             return i - 1;
         }
@@ -250,7 +292,7 @@ int genarm_guide_set_weight(struct genarm_guide *g, int32_t i, float weight, str
     if (i < 0 || i >= genarm_guide_n_arms(g)) {
         return error_set(err, GENARM_EINVAL, "there is no ARM %d", i);
     }
-    int rc = check_weight(weight, err);
+    int rc = guide_check_weight(weight, err);
     if (rc == GENARM_OK) {
         g->policies[i + 1].weight = weight;
     }

@@ -6,9 +6,10 @@
 #include "genarm/guide.h"
 #include "guide/pace.h"
 
-enum { GUIDE_MAX_POLICIES = 65 }; /* the base and 64 ARMs */
+enum { GUIDE_MAX_ARMS = 64, GUIDE_MAX_POLICIES = 1 + 2 * GUIDE_MAX_ARMS }; /* the base, ARMs, a reference for each */
 
-/* A model, with or without an adapter, under its own template. Policy 0 is the base, policy i + 1 is ARM i. */
+/* A model, with or without an adapter, under its own template. Policy 0 is the base, policy i + 1 is ARM i; those that follow
+ * are references, run only because an ARM is counted relative to one, and no caller sees them. */
 struct policy {
     char *name;
     struct genarm_model *model;
@@ -16,6 +17,8 @@ struct policy {
     char *template_name;            /* or NULL: the model's own */
     float weight;                   /* default of new sessions; 1 for the base */
     struct objective_weights preference;   /* the same, among the adapter's objectives if it has some */
+    bool minus_reference;           /* an ARM that counts as log pi - log pi_reference */
+    int32_t reference;              /* the policy that is its reference; -1: none needed, or not found yet */
     int32_t engine;                 /* index in guide.engines */
     int32_t adapter_index;          /* in that engine */
     int32_t first_seq;              /* its sequence in slot s is first_seq + s * stride of the engine */
@@ -30,7 +33,7 @@ struct guide_engine {
 struct genarm_guide {
     struct genarm_guide_params params;
     struct policy policies[GUIDE_MAX_POLICIES];
-    int32_t n_policies;
+    int32_t n_policies, n_arms;
     struct guide_engine engines[GUIDE_MAX_POLICIES]; /* one per distinct model; made with the first session */
     int32_t n_engines;
     struct engine_threads *threads; /* of all engines */
@@ -47,6 +50,9 @@ static inline const struct objectives *policy_objectives(const struct policy *p)
     return p->adapter && p->adapter->info.objectives.n > 0 ? &p->adapter->info.objectives : NULL;
 }
 
+/* GENARM_EINVAL unless it is finite. */
+int guide_check_weight(float weight, struct genarm_error *err);
+
 /* Changes *p to n weights of ARM i's objectives. */
 int guide_read_preference(const struct genarm_guide *g, int32_t i, const float *weights, size_t n, struct objective_weights *p,
                           struct genarm_error *err);
@@ -57,7 +63,7 @@ static inline int32_t guide_seq(const struct genarm_guide *g, int32_t policy, in
     return slot * g->engines[p->engine].n_policies + p->first_seq;
 }
 
-/* Makes the engines, once. */
+/* Finds or adds what references need, and makes the engines, once. */
 int guide_start(struct genarm_guide *g, struct genarm_error *err);
 
 /* After adapters changed in place: no session made before may be stepped again. */

@@ -61,18 +61,54 @@ static int take(const struct genarm_session *s, int32_t policy, const float *log
     return GENARM_OK;
 }
 
-/* Base, ARMs and mixture of one chunk. */
+static bool is_reference(const struct genarm_session *s, int32_t policy) {
+    for (int32_t arm = 1; arm <= s->guide->n_arms; arm++) {
+        if (s->references[arm] == policy) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Where the scores of response token c0 under a policy go, and their stride: the column of the base, of an ARM, or for one that
+ * is only a reference (of several ARMs perhaps) that of ARM policy `arm`. */
+static float *column(struct scores *sc, int32_t policy, int32_t arm, int32_t c0, size_t *stride) {
+    const size_t n_arms = (size_t)sc->n_arms, at = (size_t)c0 * n_arms;
+    *stride = policy == 0 ? 1 : n_arms;
+    return policy == 0             ? sc->base + c0
+           : policy <= sc->n_arms ? sc->arms + at + (size_t)(policy - 1)
+                                   : sc->reference + at + (size_t)(arm - 1);
+}
+
+/* Logits of one policy for a chunk, and the scores that they give. */
+static int score_policy(struct genarm_session *s, int32_t policy, const int32_t *start, const int32_t *tokens, int32_t c0,
+                        int32_t c1, float *logits, struct scores *sc, struct genarm_error *err) {
+    size_t stride;
+    int rc = chunk_logits(s, policy, s->guide->policies[policy].adapter_index, start[policy], c0, c1, logits, err);
+    if (rc == GENARM_OK && policy <= sc->n_arms) {
+        float *out = column(sc, policy, 0, c0, &stride);
+        rc = take(s, policy, logits, tokens + c0, c1 - c0, out, stride, err);
+    }
+    for (int32_t arm = 1; arm <= sc->n_arms && policy > sc->n_arms && rc == GENARM_OK; arm++) {
+        if (s->references[arm] == policy) {
+            float *out = column(sc, policy, arm, c0, &stride);
+            rc = take(s, policy, logits, tokens + c0, c1 - c0, out, stride, err);
+        }
+    }
+    return rc;
+}
+
+/* Base, ARMs, the references that count and the mixture of one chunk. */
 static int score_chunk(struct genarm_session *s, const int32_t *start, const int32_t *tokens, int32_t c0, int32_t c1,
                        struct scores *sc, struct genarm_error *err) {
     const struct genarm_guide *g = s->guide;
-    const float *logits[GUIDE_MAX_POLICIES];
+    const float *logits[GUIDE_MAX_POLICIES] = {0};
     float *buffer = g->logits;
     for (int32_t p = 0; p < g->n_policies; p++) {
-        float *out = p == 0 ? sc->base + c0 : sc->arms + (size_t)c0 * (size_t)sc->n_arms + (size_t)(p - 1);
-        int rc = chunk_logits(s, p, g->policies[p].adapter_index, start[p], c0, c1, buffer, err);
-        if (rc == GENARM_OK) {
-            rc = take(s, p, buffer, tokens + c0, c1 - c0, out, p == 0 ? 1 : (size_t)sc->n_arms, err);
+        if (p > g->n_arms && !is_reference(s, p)) {
+            continue;
         }
+        const int rc = score_policy(s, p, start, tokens, c0, c1, buffer, sc, err);
         if (rc != GENARM_OK) {
             return rc;
         }
@@ -80,13 +116,13 @@ static int score_chunk(struct genarm_session *s, const int32_t *start, const int
         buffer += (size_t)(c1 - c0) * vocab_of(s, p);
     }
     for (int32_t c = c0; c < c1; c++) {
-        int rc = session_mix(s, logits, s->logp, err);
+        int rc = session_mix(s, start[0] - s->timelines[0].n_prompt + c, logits, s->logp, err);
         if (rc != GENARM_OK) {
             return rc;
         }
         sc->guided[c] = s->logp[tokens[c]];
         for (int32_t p = 0; p < g->n_policies; p++) {
-            logits[p] += vocab_of(s, p);
+            logits[p] = logits[p] ? logits[p] + vocab_of(s, p) : NULL;
         }
     }
     return GENARM_OK;
@@ -100,6 +136,9 @@ static int score_reference(struct genarm_session *s, int32_t policy, int32_t sta
     const size_t stride = (size_t)sc->n_arms;
     float *out = sc->reference + (policy - 1);
     const struct timeline *t = &s->timelines[policy], *base = &s->timelines[0];
+    if (s->references[policy] > sc->n_arms) {
+        return GENARM_OK; /* scored as a policy of its own */
+    }
     if (!g->policies[policy].adapter) {
         for (size_t c = 0; c < sc->n; c++) {
             out[c * stride] = sc->arms[c * stride + (size_t)(policy - 1)];
@@ -162,7 +201,7 @@ static int score_all(struct genarm_session *s, const int32_t *start, const int32
         c1 = c0 + CHUNK < (int32_t)sc->n ? c0 + CHUNK : (int32_t)sc->n;
         rc = score_chunk(s, start, tokens, c0, c1, sc, err);
     }
-    for (int32_t p = 1; p < g->n_policies && rc == GENARM_OK; p++) {
+    for (int32_t p = 1; p <= g->n_arms && rc == GENARM_OK; p++) {
         rc = score_reference(s, p, start[p], tokens, sc, err);
     }
     return rc;

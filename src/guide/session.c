@@ -1,13 +1,12 @@
-/* Stepping: in one batch per engine, feed whatever the policies that count (weight other than 0) have not cached yet and
+/* Stepping: in one batch per engine, feed whatever the policies that count (session_counts) have not cached yet and
  * ask for logits after their last token. Prompts, single tokens, drafted tokens, a policy whose weight was 0 for a while, and
  * several sessions at once are all the same case. A pass leaves tokens ahead of the timelines, which steps hand out: one, or
  * with a draft (speculate.c) several. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/progress.h"
-#include "guide/combine.h"
+#include "guide/grammar.h"
 #include "guide/session.h"
 #include "guide/speculate.h"
 
@@ -33,6 +32,7 @@ int genarm_session_new(struct genarm_session **out, struct genarm_guide *g, cons
     }
     s->guide = g;
     s->slot = -1;
+    s->steering.n_top = -1;
     const int32_t n_vocab = g->policies[0].model->hp.n_vocab;
     int rc = guide_start(g, err);
     if (rc == GENARM_OK) {
@@ -43,6 +43,7 @@ int genarm_session_new(struct genarm_session **out, struct genarm_guide *g, cons
     }
     for (int32_t i = 0; i < g->n_policies && rc == GENARM_OK; i++) {
         s->weights[i] = g->policies[i].weight;
+        s->references[i] = g->policies[i].reference;
         s->preferences[i] = g->policies[i].preference;
         s->timelines[i].tokens = calloc((size_t)g->params.n_ctx, sizeof(int32_t));
         rc = s->timelines[i].tokens ? GENARM_OK : error_nomem(err, "a session");
@@ -70,6 +71,7 @@ void genarm_session_free(struct genarm_session *s) {
     }
     sampler_deinit(&s->sampler);
     speculation_free(s->speculation);
+    steering_deinit(&s->steering);
     free(s->logits);
     free(s->mixtures);
     free(s);
@@ -84,7 +86,8 @@ int session_reserve(struct genarm_session *s, int32_t n, struct genarm_error *er
         return error_nomem(err, "a session");
     }
     s->mixtures = s->logp = mixtures;
-    return GENARM_OK;
+    s->n_handed = 0;
+    return steering_reserve(&s->steering, (int32_t)room, s->steering.n_top, genarm_guide_n_arms(s->guide), err);
 }
 
 void session_drop_ahead(struct genarm_session *s) {
@@ -108,14 +111,12 @@ int genarm_session_set_weight(struct genarm_session *s, int32_t i, float weight,
     if (i < 0 || i >= genarm_guide_n_arms(s->guide)) {
         return error_set(err, GENARM_EINVAL, "there is no ARM %d", i);
     }
-    if (!(weight >= 0.0f) || !isfinite(weight)) {
-        return error_set(err, GENARM_EINVAL, "weight %g is not a finite number >= 0", (double)weight);
-    }
-    if (weight != s->weights[i + 1]) {
+    const int rc = guide_check_weight(weight, err);
+    if (rc == GENARM_OK && weight != s->weights[i + 1]) {
         session_drop_ahead(s);
+        s->weights[i + 1] = weight;
     }
-    s->weights[i + 1] = weight;
-    return GENARM_OK;
+    return rc;
 }
 
 int genarm_session_set_preference(struct genarm_session *s, int32_t i, const float *weights, size_t n,
@@ -157,6 +158,18 @@ static void timeline_replace(struct timeline *t, const int32_t *tokens, int32_t 
     t->n_cached = same;
 }
 
+/* Where the base saw the same prompt, it is the reference of an ARM on its model, whatever the templates are called. */
+static void find_references(struct genarm_session *s) {
+    const struct policy *policies = s->guide->policies;
+    const struct timeline *base = &s->timelines[0];
+    for (int32_t p = 1; p <= s->guide->n_arms; p++) {
+        const struct timeline *t = &s->timelines[p];
+        const bool same = policies[p].model == policies[0].model && !policies[0].adapter && t->n == base->n &&
+                          memcmp(t->tokens, base->tokens, (size_t)t->n * sizeof *t->tokens) == 0;
+        s->references[p] = policies[p].reference >= 0 && same ? 0 : policies[p].reference;
+    }
+}
+
 int genarm_session_prompt(struct genarm_session *s, const struct genarm_message *messages, size_t n_messages,
                           struct genarm_error *err) {
     int32_t *tokens[GUIDE_MAX_POLICIES] = {0}, n[GUIDE_MAX_POLICIES] = {0};
@@ -179,6 +192,11 @@ int genarm_session_prompt(struct genarm_session *s, const struct genarm_message 
             timeline_replace(&s->timelines[i], tokens[i], n[i]);
         }
         free(tokens[i]);
+    }
+    if (rc == GENARM_OK) {
+        find_references(s);
+        s->steering.grammar_state = GRAMMAR_START;
+        s->steering.grammar_pos = 0;
     }
     return rc;
 }
@@ -205,7 +223,7 @@ int session_share_prompt(struct genarm_session *to, const struct genarm_session 
 /* ---- feeding ---- */
 
 static bool takes_part(const struct genarm_session *s, int32_t policy, enum feed_role role) {
-    return role == FEED_DRAFT ? speculation_drafts(s->speculation, policy) : session_counts(s, policy);
+    return role == FEED_DRAFT ? speculation_drafts(s->speculation, policy) : session_counts(s, policy, s->n_ahead + 1);
 }
 
 /* The first position whose logits a pass needs: that of the last token, or a later one where drafting gave them. */
@@ -291,37 +309,6 @@ static int reserve(struct genarm_session **sessions, size_t n, struct genarm_err
     return guide_reserve(g, n_rows, n_logits, err);
 }
 
-int session_not_finite(const struct genarm_session *s, int32_t policy, struct genarm_error *err) {
-    const struct policy *p = &s->guide->policies[policy];
-    const int rc = error_set(err, GENARM_EFORMAT, "the model computes logits that are not finite");
-    error_at(err, rc, "%s", p->adapter ? p->adapter->path : p->model->path);
-    return error_hint(err, rc, p->adapter ? "the adapter or its model is damaged, or its alpha is too large"
-                                          : "its weights are damaged: copy or convert the file again");
-}
-
-/* Why the mixture is no distribution. The base is named last: what overflows in an adapter shows in other rows of its batch. */
-static int mix_failed(const struct genarm_session *s, const float *const *logits, struct genarm_error *err) {
-    for (int32_t p = s->guide->n_policies - 1; p >= 0; p--) {
-        const size_t n_vocab = (size_t)s->guide->policies[p].model->hp.n_vocab;
-        if (session_counts(s, p) && !isfinite(log_sum_exp(logits[p], n_vocab))) {
-            return session_not_finite(s, p, err);
-        }
-    }
-    return error_set(err, GENARM_EINVAL, "the weights of the reward models are so large that the mixture is not finite");
-}
-
-int session_mix(const struct genarm_session *s, const float *const *logits, float *out, struct genarm_error *err) {
-    struct part parts[GUIDE_MAX_POLICIES];
-    size_t n_parts = 0;
-    for (int32_t p = 0; p < s->guide->n_policies; p++) {
-        if (session_counts(s, p)) {
-            parts[n_parts++] = (struct part){.logits = logits[p], .n = (size_t)s->guide->policies[p].model->hp.n_vocab,
-                                             .weight = s->weights[p]};
-        }
-    }
-    return combine(out, parts, n_parts) ? GENARM_OK : mix_failed(s, logits, err);
-}
-
 /* ---- stepping ---- */
 
 static int check_step(struct genarm_session **sessions, size_t n, struct genarm_error *err) {
@@ -371,15 +358,19 @@ static int pass(struct genarm_session **sessions, size_t n, struct genarm_error 
     return rc;
 }
 
-static int32_t hand_out(struct genarm_session *s) {
+static int hand_out(struct genarm_session *s, int32_t *token, struct genarm_error *err) {
     const struct genarm_guide *g = s->guide;
-    const int32_t token = s->timelines[0].tokens[s->timelines[0].n];
+    *token = s->timelines[0].tokens[s->timelines[0].n];
+    const int rc = session_commit(s, *token, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
     for (int32_t p = 0; p < g->n_policies; p++) {
         s->timelines[p].n++;
     }
     s->logp = s->mixtures + (size_t)s->n_handed++ * (size_t)g->policies[0].model->hp.n_vocab;
     s->n_ahead--;
-    return token;
+    return GENARM_OK;
 }
 
 int genarm_sessions_step(struct genarm_session **sessions, size_t n, int32_t *tokens, struct genarm_error *err) {
@@ -401,7 +392,7 @@ int genarm_sessions_step(struct genarm_session **sessions, size_t n, int32_t *to
         rc = pass(empty, n_empty, err);
     }
     for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
-        tokens[i] = hand_out(sessions[i]);
+        rc = hand_out(sessions[i], &tokens[i], err);
     }
     free(empty);
     return rc;

@@ -4,6 +4,7 @@
 
 #include "guide/guide.h"
 #include "guide/sample.h"
+#include "guide/steer.h"
 
 struct timeline {
     int32_t *tokens; /* [n_ctx]; those from n on are ahead: drafted, or accepted and not yet handed out */
@@ -18,7 +19,9 @@ struct genarm_session {
     struct genarm_guide *guide;
     int32_t slot;
     struct sampler sampler;
-    float weights[GUIDE_MAX_POLICIES]; /* [0] is 1 */
+    float weights[GUIDE_MAX_POLICIES]; /* of ARM policies, as set; those of others are not looked at */
+    int32_t references[GUIDE_MAX_POLICIES]; /* as in the policies, or the base where its prompt is the same; -1: none */
+    struct steering steering;
     struct objective_weights preferences[GUIDE_MAX_POLICIES]; /* of policies with objectives */
     struct timeline timelines[GUIDE_MAX_POLICIES];
     int32_t n_ahead;  /* tokens ahead, in every timeline: during a pass the draft, after it what can be handed out */
@@ -29,8 +32,12 @@ struct genarm_session {
     struct speculation *speculation; /* how tokens are drafted; NULL: they are not */
 };
 
-/* A policy of weight 0 is not run; it catches up when its weight changes. */
-static inline bool session_counts(const struct genarm_session *s, int32_t policy) { return s->weights[policy] != 0.0f; }
+/* The coefficient of log pi of a policy in the mixture for answer token `pos`, before the gate: 1 for the base, the weight times
+ * the schedule's factor for an ARM, less those of the ARMs whose reference the policy is. */
+float session_coefficient(const struct genarm_session *s, int32_t policy, int32_t pos);
+
+/* Whether a policy is needed for any of the next n answer tokens. One that is not is not run, and catches up when it is. */
+bool session_counts(const struct genarm_session *s, int32_t policy, int32_t n);
 
 /* Makes `logits` and `mixtures` large enough for drafts of n tokens. */
 int session_reserve(struct genarm_session *s, int32_t n, struct genarm_error *err);
@@ -63,9 +70,17 @@ void session_push_row(const struct genarm_session *s, int32_t policy, int32_t ad
  * is answered several times is evaluated once. Before the first step of `to`. */
 int session_share_prompt(struct genarm_session *to, const struct genarm_session *from, struct genarm_error *err);
 
-/* The guided mixture, out [n_vocab of the base], from logits [n_policies]; those of policies that do not count may be NULL.
- * An error when that is no distribution: it would be sampled from all the same. */
-int session_mix(const struct genarm_session *s, const float *const *logits, float *out, struct genarm_error *err);
+/* The distribution that answer token `pos` (0-based) is drawn from, before temperature: out [n_vocab of the base], from
+ * logits [n_policies]; those of policies that do not count may be NULL. The tokens of the answer before it are those of
+ * timelines[0]. An error when that is no distribution: it would be sampled from all the same. */
+int session_mix(struct genarm_session *s, int32_t pos, const float *const *logits, float *out, struct genarm_error *err);
+
+/* What goes with a token that has been given: the grammar moves on. Before the token is in the timelines. */
+int session_commit(struct genarm_session *s, int32_t token, struct genarm_error *err);
+
+/* The log-probabilities that the session keeps of a token that was drawn from a mixture [n_vocab] of logits [n_policies]. */
+void session_take_logprobs(const struct genarm_session *s, int32_t token, const float *const *logits, const float *mixture,
+                           struct logprobs *out);
 
 /* The error of a policy whose logits are not finite. */
 int session_not_finite(const struct genarm_session *s, int32_t policy, struct genarm_error *err);

@@ -104,7 +104,7 @@ static int32_t vocab_in_common(const struct genarm_session *s) {
     int32_t n = s->guide->policies[0].model->hp.n_vocab;
     for (int32_t p = 0; p < s->guide->n_policies; p++) {
         const int32_t own = s->guide->policies[p].model->hp.n_vocab;
-        n = (session_counts(s, p) || speculation_drafts(s->speculation, p)) && own < n ? own : n;
+        n = (session_counts(s, p, s->speculation->n_wanted + 1) || speculation_drafts(s->speculation, p)) && own < n ? own : n;
     }
     return n;
 }
@@ -257,9 +257,13 @@ static float *mixture_at(const struct genarm_session *s, int32_t k) {
     return s->mixtures + (size_t)k * (size_t)s->guide->policies[0].model->hp.n_vocab;
 }
 
+static const float *const *logits_at(const struct genarm_session *s, int32_t k) {
+    return s->logits + (size_t)k * (size_t)s->guide->n_policies;
+}
+
 /* The mixture after the last token and k drafted ones. */
 static int mix_at(struct genarm_session *s, int32_t k, struct genarm_error *err) {
-    return session_mix(s, s->logits + (size_t)k * (size_t)s->guide->n_policies, mixture_at(s, k), err);
+    return session_mix(s, genarm_session_n_tokens(s) + k, logits_at(s, k), mixture_at(s, k), err);
 }
 
 /* Whether drafted token k is kept; if not, *token is what takes its place. p is what tokens are to be drawn from, q what the
@@ -308,6 +312,9 @@ int speculation_verify(struct genarm_session *s, struct genarm_error *err) {
     s->n_ahead = n_kept;
     session_put_ahead(s, token);
     s->n_handed = 0;
+    for (int32_t k = 0; k < s->n_ahead; k++) {
+        session_take_logprobs(s, t->tokens[t->n + k], logits_at(s, k), mixture_at(s, k), &s->steering.logprobs[k]);
+    }
     if (s->speculation) {
         struct speculation *sp = s->speculation;
         const int32_t n_tested = n_kept + (n_kept < n_drafted);

@@ -44,6 +44,16 @@ same out steered
 talk '/weight  a kind one \t 1 \n\n \t\nHello there.\n' -s 3 --arm "a kind one=$kind:0" # blank lines are no turns
 same out steered
 
+talk '/weight kind -1\nHello there.\n' -s 3 --arm kind="$kind":0
+! cmp -s out first || fail "a negative weight changes nothing"
+! cmp -s out steered || fail "a negative weight is a positive one"
+
+# A stop text ends an answer, and is not part of the conversation.
+talk 'Hello there.\n' -s 3 --grammar 'root ::= "one two three"' -r "two"
+check "the answer stops before the text" [ "$(cat out)" = "one " ]
+talk 'Hello there.\nAgain.\n' -s 3 --grammar 'root ::= "one " [t] "wo"'
+check "each answer follows the grammar" [ "$(cat out)" = "$(printf 'one two\none two')" ]
+
 # Seeds.
 talk '/seed 3\nHello there.\n' -s 99
 same out first
@@ -51,11 +61,11 @@ talk '/weight kind 1\n/seed 3\nHello there.\n' -s 99 --arm kind="$kind":0
 same out steered
 
 # Commands, wrong ones and the end.
-talk '/weight\n/weight nobody 1\n/weight kind -1\n/weight kind\n/seed x\n/frob\n/help\n\n/quit\nnot read\n' --arm kind="$kind":0.5
+talk '/weight\n/weight nobody 1\n/weight kind x\n/weight kind\n/seed x\n/frob\n/help\n\n/quit\nnot read\n' --arm kind="$kind":0.5
 check "commands answer on stderr only" [ ! -s out ]
 says err "kind 0.5"
 says err 'no reward model is called "nobody"'
-says err "a weight is a number from 0 on: /weight kind 1.5"
+says err "a weight is a number: /weight kind 1.5"
 says err "a seed is a whole number from 0 on"
 says err "unknown command /frob"
 says err "/reset"

@@ -44,7 +44,8 @@ wrong "x.gguf: not an option, and generate takes nothing else" generate x.gguf -
 wrong "-p: a prompt is missing" generate
 wrong "-f: -p gives the prompt already" generate -p x -f y
 wrong "--prompts: -p and -f cannot be given as well" generate -p x --prompts y
-wrong "--arm a.gguf:-1: the weight must be a finite number, 0 or more" generate -p x --arm a.gguf:-1
+wrong "--arm a.gguf:inf: the weight must be a finite number" generate -p x --arm a.gguf:inf
+wrong '--minus-reference: no --arm is called "x"' generate -p x --minus-reference x
 wrong "--arm: two reward models are called \"a\"" generate -p x --arm a.gguf --arm b/a.gguf
 wrong "--arm-template: no --arm is called \"b\"" generate -p x --arm a.gguf --arm-template b=chatml
 wrong "--arm-template: \"chatml\" is not NAME=TEMPLATE" generate -p x --arm a.gguf --arm-template chatml

@@ -116,6 +116,42 @@ static void test_tokens_that_a_part_lacks_get_no_probability(void **state) {
     assert_true(fabsf(log_sum_exp(out, V)) < 1e-5f);
 }
 
+static void test_a_token_without_probability_in_a_part_has_none_whatever_the_weights_sign(void **state) {
+    (void)state;
+    static const float weights[] = {-1.5f, 1.5f};
+    for (int i = 0; i < 2; i++) {
+        fill(a, 14, 3.0);
+        fill(b, 15, 3.0);
+        a[5] = b[9] = a[7] = b[7] = -INFINITY;
+        const struct part parts[] = {{a, V, 0.0f}, {b, V, weights[i]}}; /* the base counts also with weight 0 */
+        assert_true(combine(out, parts, 2));
+        assert_true(out[5] == -INFINITY && out[7] == -INFINITY && out[9] == -INFINITY && isfinite(out[6]));
+        assert_true(fabsf(log_sum_exp(out, V)) < 1e-5f);
+    }
+}
+
+static void test_entropy_equals_double_precision(void **state) {
+    (void)state;
+    for (int k = 0; k < 4; k++) {
+        fill(a, (uint64_t)(16 + k), pow(3.0, k - 1));
+        a[3] = -INFINITY;
+        const double z = exact_log_sum_exp(a, V);
+        double want = 0.0;
+        for (size_t i = 0; i < V; i++) {
+            want -= i == 3 ? 0.0 : exp((double)a[i] - z) * ((double)a[i] - z);
+        }
+        assert_true(fabs((double)entropy(a, V) - want) < 1e-5 * (1.0 + want));
+    }
+    for (int i = 0; i < V; i++) {
+        b[i] = i == 4 ? 0.0f : -INFINITY;
+        c[i] = 2.0f;
+    }
+    assert_true(entropy(b, V) == 0.0f);
+    assert_true(fabs((double)entropy(c, V) - log((double)V)) < 1e-5);
+    c[8] = NAN;
+    assert_true(isnan(entropy(c, V)));
+}
+
 static void test_what_is_no_distribution_is_noticed(void **state) {
     (void)state;
     static const float bad[] = {NAN, INFINITY};
@@ -148,6 +184,8 @@ int main(void) {
         cmocka_unit_test(test_two_equal_arms_at_half_weight_are_one),
         cmocka_unit_test(test_result_does_not_depend_on_the_parts_normalisers),
         cmocka_unit_test(test_tokens_that_a_part_lacks_get_no_probability),
+        cmocka_unit_test(test_a_token_without_probability_in_a_part_has_none_whatever_the_weights_sign),
+        cmocka_unit_test(test_entropy_equals_double_precision),
         cmocka_unit_test(test_what_is_no_distribution_is_noticed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,158 @@
+/* The distribution that a token is drawn from: what each policy counts, the gate, the mixture, biases and grammar. */
+#include <math.h>
+
+#include "guide/combine.h"
+#include "guide/grammar.h"
+#include "guide/session.h"
+
+/* The weight of an ARM policy at a position. */
+static float weight_at(const struct genarm_session *s, int32_t policy, int32_t pos) {
+    return s->weights[policy] * knots_factor(&s->steering.schedules[policy - 1], pos);
+}
+
+float session_coefficient(const struct genarm_session *s, int32_t policy, int32_t pos) {
+    float c = policy == 0 ? 1.0f : policy <= s->guide->n_arms ? weight_at(s, policy, pos) : 0.0f;
+    for (int32_t arm = 1; arm <= s->guide->n_arms; arm++) {
+        if (s->references[arm] == policy) {
+            c -= weight_at(s, arm, pos);
+        }
+    }
+    return c;
+}
+
+bool session_counts(const struct genarm_session *s, int32_t policy, int32_t n) {
+    const int32_t next = genarm_session_n_tokens(s);
+    if (policy == 0 || (policy <= s->guide->n_arms && s->steering.n_top >= 0)) {
+        return true;
+    }
+    for (int32_t pos = next; pos < next + n; pos++) {
+        if (session_coefficient(s, policy, pos) != 0.0f) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static size_t vocab_of(const struct genarm_session *s, int32_t policy) {
+    return (size_t)s->guide->policies[policy].model->hp.n_vocab;
+}
+
+/* ---- what can be wrong ---- */
+
+int session_not_finite(const struct genarm_session *s, int32_t policy, struct genarm_error *err) {
+    const struct policy *p = &s->guide->policies[policy];
+    const int rc = error_set(err, GENARM_EFORMAT, "the model computes logits that are not finite");
+    error_at(err, rc, "%s", p->adapter ? p->adapter->path : p->model->path);
+    return error_hint(err, rc, p->adapter ? "the adapter or its model is damaged, or its alpha is too large"
+                                          : "its weights are damaged: copy or convert the file again");
+}
+
+/* Why a mixture of those policies is no distribution. The base is named last: what overflows in an adapter shows in other rows
+ * of its batch. */
+static int mix_failed(const struct genarm_session *s, int32_t pos, const float *const *logits, struct genarm_error *err) {
+    for (int32_t p = s->guide->n_policies - 1; p >= 0; p--) {
+        if (logits[p] && (p == 0 || session_coefficient(s, p, pos) != 0.0f) &&
+            !isfinite(log_sum_exp(logits[p], vocab_of(s, p)))) {
+            return session_not_finite(s, p, err);
+        }
+    }
+    return error_set(err, GENARM_EINVAL, "the weights of the reward models are so large that the mixture is not finite");
+}
+
+/* ---- the mixture ---- */
+
+/* The base alone where it is surer than the gate asks for. */
+static bool gate_is_shut(const struct genarm_session *s, const float *base) {
+    const float least = s->steering.min_entropy;
+    return least > 0.0f && !(entropy(base, vocab_of(s, 0)) >= least);
+}
+
+static int mix_parts(const struct genarm_session *s, int32_t pos, const float *const *logits, float *out,
+                     struct genarm_error *err) {
+    struct part parts[GUIDE_MAX_POLICIES];
+    const bool alone = gate_is_shut(s, logits[0]);
+    size_t n_parts = 0;
+    for (int32_t p = 0; p < s->guide->n_policies; p++) {
+        const float c = alone ? (p == 0 ? 1.0f : 0.0f) : session_coefficient(s, p, pos);
+        if (p == 0 || c != 0.0f) {
+            parts[n_parts++] = (struct part){.logits = logits[p], .n = vocab_of(s, p), .weight = c};
+        }
+    }
+    return combine(out, parts, n_parts) ? GENARM_OK : mix_failed(s, pos, logits, err);
+}
+
+/* The grammar's state before answer token `pos`: that of the tokens given, moved on by those between. */
+static int grammar_state_at(const struct genarm_session *s, int32_t pos, int32_t *state, struct genarm_error *err) {
+    const struct steering *st = &s->steering;
+    const int32_t *answer = s->timelines[0].tokens + s->timelines[0].n_prompt;
+    int rc = GENARM_OK;
+    *state = st->grammar_state;
+    for (int32_t i = st->grammar_pos; i < pos && rc == GENARM_OK; i++) {
+        rc = grammar_advance(st->grammar, state, answer[i], err);
+    }
+    return rc;
+}
+
+/* Forbids what the grammar does not allow. */
+static int apply_grammar(const struct genarm_session *s, int32_t pos, float *out, struct genarm_error *err) {
+    int32_t state;
+    const uint8_t *allowed = NULL; /* one bit a token */
+    int rc = grammar_state_at(s, pos, &state, err);
+    if (rc == GENARM_OK) {
+        rc = grammar_allowed(s->steering.grammar, state, &allowed, err);
+    }
+    for (size_t t = 0; t < vocab_of(s, 0) && rc == GENARM_OK; t++) {
+        if (!(allowed[t / 8] >> (t % 8) & 1)) {
+            out[t] = -INFINITY;
+        }
+    }
+    return rc;
+}
+
+int session_mix(struct genarm_session *s, int32_t pos, const float *const *logits, float *out, struct genarm_error *err) {
+    const struct steering *st = &s->steering;
+    int rc = mix_parts(s, pos, logits, out, err);
+    if (rc != GENARM_OK || (!st->n_biases && !st->grammar)) {
+        return rc;
+    }
+    steering_add_bias(st, out);
+    if (st->grammar) {
+        rc = apply_grammar(s, pos, out, err);
+    }
+    if (rc != GENARM_OK || normalize(out, vocab_of(s, 0))) {
+        return rc;
+    }
+    return error_set(err, GENARM_EINVAL, "token %d of the answer: %s", pos + 1,
+                     st->grammar ? "the grammar allows no token that the model can give"
+                                 : "all tokens are forbidden by their bias");
+}
+
+/* ---- the token drawn from it ---- */
+
+int session_commit(struct genarm_session *s, int32_t token, struct genarm_error *err) {
+    struct steering *st = &s->steering;
+    const int32_t pos = genarm_session_n_tokens(s);
+    int32_t state;
+    if (!st->grammar) {
+        return GENARM_OK;
+    }
+    int rc = grammar_state_at(s, pos, &state, err);
+    rc = rc == GENARM_OK ? grammar_advance(st->grammar, &state, token, err) : rc;
+    if (rc == GENARM_OK) {
+        st->grammar_state = state;
+        st->grammar_pos = pos + 1;
+    }
+    return rc;
+}
+
+void session_take_logprobs(const struct genarm_session *s, int32_t token, const float *const *logits, const float *mixture,
+                           struct logprobs *out) {
+    struct part_logits parts[GUIDE_MAX_POLICIES];
+    if (out->n_top < 0) {
+        return;
+    }
+    for (int32_t p = 0; p <= s->guide->n_arms; p++) {
+        parts[p] = (struct part_logits){logits[p], vocab_of(s, p)};
+    }
+    logprobs_take(out, token, mixture, vocab_of(s, 0), parts);
+}
