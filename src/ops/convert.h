@@ -5,31 +5,6 @@
 
 #ifdef HAS_V_LOAD_F16
 
-#if defined(__AVX512F__)
-VEC_INLINE vf v_from_i8(const uint8_t *p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
-}
-/* the low (shift 0) or high (4) halves of VEC bytes */
-VEC_INLINE vf v_from_half_bytes(const uint8_t *p, int shift) {
-    const __m512i q = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
-    return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(q, (unsigned)shift), _mm512_set1_epi32(15)));
-}
-#else
-VEC_INLINE vf v_from_i8(const uint8_t *p) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)));
-}
-VEC_INLINE vf v_from_half_bytes(const uint8_t *p, int shift) {
-    const __m256i q = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p));
-    return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(q, shift), _mm256_set1_epi32(15)));
-}
-#endif
-
-VEC_INLINE vf v_set1_f16(const void *p) {
-    uint16_t h;
-    memcpy(&h, p, sizeof(h));
-    return v_set1(_mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))));
-}
-
 static void f16_to_float(const void *x, float *y, int64_t n) {
     const uint16_t *h = x;
     int64_t i = 0;

@@ -72,9 +72,17 @@ VEC_INLINE vf v_scale2(vf x, vf n) {
     const __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
     return _mm512_mul_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23)));
 }
-/* VEC half floats; absent where there is no instruction for them */
+/* VEC half floats, signed bytes, and the low (shift 0) or high (4) halves of bytes; absent where no instruction converts half
+ * floats */
 #define HAS_V_LOAD_F16 1
 VEC_INLINE vf v_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p)); }
+VEC_INLINE vf v_from_i8(const uint8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
+}
+VEC_INLINE vf v_from_half_bytes(const uint8_t *p, int shift) {
+    const __m512i q = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
+    return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(q, (unsigned)shift), _mm512_set1_epi32(15)));
+}
 
 VEC_INLINE void v_transpose(vf r[16]) {
     __m512 t[16];
@@ -142,6 +150,13 @@ VEC_INLINE vf v_scale2(vf x, vf n) {
 #if defined(__F16C__)
 #define HAS_V_LOAD_F16 1
 VEC_INLINE vf v_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const void *)p)); }
+VEC_INLINE vf v_from_i8(const uint8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)));
+}
+VEC_INLINE vf v_from_half_bytes(const uint8_t *p, int shift) {
+    const __m256i q = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p));
+    return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(q, shift), _mm256_set1_epi32(15)));
+}
 #endif
 
 VEC_INLINE void v_transpose(vf r[8]) {
@@ -214,6 +229,23 @@ VEC_INLINE vf v_swap_pairs(vf a) { return __builtin_shufflevector(a, a, 1, 0, 3,
 VEC_INLINE vf v_scale2(vf x, vf n) {
     return x * (vf)(((vec_u32)__builtin_convertvector(n, vec_i32) + 127u) << 23);
 }
+#if defined(__ARM_NEON) && defined(__aarch64__)
+#define HAS_V_LOAD_F16 1
+VEC_INLINE vf v_load_f16(const uint16_t *p) { return (vf)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+VEC_INLINE int8x8_t vec_four_bytes(const uint8_t *p) {
+    uint32_t four;
+    memcpy(&four, p, sizeof four);
+    return vreinterpret_s8_u32(vdup_n_u32(four));
+}
+VEC_INLINE vf v_from_i8(const uint8_t *p) {
+    return (vf)vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vec_four_bytes(p)))));
+}
+VEC_INLINE vf v_from_half_bytes(const uint8_t *p, int shift) {
+    const uint8x8_t q = vshl_u8(vreinterpret_u8_s8(vec_four_bytes(p)), vdup_n_s8((int8_t)-shift));
+    const uint8x8_t half = vand_u8(q, vdup_n_u8(15));
+    return (vf)vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(half))));
+}
+#endif
 
 VEC_INLINE void v_transpose(vf r[4]) {
     const vf a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5), b = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
@@ -227,6 +259,21 @@ VEC_INLINE void v_transpose(vf r[4]) {
 #endif
 
 VEC_INLINE vf v_zero(void) { return v_set1(0.0f); }
+
+#ifdef HAS_V_LOAD_F16
+/* a half float in all lanes */
+VEC_INLINE vf v_set1_f16(const void *p) {
+#if defined(__x86_64__)
+    uint16_t h;
+    memcpy(&h, p, sizeof h);
+    return v_set1(_mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))));
+#else
+    __fp16 h;
+    memcpy(&h, p, sizeof h);
+    return v_set1((float)h);
+#endif
+}
+#endif
 
 /* e^x to about 1 ulp; below -87.3 (where results would be subnormal) 0; above 88.3 about 2e38; NaN stays. */
 VEC_INLINE vf v_exp(vf x) {
