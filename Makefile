@@ -3,6 +3,7 @@
 #   make            dependencies (once) and the program, build/genarm
 #   make demo       trains two ARMs on the default model and shows guided answers
 #   make test       all tests
+#   make test-arm   kernels for ARM processors, cross-compiled and run under qemu
 #   make bench      measurements
 #   make bench-peers  PyTorch on the same training pairs, in deps/peers (a few GB)
 #   make models     the default model in the other types that tests and bench compare
@@ -49,6 +50,9 @@ demo: build
 test: models
 	@cd "$(BUILD)" && ctest --output-on-failure --no-tests=error -R '$(TESTS)'
 
+test-arm: deps
+	@scripts/test_arm.sh "$(BUILD)" || [ $$? = 77 ]
+
 bench: models
 	@cmake --build "$(BUILD)" --parallel $(JOBS) --target bench_programs
 	@for b in "$(BUILD)"/bench/bench_*; do "$$b" || exit 1; done
@@ -72,4 +76,4 @@ install: build
 clean:
 	rm -rf -- "$(BUILD)" "$(BUILD)-sanitize"
 
-.PHONY: all deps configure build models demo test bench bench-peers sanitize install clean
+.PHONY: all deps configure build models demo test test-arm bench bench-peers sanitize install clean

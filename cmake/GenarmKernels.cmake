@@ -5,8 +5,9 @@
 #   genarm_select_kernels(VARIABLE)   drops the files of other architectures from the
 #                                     list in VARIABLE and sets the flags of the rest
 
-set(GENARM_KERNEL_SUFFIXES avx2 avx512 avx512vnni avx512bf16 amx neon)
+set(GENARM_KERNEL_SUFFIXES avx2 avx512 avx512vnni avx512bf16 amx neon dotprod)
 set(GENARM_KERNEL_ARCH_neon "aarch64|arm64")
+set(GENARM_KERNEL_ARCH_dotprod "${GENARM_KERNEL_ARCH_neon}")
 
 set(GENARM_KERNEL_FLAGS_avx2 -march=haswell)
 set(GENARM_KERNEL_FLAGS_avx512 -march=skylake-avx512 -mprefer-vector-width=512)
@@ -15,6 +16,7 @@ set(GENARM_KERNEL_FLAGS_avx512bf16 ${GENARM_KERNEL_FLAGS_avx512vnni} -mavx512bf1
 set(GENARM_KERNEL_FLAGS_amx
     ${GENARM_KERNEL_FLAGS_avx512bf16} -mamx-tile -mamx-int8 -mamx-bf16)
 set(GENARM_KERNEL_FLAGS_neon "")
+set(GENARM_KERNEL_FLAGS_dotprod -march=armv8.2-a+dotprod)
 
 function(genarm_select_kernels variable)
     set(kept ${${variable}})

@@ -252,12 +252,16 @@ int32_t fused_max_rows(const struct fused *f) { return f->max_rows; }
 
 int fused_new(struct fused **out, const struct fused_params *params, struct genarm_error *err) {
     const struct genarm_model *model = params->model;
+    const int rc = cpu_check_limit(err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
     struct fused *f = calloc(1, sizeof *f);
     if (!f) {
         return error_nomem(err, "an engine");
     }
     *f = (struct fused){.params = *params, .hp = &model->hp, .weights = &model->weights,
-                        .kernels = cpu_kernels(NULL), .few_int16 = cpu_few_int16(), .few_bf16 = cpu_few_bf16()};
+                        .kernels = cpu_kernels(NULL), .few_int16 = cpu_few_int16(NULL), .few_bf16 = cpu_few_bf16()};
     /* products of few_bf16.h unpack a weight once however many rows there are */
     const bool unpacks_once = f->few_bf16 && weights_all_maps(&model->weights, model->hp.n_layer, few_reads, f->few_bf16);
     f->max_rows = unpacks_once ? FUSED_MAX_ROWS : DOT_MAX_ROWS;

@@ -1,50 +1,120 @@
 #include "ops/cpu.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+#if defined(__x86_64__) && defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
+#endif
 
-enum { ARCH_REQUEST_PERMISSION = 0x1023, STATE_TILE_DATA = 18 };
+/* ---- GENARM_CPU ------------------------------------------------------------------------------------------------- */
+
+/* Of this architecture, each with those before it. */
+#if defined(__x86_64__)
+enum set { PLAIN, AVX2, AVX512, AVX512BF16, AMX, N_SETS };
+static const char *const set_names[N_SETS] = {"plain", "avx2", "avx512", "avx512bf16", "amx"};
+#elif defined(__aarch64__)
+enum set { PLAIN, NEON, DOTPROD, N_SETS };
+static const char *const set_names[N_SETS] = {"plain", "neon", "dotprod"};
+#else
+enum set { PLAIN, N_SETS };
+static const char *const set_names[N_SETS] = {"plain"};
+#endif
+
+/* The last set that may be used; N_SETS when GENARM_CPU names none. */
+static enum set limit(void) {
+    const char *name = getenv("GENARM_CPU");
+    enum set s = PLAIN;
+    while (s < N_SETS && !(name && strcmp(name, set_names[s]) == 0)) {
+        s++;
+    }
+    return s;
+}
+
+int cpu_check_limit(struct genarm_error *err) {
+    const char *name = getenv("GENARM_CPU");
+    if (!name || limit() != N_SETS) {
+        return GENARM_OK;
+    }
+    char known[64] = "";
+    for (int s = 0; s < N_SETS; s++) {
+        strcat(strcat(known, s ? ", " : ""), set_names[s]);
+    }
+    error_set(err, GENARM_EINVAL, "the variable GENARM_CPU is '%s', which is no instruction set", name);
+    return error_hint(err, GENARM_EINVAL, "unset it, or use one of %s", known);
+}
+
+/* ---- what there is ---------------------------------------------------------------------------------------------- */
+
+#if defined(__x86_64__)
 
 static bool has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    __builtin_cpu_init();
+    return limit() >= AVX2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
 }
 
 static bool has_avx512(void) {
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+    return has_avx2() && limit() >= AVX512 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
 }
 
 static bool has_bf16(void) {
     unsigned a, b, c, d;
-    return has_avx512() && __builtin_cpu_supports("avx512vnni") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
+    return has_avx512() && limit() >= AVX512BF16 && __builtin_cpu_supports("avx512vnni") &&
+           __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
 }
 
 /* The matrix unit: in the processor, and granted by the kernel, which saves its registers only for those who asked. */
 static bool has_amx(void) {
+#if defined(__linux__)
+    enum { ARCH_REQUEST_PERMISSION = 0x1023, STATE_TILE_DATA = 18 };
     unsigned a, b, c, d;
-    if (!has_bf16() || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+    if (!has_bf16() || limit() < AMX || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
         return false;
     }
     const unsigned bf16 = d >> 22 & 1, tile = d >> 24 & 1;
     return bf16 && tile && syscall(SYS_arch_prctl, ARCH_REQUEST_PERMISSION, STATE_TILE_DATA) == 0;
-}
+#else
+    return false;
 #endif
+}
+
+#elif defined(__aarch64__)
+
+static bool has_dotprod(void) {
+    if (limit() < DOTPROD) {
+        return false;
+    }
+#if defined(__ARM_FEATURE_DOTPROD) /* as compilers for Apple's processors assume */
+    return true;
+#elif defined(__linux__)
+    enum { HWCAP_DOT_PRODUCT = 1 << 20 };
+    return getauxval(AT_HWCAP) & HWCAP_DOT_PRODUCT;
+#else
+    return false;
+#endif
+}
+
+#endif
+
+static bool is_asked_for(const char *name, const char *asked) { return !asked || strcmp(name, asked) == 0; }
 
 const struct kernels *cpu_kernels(const char *name) {
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (has_avx512() && (!name || strcmp(name, kernels_avx512.name) == 0)) {
+    if (has_avx512() && is_asked_for(kernels_avx512.name, name)) {
         return &kernels_avx512;
     }
-    if (has_avx2() && (!name || strcmp(name, kernels_avx2.name) == 0)) {
+    if (has_avx2() && is_asked_for(kernels_avx2.name, name)) {
         return &kernels_avx2;
     }
 #endif
-    return !name || strcmp(name, kernels_plain.name) == 0 ? &kernels_plain : NULL;
+    return is_asked_for(kernels_plain.name, name) ? &kernels_plain : NULL;
 }
 
 const struct gemm_kernel *cpu_gemm(const struct kernels *kernels, enum ops_precision precision) {
@@ -63,18 +133,25 @@ const struct gemm_kernel *cpu_gemm(const struct kernels *kernels, enum ops_preci
     return &kernels->gemm;
 }
 
-const struct few_int16 *cpu_few_int16(void) {
+const struct few_int16 *cpu_few_int16(const char *name) {
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    return has_avx512() ? &few_int16_avx512 : NULL;
+    if (has_avx512() && is_asked_for(few_int16_avx512.name, name)) {
+        return &few_int16_avx512;
+    }
+    return has_avx2() && is_asked_for(few_int16_avx2.name, name) ? &few_int16_avx2 : NULL;
+#elif defined(__aarch64__)
+    if (has_dotprod() && is_asked_for(few_int16_dotprod.name, name)) {
+        return &few_int16_dotprod;
+    }
+    return limit() >= NEON && is_asked_for(few_int16_neon.name, name) ? &few_int16_neon : NULL;
 #else
+    (void)name;
     return NULL;
 #endif
 }
 
 const struct few_bf16 *cpu_few_bf16(void) {
 #if defined(__x86_64__)
-    __builtin_cpu_init();
     return has_bf16() ? &few_bf16_avx512 : NULL;
 #else
     return NULL;

@@ -1,11 +1,16 @@
-/* What this processor can run. */
+/* What this processor can run. The variable GENARM_CPU, where it is set, names the last of its instruction sets that may be
+ * used: plain, avx2, avx512, avx512bf16, amx; on ARM plain, neon, dotprod. */
 #ifndef OPS_CPU_H
 #define OPS_CPU_H
 
+#include "base/error.h"
 #include "ops/few_bf16.h"
 #include "ops/few_int16.h"
 #include "ops/kernels.h"
 #include "ops/ops.h"
+
+/* Fails with GENARM_EINVAL when GENARM_CPU names nothing of this architecture; the functions below take that for no limit. */
+int cpu_check_limit(struct genarm_error *err);
 
 /* The kernels called `name`, or the best when name is NULL; NULL when the processor does not have them. */
 const struct kernels *cpu_kernels(const char *name);
@@ -14,8 +19,9 @@ const struct kernels *cpu_kernels(const char *name);
  * faster one that is as precise. */
 const struct gemm_kernel *cpu_gemm(const struct kernels *kernels, enum ops_precision precision);
 
-/* The products of a few rows in whole numbers and in bf16, NULL where the processor lacks them. */
-const struct few_int16 *cpu_few_int16(void);
+/* The products of a few rows in whole numbers, those called `name` or the best, and in bf16; NULL where the processor lacks
+ * them. */
+const struct few_int16 *cpu_few_int16(const char *name);
 const struct few_bf16 *cpu_few_bf16(void);
 
 #endif

@@ -18,6 +18,7 @@ enum { FEW_INT16_MAX_ROWS = 8 /* beyond, bf16 needs fewer instructions */ };
 enum few_int16_form { FEW_INT16_NONE, FEW_INT16_BLOCKS, FEW_INT16_SUPER_BLOCKS };
 
 struct few_int16 {
+    const char *name;
     /* The form for rows of n weights of this type; FEW_INT16_NONE: they cannot be read. */
     enum few_int16_form (*form)(enum ggml_type type, int64_t n);
     /* Bytes of a packed row of n, less than 3 n + 128; a multiple of 64 */
@@ -31,7 +32,9 @@ struct few_int16 {
 };
 
 #if defined(__x86_64__)
-extern const struct few_int16 few_int16_avx512;
+extern const struct few_int16 few_int16_avx512, few_int16_avx2;
+#elif defined(__aarch64__)
+extern const struct few_int16 few_int16_neon, few_int16_dotprod;
 #endif
 
 #endif

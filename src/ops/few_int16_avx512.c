@@ -428,4 +428,5 @@ static void product(float *y, int64_t y_stride, const void *w, enum ggml_type ty
     }
 }
 
-const struct few_int16 few_int16_avx512 = {.form = form, .packed_bytes = packed_bytes, .pack = pack, .product = product};
+const struct few_int16 few_int16_avx512 = {
+    .name = "avx512", .form = form, .packed_bytes = packed_bytes, .pack = pack, .product = product};

@@ -19,6 +19,10 @@ int ops_new(struct ops **out, const struct ops_params *params, struct genarm_err
     if (p.n_threads < 1) {
         return error_set(err, GENARM_EINVAL, "%d threads", p.n_threads);
     }
+    const int rc = cpu_check_limit(err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
     const struct kernels *kernels = cpu_kernels(p.instructions);
     if (!kernels) {
         return error_set(err, GENARM_EUNSUPPORTED, "this processor has no %s instructions", p.instructions);
