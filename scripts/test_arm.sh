@@ -31,7 +31,7 @@ compile() { # OBJECT SOURCE [options]
 
 rm -rf -- "$build"
 mkdir -p "$build"
-for name in ops/cpu ops/kernels_plain ops/few_int16_neon base/error base/utf8; do
+for name in ops/cpu ops/kernels_plain ops/few_int16_neon base/buf base/error base/utf8; do
     compile "$(basename "$name")" "src/$name.c"
 done
 compile few_int16_dotprod src/ops/few_int16_dotprod.c "${dotprod[@]}"
