@@ -9,8 +9,10 @@ set(GENARM_KERNEL_SUFFIXES avx2 avx512 avx512vnni avx512bf16 amx neon dotprod)
 set(GENARM_KERNEL_ARCH_neon "aarch64|arm64")
 set(GENARM_KERNEL_ARCH_dotprod "${GENARM_KERNEL_ARCH_neon}")
 
-set(GENARM_KERNEL_FLAGS_avx2 -march=haswell)
-set(GENARM_KERNEL_FLAGS_avx512 -march=skylake-avx512 -mprefer-vector-width=512)
+# No more than src/ops/cpu.c asks the processor for: -march=haswell would let in lzcnt and movbe.
+set(GENARM_KERNEL_FLAGS_avx2 -mavx2 -mfma -mbmi2 -mf16c -mtune=haswell)
+set(GENARM_KERNEL_FLAGS_avx512 ${GENARM_KERNEL_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq
+    -mavx512vl -mavx512cd -mtune=skylake-avx512 -mprefer-vector-width=512)
 set(GENARM_KERNEL_FLAGS_avx512vnni ${GENARM_KERNEL_FLAGS_avx512} -mavx512vnni)
 set(GENARM_KERNEL_FLAGS_avx512bf16 ${GENARM_KERNEL_FLAGS_avx512vnni} -mavx512bf16)
 set(GENARM_KERNEL_FLAGS_amx

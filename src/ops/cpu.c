@@ -54,9 +54,12 @@ int cpu_check_limit(struct genarm_error *err) {
 
 #if defined(__x86_64__)
 
+/* These functions ask for all that cmake/GenarmKernels.cmake lets the compiler use. */
 static bool has_avx2(void) {
+    unsigned a, b, c, d;
     __builtin_cpu_init();
-    return limit() >= AVX2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    return limit() >= AVX2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("bmi2") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 
 static bool has_avx512(void) {

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Fails when a file that is compiled for some instruction set gives a function to the linker: one that another file
+# has too, inline or not, might be taken from here and run by a processor without those instructions. Only
+# tables may be seen, which src/ops/cpu.c chooses among.
+#
+#   tests/tools/kernel_symbols.sh NM OBJECT...
+set -euo pipefail
+
+nm=$1
+shift
+n_files=0
+failed=0
+for object in "$@"; do
+    [[ $object =~ _(avx2|avx512|avx512vnni|avx512bf16|amx|neon|dotprod)\.c\.o(bj)?$ ]] || continue
+    n_files=$((n_files + 1))
+    mapfile -t functions < <("$nm" -g "$object" | awk '$(NF - 1) ~ /^[TtWwVvui]$/ && NF == 3 {print $3}')
+    if ((${#functions[@]})); then
+        echo "kernel_symbols: $object has functions that other files can see: ${functions[*]}" >&2
+        failed=1
+    fi
+done
+echo "kernel_symbols: $n_files files"
+exit $failed
