@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/huge.h"
 #include "base/strset.h"
 
 static const struct {
@@ -251,6 +252,9 @@ static int copy_range(struct loader *l, int home, ggml_backend_buffer_type_t typ
         return home < l->where->n_devices
                    ? error_hint(l->err, rc, "keep fewer layers on devices (-ngl), or divide them otherwise (-ts)")
                    : rc;
+    }
+    if (ggml_backend_buffer_is_host(buffer)) {
+        huge_pages_wanted(ggml_backend_buffer_get_base(buffer), size);
     }
     struct ggml_tallocr at = ggml_tallocr_new(buffer);
     int rc = GENARM_OK;

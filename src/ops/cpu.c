@@ -17,8 +17,8 @@
 
 /* Of this architecture, each with those before it. */
 #if defined(__x86_64__)
-enum set { PLAIN, AVX2, AVX512, AVX512BF16, AMX, N_SETS };
-static const char *const set_names[N_SETS] = {"plain", "avx2", "avx512", "avx512bf16", "amx"};
+enum set { PLAIN, AVX2, AVX512, AVX512VNNI, AVX512BF16, AMX, N_SETS };
+static const char *const set_names[N_SETS] = {"plain", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx"};
 #elif defined(__aarch64__)
 enum set { PLAIN, NEON, DOTPROD, N_SETS };
 static const char *const set_names[N_SETS] = {"plain", "neon", "dotprod"};
@@ -67,10 +67,13 @@ static bool has_avx512(void) {
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
 }
 
+static bool has_vnni(void) {
+    return has_avx512() && limit() >= AVX512VNNI && __builtin_cpu_supports("avx512vnni");
+}
+
 static bool has_bf16(void) {
     unsigned a, b, c, d;
-    return has_avx512() && limit() >= AVX512BF16 && __builtin_cpu_supports("avx512vnni") &&
-           __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
+    return has_vnni() && limit() >= AVX512BF16 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
 }
 
 /* The matrix unit: in the processor, and granted by the kernel, which saves its registers only for those who asked. */
@@ -138,8 +141,8 @@ const struct gemm_kernel *cpu_gemm(const struct kernels *kernels, enum ops_preci
 
 const struct few_int16 *cpu_few_int16(const char *name) {
 #if defined(__x86_64__)
-    if (has_avx512() && is_asked_for(few_int16_avx512.name, name)) {
-        return &few_int16_avx512;
+    if (has_vnni() && is_asked_for(few_int16_avx512vnni.name, name)) {
+        return &few_int16_avx512vnni;
     }
     return has_avx2() && is_asked_for(few_int16_avx2.name, name) ? &few_int16_avx2 : NULL;
 #elif defined(__aarch64__)

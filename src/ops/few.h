@@ -5,8 +5,8 @@
 
 enum {
     FEW_ROWS = 4,     /* of x at once */
-    FEW_TOGETHER = 2, /* rows of weights at once */
-    FEW_AHEAD = 1024  /* weights that are fetched ahead in a single row */
+    FEW_TOGETHER = 4, /* rows of weights at once */
+    FEW_AGAIN = 16384  /* bytes of weights that the next FEW_ROWS of x find in the second-level cache */
 };
 
 #ifdef HAS_V_LOAD_F16
@@ -18,40 +18,32 @@ VEC_INLINE vf v_load_f16_part(const uint16_t *p, int n) {
     return v_load_f16(part);
 }
 
-/* y[r][j] = w_j x_r for constant numbers of rows of weights and of x. Two weight rows meet what is read of x, several rows of
- * which may not fit into the first-level cache. Weights that come next are fetched meanwhile, a few bytes with every few that
- * are used, so that the memory is always busy. */
+/* y[r][j] = w_j x_r for constant numbers of rows of weights and of x. Several weight rows meet what is read of x, rows of which
+ * may not fit into the first-level cache. Weights that come later are fetched into the second-level one meanwhile, a few bytes
+ * with every few that are used, so that the memory is always busy. */
 VEC_INLINE void few_block(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride,
-                          int64_t n, const int n_w, const int n_x) {
-    vf sum[FEW_TOGETHER][FEW_ROWS][2];
+                          int64_t n, size_t ahead, const int n_w, const int n_x) {
+    vf sum[FEW_ROWS * FEW_TOGETHER]; /* of row r of x, weight row j: at r * n_w + j */
     UNROLL
-    for (int j = 0; j < n_w; j++) {
-        UNROLL
-        for (int r = 0; r < n_x; r++) {
-            sum[j][r][0] = sum[j][r][1] = v_zero();
-        }
+    for (int k = 0; k < n_x * n_w; k++) {
+        sum[k] = v_zero();
     }
     int64_t i = 0;
     for (; i + 2 * VEC <= n; i += 2 * VEC) {
         vf a[FEW_TOGETHER], b[FEW_TOGETHER];
         UNROLL
         for (int j = 0; j < n_w; j++) {
-            const uint16_t *wj = (const void *)(w + (size_t)j * w_stride);
-            a[j] = v_load_f16(wj + i);
-            b[j] = v_load_f16(wj + i + VEC);
-            if (n_w == 1) {
-                __builtin_prefetch(wj + i + FEW_AHEAD, 0, 3);
-            } else {
-                __builtin_prefetch(w + (size_t)(j + n_w) * w_stride + (size_t)i * sizeof *wj, 0, 2);
-            }
+            const uint16_t *wj = (const uint16_t *)(const void *)(w + (size_t)j * w_stride) + i;
+            a[j] = v_load_f16(wj);
+            b[j] = v_load_f16(wj + VEC);
+            __builtin_prefetch((const char *)wj + ahead, 0, 2);
         }
         UNROLL
         for (int r = 0; r < n_x; r++) {
             const vf low = v_load(x + r * x_stride + i), high = v_load(x + r * x_stride + i + VEC);
             UNROLL
             for (int j = 0; j < n_w; j++) {
-                sum[j][r][0] = v_fma(a[j], low, sum[j][r][0]);
-                sum[j][r][1] = v_fma(b[j], high, sum[j][r][1]);
+                sum[r * n_w + j] = v_fma(b[j], high, v_fma(a[j], low, sum[r * n_w + j]));
             }
         }
     }
@@ -64,48 +56,48 @@ VEC_INLINE void few_block(float *y, int64_t y_stride, const char *w, size_t w_st
             UNROLL
             for (int r = 0; r < n_x; r++) {
                 const float *xr = x + r * x_stride + i;
-                sum[j][r][0] = v_fma(a, part == VEC ? v_load(xr) : v_load_part(xr, part), sum[j][r][0]);
+                sum[r * n_w + j] = v_fma(a, part == VEC ? v_load(xr) : v_load_part(xr, part), sum[r * n_w + j]);
             }
         }
     }
+    float out[FEW_ROWS * FEW_TOGETHER];
+    v_sums(out, sum, n_x * n_w);
     UNROLL
-    for (int j = 0; j < n_w; j++) {
-        UNROLL
-        for (int r = 0; r < n_x; r++) {
-            y[r * y_stride + j] = v_sum(v_add(sum[j][r][0], sum[j][r][1]));
-        }
+    for (int k = 0; k < n_x * n_w; k++) {
+        y[k / n_w * y_stride + k % n_w] = out[k];
     }
 }
 
 VEC_INLINE void few_rows(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride,
                          int64_t n, int64_t first, int64_t end, const int n_x) {
+    const size_t ahead = fetch_distance(FEW_TOGETHER * w_stride);
     int64_t j = first;
-    for (; n_x > 1 && j + FEW_TOGETHER <= end; j += FEW_TOGETHER) {
-        few_block(y + j, y_stride, w + (size_t)j * w_stride, w_stride, x, x_stride, n, FEW_TOGETHER, n_x);
+    for (; j + FEW_TOGETHER <= end; j += FEW_TOGETHER) {
+        few_block(y + j, y_stride, w + (size_t)j * w_stride, w_stride, x, x_stride, n, ahead, FEW_TOGETHER, n_x);
     }
     for (; j < end; j++) {
-        few_block(y + j, y_stride, w + (size_t)j * w_stride, w_stride, x, x_stride, n, 1, n_x);
+        few_block(y + j, y_stride, w + (size_t)j * w_stride, w_stride, x, x_stride, n, ahead, 1, n_x);
+    }
+}
+
+static void few_rows_of_x(float *y, int64_t y_stride, const void *w, size_t w_stride, const float *x, int64_t x_stride,
+                          int64_t n, int n_rows, int64_t first, int64_t end) {
+    switch (n_rows) {
+    case 1: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, 1); break;
+    case 2: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, 2); break;
+    case 3: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, 3); break;
+    default: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, FEW_ROWS); break;
     }
 }
 
 static void few_product_f16(float *y, int64_t y_stride, const void *w, size_t w_stride, const float *x, int64_t x_stride,
                             int64_t n, int n_rows, int64_t first, int64_t end) {
-    for (int r = 0; r < n_rows; r += FEW_ROWS) {
-        float *yr = y + r * y_stride;
-        const float *xr = x + r * x_stride;
-        switch (n_rows - r) {
-        case 1:
-            few_rows(yr, y_stride, w, w_stride, xr, x_stride, n, first, end, 1);
-            break;
-        case 2:
-            few_rows(yr, y_stride, w, w_stride, xr, x_stride, n, first, end, 2);
-            break;
-        case 3:
-            few_rows(yr, y_stride, w, w_stride, xr, x_stride, n, first, end, 3);
-            break;
-        default:
-            few_rows(yr, y_stride, w, w_stride, xr, x_stride, n, first, end, 4);
-            break;
+    const int64_t again = FEW_AGAIN / (int64_t)w_stride / FEW_TOGETHER * FEW_TOGETHER;
+    const int64_t chunk = n_rows <= FEW_ROWS ? end - first : again > FEW_TOGETHER ? again : FEW_TOGETHER;
+    for (int64_t j = first; j < end; j += chunk) {
+        const int64_t stop = end - j < chunk ? end : j + chunk;
+        for (int r = 0; r < n_rows; r += FEW_ROWS) {
+            few_rows_of_x(y + r * y_stride, y_stride, w, w_stride, x + r * x_stride, x_stride, n, n_rows - r, j, stop);
         }
     }
 }

@@ -16,8 +16,7 @@ enum {
     SUPER = 256,   /* weights of a super-block of the K types */
     CHUNK = 2048,  /* weights whose products are summed in one go; a multiple of SUPER */
     DIRECT = 4,    /* rows that meet the weights in registers */
-    TOGETHER = 8,  /* rows that meet an unpacked chunk at a time */
-    AHEAD = 1024   /* bytes that are fetched ahead */
+    TOGETHER = 8   /* rows that meet an unpacked chunk at a time */
 };
 
 /* ---- 32 weights, scaled, as bf16 in their order ---- */
@@ -220,7 +219,7 @@ static void unpacked_any(const struct few *f, const uint16_t *w, int r0, int n_x
 
 VEC_INLINE void fetch_ahead(const uint8_t *row, size_t bytes) {
     for (size_t i = 0; i < bytes; i += 64) {
-        __builtin_prefetch(row + AHEAD + i, 0, 3);
+        __builtin_prefetch(row + fetch_distance(bytes) + i, 0, 2);
     }
 }
 

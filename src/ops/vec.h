@@ -58,6 +58,13 @@ VEC_INLINE __mmask16 v_first(int n) { return (__mmask16)((1u << n) - 1u); }
 VEC_INLINE vf v_load_part(const float *p, int n) { return _mm512_maskz_loadu_ps(v_first(n), p); }
 VEC_INLINE void v_store_part(float *p, int n, vf a) { _mm512_mask_storeu_ps(p, v_first(n), a); }
 VEC_INLINE float v_sum(vf a) { return _mm512_reduce_add_ps(a); }
+VEC_INLINE void v_sum4(float out[4], vf a, vf b, vf c, vf d) {
+    const vf ab = v_add(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)); /* in each 128 bits two sums of a, two of b */
+    const vf cd = v_add(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    const vf all = v_add(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+}
 /* a < b ? 0 : x */
 VEC_INLINE vf v_zero_if_less(vf a, vf b, vf x) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ), x); }
 #if defined(__OPTIMIZE__)
@@ -140,6 +147,12 @@ VEC_INLINE float v_sum(vf a) {
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
+VEC_INLINE void v_sum4(float out[4], vf a, vf b, vf c, vf d) {
+    const vf ab = v_add(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    const vf cd = v_add(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+    const vf all = v_add(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
+}
 VEC_INLINE vf v_zero_if_less(vf a, vf b, vf x) { return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_NLT_UQ), x); }
 VEC_INLINE vf v_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 VEC_INLINE vf v_swap_pairs(vf a) { return _mm256_permute_ps(a, 0xb1); }
@@ -220,6 +233,11 @@ VEC_INLINE vf v_load_part(const float *p, int n) {
 }
 VEC_INLINE void v_store_part(float *p, int n, vf a) { memcpy(p, &a, (size_t)n * sizeof(float)); }
 VEC_INLINE float v_sum(vf a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+VEC_INLINE void v_sum4(float out[4], vf a, vf b, vf c, vf d) {
+    const vf ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    const vf cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    v_store(out, __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7));
+}
 VEC_INLINE vf v_zero_if_less(vf a, vf b, vf x) { return (vf)((vec_i32)x & ~(a < b)); }
 /* |a| < 2^22: adding 1.5 * 2^23 leaves no bits for a fraction */
 VEC_INLINE vf v_round(vf a) {
@@ -274,6 +292,27 @@ VEC_INLINE vf v_set1_f16(const void *p) {
 #endif
 }
 #endif
+
+/* out[i] = the sum of the lanes of a[i], for a constant number of them: in the same order whatever their number. */
+VEC_INLINE void v_sums(float *out, const vf *a, const int n) {
+    UNROLL
+    for (int i = 0; i + 4 <= n; i += 4) {
+        v_sum4(out + i, a[i], a[i + 1], a[i + 2], a[i + 3]);
+    }
+    if (n % 4) {
+        const int i = n / 4 * 4;
+        float rest[4];
+        v_sum4(rest, a[i], i + 1 < n ? a[i + 1] : v_zero(), i + 2 < n ? a[i + 2] : v_zero(), v_zero());
+        UNROLL
+        for (int k = 0; k < n % 4; k++) {
+            out[i + k] = rest[k];
+        }
+    }
+}
+
+/* How far ahead of their use weights are fetched, so that what streams by keeps the memory busy: at least 12 KiB, which a core
+ * reads in a few times the memory's latency, and a multiple of `step` bytes, so that none is fetched when it is just in use. */
+VEC_INLINE size_t fetch_distance(size_t step) { return (12288 + step - 1) / step * step; }
 
 /* e^x to about 1 ulp; below -87.3 (where results would be subnormal) 0; above 88.3 about 2e38; NaN stays. */
 VEC_INLINE vf v_exp(vf x) {

@@ -1,4 +1,4 @@
-/* few_int16.h for AVX-512. */
+/* few_int16.h for AVX-512 with VNNI, whose sums of products keep compilers from holding all products before they add them. */
 #include "ops/few_int16.h"
 
 #include <immintrin.h>
@@ -11,7 +11,7 @@ enum {
     PAIR = 64,    /* of two blocks, which are multiplied together */
     GROUP = 256,  /* activations with a common scale; weights of a super-block of the K types */
     GROUP_BLOCKS = GROUP / BLOCK,
-    TOGETHER = 2, /* weight rows that meet an activation at a time */
+    TOGETHER = 4, /* weight rows that meet an activation at a time, at most */
     LARGEST = 32000 /* 16 products of it with 32 * 128, the largest scaled weight, are below 2^31 */
 };
 
@@ -138,15 +138,19 @@ VEC_INLINE vf scale_of_pair(const enum ggml_type type, const float *scales, cons
     return _mm512_mask_broadcastss_ps(v_set1(scales[0]), 0xff00, _mm_load_ss(&scales[1]));
 }
 
-/* One row of weights at a time, or two, with rows [0, n_x) of x; sums and what is summed of them. */
+/* How many weight rows meet n_x rows of x at a time: as many as leave all sums in registers. */
+VEC_INLINE int together(const int n_x) { return n_x <= 2 ? TOGETHER : n_x <= 4 ? 2 : 1; }
+
+/* Those of one weight row lie together: row j of n_w, x row r at j * n_x + r. */
+enum { MAX_SUMS = FEW_INT16_MAX_ROWS };
 struct sums {
-    vf of[TOGETHER][FEW_INT16_MAX_ROWS];
+    vf of[MAX_SUMS];
 };
 
-/* minimum [n blocks] times the sums of activations */
-VEC_INLINE vf add_minima(vf sum, __m256 minimum, const float *sums, int n) {
-    const __m256 x = _mm256_maskz_loadu_ps((__mmask8)((1 << n) - 1), sums);
-    return v_add(sum, _mm512_zextps256_ps512(_mm256_mul_ps(minimum, x)));
+/* minimum [n blocks] times the sums of activations, into the first n lanes */
+VEC_INLINE vf add_minima(vf sum, __m256 minimum, const float *sums, const int n) {
+    const __mmask16 some = v_first(n);
+    return _mm512_mask3_fmadd_ps(_mm512_castps256_ps512(minimum), _mm512_maskz_loadu_ps(some, sums), sum, some);
 }
 
 /* Brings bytes that are needed later to the second-level cache: a few with every few that are used, so that the memory is
@@ -157,11 +161,11 @@ VEC_INLINE void fetch(const uint8_t *p, size_t bytes) {
     }
 }
 
-/* A group of n blocks, an even number, from weight i on; type, n, n_w and n_x are constants. `ahead`: bytes to the rows that
- * come next. */
-VEC_INLINE void add_blocks(struct sums *sums, const enum ggml_type type, const uint8_t *const w[], const struct packed *x,
+/* A group of n blocks, an even number, from weight i on; the rows at w move on. type, n, n_w and n_x are constants. `ahead`:
+ * bytes to what is fetched meanwhile. */
+VEC_INLINE void add_blocks(struct sums *sums, const enum ggml_type type, const uint8_t *w[], const struct packed *x,
                            int64_t i, size_t ahead, const int n, const int n_w, const int n_x) {
-    struct sums part;
+    vf part[MAX_SUMS];
     float scales[TOGETHER][GROUP_BLOCKS];
     UNROLL
     for (int j = 0; j < n_w; j++) {
@@ -169,9 +173,9 @@ VEC_INLINE void add_blocks(struct sums *sums, const enum ggml_type type, const u
         _mm256_storeu_ps(scales[j], l.scale);
         UNROLL
         for (int r = 0; r < n_x; r++) {
-            part.of[j][r] = v_zero();
+            part[j * n_x + r] = v_zero();
             if (has_minimum(type)) {
-                sums->of[j][r] = add_minima(sums->of[j][r], l.minimum, x[r].sums + i / BLOCK, n);
+                sums->of[j * n_x + r] = add_minima(sums->of[j * n_x + r], l.minimum, x[r].sums + i / BLOCK, n);
             }
         }
     }
@@ -193,8 +197,8 @@ VEC_INLINE void add_blocks(struct sums *sums, const enum ggml_type type, const u
             const __m512i low = _mm512_loadu_si512(x[r].q + i + b * BLOCK), high = _mm512_loadu_si512(x[r].q + i + b * BLOCK + 32);
             UNROLL
             for (int j = 0; j < n_w; j++) {
-                const __m512i dot = _mm512_add_epi32(_mm512_madd_epi16(q[j].low, low), _mm512_madd_epi16(q[j].high, high));
-                part.of[j][r] = v_fma(_mm512_cvtepi32_ps(dot), scale[j], part.of[j][r]);
+                const __m512i dot = _mm512_dpwssd_epi32(_mm512_madd_epi16(q[j].low, low), q[j].high, high);
+                part[j * n_x + r] = v_fma(_mm512_cvtepi32_ps(dot), scale[j], part[j * n_x + r]);
             }
         }
     }
@@ -202,8 +206,9 @@ VEC_INLINE void add_blocks(struct sums *sums, const enum ggml_type type, const u
     for (int j = 0; j < n_w; j++) {
         UNROLL
         for (int r = 0; r < n_x; r++) {
-            sums->of[j][r] = v_fma(part.of[j][r], v_set1(x[r].scales[i / GROUP]), sums->of[j][r]);
+            sums->of[j * n_x + r] = v_fma(part[j * n_x + r], v_set1(x[r].scales[i / GROUP]), sums->of[j * n_x + r]);
         }
+        w[j] += (size_t)n * block_bytes(type);
     }
 }
 
@@ -267,7 +272,7 @@ VEC_INLINE __m512i scaled_k6(const uint8_t *p, int j, __m512i scales) {
 VEC_INLINE void add_scaled_block(__m512i dot[], __m512i q, const struct packed *x, int64_t i, const int n_x) {
     UNROLL
     for (int r = 0; r < n_x; r++) {
-        dot[r] = _mm512_add_epi32(dot[r], _mm512_madd_epi16(q, _mm512_loadu_si512(x[r].q + i)));
+        dot[r] = _mm512_dpwssd_epi32(dot[r], q, _mm512_loadu_si512(x[r].q + i));
     }
 }
 
@@ -281,7 +286,7 @@ VEC_INLINE void add_dots(vf sum[], const __m512i dot[], float d, const struct pa
 /* A super-block from p on, weights [i, i + 256) of their row; type and n_x are constants. */
 VEC_INLINE void add_k4_k5(vf sum[], const enum ggml_type type, const uint8_t *p, const struct packed *x, int64_t i,
                           const int n_x) {
-    __m512i dot[FEW_INT16_MAX_ROWS];
+    __m512i dot[FEW_INT16_MAX_ROWS], more[FEW_INT16_MAX_ROWS];
     uint64_t s, m;
     uint32_t twice[GROUP_BLOCKS];
     scales_and_minima(p + 4, &s, &m);
@@ -292,14 +297,18 @@ VEC_INLINE void add_k4_k5(vf sum[], const enum ggml_type type, const uint8_t *p,
     const __m256 minima = _mm256_mul_ps(whole, _mm256_set1_ps(-f16_at(p + 2)));
     UNROLL
     for (int r = 0; r < n_x; r++) {
-        dot[r] = _mm512_setzero_si512();
+        dot[r] = more[r] = _mm512_setzero_si512();
         sum[r] = add_minima(sum[r], minima, x[r].sums + i / BLOCK, GROUP_BLOCKS);
     }
     UNROLL
     for (int j = 0; j < GROUP_BLOCKS; j += 2) {
         const struct numbers q = scaled_k4_k5(type, p, j, twice);
         add_scaled_block(dot, q.low, x, i + j * BLOCK, n_x);
-        add_scaled_block(dot, q.high, x, i + (j + 1) * BLOCK, n_x);
+        add_scaled_block(n_x <= 2 ? more : dot, q.high, x, i + (j + 1) * BLOCK, n_x);
+    }
+    UNROLL
+    for (int r = 0; r < n_x && n_x <= 2; r++) {
+        dot[r] = _mm512_add_epi32(dot[r], more[r]);
     }
     add_dots(sum, dot, f16_at(p), x, i, n_x);
 }
@@ -316,6 +325,21 @@ VEC_INLINE void add_k6(vf sum[], const uint8_t *p, const struct packed *x, int64
         add_scaled_block(dot, scaled_k6(p, j, scales), x, i + j * BLOCK, n_x);
     }
     add_dots(sum, dot, f16_at(p + 208), x, i, n_x);
+}
+
+/* A super-block of each row, from weight i on; the rows at w move on. */
+VEC_INLINE void add_supers(struct sums *sums, const enum ggml_type type, const uint8_t *w[], const struct packed *x, int64_t i,
+                           size_t ahead, const int n_w, const int n_x) {
+    UNROLL
+    for (int j = 0; j < n_w; j++) {
+        fetch(w[j] + ahead, super_bytes(type));
+        if (type == GGML_TYPE_Q6_K) {
+            add_k6(sums->of + j * n_x, w[j], x, i, n_x);
+        } else {
+            add_k4_k5(sums->of + j * n_x, type, w[j], x, i, n_x);
+        }
+        w[j] += super_bytes(type);
+    }
 }
 
 /* ---- products --------------------------------------------------------------------------------------------------- */
@@ -337,68 +361,47 @@ static enum few_int16_form form(enum ggml_type type, int64_t n) {
     }
 }
 
-/* The rows of weights at w[0, n_w) with all of x; type, n_w and n_x are constants. */
-VEC_INLINE void product_of(struct sums *sums, const enum ggml_type type, const uint8_t *const w[], const struct packed *x,
-                           int64_t n, size_t ahead, const int n_w, const int n_x) {
+/* y[r][j] for rows [0, n_w) of weights, which start at w, and all of x; type, n_w and n_x are constants. */
+VEC_INLINE void product_of(float *y, int64_t y_stride, const enum ggml_type type, const uint8_t *w, size_t w_stride,
+                           const struct packed *x, int64_t n, size_t ahead, const int n_w, const int n_x) {
     const uint8_t *at[TOGETHER];
+    struct sums sums;
     UNROLL
     for (int j = 0; j < n_w; j++) {
-        at[j] = w[j];
-        UNROLL
-        for (int r = 0; r < n_x; r++) {
-            sums->of[j][r] = v_zero();
-        }
+        at[j] = w + (size_t)j * w_stride;
+    }
+    UNROLL
+    for (int k = 0; k < n_w * n_x; k++) {
+        sums.of[k] = v_zero();
     }
     for (int64_t i = 0; i < n; i += GROUP) {
         if (is_super(type)) {
-            UNROLL
-            for (int j = 0; j < n_w; j++) {
-                fetch(at[j] + ahead, super_bytes(type));
-                if (type == GGML_TYPE_Q6_K) {
-                    add_k6(sums->of[j], at[j], x, i, n_x);
-                } else {
-                    add_k4_k5(sums->of[j], type, at[j], x, i, n_x);
-                }
-                at[j] += super_bytes(type);
-            }
-            continue;
-        }
-        if (i + GROUP <= n) {
-            add_blocks(sums, type, at, x, i, ahead, GROUP_BLOCKS, n_w, n_x);
+            add_supers(&sums, type, at, x, i, ahead, n_w, n_x);
+        } else if (i + GROUP <= n) {
+            add_blocks(&sums, type, at, x, i, ahead, GROUP_BLOCKS, n_w, n_x);
         } else {
             for (int64_t k = i; k < n; k += PAIR) {
-                add_blocks(sums, type, at, x, k, ahead, 2, n_w, n_x);
-                UNROLL
-                for (int j = 0; j < n_w; j++) {
-                    at[j] += 2 * block_bytes(type);
-                }
+                add_blocks(&sums, type, at, x, k, ahead, 2, n_w, n_x);
             }
         }
-        UNROLL
-        for (int j = 0; j < n_w; j++) {
-            at[j] += GROUP_BLOCKS * block_bytes(type);
-        }
+    }
+    float out[MAX_SUMS];
+    v_sums(out, sums.of, n_w * n_x);
+    UNROLL
+    for (int k = 0; k < n_w * n_x; k++) {
+        y[k % n_x * y_stride + k / n_x] = out[k];
     }
 }
 
 VEC_INLINE void product_rows(float *y, int64_t y_stride, const enum ggml_type type, const uint8_t *w, size_t w_stride,
                              const struct packed *x, int64_t n, int64_t first, int64_t end, const int n_x) {
-    const int together = n_x <= 4 && !is_super(type) ? TOGETHER : 1;
-    for (int64_t j = first; j < end;) {
-        const uint8_t *rows[TOGETHER] = {w + (size_t)j * w_stride, w + (size_t)(j + 1) * w_stride};
-        const int n_w = j + together <= end ? together : 1;
-        struct sums sums;
-        if (n_w == together) {
-            product_of(&sums, type, rows, x, n, w_stride * TOGETHER, together, n_x);
-        } else {
-            product_of(&sums, type, rows, x, n, w_stride * TOGETHER, 1, n_x);
-        }
-        for (int k = 0; k < n_w; k++, j++) {
-            UNROLL
-            for (int r = 0; r < n_x; r++) {
-                y[r * y_stride + j] = v_sum(sums.of[k][r]);
-            }
-        }
+    const size_t ahead = fetch_distance((size_t)together(n_x) * w_stride);
+    int64_t j = first;
+    for (; j + together(n_x) <= end; j += together(n_x)) {
+        product_of(y + j, y_stride, type, w + (size_t)j * w_stride, w_stride, x, n, ahead, together(n_x), n_x);
+    }
+    for (; j < end; j++) {
+        product_of(y + j, y_stride, type, w + (size_t)j * w_stride, w_stride, x, n, ahead, 1, n_x);
     }
 }
 
@@ -428,5 +431,5 @@ static void product(float *y, int64_t y_stride, const void *w, enum ggml_type ty
     }
 }
 
-const struct few_int16 few_int16_avx512 = {
-    .name = "avx512", .form = form, .packed_bytes = packed_bytes, .pack = pack, .product = product};
+const struct few_int16 few_int16_avx512vnni = {
+    .name = "avx512vnni", .form = form, .packed_bytes = packed_bytes, .pack = pack, .product = product};
