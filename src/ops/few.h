@@ -5,7 +5,7 @@
 
 enum {
     FEW_ROWS = 4,     /* of x at once */
-    FEW_TOGETHER = 4, /* rows of weights at once */
+    FEW_TOGETHER = VEC == 8 ? 2 : 4, /* rows of weights at once: AVX2 has half the registers */
     FEW_AGAIN = 16384  /* bytes of weights that the next FEW_ROWS of x find in the second-level cache */
 };
 

@@ -7,13 +7,13 @@
  *     pack16(to, x, by)                 16 numbers x * by, rounded, packed to 32 bytes; returns their sum
  *
  * A lane sums at most 8 products of 128, the largest weight, and 32000 between two conversions: below 2^25, no matter which
- * weights and activations. All scales are floats here, unlike in few_int16_avx512.c: with those of Q6_K multiplied into its
+ * weights and activations. All scales are floats here, unlike in few_int16_avx512vnni.c: with those of Q6_K multiplied into its
  * weights a lane has room for 16 products, 128 weights on AVX2 and 64 on ARM, which saves one instruction in five, and none for
  * one row.
  */
 #include "ops/few_int16_types.h"
 
-enum { AHEAD = 2048 /* bytes of weights that are fetched ahead */, N_SCALES = 16 /* of a group, at most */ };
+enum { N_SCALES = 16 /* of a group, at most */ };
 
 /* ---- activations ----------------------------------------------------------------------------------------------- */
 
@@ -217,16 +217,18 @@ VEC_INLINE void product_rows(float *y, int64_t y_stride, const enum ggml_type ty
         int64_t i = 0;
         for (; i + GROUP <= n; i += GROUP, p += group_bytes(type)) {
             for (size_t k = 0; k < group_bytes(type); k += 64) {
-                __builtin_prefetch(p + AHEAD + k, 0, 2);
+                __builtin_prefetch(p + fetch_distance(w_stride) + k, 0, 2);
             }
             add_group(sum, type, p, x, i, GROUP_BLOCKS, n_x);
         }
         for (; !is_super(type) && i < n; i += BLOCK, p += block_bytes(type)) {
             add_group(sum, type, p, x, i, 1, n_x);
         }
+        float out[FEW_INT16_MAX_ROWS];
+        v_sums(out, sum, n_x);
         UNROLL
         for (int r = 0; r < n_x; r++) {
-            y[r * y_stride + j] = v_sum(sum[r]);
+            y[r * y_stride + j] = out[r];
         }
     }
 }
