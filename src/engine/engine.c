@@ -46,7 +46,8 @@ int engine_init(struct engine *e, const struct engine_vtable *vtable, const stru
         return error_set(err, GENARM_EINVAL, "%d sequences of %d positions, batches of %d rows: out of range", p.n_seq, p.n_ctx,
                          p.n_batch);
     }
-    *e = (struct engine){.vtable = vtable, .model = model, .params = p, .n_cached = calloc((size_t)p.n_seq, sizeof *e->n_cached)};
+    *e = (struct engine){.vtable = vtable, .model = model, .params = p};
+    e->n_cached = calloc((size_t)p.n_seq, sizeof *e->n_cached);
     return e->n_cached ? GENARM_OK : error_nomem(err, "an engine");
 }
 

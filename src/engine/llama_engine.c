@@ -43,7 +43,9 @@ struct llama_engine {
 /* Adapters are entered in the model, which engines of several threads may share. */
 static pthread_mutex_t adapters_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static int32_t *tokens_of(const struct llama_engine *e, int32_t seq) { return e->tokens + (size_t)seq * (size_t)e->base.params.n_ctx; }
+static int32_t *tokens_of(const struct llama_engine *e, int32_t seq) {
+    return e->tokens + (size_t)seq * (size_t)e->base.params.n_ctx;
+}
 
 static int failed(struct genarm_error *err, int code, const char *what) {
     const char *why = *guard_reason() ? guard_reason() : runtime_first_error();
@@ -147,7 +149,8 @@ static int prepare(struct llama_engine *e, const struct row *row, struct genarm_
         *through = row->adapter;
     }
     if (*through != row->adapter) {
-        return error_set(err, GENARM_EINVAL, "sequence %d was seen through another adapter up to position %d", row->seq, row->pos);
+        return error_set(err, GENARM_EINVAL, "sequence %d was seen through another adapter up to position %d", row->seq,
+                         row->pos);
     }
     return hold(e, row->seq, row->pos, err);
 }
@@ -215,7 +218,7 @@ static int llama_forward(struct engine *base, const struct row *rows, int32_t n_
 static int llama_add_adapter(struct engine *base, const struct genarm_adapter *adapter, struct genarm_error *err) {
     struct llama_engine *e = (struct llama_engine *)base;
     if (adapter->info.objectives.n > 0) {
-        const int rc = error_set(err, GENARM_EUNSUPPORTED, "libllama runs this model, and cannot weigh an adapter's objectives");
+        const int rc = error_set(err, GENARM_EUNSUPPORTED, "libllama runs this model: it cannot weigh an adapter's objectives");
         return error_hint(err, rc, "genarm merge --into adapter --preference makes a plain adapter of it");
     }
     if (!adapter->path) {
@@ -285,7 +288,7 @@ static int llama_shift(struct engine *base, int32_t seq, int32_t keep, int32_t n
     struct llama_engine *e = (struct llama_engine *)base;
     const int32_t n_cached = base->n_cached[seq];
     if (!can_shift(e)) {
-        const int rc = error_set(err, GENARM_EUNSUPPORTED, "models of architecture %s cannot forget the middle of a conversation",
+        const int rc = error_set(err, GENARM_EUNSUPPORTED, "models of architecture %s cannot forget the middle of a text",
                                  base->model->architecture);
         return error_hint(err, rc, "use a larger context (-c)");
     }
@@ -348,7 +351,7 @@ static int llama_load(struct engine *base, int32_t seq, int32_t n_pos, const voi
     memcpy(&s, at, sizeof s);
     const struct saved expected = saved_header(e, s.n_pos);
     if (memcmp(&s, &expected, sizeof s) != 0) {
-        return error_set(err, GENARM_EMISMATCH, "the sequence was saved by another engine, from another model or in another type of cache");
+        return error_set(err, GENARM_EMISMATCH, "the sequence is of another engine, another model or another type of cache");
     }
     const size_t n_tokens = s.n_pos > 0 ? (size_t)s.n_pos * sizeof *e->tokens : 0;
     if (s.n_pos < n_pos || s.n_pos > base->params.n_ctx || n - sizeof s < n_tokens) {
@@ -366,7 +369,8 @@ static int llama_load(struct engine *base, int32_t seq, int32_t n_pos, const voi
     memcpy(tokens, at + sizeof s, n_tokens);
     llama_memory_seq_rm(e->memory, seq, -1, -1);
     const size_t n_state = n - sizeof s - n_tokens;
-    if (n_state > 0 && (guard_state_set(e->ctx, seq, at + sizeof s + n_tokens, n_state) != n_state || n_held(e, seq) != s.n_pos)) {
+    if (n_state > 0 && (guard_state_set(e->ctx, seq, at + sizeof s + n_tokens, n_state) != n_state ||
+                        n_held(e, seq) != s.n_pos)) {
         llama_memory_seq_rm(e->memory, seq, -1, -1); /* the tokens are enough */
     }
     e->seen_through[seq] = ANY_ADAPTER;

@@ -13,7 +13,8 @@ enum { MAX_RANK = 1 << 16 };
 /* "blk.0.attn_qkv.weight.lora_a" -> "blk.0.attn_qkv.weight" and whether it is an A. False: not of this form. */
 static bool map_of(char map[GGML_MAX_NAME], bool *is_a, const char *name) {
     const size_t n = strlen(name), suffix = sizeof ".lora_a" - 1;
-    if (n <= suffix || n >= GGML_MAX_NAME || (strcmp(name + n - suffix, ".lora_a") != 0 && strcmp(name + n - suffix, ".lora_b") != 0)) {
+    const char *end = n > suffix ? name + n - suffix : "";
+    if (n >= GGML_MAX_NAME || (strcmp(end, ".lora_a") != 0 && strcmp(end, ".lora_b") != 0)) {
         return false;
     }
     *is_a = name[n - 1] == 'a';
@@ -32,8 +33,8 @@ static int another_model(struct genarm_error *err, int rc) {
     return error_hint(err, rc, "the adapter was made for another model: give the one it was trained on");
 }
 
-/* a [n_in, rank] and b [rank, n_out] on w [n_in, n_out]; of the embeddings, whose rows are looked up, it is the other way round:
- * a [rank, n_out], b [rank, n_in]. A stack of experts is a third axis. */
+/* a [n_in, rank] and b [rank, n_out] on w [n_in, n_out]; of the embeddings, whose rows are looked up, it is the other way
+ * round: a [rank, n_out], b [rank, n_in]. A stack of experts is a third axis. */
 static int check_shapes(const struct ggml_tensor *a, const struct ggml_tensor *b, const struct ggml_tensor *w,
                         struct genarm_error *err) {
     const bool looked_up = strcmp(w->name, "token_embd.weight") == 0;
@@ -41,9 +42,10 @@ static int check_shapes(const struct ggml_tensor *a, const struct ggml_tensor *b
     const bool fits = looked_up ? a->ne[1] == w->ne[1] && b->ne[1] == w->ne[0] && a->ne[0] == rank
                                 : a->ne[0] == w->ne[0] && b->ne[1] == w->ne[1] && a->ne[1] == rank;
     if (!fits || a->ne[2] != b->ne[2] || (a->ne[2] != 1 && a->ne[2] != w->ne[2]) || a->ne[3] != 1 || b->ne[3] != 1) {
-        const int rc = error_set(err, GENARM_EMISMATCH, "tensor %s has shape [%lld, %lld], its lora_b [%lld, %lld]; the model's map has "
-                                 "[%lld, %lld]", a->name, (long long)a->ne[0], (long long)a->ne[1], (long long)b->ne[0],
-                                 (long long)b->ne[1], (long long)w->ne[0], (long long)w->ne[1]);
+        const int rc = error_set(err, GENARM_EMISMATCH,
+                                 "tensor %s has shape [%lld, %lld], its lora_b [%lld, %lld]; the model's map has [%lld, %lld]",
+                                 a->name, (long long)a->ne[0], (long long)a->ne[1], (long long)b->ne[0], (long long)b->ne[1],
+                                 (long long)w->ne[0], (long long)w->ne[1]);
         return another_model(err, rc);
     }
     return rank <= MAX_RANK ? GENARM_OK : error_set(err, GENARM_EFORMAT, "tensor %s has rank %lld", a->name, (long long)rank);
@@ -67,8 +69,8 @@ static int check_values(const struct gguf_file *file, const struct ggml_tensor *
     int rc = GENARM_OK;
     for (int64_t i = 0; i < n && rc == GENARM_OK; i++) {
         if (!isfinite(f32[i])) {
-            rc = error_set(err, GENARM_EFORMAT, "tensor %s has a value that is not finite (%g at %lld)", t->name, (double)f32[i],
-                           (long long)i);
+            rc = error_set(err, GENARM_EFORMAT, "tensor %s has a value that is not finite (%g at %lld)", t->name,
+                           (double)f32[i], (long long)i);
         }
     }
     free(f32);

@@ -138,7 +138,7 @@ static int open_weights(struct genarm_model *m, const struct genarm_model_params
     rc = open_file(&file, m->path, err);
     rc = rc == GENARM_OK ? foreign_open(m, &file, n_offloaded, params->tensor_split, err) : rc;
     if (*why.what && rc != GENARM_OK) {
-        return error_hint(err, rc, "%s own graph does not have it either: %.180s", "genarm's", why.what);
+        return error_hint(err, rc, "genarm's own graph cannot run it either: %.180s", why.what);
     }
     if (*why.what) {
         log_line(GENARM_LOG_INFO, "%s: libllama runs this model, as genarm's own graph does not: %s", m->path, why.what);
@@ -257,8 +257,9 @@ int model_need_graph(const struct genarm_model *m, const char *what, struct gena
     if (m->engine == GENARM_ENGINE_GENARM) {
         return GENARM_OK;
     }
-    const int rc = error_set(err, GENARM_EUNSUPPORTED, "%s needs genarm's own graph, and libllama runs this model (architecture %s)",
-                             what, m->architecture);
+    const int rc = error_set(err, GENARM_EUNSUPPORTED,
+                             "%s needs genarm's own graph, and libllama runs this model (architecture %s)", what,
+                             m->architecture);
     error_at(err, rc, "%s", m->path);
     return error_hint(err, rc, "models of llama, mistral, qwen2 and qwen3 have it; others generate, chat, score, guide and are "
                                "guided");

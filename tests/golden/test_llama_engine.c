@@ -63,7 +63,8 @@ static void feed(struct engine *e, int32_t seq, int32_t adapter, int32_t from, i
 
 static float *new_logits(const struct engine *e) { return calloc((size_t)N * (size_t)e->model->hp.n_vocab, sizeof(float)); }
 
-static void expect_close(const char *what, const struct engine *e, const float *got, const float *want, int32_t n, float limit) {
+static void expect_close(const char *what, const struct engine *e, const float *got, const float *want, int32_t n,
+                         float limit) {
     float most = 0.0f;
     for (size_t i = 0; i < (size_t)n * (size_t)e->model->hp.n_vocab; i++) {
         const float d = fabsf(got[i] - want[i]);
@@ -415,8 +416,8 @@ static void test_adapters_of_foreign_models_are_checked_and_used(void **state) {
     assert_int_equal(genarm_adapter_load(&adapter, model, write_lora("bad.gguf", "blk.9.attn_q.weight", 32, 64, 3, 0.2f), &err),
                      GENARM_EMISMATCH);
     assert_non_null(strstr(err.what, "blk.9.attn_q.weight"));
-    assert_int_equal(genarm_adapter_load(&adapter, model, write_lora("bad.gguf", "blk.2.attn_q.weight", 32, 64, 3, INFINITY), &err),
-                     GENARM_EFORMAT);
+    assert_int_equal(genarm_adapter_load(&adapter, model, write_lora("bad.gguf", "blk.2.attn_q.weight", 32, 64, 3, INFINITY),
+                                         &err), GENARM_EFORMAT);
     genarm_model_free(model);
 }
 
@@ -426,7 +427,8 @@ static void test_what_needs_our_graph_says_so(void **state) {
     struct genarm_error err = {0};
     struct genarm_trainer *trainer = NULL;
     const char *const pairs[] = {"none.jsonl"};
-    assert_int_equal(genarm_trainer_new(&trainer, model, pairs, 1, temp_path("out.gguf"), NULL, NULL, &err), GENARM_EUNSUPPORTED);
+    assert_int_equal(genarm_trainer_new(&trainer, model, pairs, 1, temp_path("out.gguf"), NULL, NULL, &err),
+                     GENARM_EUNSUPPORTED);
     assert_non_null(strstr(err.what, "gemma3"));
     assert_true(err.hint[0] != '\0');
     assert_int_equal(genarm_adapter_to_peft(model, "none.gguf", temp_path("peft"), NULL, &err), GENARM_EUNSUPPORTED);

@@ -40,7 +40,8 @@ static void start(struct maker *m, const char *arch, uint32_t n_layer) {
     const struct {
         const char *suffix;
         uint32_t value;
-    } sizes[] = {{"context_length", 1024}, {"embedding_length", N_EMBD}, {"block_count", n_layer}, {"feed_forward_length", N_FF}};
+    } sizes[] = {{"context_length", 1024}, {"embedding_length", N_EMBD}, {"block_count", n_layer},
+                 {"feed_forward_length", N_FF}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         snprintf(key, sizeof key, "%s.%s", arch, sizes[i].suffix);
         gguf_set_val_u32(m->e.gguf, key, sizes[i].value);
