@@ -16,6 +16,7 @@
 #include "support/edit.h"
 #include "support/foreign.h"
 #include "support/golden.h"
+#include "support/libllama.h"
 #include "support/temp.h"
 
 /* Tokens of a sequence: more than the 256 cells that libllama has at least for a window, of 8 here. */
@@ -89,6 +90,23 @@ static void for_kinds(void (*test)(struct engine *e, const float *want, float *g
         engine_free(e);
         genarm_model_free(model);
     }
+}
+
+static void check_libllama(struct engine *e, const float *want, float *got) {
+    enum { SHORT = 60 };
+    int32_t tokens[SHORT];
+    for (int32_t p = 0; p < SHORT; p++) {
+        tokens[p] = token_at(p);
+    }
+    float *theirs = libllama_logits(e->model->path, NULL, NULL, 0, tokens, SHORT);
+    expect_close("libllama alone", e, theirs, want, SHORT, 1e-3f);
+    free(theirs);
+    (void)got;
+}
+
+static void test_logits_are_those_of_libllama_alone(void **state) {
+    (void)state;
+    for_kinds(check_libllama);
 }
 
 static void check_steps(struct engine *e, const float *want, float *got) {
@@ -441,6 +459,7 @@ static void test_what_needs_our_graph_says_so(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_logits_are_those_of_libllama_alone),
         cmocka_unit_test(test_token_by_token_equals_one_batch),
         cmocka_unit_test(test_rewound_sequence_continues_as_a_fresh_one),
         cmocka_unit_test(test_copied_prefix_continues_as_the_original),
