@@ -19,8 +19,8 @@ extern "C" {
 struct genarm_model;
 struct genarm_adapter;
 
-/* What runs a model. Our own graph gives the rows of all policies that share a model one pass, and is what trains. libllama runs
- * whatever it knows: a pass for each adapter. */
+/* What runs a model. Our own graph runs all policies that share a model in one pass, and is what trains. libllama runs whatever
+ * it knows: a pass for each adapter. */
 enum genarm_engine {
     GENARM_ENGINE_AUTO,   /* our graph where it knows the model's architecture and types of weights, else libllama */
     GENARM_ENGINE_GENARM, /* our graph, or an error */
@@ -43,10 +43,9 @@ struct genarm_model_params {
 struct genarm_model_params genarm_model_default_params(void);
 
 /* Opens a GGUF model. `params` may be NULL. The file is mapped, not copied: do not change it while the model is in use.
- * Errors: GENARM_EIO, GENARM_EFORMAT (damaged), GENARM_EUNSUPPORTED (what neither our graph nor libllama can
- * run), GENARM_EINVAL (no such device), GENARM_ENOMEM, GENARM_EBACKEND, and of RPC servers GENARM_EIO and
- * GENARM_EMISMATCH (version). *out is owned by the caller:
- * genarm_model_free. Thread-safe. */
+ * Errors: GENARM_EIO, GENARM_EFORMAT (damaged), GENARM_EUNSUPPORTED (what neither our graph nor libllama can run),
+ * GENARM_EINVAL (no such device), GENARM_ENOMEM, GENARM_EBACKEND, and of RPC servers GENARM_EIO and GENARM_EMISMATCH (version).
+ * *out is owned by the caller: genarm_model_free. Thread-safe. */
 int genarm_model_load(struct genarm_model **out, const char *path, const struct genarm_model_params *params,
                       struct genarm_error *err);
 void genarm_model_free(struct genarm_model *model); /* NULL is fine */

@@ -36,8 +36,8 @@ static int check(const struct genarm_model *model, const struct genarm_adapter *
         return rc;
     }
     if (!adapter->info.head) {
-        rc = error_at(err, error_set(err, GENARM_EINVAL, "the adapter has no head that rewards whole responses"),
-                                "%s", adapter->path);
+        rc = error_at(err, error_set(err, GENARM_EINVAL, "the adapter has no head that rewards whole responses"), "%s",
+                      adapter->path);
         return error_hint(err, rc, "train a reward model with --loss bt; an ARM rewards tokens: --arm PATH or --reward arm:PATH");
     }
     return GENARM_OK;

@@ -59,8 +59,9 @@ static int read_metadata(struct loader *l) {
     }
     while (!ad->model && strcmp(arch, arch_name(ad->arch)) != 0) {
         if (++ad->arch == ARCH_COUNT) {
-            return error_set(l->err, GENARM_EUNSUPPORTED, "the adapter is for the architecture %s, which is not known",
-                             arch);
+            rc = error_set(l->err, GENARM_EUNSUPPORTED, "the adapter is for the architecture %s, which is not known", arch);
+            return error_hint(l->err, rc, "known are llama (also Mistral's models), qwen2 and qwen3; adapters of other models "
+                                          "guide as they are: an --arm each");
         }
     }
     if (gguf_find_key(g, "adapter.alora.invocation_tokens") >= 0) {

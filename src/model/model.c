@@ -117,33 +117,38 @@ static int own_open(struct genarm_model *m, int32_t n_offloaded, const char *ten
     return rc == GENARM_OK ? vocab_open(&m->llama, m->weights.file.gguf, m->hp.n_vocab, err) : rc;
 }
 
+static int foreign_open_file(struct genarm_model *m, int32_t n_offloaded, const char *tensor_split, struct genarm_error *err) {
+    struct gguf_file file;
+    const int rc = open_file(&file, m->path, err);
+    return rc == GENARM_OK ? foreign_open(m, &file, n_offloaded, tensor_split, err) : rc;
+}
+
 /* By our own graph, or by libllama if that does not have what the model needs. */
 static int open_weights(struct genarm_model *m, const struct genarm_model_params *params, int32_t n_offloaded,
                         struct genarm_error *err) {
+    if (params->engine == GENARM_ENGINE_GENARM) {
+        return own_open(m, n_offloaded, params->tensor_split, err);
+    }
+    if (params->engine == GENARM_ENGINE_LLAMA) {
+        return foreign_open_file(m, n_offloaded, params->tensor_split, err);
+    }
     const struct placement chosen = m->placement;
-    struct gguf_file file;
-    struct genarm_error why = {0};
-    int rc;
-    if (params->engine != GENARM_ENGINE_LLAMA) {
-        rc = own_open(m, n_offloaded, params->tensor_split, &why);
-        if (rc != GENARM_EUNSUPPORTED || params->engine == GENARM_ENGINE_GENARM) {
-            if (err && rc != GENARM_OK) {
-                *err = why;
-            }
-            return rc;
+    struct genarm_error *why = &m->why_foreign;
+    int rc = own_open(m, n_offloaded, params->tensor_split, why);
+    if (rc != GENARM_EUNSUPPORTED) {
+        if (err && rc != GENARM_OK) {
+            *err = *why;
         }
-        weights_deinit(&m->weights);
-        m->placement = chosen;
+        return rc;
     }
-    rc = open_file(&file, m->path, err);
-    rc = rc == GENARM_OK ? foreign_open(m, &file, n_offloaded, params->tensor_split, err) : rc;
-    if (*why.what && rc != GENARM_OK) {
-        return error_hint(err, rc, "genarm's own graph cannot run it either: %.180s", why.what);
+    weights_deinit(&m->weights);
+    m->placement = chosen;
+    rc = foreign_open_file(m, n_offloaded, params->tensor_split, err);
+    if (rc != GENARM_OK) {
+        return error_hint(err, rc, "genarm's own graph cannot run it either: %.180s", why->what);
     }
-    if (*why.what) {
-        log_line(GENARM_LOG_INFO, "%s: libllama runs this model, as genarm's own graph does not: %s", m->path, why.what);
-    }
-    return rc;
+    log_line(GENARM_LOG_INFO, "%s: libllama runs this model, as genarm's own graph does not: %s", m->path, why->what);
+    return GENARM_OK;
 }
 
 static int open_model(struct genarm_model *m, const struct genarm_model_params *params, struct genarm_error *err) {
@@ -257,10 +262,12 @@ int model_need_graph(const struct genarm_model *m, const char *what, struct gena
     if (m->engine == GENARM_ENGINE_GENARM) {
         return GENARM_OK;
     }
-    const int rc = error_set(err, GENARM_EUNSUPPORTED,
-                             "%s needs genarm's own graph, and libllama runs this model (architecture %s)", what,
-                             m->architecture);
+    const struct genarm_error *why = &m->why_foreign;
+    const bool asked = !*why->what; /* for libllama */
+    const int rc = error_set(err, GENARM_EUNSUPPORTED, "%s needs genarm's own graph, %s%s", what,
+                             asked ? "and the model was loaded for libllama" : "which does not have this model: ", why->what);
     error_at(err, rc, "%s", m->path);
-    return error_hint(err, rc, "models of llama, mistral, qwen2 and qwen3 have it; others generate, chat, score, guide and are "
-                               "guided");
+    return error_hint(err, rc, "%s", asked        ? "leave out --engine llama"
+                                     : *why->hint ? why->hint
+                                                  : "models that libllama runs generate, chat, score, guide and are guided");
 }

@@ -21,6 +21,7 @@ struct genarm_model {
     struct placement placement;
     struct rpc_devices remote; /* held open for the placement */
     enum genarm_engine engine;       /* GENARM_ENGINE_GENARM: the weights are ours, GENARM_ENGINE_LLAMA: libllama's */
+    struct genarm_error why_foreign; /* what our graph lacks; code 0: it has all, or was not asked */
     struct llama_model *llama;       /* whole, or, where the weights are ours, its vocabulary only */
     const struct llama_vocab *vocab; /* of llama */
     struct controls controls;        /* of vocab */
@@ -34,7 +35,7 @@ struct genarm_model {
     size_t size; /* bytes of all tensors */
 };
 
-/* GENARM_EUNSUPPORTED for a model that our own graph does not have. `what`: "training", what needs it. */
+/* GENARM_EUNSUPPORTED, saying why, for a model that libllama runs. `what`: "training", what needs our own graph. */
 int model_need_graph(const struct genarm_model *m, const char *what, struct genarm_error *err);
 
 /* Two vocabularies must agree token for token; one may be longer by padding: tokens that the other does not have and

@@ -21,6 +21,7 @@ json_true out 'r[0]["engine"] == "llama" and r[0]["architecture"] == "llama"'
 printf '{"prompt":"a","chosen":"b","rejected":"c"}\n' >pairs.jsonl
 run 1 train -m "$tiny" --engine llama -d pairs.jsonl -o arm.gguf
 says err "training needs genarm's own graph"
+says err "leave out --engine llama"
 run 2 generate -m "$tiny" --engine fast -p Hello
 check "nothing was written" [ ! -e arm.gguf ]
 
@@ -46,6 +47,33 @@ cp out paris.json
 run 0 score -m "$gemma" --chat-template 'raw:{prompt}' -c 512 -p "The capital of France is" --no-eos -r " banana" --json
 cat paris.json out >both.json
 json_true both.json 'r[0]["base"] > r[1]["base"]'
+
+# An adapter on it: as the base, as an ARM, relative to its reference, drafting; in a chat.
+"$(dirname "$genarm")/tests/write_adapter" "$gemma" kind.gguf 1 0.003 || fail "no adapter"
+run 0 "${plain[@]}" --temp 0 --lora kind.gguf
+cp out adapted.txt
+! cmp -s greedy.txt adapted.txt || fail "the adapter changes nothing"
+run 0 "${plain[@]}" --temp 0 --arm kind.gguf:0
+same out greedy.txt
+run 0 "${plain[@]}" --temp 0 --arm kind.gguf:1 --minus-reference all
+same out adapted.txt
+run 0 "${plain[@]}" --temp 0 --arm kind.gguf:1
+cp out guided.txt
+for draft in "--draft-arm kind --draft-min 3" "--spec-type ngram-simple --spec-ngram-size-n 1 --draft-min 3"; do
+    run 0 "${plain[@]}" --temp 0 --arm kind.gguf:1 $draft
+    same out guided.txt
+done
+printf 'What is the capital of France?\n/weight kind 2\nAnd of Italy?\n' |
+    "$genarm" chat -m "$gemma" --arm kind.gguf:1 -c 512 -n 8 --temp 0 >out 2>err || fail "chat" err
+check "both turns are answered" [ "$(wc -c <out)" -gt 10 ]
+run 1 merge -m "$gemma" --adapter kind.gguf -o merged.gguf
+says err "merging adapters into a model needs genarm's own graph"
+run 1 merge --adapter kind.gguf --adapter kind.gguf --into adapter -o merged.gguf
+says err "architecture gemma3, which is not known"
+run 1 convert -m "$gemma" kind.gguf -o peft
+says err "converting an adapter needs genarm's own graph"
 run 1 train -m "$gemma" -d pairs.jsonl -o arm.gguf
-says err "architecture gemma3"
+says err "training needs genarm's own graph"
+says err '"gemma3" is not supported'
+says err "supported are llama"
 finish

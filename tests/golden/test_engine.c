@@ -289,7 +289,7 @@ int main(void) {
     };
     int n_failed = 0;
     for (golden_engine = GENARM_ENGINE_GENARM; golden_engine <= GENARM_ENGINE_LLAMA; golden_engine++) {
-        n_failed += cmocka_run_group_tests_name(golden_engine == GENARM_ENGINE_LLAMA ? "libllama" : "rows", tests, NULL, NULL);
+        n_failed += cmocka_run_group_tests_name(golden_engine_name(), tests, NULL, NULL);
     }
     return n_failed;
 }

@@ -592,7 +592,7 @@ int main(void) {
     };
     int n_failed = 0;
     for (golden_engine = GENARM_ENGINE_GENARM; golden_engine <= GENARM_ENGINE_LLAMA; golden_engine++) {
-        n_failed += cmocka_run_group_tests_name(golden_engine == GENARM_ENGINE_LLAMA ? "libllama" : "rows", tests, setup, teardown);
+        n_failed += cmocka_run_group_tests_name(golden_engine_name(), tests, setup, teardown);
     }
     return n_failed;
 }

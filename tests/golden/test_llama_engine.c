@@ -236,14 +236,31 @@ static void test_shifted_sequence_is_the_one_without_the_middle(void **state) {
     genarm_model_free(model);
 }
 
-static void test_recurrent_models_refuse_to_forget_the_middle(void **state) {
+/* A state that knows no places. */
+static void test_recurrent_model_is_fed_what_follows_a_forgotten_middle(void **state) {
     (void)state;
+    enum { KEEP = 4, DROP = 10, END = 40 };
     struct genarm_model *model = load_kind("mamba");
-    struct engine *e = start(model, 1);
+    struct engine *e = start(model, 2);
     struct genarm_error err = {0};
-    feed(e, 0, ENGINE_NO_ADAPTER, 0, N, NULL);
-    assert_int_equal(engine_shift(e, 0, 4, 10, &err), GENARM_EUNSUPPORTED);
-    assert_non_null(strstr(err.what, "mamba"));
+    struct row rows[END];
+    int32_t n = 0;
+    float *want = new_logits(e), *got = new_logits(e);
+    for (int32_t p = 0; p < END; p++) {
+        if (p < KEEP || p >= KEEP + DROP) {
+            rows[n] = (struct row){.token = token_at(p), .seq = 1, .pos = n, .adapter = ENGINE_NO_ADAPTER};
+            n++;
+        }
+    }
+    rows[n - 1].output = true;
+    must(engine_forward(e, rows, n, want, &err), &err);
+    feed(e, 0, ENGINE_NO_ADAPTER, 0, END - 1, NULL);
+    must(engine_shift(e, 0, KEEP, DROP, &err), &err);
+    rows[n - 1].seq = 0;
+    must(engine_forward(e, &rows[n - 1], 1, got, &err), &err);
+    expect_close("shifted", e, got, want, 1, 1e-3f);
+    free(want);
+    free(got);
     engine_free(e);
     genarm_model_free(model);
 }
@@ -465,7 +482,7 @@ int main(void) {
         cmocka_unit_test(test_copied_prefix_continues_as_the_original),
         cmocka_unit_test(test_saved_sequence_continues_in_another_engine),
         cmocka_unit_test(test_shifted_sequence_is_the_one_without_the_middle),
-        cmocka_unit_test(test_recurrent_models_refuse_to_forget_the_middle),
+        cmocka_unit_test(test_recurrent_model_is_fed_what_follows_a_forgotten_middle),
         cmocka_unit_test(test_a_sequence_is_seen_through_one_adapter),
         cmocka_unit_test(test_policies_of_both_engines_guide_each_other),
         cmocka_unit_test(test_the_engine_is_chosen_by_what_the_model_needs),

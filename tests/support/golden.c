@@ -82,6 +82,8 @@ double golden_number(const struct golden *g, const char *key) {
 
 enum genarm_engine golden_engine = GENARM_ENGINE_AUTO;
 
+const char *golden_engine_name(void) { return golden_engine == GENARM_ENGINE_LLAMA ? "libllama" : "our graph"; }
+
 struct genarm_model *golden_model(const char *file) {
     struct genarm_model *model = NULL;
     struct genarm_error err = {0};

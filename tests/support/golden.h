@@ -29,6 +29,7 @@ double golden_number(const struct golden *g, const char *key);               /* 
 
 /* What golden_model loads models for; AUTO at first. Tests that hold for every engine run once for each. */
 extern enum genarm_engine golden_engine;
+const char *golden_engine_name(void);
 
 /* Loads tests/golden/FILE, failing the test with the library's message. */
 struct genarm_model *golden_model(const char *file);
