@@ -120,7 +120,7 @@ static int check_tokens(const struct llama_engine *e, const char *data, size_t n
         int32_t token;
         memcpy(&token, data + i * sizeof token, sizeof token);
         if (token < 0 || token >= n_vocab) {
-            return error_set(err, GENARM_EFORMAT, "the saved KV cache is of the token %d in a vocabulary of %d", token, n_vocab);
+            return error_set(err, GENARM_EFORMAT, "the saved KV cache is of token %d in a vocabulary of %d", token, n_vocab);
         }
     }
     return GENARM_OK;
