@@ -57,11 +57,10 @@ run 0 "${plain[@]}" --temp 0 --arm kind.gguf:0
 same out greedy.txt
 run 0 "${plain[@]}" --temp 0 --arm kind.gguf:1 --minus-reference all
 same out adapted.txt
-run 0 "${plain[@]}" --temp 0 --arm kind.gguf:1
-cp out guided.txt
 for draft in "--draft-arm kind --draft-min 3" "--spec-type ngram-simple --spec-ngram-size-n 1 --draft-min 3"; do
-    run 0 "${plain[@]}" --temp 0 --arm kind.gguf:1 $draft
-    same out guided.txt
+    run 0 "${plain[@]}" --temp 0 --arm kind.gguf:1 $draft -v # to the rounding of another batch the answer without
+    says err "tokens drafted"
+    says out "France"
 done
 printf 'What is the capital of France?\n/weight kind 2\nAnd of Italy?\n' |
     "$genarm" chat -m "$gemma" --arm kind.gguf:1 -c 512 -n 8 --temp 0 >out 2>err || fail "chat" err

@@ -20,6 +20,7 @@ struct fixture {
 };
 
 static void setup(struct fixture *f, const char *name, const struct engine_params *params) {
+    struct engine_params p = *params;
     char file[64];
     struct genarm_error err = {0};
     golden_open(&f->golden, name);
@@ -27,7 +28,10 @@ static void setup(struct fixture *f, const char *name, const struct engine_param
     f->model = golden_model(file);
     snprintf(file, sizeof file, "%s.lora.gguf", name);
     f->adapter = golden_adapter(f->model, file);
-    must(engine_new(&f->engine, f->model, params, &err), &err);
+    if (golden_engine == GENARM_ENGINE_LLAMA) {
+        p.n_threads = 1; /* ggml's spin for each other within a graph, minutes on a busy core */
+    }
+    must(engine_new(&f->engine, f->model, &p, &err), &err);
     must(engine_add_adapter(f->engine, f->adapter, &err), &err);
 }
 
