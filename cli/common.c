@@ -130,6 +130,7 @@ struct genarm_model_params model_params_from(const struct model_args *args) {
     params.n_gpu_layers = args->n_gpu_layers;
     params.tensor_split = args->tensor_split;
     params.rpc = args->rpc;
+    params.engine = (enum genarm_engine)args->engine;
     if (args->rpc) {
         signal(SIGPIPE, SIG_IGN); /* a server that is gone is to be said, not died of */
         ggml_set_abort_callback(on_abort);

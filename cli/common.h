@@ -19,6 +19,7 @@ struct model_args {
     const char *path; /* NULL: the default model */
     const char *device, *tensor_split, *rpc; /* as in genarm_model_params */
     int32_t n_gpu_layers;
+    int32_t engine; /* enum genarm_engine */
     int32_t n_threads;
     bool verbose;
 };
@@ -38,6 +39,9 @@ struct model_args {
      .help = "shares of the devices, such as 3,1; without it by their free memory"},                                  \
     {OPTION_TEXT, "--rpc", "HOST:PORT,...", offsetof(ARGS, model.rpc), .env = "LLAMA_ARG_RPC",                        \
      .help = "RPC servers whose devices, RPC0 and so on, hold layers: see genarm rpc-server"},                        \
+    {OPTION_CHOICE, "--engine", "WHICH", offsetof(ARGS, model.engine), .choices = "auto|genarm|llama", .fallback = "auto",   \
+     .help = "what runs the models: genarm's own graph, or libllama, which knows more architectures but trains "     \
+             "none and takes a pass for each ARM; auto: the former where it can"},                                    \
     {OPTION_INT, "-t --threads", "N", offsetof(ARGS, model.n_threads), -1, 512, .fallback = "0",                      \
      .env = "LLAMA_ARG_THREADS", .help = "threads; 0 or -1: one for each core"},                                      \
     {OPTION_FLAG, "-v --verbose", "", offsetof(ARGS, model.verbose), .help = "log what is done to stderr"}

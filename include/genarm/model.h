@@ -19,6 +19,14 @@ extern "C" {
 struct genarm_model;
 struct genarm_adapter;
 
+/* What runs a model. Our own graph runs all policies that share a model in one pass, and is what trains. libllama runs whatever
+ * it knows: a pass for each adapter. */
+enum genarm_engine {
+    GENARM_ENGINE_AUTO,   /* our graph where it knows the model's architecture and types of weights, else libllama */
+    GENARM_ENGINE_GENARM, /* our graph, or an error */
+    GENARM_ENGINE_LLAMA,
+};
+
 /* A model can lie on several devices: its last layers in whole blocks, one block for each device; embeddings and layers that
  * are not offloaded stay on the CPU. Strings are only read while loading. */
 struct genarm_model_params {
@@ -30,14 +38,14 @@ struct genarm_model_params {
     const char *rpc; /* servers of ggml's RPC, "HOST:PORT,HOST:PORT"; their devices are called RPC0, RPC1, ... A server that
                       * cannot be reached, or speaks another version, is an error; when a connection breaks later, ggml
                       * aborts the process */
+    enum genarm_engine engine;
 };
 struct genarm_model_params genarm_model_default_params(void);
 
 /* Opens a GGUF model. `params` may be NULL. The file is mapped, not copied: do not change it while the model is in use.
- * Errors: GENARM_EIO, GENARM_EFORMAT (damaged), GENARM_EUNSUPPORTED (architecture, weight type, a feature that would be
- * computed wrongly), GENARM_EINVAL (no such device), GENARM_ENOMEM, GENARM_EBACKEND, and of RPC servers GENARM_EIO and
- * GENARM_EMISMATCH (version). *out is owned by the caller:
- * genarm_model_free. Thread-safe. */
+ * Errors: GENARM_EIO, GENARM_EFORMAT (damaged), GENARM_EUNSUPPORTED (what neither our graph nor libllama can run),
+ * GENARM_EINVAL (no such device), GENARM_ENOMEM, GENARM_EBACKEND, and of RPC servers GENARM_EIO and GENARM_EMISMATCH (version).
+ * *out is owned by the caller: genarm_model_free. Thread-safe. */
 int genarm_model_load(struct genarm_model **out, const char *path, const struct genarm_model_params *params,
                       struct genarm_error *err);
 void genarm_model_free(struct genarm_model *model); /* NULL is fine */
@@ -56,6 +64,7 @@ struct genarm_model_info {
     size_t size;                /* bytes of all tensors */
     const char *fingerprint;    /* 16 hex digits; equal for files with the same architecture, shapes and vocabulary */
     const char *chat_template;  /* Jinja text in the file, or NULL */
+    enum genarm_engine engine;  /* what runs it; not AUTO */
 };
 void genarm_model_get_info(const struct genarm_model *model, struct genarm_model_info *info);
 

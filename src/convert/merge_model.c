@@ -295,7 +295,8 @@ int genarm_merge_into_model(const struct genarm_model *model, const struct genar
     if (m.params.n_threads < 1) {
         m.params.n_threads = cores_usable();
     }
-    const int rc = m.adapters && m.gguf ? merge(&m) : error_nomem(err, "a model");
+    int rc = m.adapters && m.gguf ? model_need_graph(model, "merging adapters into a model", err) : error_nomem(err, "a model");
+    rc = rc == GENARM_OK ? merge(&m) : rc;
     for (size_t i = 0; m.adapters && i < n_parts; i++) {
         genarm_adapter_free(m.adapters[i]);
     }

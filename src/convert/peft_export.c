@@ -203,7 +203,8 @@ static int write_folder(struct exporter *ex, const char *folder) {
 int genarm_adapter_to_peft(const struct genarm_model *model, const char *adapter, const char *folder,
                            const char *base_model, struct genarm_error *err) {
     struct exporter ex = {.model = model, .base_model = base_model, .err = err};
-    int rc = genarm_adapter_load(&ex.adapter, model, adapter, err);
+    int rc = model_need_graph(model, "converting an adapter", err);
+    rc = rc == GENARM_OK ? genarm_adapter_load(&ex.adapter, model, adapter, err) : rc;
     rc = rc == GENARM_OK ? gguf_file_open(&ex.file, adapter, err) : rc;
     if (rc == GENARM_OK && !base_model) {
         rc = error_at(err, gguf_opt_str(&ex.base_model, ex.file.gguf, PEFT_BASE_KEY, NULL, err), "%s", adapter);

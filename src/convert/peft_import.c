@@ -221,9 +221,9 @@ static int check_kept(struct importer *im) {
     const char *arch, *base;
     int rc = gguf_need_str(&arch, im->metadata, "general.architecture", im->err);
     rc = rc == GENARM_OK ? gguf_opt_str(&base, im->metadata, "genarm.base", im->model->fingerprint, im->err) : rc;
-    if (rc == GENARM_OK && strcmp(arch, arch_name(im->model->hp.arch)) != 0) {
+    if (rc == GENARM_OK && strcmp(arch, im->model->architecture) != 0) {
         rc = error_set(im->err, GENARM_EMISMATCH, "the adapter is for architecture %.40s, the model is %s", arch,
-                       arch_name(im->model->hp.arch));
+                       im->model->architecture);
     } else if (rc == GENARM_OK && strcmp(base, im->model->fingerprint) != 0) {
         rc = error_set(im->err, GENARM_EMISMATCH,
                        "the adapter was trained on the model with fingerprint %.40s, this one has %s", base,
@@ -330,6 +330,7 @@ int genarm_adapter_from_peft(const struct genarm_model *model, const char *folde
         .err = err,
     };
     int rc = im.config_path && im.tensors_path && im.pairs && im.layers ? GENARM_OK : error_nomem(err, "an adapter");
+    rc = rc == GENARM_OK ? model_need_graph(model, "converting an adapter", err) : rc;
     rc = rc == GENARM_OK ? import_adapter(&im, folder, output) : rc;
     gguf_free(im.metadata);
     ggml_free(im.ctx);

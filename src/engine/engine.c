@@ -37,6 +37,28 @@ void engine_threads_free(struct engine_threads *t) {
     }
 }
 
+int engine_init(struct engine *e, const struct engine_vtable *vtable, const struct genarm_model *model,
+                const struct engine_params *params, struct genarm_error *err) {
+    struct engine_params p = *params;
+    p.n_ctx = p.n_ctx ? p.n_ctx : model->hp.n_ctx_train;
+    p.n_batch = p.n_batch ? p.n_batch : 512;
+    if (p.n_seq < 1 || p.n_ctx < 1 || p.n_batch < 1) {
+        return error_set(err, GENARM_EINVAL, "%d sequences of %d positions, batches of %d rows: out of range", p.n_seq, p.n_ctx,
+                         p.n_batch);
+    }
+    *e = (struct engine){.vtable = vtable, .model = model, .params = p};
+    e->n_cached = calloc((size_t)p.n_seq, sizeof *e->n_cached);
+    return e->n_cached ? GENARM_OK : error_nomem(err, "an engine");
+}
+
+void engine_deinit(struct engine *e) { free(e->n_cached); }
+
+int engine_new(struct engine **out, const struct genarm_model *model, const struct engine_params *params,
+               struct genarm_error *err) {
+    return model->engine == GENARM_ENGINE_LLAMA ? engine_llama_new(out, model, params, err)
+                                                : engine_rows_new(out, model, params, err);
+}
+
 void engine_free(struct engine *e) {
     if (e) {
         e->vtable->free(e);
@@ -102,6 +124,36 @@ int engine_copy_prefix(struct engine *e, int32_t from, int32_t to, int32_t n_pos
     int rc = from == to ? GENARM_OK : e->vtable->copy_prefix(e, from, to, n_pos, err);
     if (rc == GENARM_OK) {
         e->n_cached[to] = n_pos;
+    }
+    return rc;
+}
+
+int engine_shift(struct engine *e, int32_t seq, int32_t keep, int32_t n_drop, struct genarm_error *err) {
+    if (seq < 0 || seq >= e->params.n_seq || keep < 0 || n_drop < 0 || keep > e->n_cached[seq] ||
+        n_drop > e->n_cached[seq] - keep) {
+        return error_set(err, GENARM_EINVAL, "cannot forget %d positions of sequence %d after %d", n_drop, seq, keep);
+    }
+    const int rc = e->vtable->shift(e, seq, keep, n_drop, err);
+    if (rc == GENARM_OK) {
+        e->n_cached[seq] -= n_drop;
+    }
+    return rc;
+}
+
+int engine_save(struct engine *e, int32_t seq, int32_t n_pos, struct buf *out, struct genarm_error *err) {
+    if (seq < 0 || seq >= e->params.n_seq || n_pos < 0 || n_pos > e->n_cached[seq]) {
+        return error_set(err, GENARM_EINVAL, "cannot save %d positions of sequence %d", n_pos, seq);
+    }
+    return e->vtable->save(e, seq, n_pos, out, err);
+}
+
+int engine_load(struct engine *e, int32_t seq, int32_t n_pos, const void *data, size_t n, struct genarm_error *err) {
+    if (seq < 0 || seq >= e->params.n_seq || n_pos < 0 || n_pos > e->params.n_ctx) {
+        return error_set(err, GENARM_EINVAL, "cannot load %d positions of sequence %d", n_pos, seq);
+    }
+    const int rc = e->vtable->load(e, seq, n_pos, data, n, err);
+    if (rc == GENARM_OK) {
+        e->n_cached[seq] = n_pos;
     }
     return rc;
 }

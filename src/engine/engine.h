@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "model/adapter.h"
 #include "model/model.h"
 
@@ -62,6 +63,9 @@ struct engine_vtable {
     int (*add_adapter)(struct engine *e, const struct genarm_adapter *adapter, struct genarm_error *err); /* index */
     int (*refresh_adapters)(struct engine *e, struct genarm_error *err);
     int (*copy_prefix)(struct engine *e, int32_t from, int32_t to, int32_t n_pos, struct genarm_error *err);
+    int (*shift)(struct engine *e, int32_t seq, int32_t keep, int32_t n_drop, struct genarm_error *err);
+    int (*save)(struct engine *e, int32_t seq, int32_t n_pos, struct buf *out, struct genarm_error *err);
+    int (*load)(struct engine *e, int32_t seq, int32_t n_pos, const void *data, size_t n, struct genarm_error *err);
     void (*free)(struct engine *e);
 };
 
@@ -73,9 +77,21 @@ struct engine {
     int32_t *n_cached; /* [n_seq] positions that each sequence holds */
 };
 
-/* The engine of our own ggml graph: llama, mistral, qwen2 and qwen3 models. */
+/* For the implementations: fills in *e with zeros resolved, and frees what that took (safe on a zeroed struct). */
+int engine_init(struct engine *e, const struct engine_vtable *vtable, const struct genarm_model *model,
+                const struct engine_params *params, struct genarm_error *err);
+void engine_deinit(struct engine *e);
+
+/* The engine that the model was loaded for. */
+int engine_new(struct engine **out, const struct genarm_model *model, const struct engine_params *params,
+               struct genarm_error *err);
+
+/* That of our own ggml graph: llama, mistral, qwen2 and qwen3 models. */
 int engine_rows_new(struct engine **out, const struct genarm_model *model, const struct engine_params *params,
                     struct genarm_error *err);
+/* That of libllama, for a model that it holds whole. No hidden states, no adapters with objectives or under training. */
+int engine_llama_new(struct engine **out, const struct genarm_model *model, const struct engine_params *params,
+                     struct genarm_error *err);
 void engine_free(struct engine *e);
 
 /* Makes an adapter usable in rows; returns its index >= 0 or a negative error code. The adapter must outlive the engine. */
@@ -97,5 +113,17 @@ int engine_forward(struct engine *e, const struct row *rows, int32_t n_rows, flo
 
 /* Makes sequence `to` start with the first n_pos cached positions of `from` (same adapter). */
 int engine_copy_prefix(struct engine *e, int32_t from, int32_t to, int32_t n_pos, struct genarm_error *err);
+
+/* Forgets the n_drop cached positions after the first `keep` of a sequence and moves the rest down, as if they had been fed
+ * there: exact for what a layer computes from its own input, but the input of deeper layers still saw what is forgotten. */
+int engine_shift(struct engine *e, int32_t seq, int32_t keep, int32_t n_drop, struct genarm_error *err);
+
+/* Appends the cache of the first n_pos cached positions as bytes, which only the same engine on the same model reads: in the
+ * cache's type, without what tells tokens, adapters and preferences. */
+int engine_save(struct engine *e, int32_t seq, int32_t n_pos, struct buf *out, struct genarm_error *err);
+
+/* Makes a sequence hold n_pos positions that engine_save wrote. GENARM_EMISMATCH: they are of another engine, shape or cache
+ * type, GENARM_EFORMAT: not the bytes of n_pos positions; the sequence is then as before. */
+int engine_load(struct engine *e, int32_t seq, int32_t n_pos, const void *data, size_t n, struct genarm_error *err);
 
 #endif

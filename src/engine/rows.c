@@ -384,7 +384,7 @@ static void rows_free(struct engine *base) {
     free(e->runs_of_graph);
     free(e->first);
     free(e->scratch);
-    free(e->base.n_cached);
+    engine_deinit(&e->base);
     free(e);
 }
 
@@ -397,35 +397,20 @@ static const struct engine_vtable rows_vtable = {
     .free = rows_free,
 };
 
-static int resolve_params(struct engine_params *p, const struct genarm_model *model, struct genarm_error *err) {
-    p->n_ctx = p->n_ctx ? p->n_ctx : model->hp.n_ctx_train;
-    p->n_batch = p->n_batch ? p->n_batch : 512;
-    if (p->n_seq < 1 || p->n_ctx < 1 || p->n_batch < 1) {
-        return error_set(err, GENARM_EINVAL, "%d sequences of %d positions, batches of %d rows: out of range", p->n_seq,
-                         p->n_ctx, p->n_batch);
-    }
-    return GENARM_OK;
-}
-
 int engine_rows_new(struct engine **out, const struct genarm_model *model, const struct engine_params *params,
                     struct genarm_error *err) {
     struct rows_engine *e = calloc(1, sizeof *e);
     if (!e) {
         return error_nomem(err, "an engine");
     }
-    e->base = (struct engine){.vtable = &rows_vtable, .model = model, .params = *params};
-    int rc = resolve_params(&e->base.params, model, err);
-    if (rc == GENARM_OK) {
-        e->base.n_cached = calloc((size_t)e->base.params.n_seq, sizeof *e->base.n_cached);
-        rc = e->base.n_cached ? GENARM_OK : error_nomem(err, "an engine");
-    }
+    int rc = engine_init(&e->base, &rows_vtable, model, params, err);
     int (*const steps[])(struct rows_engine *, struct genarm_error *) = {open_backends, make_cache, make_cpu_paths,
                                                                          make_scratch};
     for (size_t i = 0; i < sizeof steps / sizeof *steps && rc == GENARM_OK; i++) {
         rc = steps[i](e, err);
     }
     if (rc != GENARM_OK) {
-        engine_free(&e->base);
+        rows_free(&e->base);
         return rc;
     }
     *out = &e->base;

@@ -31,9 +31,13 @@ static int check(const struct genarm_model *model, const struct genarm_adapter *
     if (adapter->model != model) {
         return error_set(err, GENARM_EINVAL, "the reward model's adapter was loaded for another model");
     }
+    int rc = model_need_graph(model, "a reward model with a head", err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
     if (!adapter->info.head) {
-        const int rc = error_at(err, error_set(err, GENARM_EINVAL, "the adapter has no head that rewards whole responses"),
-                                "%s", adapter->path);
+        rc = error_at(err, error_set(err, GENARM_EINVAL, "the adapter has no head that rewards whole responses"), "%s",
+                      adapter->path);
         return error_hint(err, rc, "train a reward model with --loss bt; an ARM rewards tokens: --arm PATH or --reward arm:PATH");
     }
     return GENARM_OK;
@@ -47,7 +51,7 @@ static int start_engine(struct genarm_reward *r, const struct genarm_adapter *ad
                                          .n_threads = p->n_threads,
                                          .hidden = true,
                                          .kv_f32 = true}; /* one sequence: exactness costs little */
-    int rc = engine_rows_new(&r->engine, r->model, &params, err);
+    int rc = engine_new(&r->engine, r->model, &params, err);
     if (rc == GENARM_OK) {
         r->adapter = engine_add_adapter(r->engine, adapter, err);
         rc = r->adapter < 0 ? r->adapter : GENARM_OK;

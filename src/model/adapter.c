@@ -52,15 +52,16 @@ static int read_metadata(struct loader *l) {
     if (rc != GENARM_OK) {
         return rc;
     }
-    if (ad->model && strcmp(arch, arch_name(ad->arch)) != 0) {
+    if (ad->model && strcmp(arch, ad->model->architecture) != 0) {
         rc = error_set(l->err, GENARM_EMISMATCH, "the adapter is for architecture %s, the model is %s", arch,
-                       arch_name(ad->arch));
+                       ad->model->architecture);
         return another_model(l->err, rc);
     }
     while (!ad->model && strcmp(arch, arch_name(ad->arch)) != 0) {
         if (++ad->arch == ARCH_COUNT) {
-            return error_set(l->err, GENARM_EUNSUPPORTED, "the adapter is for the architecture %s, which is not known",
-                             arch);
+            rc = error_set(l->err, GENARM_EUNSUPPORTED, "the adapter is for the architecture %s, which is not known", arch);
+            return error_hint(l->err, rc, "known are llama (also Mistral's models), qwen2 and qwen3; adapters of other models "
+                                          "guide as they are: an --arm each");
         }
     }
     if (gguf_find_key(g, "adapter.alora.invocation_tokens") >= 0) {
@@ -289,14 +290,11 @@ static int fill_tensors(struct loader *l) {
     return rc;
 }
 
-static int load(struct loader *l) {
+/* The tensors, as ours. */
+static int load_tensors(struct loader *l) {
     struct genarm_adapter *ad = l->ad;
-    int rc = read_metadata(l);
-    const int64_t n = rc == GENARM_OK ? gguf_get_n_tensors(l->file.gguf) : 0;
-    if (rc == GENARM_OK && n == 0) {
-        rc = error_set(l->err, GENARM_EFORMAT, "the adapter has no tensors");
-    }
-    rc = rc == GENARM_OK ? count_layers(l) : rc;
+    const int64_t n = gguf_get_n_tensors(l->file.gguf);
+    int rc = count_layers(l);
     if (rc != GENARM_OK) {
         return rc;
     }
@@ -311,9 +309,19 @@ static int load(struct loader *l) {
     }
     rc = rc == GENARM_OK ? check_pairs(l) : rc;
     rc = rc == GENARM_OK ? check_objectives(l) : rc;
-    rc = rc == GENARM_OK ? check_fingerprint(l) : rc;
-    rc = rc == GENARM_OK ? read_head(l) : rc;
     return rc == GENARM_OK ? fill_tensors(l) : rc;
+}
+
+static int load(struct loader *l) {
+    int rc = read_metadata(l);
+    if (rc == GENARM_OK && gguf_get_n_tensors(l->file.gguf) == 0) {
+        rc = error_set(l->err, GENARM_EFORMAT, "the adapter has no tensors");
+    }
+    if (rc == GENARM_OK) {
+        rc = l->ad->model && l->ad->arch == ARCH_COUNT ? adapter_check_foreign(l->ad, &l->file, l->err) : load_tensors(l);
+    }
+    rc = rc == GENARM_OK ? check_fingerprint(l) : rc;
+    return rc == GENARM_OK ? read_head(l) : rc;
 }
 
 /* model NULL: alone */

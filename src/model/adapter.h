@@ -28,10 +28,10 @@ struct adapter_info {
 struct genarm_adapter {
     const struct genarm_model *model; /* borrowed; NULL when it was loaded alone */
     enum arch arch;
-    int32_t n_layer; /* of the model; loaded alone: up to the last layer that is adapted */
+    int32_t n_layer; /* of the model; loaded alone: up to the last layer that is adapted; 0: of an architecture of libllama's */
     char *path;
     float alpha;
-    struct lora (*layers)[LINEAR_COUNT]; /* [n_layer] */
+    struct lora (*layers)[LINEAR_COUNT]; /* [n_layer]; NULL: libllama reads the file */
     struct adapter_info info;
     char targets[40]; /* names of the maps adapted in any layer: "q,k,v" */
     int32_t rank;     /* the largest */
@@ -66,6 +66,10 @@ int adapter_save(const char *path, const struct hparams *hp, struct lora (*layer
 /* Makes a conditioned adapter the plain one that it is at a preference: n weights of its objectives as objectives_prefer takes
  * them, NULL: the even one. A plain adapter stays as it is, without weights. No engine may have it yet. */
 int adapter_fix_preference(struct genarm_adapter *adapter, const float *weights, size_t n, struct genarm_error *err);
+
+/* Checks the tensors of an adapter's file against those of a model whose architecture our own graph does not have, and fills in
+ * targets, rank and n_params. */
+int adapter_check_foreign(struct genarm_adapter *ad, const struct gguf_file *file, struct genarm_error *err);
 
 void adapter_info_deinit(struct adapter_info *info);
 

@@ -219,3 +219,36 @@ int hparams_read(struct hparams *hp, const struct gguf_context *gguf, struct gen
     }
     return r.rc;
 }
+
+/* A number that some architectures have for each layer, or not at all. */
+static int32_t read_any_size(struct reader *r, const char *suffix, uint32_t max) {
+    const int64_t id = gguf_find_key(r->gguf, key(r, suffix));
+    if (id < 0 || gguf_get_kv_type(r->gguf, id) != GGUF_TYPE_UINT32 || gguf_get_val_u32(r->gguf, id) > max) {
+        return 0;
+    }
+    return (int32_t)gguf_get_val_u32(r->gguf, id);
+}
+
+int hparams_read_any(struct hparams *hp, const struct gguf_context *gguf, struct genarm_error *err) {
+    struct hparams h = {.arch = ARCH_COUNT};
+    struct reader r = {.gguf = gguf, .err = err};
+    bool causal = true;
+    r.rc = gguf_need_str(&r.arch, gguf, "general.architecture", err);
+    h.n_ctx_train = ok(&r) ? read_size(&r, "context_length", 0, INT32_MAX) : 0;
+    h.n_embd = ok(&r) ? read_size(&r, "embedding_length", 0, MAX_WIDTH) : 0;
+    h.n_layer = ok(&r) ? read_size(&r, "block_count", 0, MAX_LAYERS) : 0;
+    if (ok(&r)) {
+        h.n_ff = read_any_size(&r, "feed_forward_length", MAX_WIDTH);
+        h.n_head = read_any_size(&r, "attention.head_count", MAX_HEADS);
+        h.n_head_kv = read_any_size(&r, "attention.head_count_kv", MAX_HEADS);
+        h.n_embd_head = read_any_size(&r, "attention.key_length", MAX_HEAD_SIZE);
+        r.rc = gguf_opt_bool(&causal, gguf, key(&r, "attention.causal"), true, err);
+    }
+    if (ok(&r) && !causal) {
+        refuse(&r, "attention.causal", "attention to later tokens");
+    }
+    if (ok(&r)) {
+        *hp = h;
+    }
+    return r.rc;
+}

@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 
-/* Families the row engine knows. Mistral files say "llama". */
+/* Families the row engine knows. Mistral files say "llama". ARCH_COUNT stands for all others, which libllama runs. */
 enum arch { ARCH_LLAMA, ARCH_QWEN2, ARCH_QWEN3, ARCH_COUNT };
 
 /* Name in GGUF's general.architecture; NULL for an unknown value. */
@@ -38,6 +38,10 @@ struct hparams {
  * inconsistent sizes are errors that name the key. n_vocab is taken from the token embedding's shape by the caller's
  * file: metadata alone can be padded. */
 int hparams_read(struct hparams *hp, const struct gguf_context *gguf, struct genarm_error *err);
+
+/* The same as far as any architecture has it, for a model that libllama is going to load: its sizes in range, and 0 what the
+ * metadata does not say in one number. What libllama would not continue text with is GENARM_EUNSUPPORTED. */
+int hparams_read_any(struct hparams *hp, const struct gguf_context *gguf, struct genarm_error *err);
 
 static inline int32_t hparams_n_embd_q(const struct hparams *hp) { return hp->n_embd_head * hp->n_head; }
 static inline int32_t hparams_n_embd_kv(const struct hparams *hp) { return hp->n_embd_head * hp->n_head_kv; }

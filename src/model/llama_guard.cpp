@@ -47,6 +47,26 @@ int32_t guard_decode(struct llama_context *ctx, int32_t *tokens, int32_t n) {
     return guarded<int32_t>(GUARD_FAILED, [&] { return llama_decode(ctx, llama_batch_get_one(tokens, n)); });
 }
 
+int32_t guard_decode_batch(struct llama_context *ctx, struct llama_batch batch) {
+    return guarded<int32_t>(GUARD_FAILED, [&] { return llama_decode(ctx, batch); });
+}
+
+struct llama_adapter_lora *guard_adapter_load(struct llama_model *model, const char *path) {
+    return guarded<llama_adapter_lora *>(nullptr, [&] { return llama_adapter_lora_init(model, path); });
+}
+
+size_t guard_state_size(struct llama_context *ctx, int32_t seq) {
+    return guarded<size_t>(0, [&] { return llama_state_seq_get_size(ctx, seq); });
+}
+
+size_t guard_state_get(struct llama_context *ctx, int32_t seq, void *bytes, size_t n) {
+    return guarded<size_t>(0, [&] { return llama_state_seq_get_data(ctx, static_cast<uint8_t *>(bytes), n, seq); });
+}
+
+size_t guard_state_set(struct llama_context *ctx, int32_t seq, const void *bytes, size_t n) {
+    return guarded<size_t>(0, [&] { return llama_state_seq_set_data(ctx, static_cast<const uint8_t *>(bytes), n, seq); });
+}
+
 int32_t guard_tokenize(const struct llama_vocab *vocab, const char *text, int32_t n_text, int32_t *tokens, int32_t max,
                        bool special) {
     return guarded<int32_t>(GUARD_FAILED,

@@ -30,6 +30,14 @@ struct llama_model *guard_model_load(const char *path, struct llama_model_params
 struct llama_context *guard_context_new(struct llama_model *model, struct llama_context_params params);
 int32_t guard_decode(struct llama_context *ctx, int32_t *tokens, int32_t n);
 
+/* As llama_decode, llama_adapter_lora_init, and, for a whole sequence on the host, llama_state_seq_get_size, _get_data and
+ * _set_data: 0 is a failure. */
+int32_t guard_decode_batch(struct llama_context *ctx, struct llama_batch batch);
+struct llama_adapter_lora *guard_adapter_load(struct llama_model *model, const char *path);
+size_t guard_state_size(struct llama_context *ctx, int32_t seq);
+size_t guard_state_get(struct llama_context *ctx, int32_t seq, void *bytes, size_t n);
+size_t guard_state_set(struct llama_context *ctx, int32_t seq, const void *bytes, size_t n);
+
 /* As llama_tokenize, without BOS and EOS. */
 int32_t guard_tokenize(const struct llama_vocab *vocab, const char *text, int32_t n_text, int32_t *tokens, int32_t max,
                        bool special);

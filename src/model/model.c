@@ -9,6 +9,7 @@
 
 #include "base/hash.h"
 #include "base/utf8.h"
+#include "model/foreign.h"
 #include "model/vocab.h"
 
 struct genarm_model_params genarm_model_default_params(void) {
@@ -36,10 +37,9 @@ static int check_purpose(const struct gguf_context *gguf, struct genarm_error *e
 
 static void fingerprint(struct genarm_model *m) {
     const struct hparams *hp = &m->hp;
-    const char *arch = arch_name(hp->arch);
     const int32_t sizes[] = {hp->n_vocab,   hp->n_embd,      hp->n_layer, hp->n_head,
                              hp->n_head_kv, hp->n_embd_head, hp->n_ff};
-    uint64_t hash = hash_bytes(HASH_START, arch, strlen(arch) + 1);
+    uint64_t hash = hash_bytes(HASH_START, m->architecture, strlen(m->architecture) + 1);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         hash = hash_u64(hash, (uint64_t)sizes[i]);
     }
@@ -91,23 +91,70 @@ static void log_parts(const struct genarm_model *m) {
     }
 }
 
-static int open_model(struct genarm_model *m, const struct genarm_model_params *params, struct genarm_error *err) {
+static int open_file(struct gguf_file *file, const char *path, struct genarm_error *err) {
+    int rc = gguf_file_open(file, path, err);
+    if (rc == GENARM_OK && (rc = check_purpose(file->gguf, err)) != GENARM_OK) {
+        gguf_file_close(file);
+    }
+    return rc;
+}
+
+static int own_open(struct genarm_model *m, int32_t n_offloaded, const char *tensor_split, struct genarm_error *err) {
     struct gguf_file file;
-    int32_t n_offloaded;
-    int rc = placement_choose(&m->placement, &m->remote, &n_offloaded, params, err);
-    rc = rc == GENARM_OK ? gguf_file_open(&file, m->path, err) : rc;
+    int rc = open_file(&file, m->path, err);
     if (rc != GENARM_OK) {
         return rc;
     }
-    rc = check_purpose(file.gguf, err);
-    rc = rc == GENARM_OK ? hparams_read(&m->hp, file.gguf, err) : rc;
-    rc = rc == GENARM_OK ? placement_split(&m->placement, m->hp.n_layer, n_offloaded, params->tensor_split, err) : rc;
+    rc = hparams_read(&m->hp, file.gguf, err);
+    rc = rc == GENARM_OK ? placement_split(&m->placement, m->hp.n_layer, n_offloaded, tensor_split, err) : rc;
     if (rc != GENARM_OK) {
         gguf_file_close(&file);
         return rc;
     }
+    m->engine = GENARM_ENGINE_GENARM;
+    m->architecture = arch_name(m->hp.arch);
     rc = weights_load(&m->weights, &m->hp, &file, &m->placement, err);
-    rc = rc == GENARM_OK ? vocab_open(&m->llama, m->weights.file.gguf, m->hp.n_vocab, err) : rc;
+    return rc == GENARM_OK ? vocab_open(&m->llama, m->weights.file.gguf, m->hp.n_vocab, err) : rc;
+}
+
+static int foreign_open_file(struct genarm_model *m, int32_t n_offloaded, const char *tensor_split, struct genarm_error *err) {
+    struct gguf_file file;
+    const int rc = open_file(&file, m->path, err);
+    return rc == GENARM_OK ? foreign_open(m, &file, n_offloaded, tensor_split, err) : rc;
+}
+
+/* By our own graph, or by libllama if that does not have what the model needs. */
+static int open_weights(struct genarm_model *m, const struct genarm_model_params *params, int32_t n_offloaded,
+                        struct genarm_error *err) {
+    if (params->engine == GENARM_ENGINE_GENARM) {
+        return own_open(m, n_offloaded, params->tensor_split, err);
+    }
+    if (params->engine == GENARM_ENGINE_LLAMA) {
+        return foreign_open_file(m, n_offloaded, params->tensor_split, err);
+    }
+    const struct placement chosen = m->placement;
+    struct genarm_error *why = &m->why_foreign;
+    int rc = own_open(m, n_offloaded, params->tensor_split, why);
+    if (rc != GENARM_EUNSUPPORTED) {
+        if (err && rc != GENARM_OK) {
+            *err = *why;
+        }
+        return rc;
+    }
+    weights_deinit(&m->weights);
+    m->placement = chosen;
+    rc = foreign_open_file(m, n_offloaded, params->tensor_split, err);
+    if (rc != GENARM_OK) {
+        return error_hint(err, rc, "genarm's own graph cannot run it either: %.180s", why->what);
+    }
+    log_line(GENARM_LOG_INFO, "%s: libllama runs this model, as genarm's own graph does not: %s", m->path, why->what);
+    return GENARM_OK;
+}
+
+static int open_model(struct genarm_model *m, const struct genarm_model_params *params, struct genarm_error *err) {
+    int32_t n_offloaded;
+    int rc = placement_choose(&m->placement, &m->remote, &n_offloaded, params, err);
+    rc = rc == GENARM_OK ? open_weights(m, params, n_offloaded, err) : rc;
     if (rc != GENARM_OK) {
         return rc;
     }
@@ -154,7 +201,7 @@ void genarm_model_get_info(const struct genarm_model *model, struct genarm_model
     *info = (struct genarm_model_info){
         .path = model->path,
         .name = model->name,
-        .architecture = arch_name(hp->arch),
+        .architecture = model->architecture,
         .file_type = model->file_type,
         .n_vocab = hp->n_vocab,
         .n_ctx_train = hp->n_ctx_train,
@@ -167,7 +214,19 @@ void genarm_model_get_info(const struct genarm_model *model, struct genarm_model
         .size = model->size,
         .fingerprint = model->fingerprint,
         .chat_template = model->chat_template,
+        .engine = model->engine,
     };
+}
+
+static size_t unit_size(const struct genarm_model *m, int32_t unit) {
+    return m->engine == GENARM_ENGINE_LLAMA ? foreign_unit_size(m, unit)
+                                            : weights_unit_size(&m->weights, m->hp.n_layer, unit);
+}
+
+static size_t embeddings_size(const struct genarm_model *m) {
+    return m->engine == GENARM_ENGINE_LLAMA
+               ? foreign_embeddings_size(m)
+               : ggml_nbytes(m->weights.token_embd) + (m->weights.rope_freqs ? ggml_nbytes(m->weights.rope_freqs) : 0);
 }
 
 /* The layers that start with `first`; `index` as placement_index has it. */
@@ -181,12 +240,11 @@ static struct genarm_model_part part_at(const struct genarm_model *m, int index,
                                      .n_layers = (end < m->hp.n_layer ? end : m->hp.n_layer) - first,
                                      .embeddings = cpu,
                                      .head = placement_index(where, m->hp.n_layer) == index,
-                                     .size = cpu ? ggml_nbytes(m->weights.token_embd) : 0};
-    part.size += cpu && m->weights.rope_freqs ? ggml_nbytes(m->weights.rope_freqs) : 0;
+                                     .size = cpu ? embeddings_size(m) : 0};
     for (int32_t i = first; i < first + part.n_layers; i++) {
-        part.size += weights_unit_size(&m->weights, m->hp.n_layer, i);
+        part.size += unit_size(m, i);
     }
-    part.size += part.head ? weights_unit_size(&m->weights, m->hp.n_layer, m->hp.n_layer) : 0;
+    part.size += part.head ? unit_size(m, m->hp.n_layer) : 0;
     return part;
 }
 
@@ -198,4 +256,18 @@ int genarm_model_get_parts(const struct genarm_model *model, struct genarm_model
                           : part_at(model, i - 1, where->first[i - 1], where->first[i]);
     }
     return where->n_devices + 1;
+}
+
+int model_need_graph(const struct genarm_model *m, const char *what, struct genarm_error *err) {
+    if (m->engine == GENARM_ENGINE_GENARM) {
+        return GENARM_OK;
+    }
+    const struct genarm_error *why = &m->why_foreign;
+    const bool asked = !*why->what; /* for libllama */
+    const int rc = error_set(err, GENARM_EUNSUPPORTED, "%s needs genarm's own graph, %s%s", what,
+                             asked ? "and the model was loaded for libllama" : "which does not have this model: ", why->what);
+    error_at(err, rc, "%s", m->path);
+    return error_hint(err, rc, "%s", asked        ? "leave out --engine llama"
+                                     : *why->hint ? why->hint
+                                                  : "models that libllama runs generate, chat, score, guide and are guided");
 }

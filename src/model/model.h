@@ -1,4 +1,8 @@
-/* A model: hyper-parameters, weights and vocabulary, loaded together and immutable. */
+/* A model: hyper-parameters, weights and vocabulary, loaded together and immutable.
+ *
+ * Its weights are either ours, as tensors that our own graph reads, or libllama's: then `weights` holds nothing but the open
+ * file, for its metadata and its tensors' names and shapes, and `hp` is filled as far as libllama tells.
+ */
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
 
@@ -16,9 +20,12 @@ struct genarm_model {
     struct weights weights;
     struct placement placement;
     struct rpc_devices remote; /* held open for the placement */
-    struct llama_model *llama;       /* opened vocab_only */
+    enum genarm_engine engine;       /* GENARM_ENGINE_GENARM: the weights are ours, GENARM_ENGINE_LLAMA: libllama's */
+    struct genarm_error why_foreign; /* what our graph lacks; code 0: it has all, or was not asked */
+    struct llama_model *llama;       /* whole, or, where the weights are ours, its vocabulary only */
     const struct llama_vocab *vocab; /* of llama */
     struct controls controls;        /* of vocab */
+    const char *architecture;        /* general.architecture, in the file's metadata */
     char fingerprint[17];
     char name[128];
     char file_type[16];  /* e.g. "Q4_1": of most weights */
@@ -27,6 +34,9 @@ struct genarm_model {
     int64_t n_params;
     size_t size; /* bytes of all tensors */
 };
+
+/* GENARM_EUNSUPPORTED, saying why, for a model that libllama runs. `what`: "training", what needs our own graph. */
+int model_need_graph(const struct genarm_model *m, const char *what, struct genarm_error *err);
 
 /* Two vocabularies must agree token for token; one may be longer by padding: tokens that the other does not have and
  * that no text becomes.

@@ -93,9 +93,13 @@ int vocab_check_tokens(const struct gguf_context *gguf, int32_t n_vocab, struct 
     return rc == GENARM_OK ? check_array(&id, gguf, "tokenizer.ggml.token_type", n, err) : rc;
 }
 
+int vocab_check(const struct gguf_context *gguf, int32_t n_vocab, struct genarm_error *err) {
+    const int rc = check_kind(gguf, err);
+    return rc == GENARM_OK ? vocab_check_tokens(gguf, n_vocab, err) : rc;
+}
+
 int vocab_open(struct llama_model **out, struct gguf_context *gguf, int32_t n_vocab, struct genarm_error *err) {
-    int rc = check_kind(gguf, err);
-    rc = rc == GENARM_OK ? vocab_check_tokens(gguf, n_vocab, err) : rc;
+    const int rc = vocab_check(gguf, n_vocab, err);
     if (rc != GENARM_OK) {
         return rc;
     }

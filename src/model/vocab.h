@@ -8,6 +8,9 @@
 
 #include "base/error.h"
 
+/* What vocab_open checks before it lets libllama see a model's metadata. */
+int vocab_check(const struct gguf_context *gguf, int32_t n_vocab, struct genarm_error *err);
+
 /* Opens the vocabulary described by a model's metadata, which must hold n_vocab tokens. *out is owned by the caller
  * (llama_model_free). Errors: GENARM_EFORMAT, GENARM_EUNSUPPORTED (another kind of tokenizer). */
 int vocab_open(struct llama_model **out, struct gguf_context *gguf, int32_t n_vocab, struct genarm_error *err);

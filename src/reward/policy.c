@@ -148,7 +148,7 @@ static int start_engine(struct policy_source *p, struct genarm_error *err) {
                                          .n_batch = p->params->n_batch,
                                          .n_threads = p->params->n_threads,
                                          .kv_f32 = true}; /* few sequences: exactness costs little */
-    int rc = engine_rows_new(&p->engine, p->arm.model, &params, err);
+    int rc = engine_new(&p->engine, p->arm.model, &params, err);
     p->adapter = ENGINE_NO_ADAPTER;
     if (rc == GENARM_OK && p->arm.adapter) {
         p->adapter = engine_add_adapter(p->engine, p->arm.adapter, err);

@@ -164,7 +164,8 @@ static int start(struct genarm_rl *rl, struct genarm_error *err) {
 int genarm_rl_new(struct genarm_rl **out, struct genarm_model *model, const struct genarm_rl_prompt *prompts, size_t n_prompts,
                   const char *output, const struct genarm_rl_params *params, struct genarm_rl_report *report,
                   struct genarm_error *err) {
-    int rc = rl_options_check(params, err);
+    int rc = model_need_graph(model, "reinforcement learning", err);
+    rc = rc == GENARM_OK ? rl_options_check(params, err) : rc;
     if (rc == GENARM_OK) {
         rc = start_check_output(output, err);
     }

@@ -256,7 +256,8 @@ int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, 
     if (rc != GENARM_OK) {
         return rc;
     }
-    rc = new_trainer(&t, model, output, params, err);
+    rc = model_need_graph(model, "training", err);
+    rc = rc == GENARM_OK ? new_trainer(&t, model, output, params, err) : rc;
     if (rc == GENARM_OK) {
         rc = prepare(t, pair_paths, n_paths, params->objectives, err);
     }

@@ -567,5 +567,9 @@ int main(void) {
         cmocka_unit_test(test_log_probabilities_show_arms_of_weight_0_too_and_change_nothing),
         cmocka_unit_test(test_wrong_schedules_are_refused),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    int n_failed = 0;
+    for (golden_engine = GENARM_ENGINE_GENARM; golden_engine <= GENARM_ENGINE_LLAMA; golden_engine++) {
+        n_failed += cmocka_run_group_tests_name(golden_engine_name(), tests, setup, teardown);
+    }
+    return n_failed;
 }

@@ -80,10 +80,16 @@ double golden_number(const struct golden *g, const char *key) {
                                                              : gguf_get_val_f64(g->gguf, id);
 }
 
+enum genarm_engine golden_engine = GENARM_ENGINE_AUTO;
+
+const char *golden_engine_name(void) { return golden_engine == GENARM_ENGINE_LLAMA ? "libllama" : "our graph"; }
+
 struct genarm_model *golden_model(const char *file) {
     struct genarm_model *model = NULL;
     struct genarm_error err = {0};
-    must(genarm_model_load(&model, golden_path(file), NULL, &err), &err);
+    struct genarm_model_params params = genarm_model_default_params();
+    params.engine = golden_engine;
+    must(genarm_model_load(&model, golden_path(file), &params, &err), &err);
     return model;
 }
 

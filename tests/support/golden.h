@@ -27,6 +27,10 @@ const int32_t *golden_i32(const struct golden *g, size_t *n, const char *fmt, ..
 struct ggml_tensor *golden_tensor(const struct golden *g, const char *name); /* NULL: there is none */
 double golden_number(const struct golden *g, const char *key);               /* u32 or f64 metadata */
 
+/* What golden_model loads models for; AUTO at first. Tests that hold for every engine run once for each. */
+extern enum genarm_engine golden_engine;
+const char *golden_engine_name(void);
+
 /* Loads tests/golden/FILE, failing the test with the library's message. */
 struct genarm_model *golden_model(const char *file);
 struct genarm_adapter *golden_adapter(const struct genarm_model *model, const char *file);

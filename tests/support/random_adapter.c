@@ -4,12 +4,28 @@
 #include <stdlib.h>
 
 #include "base/rng.h"
+#include "support/edit.h"
 
 static void fill(struct ggml_tensor *t, struct rng *r, double size) {
     float *data = ggml_get_data_f32(t);
     for (int64_t i = 0; i < ggml_nelements(t); i++) {
         data[i] = (float)(size * rng_normal(r));
     }
+}
+
+/* adapter_save knows the architectures that we train. */
+static int save(const char *path, const struct genarm_model *model, struct lora (*layers)[LINEAR_COUNT], float alpha,
+                struct genarm_error *err) {
+    struct hparams hp = model->hp;
+    hp.arch = hp.arch == ARCH_COUNT ? ARCH_LLAMA : hp.arch;
+    const int rc = adapter_save(path, &hp, layers, alpha, NULL, err);
+    if (rc == GENARM_OK && hp.arch != model->hp.arch) {
+        struct edit e;
+        edit_open(&e, path);
+        gguf_set_val_str(e.gguf, "general.architecture", model->architecture);
+        edit_save(&e, path);
+    }
+    return rc;
 }
 
 int random_adapter_write(const char *path, const struct genarm_model *model, int32_t rank, unsigned targets, float size_b,
@@ -41,7 +57,7 @@ int random_adapter_write(const char *path, const struct genarm_model *model, int
             }
         }
     }
-    int rc = adapter_save(path, hp, layers, 2.0f * (float)rank, NULL, err);
+    const int rc = save(path, model, layers, 2.0f * (float)rank, err);
     ggml_free(ctx);
     free(layers);
     return rc;

@@ -17,10 +17,13 @@
 #include "support/golden.h"
 #include "support/temp.h"
 
+/* Of our own graph: what it does not have, libllama may. */
 static void expect_error(const char *path, int code, const char *text) {
     struct genarm_error err = {0};
     struct genarm_model *model = NULL;
-    const int rc = genarm_model_load(&model, path, NULL, &err);
+    struct genarm_model_params params = genarm_model_default_params();
+    params.engine = GENARM_ENGINE_GENARM;
+    const int rc = genarm_model_load(&model, path, &params, &err);
     if (rc != code || !strstr(err.what, text) || strncmp(err.where, path, strlen(path)) != 0) {
         fail_msg("got %d %s: \"%s\", expected %d \"%s\"", rc, err.where, err.what, code, text);
     }
@@ -344,7 +347,9 @@ static void test_unsupported_types_are_named(void **state) {
     expect_error(path, GENARM_EUNSUPPORTED, "blk.1.ffn_gate.weight has the unsupported type q5_0");
     struct genarm_error err;
     struct genarm_model *m;
-    genarm_model_load(&m, path, NULL, &err);
+    struct genarm_model_params params = genarm_model_default_params();
+    params.engine = GENARM_ENGINE_GENARM;
+    genarm_model_load(&m, path, &params, &err);
     assert_non_null(strstr(err.hint, "Q4_K"));
     edit_open(&e, golden_path("llama.gguf"));
     edit_convert(&e, "blk.1.attn_norm.weight", GGML_TYPE_Q8_0);
@@ -397,6 +402,12 @@ static void test_files_that_are_no_model_are_told_apart(void **state) {
     edit_open(&e, golden_path("llama.gguf"));
     gguf_set_val_str(e.gguf, "general.architecture", "mamba");
     expect_error(edit_save(&e, temp_path("arch.gguf")), GENARM_EUNSUPPORTED, "mamba");
+    edit_open(&e, golden_path("llama.gguf"));
+    edit_convert(&e, "blk.1.ffn_gate.weight", GGML_TYPE_Q5_0);
+    m = load(edit_save(&e, temp_path("q5_0.gguf")));
+    assert_int_equal(m->engine, GENARM_ENGINE_LLAMA);
+    assert_int_equal(m->hp.arch, ARCH_LLAMA);
+    genarm_model_free(m);
     expect_error(golden_path("README.md"), GENARM_EFORMAT, "not a GGUF file");
     expect_error(golden_path("nowhere.gguf"), GENARM_EIO, "No such file");
     expect_error("tests", GENARM_EIO, "folder");
