@@ -81,12 +81,18 @@ int flush_output(FILE *out, struct genarm_error *err) {
     return out == stdout ? error_at(err, code, "stdout") : code;
 }
 
-int print_json(FILE *out, json_t *value, struct genarm_error *err) {
+int json_line(char **out, json_t *value, struct genarm_error *err) {
     /* Nine digits: what a float needs, without the noise of a double that stands for one. */
-    char *line = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    *out = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(value);
-    if (!line) {
-        return error_nomem(err, "a record");
+    return *out ? 0 : error_nomem(err, "a record");
+}
+
+int print_json(FILE *out, json_t *value, struct genarm_error *err) {
+    char *line;
+    const int code = json_line(&line, value, err);
+    if (code) {
+        return code;
     }
     fprintf(out, "%s\n", line);
     free(line);
@@ -319,6 +325,7 @@ int setup_load(struct setup *s, const struct model_args *model, const struct gui
     params.n_batch = args->n_batch;
     params.n_threads = model->n_threads > 0 ? model->n_threads : 0;
     params.kv_f32 = args->keys == 1;
+    params.no_sharing = args->no_sharing;
     params.template_name = args->chat_template;
     if (code == 0 && args->lora) {
         code = error_at(err, genarm_adapter_load(&s->lora, s->base, args->lora, err), "--lora");

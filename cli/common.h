@@ -50,6 +50,7 @@ struct model_args {
 
 struct guide_args {
     int32_t n_ctx, n_batch, keys, values; /* keys, values: 0 f16, 1 f32 */
+    bool no_sharing;
     const char *chat_template, *lora;
     struct option_list arms, arm_templates, minus_references, preferences;
 };
@@ -77,6 +78,9 @@ struct guide_args {
      .help = "tokens of prompt and answer; 0: what all models were trained for, at most 4096"},                       \
     {OPTION_INT, "-b --batch-size", "N", offsetof(ARGS, guide.n_batch), 1, 1 << 20, .fallback = "512",                \
      .env = "LLAMA_ARG_BATCH", .help = "tokens of one forward pass"},                                                 \
+    {OPTION_FLAG, "--no-cache-prompt", "", offsetof(ARGS, guide.no_sharing),                                          \
+     .help = "evaluate every prompt whole, also what it has in common with an earlier one: with quantised weights an " \
+             "answer may depend on that by rounding"},                                                                \
     {OPTION_CHOICE, "-ctk --cache-type-k", "TYPE", offsetof(ARGS, guide.keys), .choices = "f16|f32",                  \
      .fallback = "f16", .env = "LLAMA_ARG_CACHE_TYPE_K", .help = "how cached keys are stored, as -ctv"},              \
     {OPTION_CHOICE, "-ctv --cache-type-v", "TYPE", offsetof(ARGS, guide.values), .choices = "f16|f32",                \
@@ -186,6 +190,10 @@ void note(const char *fmt, ...) PRINTF_LIKE(1, 2);
 
 /* Sends the library's log to stderr: warnings and errors, or everything. */
 void log_to_stderr(bool verbose);
+
+/* One line of JSON without a newline into *out (malloc'ed). Takes over `value`; NULL means that there was no memory to make
+ * it. */
+int json_line(char **out, json_t *value, struct genarm_error *err);
 
 /* Writes one line of JSON and flushes. Takes over `value`; NULL means that there was no memory to make it. */
 int print_json(FILE *out, json_t *value, struct genarm_error *err);

@@ -9,7 +9,10 @@
 #include "base/rng.h"
 #include "commands.h"
 #include "drafts.h"
+#include "estimate.h"
+#include "partial.h"
 #include "prompts.h"
+#include "settings.h"
 #include "terminal.h"
 
 struct generate_args {
@@ -20,7 +23,7 @@ struct generate_args {
     struct draft_args draft;
     const char *prompt, *file, *prompts, *system, *output;
     int32_t n_predict, n_parallel, n_logprobs;
-    bool json;
+    bool json, restart;
 };
 
 static const struct option generate_options[] = {
@@ -46,13 +49,23 @@ static const struct option generate_options[] = {
      .help = "records have the log-probability of every token, under the mixture and each of its parts, and of the N "
              "likeliest ones; -1: none"},
     {OPTION_FILE, "-o --output", "FILE", offsetof(struct generate_args, output),
-     .help = "write to a file, which appears when all is done or Ctrl-C ended it, instead of stdout"},
+     .help = "write to a file, which appears when all is done or Ctrl-C ended it, instead of stdout; answers to --prompts "
+             "are kept in FILE.partial until then, and the same command goes on from there, whatever ended it"},
+    {OPTION_FLAG, "--restart", "", offsetof(struct generate_args, restart),
+     .help = "with --prompts and -o: begin anew, also where FILE.partial has answers"},
     OPTIONS_GUIDE(struct generate_args),
     OPTIONS_STEER(struct generate_args),
     OPTIONS_SAMPLING(struct generate_args),
     OPTIONS_DRAFT(struct generate_args),
     OPTIONS_MODEL(struct generate_args),
 };
+
+/* Another process may go on with answers that were begun under other values of these, ... */
+#define FREE_TO_CHANGE                                                                                                \
+    "--output", "--restart", "--json", "--parallel", "--batch-size", "--no-cache-prompt", "--threads", "--verbose",   \
+        "--device", "--gpu-layers", "--tensor-split", "--rpc"
+/* ... and these are compared by what they stand for. */
+static const char *const not_compared[] = {FREE_TO_CHANGE, "--prompts", "--model", "--arm", "--seed", NULL};
 
 /* A prompt on its way: waiting, running (session), ended (answer kept until those before it are written). */
 struct job {
@@ -68,6 +81,11 @@ struct generation {
     struct prompt_list prompts;
     struct job *jobs; /* [prompts.n] */
     size_t n_started, n_written, n_failed;
+    size_t n_done;          /* with those of an earlier process */
+    struct partial partial; /* of --prompts with -o */
+    uint64_t seed;
+    struct estimate estimate;
+    double started;
     struct answer **running; /* [n_running], room for n_parallel */
     size_t n_running;
     FILE *out;
@@ -128,6 +146,34 @@ static int write_finished(struct generation *g, struct genarm_error *err) {
     return code;
 }
 
+/* Keeps the record of a finished answer where the next process finds it. */
+static int keep_record(struct generation *g, size_t index, struct genarm_error *err) {
+    struct job *job = &g->jobs[index];
+    char *line;
+    int code = json_line(&line, job->record, err);
+    job->record = NULL;
+    if (code == 0) {
+        code = partial_add(&g->partial, index, line, err);
+        free(line);
+    }
+    return code;
+}
+
+/* All records, in the order of the prompts: those that are kept, and those of answers that were interrupted. */
+static int write_all(struct generation *g, struct genarm_error *err) {
+    int code = 0;
+    for (size_t i = 0; i < g->prompts.n && code == 0; i++) {
+        struct job *job = &g->jobs[i];
+        if (partial_has(&g->partial, i)) {
+            code = partial_print(&g->partial, i, g->out, err);
+        } else if (job->record) {
+            code = written(g, print_json(g->out, job->record, err), err);
+            job->record = NULL;
+        }
+    }
+    return code;
+}
+
 /* The record of a job that ended: what identifies the prompt first. Takes over `facts`. */
 static int finish_job(struct generation *g, size_t index, json_t *facts, struct genarm_error *err) {
     struct job *job = &g->jobs[index];
@@ -144,6 +190,10 @@ static int finish_job(struct generation *g, size_t index, json_t *facts, struct 
     }
     genarm_session_free(job->session);
     job->session = NULL;
+    g->n_done++;
+    if (g->partial.records) {
+        return job->answer.finish == FINISH_INTERRUPTED ? 0 : keep_record(g, index, err);
+    }
     return g->records ? write_finished(g, err) : 0;
 }
 
@@ -164,15 +214,13 @@ static int fail_job(struct generation *g, size_t index, const struct genarm_erro
                       err);
 }
 
-static int start_job(struct generation *g, const struct genarm_sampling *sampling, struct genarm_error *err) {
+static int start_job(struct generation *g, struct genarm_error *err) {
     size_t index = g->n_started;
     struct job *job = &g->jobs[index];
     const struct prompt *prompt = &g->prompts.items[index];
-    struct genarm_sampling own = *sampling;
+    struct genarm_sampling own = sampling_from(&g->args->sampling);
     struct genarm_error failure;
-    if (many(g->args)) {
-        own.seed = job_seed(sampling->seed, index);
-    }
+    own.seed = many(g->args) ? job_seed(g->seed, index) : g->seed;
     job->seed = own.seed;
     int code = setup_session(&job->session, &g->setup, &own, err);
     if (code) {
@@ -211,6 +259,7 @@ static int collect(struct generation *g, struct genarm_error *err) {
             continue;
         }
         size_t index = job_index(g, a);
+        g->estimate.n_ended++;
         if (code == 0) {
             code = finish_job(g, index, answer_json(a, &g->setup, g->jobs[index].seed), err);
         }
@@ -230,33 +279,55 @@ static int interrupt(struct generation *g, struct genarm_error *err) {
     return code ? code : collect(g, err);
 }
 
+/* Passes by prompts that an earlier process answered. */
+static bool job_waits(struct generation *g) {
+    while (g->n_started < g->prompts.n && partial_has(&g->partial, g->n_started)) {
+        g->n_started++;
+    }
+    return g->n_started < g->prompts.n;
+}
+
+/* Time left by tokens: what one process takes for answers of unlike lengths shows in nothing else. */
+static void show_progress(const struct generation *g, struct progress *progress) {
+    char rate[48];
+    const double elapsed = clock_seconds() - g->started, each = (double)g->estimate.n_tokens / elapsed;
+    double left = (double)(g->prompts.n - g->n_done - g->n_running) * estimate_answer(&g->estimate, 0);
+    for (size_t i = 0; i < g->n_running; i++) {
+        left += estimate_answer(&g->estimate, (int64_t)g->running[i]->n_tokens);
+    }
+    progress_expect(progress, left > 0 && each > 0 ? left / each : 0);
+    snprintf(rate, sizeof rate, "%.3g tokens/s", each);
+    progress_update(progress, (int64_t)g->n_done, rate);
+}
+
+/* One more token for all that run. */
+static int step_jobs(struct generation *g, struct genarm_error *err) {
+    int code = answers_step(g->running, g->n_running, err);
+    g->estimate.n_tokens += (int64_t)g->n_running;
+    if (code == 0 && !g->records) {
+        code = stream_text(g, g->running[0], err);
+    }
+    return code ? code : collect(g, err);
+}
+
 static int run_jobs(struct generation *g, struct genarm_error *err) {
-    struct genarm_sampling sampling = sampling_from(&g->args->sampling);
     struct progress progress;
     size_t n_parallel = (size_t)g->args->n_parallel;
     bool show = many(g->args) && (g->args->output || !isatty(STDOUT_FILENO)); /* not among the records */
     int code = 0;
+    g->started = clock_seconds();
+    g->estimate.limit = g->args->n_predict;
     if (show) {
-        progress_start(&progress, "answering", "prompts", (int64_t)g->prompts.n, 0);
+        progress_start(&progress, "answering", "prompts", (int64_t)g->prompts.n, (int64_t)g->n_done);
     }
-    while (code == 0 && (g->n_started < g->prompts.n || g->n_running > 0)) {
+    while (code == 0 && (job_waits(g) || g->n_running > 0)) {
         if (interrupt_signal()) {
             code = interrupt(g, err);
             break;
         }
-        if (g->n_started < g->prompts.n && g->n_running < n_parallel) {
-            code = start_job(g, &sampling, err);
-            continue;
-        }
-        code = answers_step(g->running, g->n_running, err);
-        if (code == 0 && !g->records) {
-            code = stream_text(g, g->running[0], err);
-        }
-        if (code == 0) {
-            code = collect(g, err);
-        }
+        code = job_waits(g) && g->n_running < n_parallel ? start_job(g, err) : step_jobs(g, err);
         if (show) {
-            progress_update(&progress, (int64_t)(g->n_started - g->n_running), NULL);
+            show_progress(g, &progress);
         }
     }
     if (show) {
@@ -280,6 +351,13 @@ static int say_outcome(struct generation *g) {
                  (unsigned long long)job->seed);
         }
     }
+    if (many(g->args) && g->args->model.verbose) {
+        struct genarm_guide_stats stats;
+        genarm_guide_get_stats(g->setup.guide, &stats);
+        note("%lld tokens, %.1f a second; %lld went through a model, %lld of prompts were known already",
+             (long long)g->estimate.n_tokens, (double)g->estimate.n_tokens / (clock_seconds() - g->started),
+             (long long)stats.n_evaluated, (long long)stats.n_reused);
+    }
     if (g->n_failed) {
         note("%zu of %zu prompts could not be answered, the first:", g->n_failed, g->prompts.n);
         report_error(&g->first_failure);
@@ -287,27 +365,70 @@ static int say_outcome(struct generation *g) {
     return interrupt_signal() ? 128 + interrupt_signal() : g->n_failed ? 1 : 0;
 }
 
-static int check_output(const struct generation *g, struct genarm_error *err) {
-    const char *output = g->args->output;
+/* That a file which is written is none of those that are read. */
+static int check_written(const struct generation *g, const char *path, struct genarm_error *err) {
     struct genarm_model_info base;
     genarm_model_get_info(g->setup.base, &base);
     const char *const inputs[] = {base.path,           g->args->prompts,      g->args->file,
                                   g->args->guide.lora, g->args->draft.model, g->args->steer.grammar_file};
     int code = 0;
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs && code == 0; i++) {
-        code = keep_input("-o", output, inputs[i], err);
+        code = keep_input("-o", path, inputs[i], err);
     }
     for (size_t i = 0; i < g->setup.n_arms && code == 0; i++) {
-        code = keep_input("-o", output, g->setup.arms[i].path, err);
-        code = code ? code : keep_input("-o", output, g->setup.arms[i].adapter, err);
+        code = keep_input("-o", path, g->setup.arms[i].path, err);
+        code = code ? code : keep_input("-o", path, g->setup.arms[i].adapter, err);
     }
     return code;
 }
 
-static int generate(struct generation *g, struct genarm_error *err) {
+static int check_output(const struct generation *g, struct genarm_error *err) {
+    const char *output = g->args->output;
+    char *partial = output ? partial_path(output) : NULL;
+    int code = output && !partial ? error_nomem(err, "a file name") : check_written(g, output, err);
+    if (code == 0 && partial && many(g->args)) {
+        code = check_written(g, partial, err);
+    }
+    free(partial);
+    return code;
+}
+
+/* Opens what holds the records until all are there. */
+static int open_partial(struct generation *g, struct genarm_error *err) {
+    const struct generate_args *args = g->args;
+    struct partial_run run = {.output = args->output,
+                              .n = g->prompts.n,
+                              .any_seed = args->sampling.seed < 0,
+                              .anew = args->restart};
+    json_t *settings = NULL;
+    int code = settings_options(&settings, generate_options, sizeof generate_options / sizeof *generate_options, args,
+                                not_compared, err);
+    if (code == 0) {
+        code = settings_add_setup(settings, &g->setup, err);
+    }
+    if (code == 0) {
+        code = prompts_describe(&g->prompts, settings, err);
+    }
+    if (code == 0) {
+        run.settings = settings;
+        code = partial_open(&g->partial, &run, &g->seed, err);
+    }
+    json_decref(settings);
+    g->n_done = g->partial.n_found;
+    if (code == 0 && g->n_done) {
+        note("%zu of %zu prompts are answered in %s", g->n_done, g->prompts.n, g->partial.journal.path);
+    }
+    return code;
+}
+
+/* All that is needed before the first token. */
+static int prepare(struct generation *g, struct genarm_error *err) {
     const struct generate_args *args = g->args;
     struct file_writer file;
-    int code = read_prompts(g, err), status = 0;
+    int code = read_prompts(g, err);
+    if (code == 0 && args->restart && !(many(args) && args->output)) {
+        code = usage_error(err, "--restart", "there is nothing to begin anew without --prompts and -o");
+    }
     size_t n_slots = (size_t)args->n_parallel < g->prompts.n ? (size_t)args->n_parallel : g->prompts.n;
     if (code == 0) {
         code = setup_load(&g->setup, &args->model, &args->guide, (int32_t)n_slots, err);
@@ -326,26 +447,72 @@ static int generate(struct generation *g, struct genarm_error *err) {
     if (code == 0 && (!g->jobs || !g->running)) {
         code = error_nomem(err, "prompts");
     }
-    if (code == 0 && args->output) {
-        code = file_open(&file, args->output, err);
+    g->seed = sampling_from(&args->sampling).seed;
+    if (code == 0 && many(args) && args->output) {
+        code = file_open(&file, args->output, err); /* it can be written, before hours go by */
+        if (code == 0) {
+            file_abort(&file);
+            code = open_partial(g, err);
+        }
+    }
+    return code;
+}
+
+/* The answers to many prompts, into the file that they were asked for in. */
+static int generate_file(struct generation *g, struct genarm_error *err) {
+    struct file_writer file;
+    int code = run_jobs(g, err);
+    if (code == 0) {
+        code = file_open(&file, g->args->output, err);
     }
     if (code) {
         return code;
     }
-    g->out = args->output ? file.stream : stdout;
-    interrupt_catch();
+    g->out = file.stream;
+    code = write_all(g, err);
+    if (code) {
+        file_abort(&file);
+    } else {
+        code = file_commit(&file, err);
+    }
+    if (code == 0 && interrupt_signal()) {
+        note("the same command goes on from %s", g->partial.journal.path);
+    } else if (code == 0) {
+        code = partial_remove(&g->partial, err);
+    }
+    return code ? code : say_outcome(g);
+}
+
+/* Answers as they come: to one prompt, or to many on stdout. */
+static int generate_stream(struct generation *g, struct genarm_error *err) {
+    const char *output = g->args->output;
+    struct file_writer file;
+    int code = output ? file_open(&file, output, err) : 0, status = 0;
+    if (code) {
+        return code;
+    }
+    g->out = output ? file.stream : stdout;
     code = run_jobs(g, err);
     if (code == 0) {
         status = say_outcome(g);
     }
-    if (args->output && code == 0) {
+    if (output && code == 0) {
         code = file_commit(&file, err);
-    } else if (args->output) {
+    } else if (output) {
         file_abort(&file);
     } else if (code == 0) {
         code = flush_output(stdout, err);
     }
     return code ? code : status;
+}
+
+static int generate(struct generation *g, struct genarm_error *err) {
+    int code = prepare(g, err);
+    if (code == 0) {
+        interrupt_catch();
+        code = g->partial.records ? generate_file(g, err) : generate_stream(g, err);
+    }
+    return code;
 }
 
 static int generate_run(const void *arguments, struct genarm_error *err) {
@@ -360,6 +527,7 @@ static int generate_run(const void *arguments, struct genarm_error *err) {
     }
     free(g.jobs);
     free(g.running);
+    partial_close(&g.partial);
     setup_free(&g.setup);
     prompts_free(&g.prompts);
     return code;
@@ -372,7 +540,8 @@ const struct command command_generate = {
     .details =
         "Answers prompts with a base model, steered at every token by reward models: their log-probabilities, times "
         "a weight each, are added to the base's. Without --arm the base answers alone. The text is printed as it "
-        "comes; Ctrl-C ends it and keeps what is there.",
+        "comes; Ctrl-C ends it and keeps what is there. Answers to --prompts with -o survive whatever ends the program: "
+        "the same command goes on with the prompts that have none.",
     .examples = "genarm generate -p \"Tell me about owls.\"\n"
                 "genarm generate --arm cheerful.gguf:1 -p \"Tell me about owls.\" -n 128 -s 7\n"
                 "genarm generate --arm joy=cheerful.gguf:1.5 --arm concise.gguf:0.5 -f question.txt --json\n"

@@ -5,11 +5,13 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "base/utf8.h"
 #include "common.h"
 #include "records.h"
 #include "text.h"
+#include "train/run.h"
 
 enum { PROMPT_MAX_BYTES = 64 << 20 };
 
@@ -209,6 +211,27 @@ int prompts_read(struct prompt_list *out, const char *path, const char *system, 
         *out = list;
     }
     return code;
+}
+
+int prompts_describe(const struct prompt_list *list, json_t *settings, struct genarm_error *err) {
+    uint64_t hash = hash_u64(HASH_START, list->n);
+    struct buf shown;
+    char text[17];
+    int code = 0;
+    buf_init(&shown, 2 * (size_t)PROMPT_MAX_BYTES);
+    for (size_t i = 0; i < list->n && code == 0; i++) {
+        const struct prompt *p = &list->items[i];
+        buf_clear(&shown);
+        code = json_dump(&shown, p->shown, err);
+        hash = hash_bytes(hash, shown.data, shown.len);
+        for (size_t m = 0; m < p->n_messages; m++) { /* with their ends */
+            hash = hash_bytes(hash, p->messages[m].role, strlen(p->messages[m].role) + 1);
+            hash = hash_bytes(hash, p->messages[m].content, strlen(p->messages[m].content) + 1);
+        }
+    }
+    buf_deinit(&shown);
+    run_hex(text, hash);
+    return code == 0 && json_object_set_new(settings, "--prompts", json_string(text)) != 0 ? error_nomem(err, "settings") : code;
 }
 
 int prompt_text(char **out, const char *text, const char *path, struct genarm_error *err) {

@@ -33,6 +33,9 @@ int prompts_single(struct prompt_list *out, const char *text, const char *system
 /* Reads a file of records or of texts; `system` (may be NULL) is for those without their own. Errors name file and line. */
 int prompts_read(struct prompt_list *out, const char *path, const char *system, struct genarm_error *err);
 
+/* Sets "--prompts" of an object to a hash of all that is asked and of what records repeat of it. */
+int prompts_describe(const struct prompt_list *list, json_t *settings, struct genarm_error *err);
+
 void prompts_free(struct prompt_list *list); /* safe on a zeroed struct */
 
 /* The text that -p gives, or the file of -f ("-": stdin), into *out (malloc'ed). A usage error if none is given. */

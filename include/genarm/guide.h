@@ -34,6 +34,8 @@ struct genarm_guide_params {
                           4096 at most */
     int32_t n_batch;   /* rows of one forward pass; default 512 */
     int32_t n_threads; /* 0 (default): number of cores */
+    bool no_sharing;   /* every prompt is evaluated whole. Without it (default) what a prompt has in common with one evaluated
+                          before is not computed again, which with quantised weights may round otherwise */
     bool kv_f32;       /* KV cache in f32: twice the memory of f16 (default), no rounding */
     struct genarm_adapter *base_adapter; /* LoRA on the base, which is then the policy that is steered: one trained by DPO
                                             or RL; NULL (default): the model alone */
@@ -61,6 +63,13 @@ int genarm_guide_new(struct genarm_guide **out, struct genarm_model *base, const
 /* Before the first session. GENARM_EMISMATCH names the first token on which the vocabularies differ. */
 int genarm_guide_add_arm(struct genarm_guide *guide, const struct genarm_arm_params *arm, struct genarm_error *err);
 void genarm_guide_free(struct genarm_guide *guide); /* after its sessions; NULL is fine */
+
+/* What was computed so far, in tokens seen by one policy each. */
+struct genarm_guide_stats {
+    int64_t n_evaluated; /* that went through a model */
+    int64_t n_reused;    /* of prompts, that were known from an earlier one with the same beginning */
+};
+void genarm_guide_get_stats(const struct genarm_guide *guide, struct genarm_guide_stats *stats);
 
 int32_t genarm_guide_n_arms(const struct genarm_guide *guide);
 const char *genarm_guide_arm_name(const struct genarm_guide *guide, int32_t i);

@@ -137,8 +137,7 @@ int file_open(struct file_writer *w, const char *path, struct genarm_error *err)
     return GENARM_OK;
 }
 
-/* A renamed file survives a power failure only once its folder is on disk. */
-static bool sync_folder(const char *path) {
+bool file_sync_folder(const char *path) {
     const size_t n = folder_len(path);
     char *folder = n ? strndup(path, n) : strdup(".");
     const int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
@@ -176,7 +175,7 @@ int file_commit(struct file_writer *w, struct genarm_error *err) {
     w->stream = NULL;
     if (rc == GENARM_OK && rename(w->temp_path, w->target) != 0) {
         rc = io_error(err, w->path, "put the file in place");
-    } else if (rc == GENARM_OK && !sync_folder(w->target)) {
+    } else if (rc == GENARM_OK && !file_sync_folder(w->target)) {
         rc = io_error(err, w->path, "write the folder of the file");
     }
     if (rc != GENARM_OK) {

@@ -41,6 +41,10 @@ int file_write(const char *path, const void *bytes, size_t n, struct genarm_erro
 int file_make_folder(const char *path, struct genarm_error *err);
 bool file_exists(const char *path);
 
+/* A name that is new in a folder survives a power failure only once the folder is on disk: that of `path`. False: errno says
+ * why not. */
+bool file_sync_folder(const char *path);
+
 /* Reads lines of any length up to a maximum; strips "\n", "\r\n" and a byte order mark at the start. */
 struct file_lines {
     FILE *stream;

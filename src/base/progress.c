@@ -67,8 +67,11 @@ void progress_format(char *line, size_t size, const struct progress *p, double n
         format_time(left, sizeof left, elapsed);
         snprintf(rest, sizeof rest, "  %.3g/s  in %s", rate, left);
     } else if (rate > 0) {
-        format_time(left, sizeof left, (double)(p->total - p->done) / rate);
+        format_time(left, sizeof left, p->expected > 0 ? p->expected : (double)(p->total - p->done) / rate);
         snprintf(rest, sizeof rest, "  %.3g/s  %s left", rate, left);
+    } else if (p->expected > 0) {
+        format_time(left, sizeof left, p->expected);
+        snprintf(rest, sizeof rest, "  %s left", left);
     }
     snprintf(line, size, "%s [%s] %lld/%lld %s%s%s%s", p->label, bar, (long long)p->done, (long long)p->total, p->unit,
              rest, note && *note ? "  " : "", note ? note : "");
@@ -106,6 +109,8 @@ void progress_update(struct progress *p, int64_t done, const char *note) {
         draw(p, now, p->note);
     }
 }
+
+void progress_expect(struct progress *p, double seconds) { p->expected = seconds; }
 
 void progress_end(struct progress *p) {
     if (p->terminal) {

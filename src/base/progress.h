@@ -11,6 +11,7 @@ struct progress {
     const char *unit;  /* borrowed, e.g. "pairs" */
     int64_t total, done, first;
     double start, drawn; /* seconds of the monotonic clock */
+    double expected; /* seconds left; 0: by the rate */
     bool terminal;
     char note[96]; /* the last one */
 };
@@ -19,6 +20,7 @@ struct progress {
 void progress_start(struct progress *p, const char *label, const char *unit, int64_t total, int64_t first);
 void progress_update(struct progress *p, int64_t done,
                      const char *note); /* note: e.g. "loss 0.61 acc 0.72"; may be NULL */
+void progress_expect(struct progress *p, double seconds); /* time left where items are not alike; 0: by the rate of items */
 void progress_end(struct progress *p);
 
 double clock_seconds(void); /* monotonic */

@@ -1,5 +1,6 @@
 #include "guide/grammar.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,6 +37,7 @@ struct index {
 };
 
 struct genarm_grammar {
+    pthread_mutex_t mutex;
     const struct genarm_model *model;
     struct gbnf rules;
     struct words words;
@@ -456,6 +458,7 @@ int genarm_grammar_new(struct genarm_grammar **out, const struct genarm_model *m
     if (!g) {
         return error_nomem(err, "a grammar");
     }
+    pthread_mutex_init(&g->mutex, NULL);
     g->model = model;
     int rc = gbnf_parse(&g->rules, text, err);
     rc = rc == GENARM_OK ? words_init(&g->words, model, err) : rc;
@@ -487,7 +490,11 @@ void genarm_grammar_free(struct genarm_grammar *g) {
     free(g->path);
     words_deinit(&g->words);
     gbnf_deinit(&g->rules);
+    pthread_mutex_destroy(&g->mutex);
     free(g);
 }
+
+void grammar_lock(struct genarm_grammar *g) { pthread_mutex_lock(&g->mutex); }
+void grammar_unlock(struct genarm_grammar *g) { pthread_mutex_unlock(&g->mutex); }
 
 const struct genarm_model *grammar_model(const struct genarm_grammar *g) { return g->model; }

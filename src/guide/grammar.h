@@ -12,6 +12,11 @@
 
 enum { GRAMMAR_DEAD = 0, GRAMMAR_START = 1 }; /* states: nothing follows; nothing was given yet */
 
+/* A grammar grows while it is used. Threads that mix for sessions which share one hold its lock meanwhile; the thread that owns
+ * the sessions needs none where no others run. */
+void grammar_lock(struct genarm_grammar *g);
+void grammar_unlock(struct genarm_grammar *g);
+
 /* The state after a token, GENARM_EINVAL if the grammar does not allow it; *state is then as before. */
 int grammar_advance(struct genarm_grammar *g, int32_t *state, int32_t token, struct genarm_error *err);
 

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "guide/share.h"
+
 enum { DEFAULT_CTX_MAX = 4096 };
 
 struct genarm_guide_params genarm_guide_default_params(void) {
@@ -85,8 +87,8 @@ int genarm_guide_new(struct genarm_guide **out, struct genarm_model *base, const
         return error_nomem(err, "a guide");
     }
     g->params = p;
-    g->slot_taken = calloc((size_t)p.n_slots, sizeof *g->slot_taken);
-    rc = g->slot_taken ? check_template(base, policy.template_name, err) : error_nomem(err, "a guide");
+    g->slots = calloc((size_t)p.n_slots, sizeof *g->slots);
+    rc = g->slots ? check_template(base, policy.template_name, err) : error_nomem(err, "a guide");
     if (rc == GENARM_OK) {
         rc = add_policy(g, &policy, err);
     }
@@ -234,11 +236,19 @@ int guide_start(struct genarm_guide *g, struct genarm_error *err) {
 
 int guide_refresh_adapters(struct genarm_guide *g, struct genarm_error *err) {
     int rc = GENARM_OK;
+    slots_forget(g);
     for (int32_t i = 0; i < g->n_engines && rc == GENARM_OK; i++) {
         rc = g->engines[i].engine ? engine_refresh_adapters(g->engines[i].engine, err) : GENARM_OK;
     }
     return rc;
 }
+
+int guide_forward(struct genarm_guide *g, int32_t engine, size_t n_rows, float *logits, struct genarm_error *err) {
+    g->stats.n_evaluated += (int64_t)n_rows;
+    return engine_forward(g->engines[engine].engine, g->rows, (int32_t)n_rows, logits, err);
+}
+
+void genarm_guide_get_stats(const struct genarm_guide *g, struct genarm_guide_stats *stats) { *stats = g->stats; }
 
 int guide_reserve(struct genarm_guide *g, size_t n_rows, size_t n_logits, struct genarm_error *err) {
     if (n_rows > g->rows_max) {
@@ -269,7 +279,7 @@ void genarm_guide_free(struct genarm_guide *g) {
         free(g->policies[i].name);
         free(g->policies[i].template_name);
     }
-    free(g->slot_taken);
+    slots_free(g);
     free(g->rows);
     free(g->logits);
     free(g);

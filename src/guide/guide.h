@@ -30,6 +30,12 @@ struct guide_engine {
     int32_t n_policies; /* sequences of one slot */
 };
 
+/* Room for one session: a sequence of each policy, and what it holds. */
+struct slot {
+    bool taken;
+    struct timeline *timelines; /* [n_policies] they stay when a session ends; NULL: never used */
+};
+
 struct genarm_guide {
     struct genarm_guide_params params;
     struct policy policies[GUIDE_MAX_POLICIES];
@@ -37,7 +43,8 @@ struct genarm_guide {
     struct guide_engine engines[GUIDE_MAX_POLICIES]; /* one per distinct model; made with the first session */
     int32_t n_engines;
     struct engine_threads *threads; /* of all engines */
-    bool *slot_taken; /* [n_slots] */
+    struct slot *slots; /* [n_slots] */
+    struct genarm_guide_stats stats;
     struct row *rows; /* growable scratch of a step */
     size_t rows_max;
     float *logits; /* growable scratch of a step */
@@ -68,6 +75,9 @@ int guide_start(struct genarm_guide *g, struct genarm_error *err);
 
 /* After adapters changed in place: no session made before may be stepped again. */
 int guide_refresh_adapters(struct genarm_guide *g, struct genarm_error *err);
+
+/* Runs the first n rows of the scratch, in one batch of an engine. */
+int guide_forward(struct genarm_guide *g, int32_t engine, size_t n_rows, float *logits, struct genarm_error *err);
 
 /* Scratch of at least n rows, or n floats, kept by the guide. */
 int guide_reserve(struct genarm_guide *g, size_t n_rows, size_t n_logits, struct genarm_error *err);

@@ -97,6 +97,7 @@ static int grammar_state_at(const struct genarm_session *s, int32_t pos, int32_t
 static int apply_grammar(const struct genarm_session *s, int32_t pos, float *out, struct genarm_error *err) {
     int32_t state;
     const uint8_t *allowed = NULL; /* one bit a token */
+    grammar_lock(s->steering.grammar); /* other sessions may have the same */
     int rc = grammar_state_at(s, pos, &state, err);
     if (rc == GENARM_OK) {
         rc = grammar_allowed(s->steering.grammar, state, &allowed, err);
@@ -106,6 +107,7 @@ static int apply_grammar(const struct genarm_session *s, int32_t pos, float *out
             out[t] = -INFINITY;
         }
     }
+    grammar_unlock(s->steering.grammar);
     return rc;
 }
 

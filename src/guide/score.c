@@ -38,7 +38,7 @@ static int chunk_logits(struct genarm_session *s, int32_t policy, int32_t adapte
     for (int32_t pos = t->n_cached < first_output ? t->n_cached : first_output; pos < end; pos++) {
         session_push_row(s, policy, adapter, pos, pos >= first_output, g->rows, &n_rows);
     }
-    int rc = engine_forward(g->engines[g->policies[policy].engine].engine, g->rows, (int32_t)n_rows, logits, err);
+    int rc = guide_forward(g, g->policies[policy].engine, n_rows, logits, err);
     t->n_cached = rc == GENARM_OK ? end : 0;
     return rc;
 }

@@ -6,22 +6,12 @@
 #include <string.h>
 
 #include "base/progress.h"
+#include "base/threads.h"
 #include "guide/grammar.h"
-#include "guide/session.h"
+#include "guide/share.h"
 #include "guide/speculate.h"
 
 /* ---- life ---- */
-
-static int take_slot(struct genarm_guide *g, int32_t *slot, struct genarm_error *err) {
-    for (int32_t i = 0; i < g->params.n_slots; i++) {
-        if (!g->slot_taken[i]) {
-            g->slot_taken[i] = true;
-            *slot = i;
-            return GENARM_OK;
-        }
-    }
-    return error_set(err, GENARM_EINVAL, "all %d slots are taken", g->params.n_slots);
-}
 
 int genarm_session_new(struct genarm_session **out, struct genarm_guide *g, const struct genarm_sampling *sampling,
                        struct genarm_error *err) {
@@ -31,22 +21,19 @@ int genarm_session_new(struct genarm_session **out, struct genarm_guide *g, cons
         return error_nomem(err, "a session");
     }
     s->guide = g;
-    s->slot = -1;
     s->steering.n_top = -1;
     const int32_t n_vocab = g->policies[0].model->hp.n_vocab;
     int rc = guide_start(g, err);
     if (rc == GENARM_OK) {
-        rc = take_slot(g, &s->slot, err);
+        rc = slot_take(s, err);
     }
     if (rc == GENARM_OK) {
         rc = sampler_init(&s->sampler, &params, n_vocab, err);
     }
-    for (int32_t i = 0; i < g->n_policies && rc == GENARM_OK; i++) {
+    for (int32_t i = 0; i < g->n_policies; i++) {
         s->weights[i] = g->policies[i].weight;
         s->references[i] = g->policies[i].reference;
         s->preferences[i] = g->policies[i].preference;
-        s->timelines[i].tokens = calloc((size_t)g->params.n_ctx, sizeof(int32_t));
-        rc = s->timelines[i].tokens ? GENARM_OK : error_nomem(err, "a session");
     }
     if (rc == GENARM_OK) {
         rc = session_reserve(s, 0, err);
@@ -63,12 +50,7 @@ void genarm_session_free(struct genarm_session *s) {
     if (!s) {
         return;
     }
-    if (s->slot >= 0) {
-        s->guide->slot_taken[s->slot] = false;
-    }
-    for (int32_t i = 0; i < s->guide->n_policies; i++) {
-        free(s->timelines[i].tokens);
-    }
+    slot_leave(s);
     sampler_deinit(&s->sampler);
     speculation_free(s->speculation);
     steering_deinit(&s->steering);
@@ -91,11 +73,11 @@ int session_reserve(struct genarm_session *s, int32_t n, struct genarm_error *er
 }
 
 void session_drop_ahead(struct genarm_session *s) {
-    s->n_ahead = 0;
-    for (int32_t p = 0; p < s->guide->n_policies; p++) {
+    for (int32_t p = 0; p < s->guide->n_policies && s->n_ahead > 0; p++) { /* else what the slot holds for a prompt stays */
         struct timeline *t = &s->timelines[p];
         t->n_cached = t->n_cached < t->n ? t->n_cached : t->n;
     }
+    s->n_ahead = 0;
 }
 
 void session_put_ahead(struct genarm_session *s, int32_t token) {
@@ -105,6 +87,12 @@ void session_put_ahead(struct genarm_session *s, int32_t token) {
         t->n_cached = t->n_cached < t->n + s->n_ahead ? t->n_cached : t->n + s->n_ahead;
     }
     s->n_ahead++;
+}
+
+/* Keys and values of another preference are of no use. */
+static void timeline_prefer(struct timeline *t, const struct objective_weights *p) {
+    t->n_cached = memcmp(&t->preference, p, sizeof *p) == 0 ? t->n_cached : 0;
+    t->preference = *p;
 }
 
 int genarm_session_set_weight(struct genarm_session *s, int32_t i, float weight, struct genarm_error *err) {
@@ -126,7 +114,7 @@ int genarm_session_set_preference(struct genarm_session *s, int32_t i, const flo
     if (rc == GENARM_OK && memcmp(&p, &s->preferences[i + 1], sizeof p) != 0) {
         session_drop_ahead(s);
         s->preferences[i + 1] = p;
-        s->timelines[i + 1].n_cached = 0; /* keys and values of the earlier preference */
+        timeline_prefer(&s->timelines[i + 1], &p);
     }
     return rc;
 }
@@ -170,52 +158,51 @@ static void find_references(struct genarm_session *s) {
     }
 }
 
-int genarm_session_prompt(struct genarm_session *s, const struct genarm_message *messages, size_t n_messages,
-                          struct genarm_error *err) {
-    int32_t *tokens[GUIDE_MAX_POLICIES] = {0}, n[GUIDE_MAX_POLICIES] = {0};
-    const struct genarm_guide *g = s->guide;
-    int rc = GENARM_OK;
-    for (int32_t i = 0; i < g->n_policies && rc == GENARM_OK; i++) {
+/* A prompt's tokens under every policy: tokens[p] (malloc'ed; also on failure the caller's to free) and n[p]. */
+static int prompt_tokens(const struct genarm_guide *g, const struct genarm_message *messages, size_t n_messages, int32_t **tokens,
+                         int32_t *n, struct genarm_error *err) {
+    for (int32_t i = 0; i < g->n_policies; i++) {
         const struct policy *p = &g->policies[i];
-        rc = template_tokens(&tokens[i], &n[i], p->model, p->template_name, messages, n_messages, err);
+        int rc = template_tokens(&tokens[i], &n[i], p->model, p->template_name, messages, n_messages, err);
         if (rc == GENARM_OK && n[i] >= g->params.n_ctx) {
-            rc = error_set(err, GENARM_ECONTEXT, "the prompt has %d tokens for %s, the context %d", n[i], g->policies[i].name,
+            rc = error_set(err, GENARM_ECONTEXT, "the prompt has %d tokens for %s, the context %d", n[i], p->name,
                            g->params.n_ctx);
             error_hint(err, rc, "shorten the prompt or raise the context size (-c)");
         }
-    }
-    if (rc == GENARM_OK) {
-        session_drop_ahead(s);
-    }
-    for (int32_t i = 0; i < g->n_policies; i++) {
-        if (rc == GENARM_OK) {
-            timeline_replace(&s->timelines[i], tokens[i], n[i]);
+        if (rc != GENARM_OK) {
+            return rc;
         }
-        free(tokens[i]);
     }
-    if (rc == GENARM_OK) {
-        find_references(s);
-        s->steering.grammar_state = GRAMMAR_START;
-        s->steering.grammar_pos = 0;
-    }
-    return rc;
+    return GENARM_OK;
 }
 
-int session_share_prompt(struct genarm_session *to, const struct genarm_session *from, struct genarm_error *err) {
-    const struct genarm_guide *g = to->guide;
-    int rc = GENARM_OK;
-    for (int32_t p = 0; p < g->n_policies && rc == GENARM_OK; p++) {
-        struct timeline *t = &to->timelines[p];
-        const struct timeline *f = &from->timelines[p];
-        int32_t same = 0;
-        while (same < t->n && same < f->n_cached && t->tokens[same] == f->tokens[same]) {
-            same++;
-        }
-        if (same > t->n_cached) {
-            struct engine *e = g->engines[g->policies[p].engine].engine;
-            rc = engine_copy_prefix(e, guide_seq(g, p, from->slot), guide_seq(g, p, to->slot), same, err);
-            t->n_cached = rc == GENARM_OK ? same : 0;
-        }
+static void begin_prompt(struct genarm_session *s, int32_t *const *tokens, const int32_t *n) {
+    struct genarm_guide *g = s->guide;
+    for (int32_t p = 0; p < g->n_policies; p++) {
+        struct timeline *t = &s->timelines[p];
+        timeline_prefer(t, &s->preferences[p]);
+        timeline_replace(t, tokens[p], n[p]);
+        t->n_cached = g->params.no_sharing ? 0 : t->n_cached;
+        g->stats.n_reused += t->n_cached;
+    }
+    find_references(s);
+    s->steering.grammar_state = GRAMMAR_START;
+    s->steering.grammar_pos = 0;
+}
+
+int genarm_session_prompt(struct genarm_session *s, const struct genarm_message *messages, size_t n_messages,
+                          struct genarm_error *err) {
+    int32_t *tokens[GUIDE_MAX_POLICIES] = {0}, n[GUIDE_MAX_POLICIES] = {0};
+    int rc = prompt_tokens(s->guide, messages, n_messages, tokens, n, err);
+    if (rc == GENARM_OK) {
+        session_drop_ahead(s);
+        rc = slot_choose(s, tokens, n, err);
+    }
+    if (rc == GENARM_OK) {
+        begin_prompt(s, tokens, n);
+    }
+    for (int32_t p = 0; p < s->guide->n_policies; p++) {
+        free(tokens[p]);
     }
     return rc;
 }
@@ -274,7 +261,7 @@ static int feed_engine(struct genarm_session **sessions, size_t n, int32_t engin
             }
         }
     }
-    int rc = engine_forward(g->engines[engine].engine, g->rows, (int32_t)n_rows, feed->logits, err);
+    int rc = guide_forward(g, engine, n_rows, feed->logits, err);
     feed->logits = to;
     for (size_t i = 0; i < n; i++) {
         for (int32_t p = 0; p < g->n_policies; p++) {
@@ -329,31 +316,68 @@ static int check_step(struct genarm_session **sessions, size_t n, struct genarm_
     return GENARM_OK;
 }
 
-/* One pass for sessions that have nothing to hand out: each then has. On failure those that were not reached have not. */
+/* Mixing, verifying and drawing are a session's own affair: the threads share the sessions out. */
+struct verifying {
+    struct genarm_session **sessions; /* [n] */
+    size_t n, n_threads;
+    struct genarm_error *errors; /* [n] code 0: none */
+};
+
+static void verify_some(int ith, void *user) {
+    const struct verifying *v = user;
+    for (size_t i = (size_t)ith; i < v->n; i += v->n_threads) {
+        speculation_verify(v->sessions[i], &v->errors[i]);
+    }
+}
+
+static int verify(struct genarm_session **sessions, size_t n, struct genarm_error *err) {
+    const struct engine_threads *threads = sessions[0]->guide->threads;
+    if (n == 1) {
+        return speculation_verify(sessions[0], err);
+    }
+    struct verifying v = {.sessions = sessions, .n = n, .n_threads = (size_t)threads->n, .errors = calloc(n, sizeof *v.errors)};
+    if (!v.errors) {
+        return error_nomem(err, "a step");
+    }
+    threads_run(threads->pool, verify_some, &v);
+    size_t failed = 0;
+    while (failed < n && v.errors[failed].code == GENARM_OK) {
+        failed++;
+    }
+    const int rc = failed < n ? v.errors[failed].code : GENARM_OK;
+    if (rc != GENARM_OK && err) {
+        *err = v.errors[failed];
+    }
+    free(v.errors);
+    return rc;
+}
+
+/* One pass for sessions that have nothing to hand out: each then has. On failure none has. */
 static int pass(struct genarm_session **sessions, size_t n, struct genarm_error *err) {
     struct genarm_guide *g = sessions[0]->guide;
     int32_t n_positions = 0;
-    speculation_plan(sessions, n);
-    int rc = reserve(sessions, n, err);
+    speculation_plan(sessions, n); /* first: it says which policies are run */
+    int rc = sessions_share(sessions, n, err);
+    rc = rc == GENARM_OK ? reserve(sessions, n, err) : rc;
     struct feed feed = {.role = FEED_MIXTURE, .logits = g->logits};
     if (rc == GENARM_OK) {
         rc = speculation_draft(sessions, n, &feed.logits, err);
+    }
+    for (size_t i = 0; i < n; i++) {
+        n_positions += sessions[i]->n_ahead + 1;
     }
     const double start = clock_seconds();
     if (rc == GENARM_OK) {
         rc = session_feed(sessions, n, &feed, err);
     }
-    for (size_t i = 0; i < n; i++) {
-        n_positions += sessions[i]->n_ahead + 1;
-        if (rc == GENARM_OK) {
-            rc = speculation_verify(sessions[i], err);
-        }
-        if (rc != GENARM_OK) {
-            session_drop_ahead(sessions[i]);
-        }
+    if (rc == GENARM_OK) {
+        rc = verify(sessions, n, err);
     }
     if (rc == GENARM_OK && feed.catch_up <= CATCH_UP_MAX) {
         costs_record(&g->costs, n_positions, clock_seconds() - start);
+    }
+    for (size_t i = 0; i < n && rc != GENARM_OK; i++) {
+        session_drop_ahead(sessions[i]);
     }
     return rc;
 }

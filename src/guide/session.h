@@ -11,6 +11,7 @@ struct timeline {
     int32_t n;       /* tokens so far */
     int32_t n_prompt;
     int32_t n_cached; /* leading tokens that the engine holds, some of them perhaps ahead */
+    struct objective_weights preference; /* under which they were seen */
 };
 
 struct speculation;
@@ -23,7 +24,7 @@ struct genarm_session {
     int32_t references[GUIDE_MAX_POLICIES]; /* as in the policies, or the base where its prompt is the same; -1: none */
     struct steering steering;
     struct objective_weights preferences[GUIDE_MAX_POLICIES]; /* of policies with objectives */
-    struct timeline timelines[GUIDE_MAX_POLICIES];
+    struct timeline *timelines; /* [n_policies] of the slot */
     int32_t n_ahead;  /* tokens ahead, in every timeline: during a pass the draft, after it what can be handed out */
     int32_t n_handed; /* tokens of the last pass that were handed out */
     const float **logits; /* [n_policies, room] of a pass: after the last token, and after each drafted one */
@@ -66,13 +67,10 @@ int session_feed(struct genarm_session **sessions, size_t n, struct feed *feed, 
 void session_push_row(const struct genarm_session *s, int32_t policy, int32_t adapter, int32_t pos, bool output,
                       struct row *rows, size_t *n_rows);
 
-/* Takes over from another session of the guide what its engines hold of the same leading prompt tokens, so that a prompt that
- * is answered several times is evaluated once. Before the first step of `to`. */
-int session_share_prompt(struct genarm_session *to, const struct genarm_session *from, struct genarm_error *err);
-
 /* The distribution that answer token `pos` (0-based) is drawn from, before temperature: out [n_vocab of the base], from
  * logits [n_policies]; those of policies that do not count may be NULL. The tokens of the answer before it are those of
- * timelines[0]. An error when that is no distribution: it would be sampled from all the same. */
+ * timelines[0]. An error when that is no distribution: it would be sampled from all the same. Threads may mix for several
+ * sessions at once. */
 int session_mix(struct genarm_session *s, int32_t pos, const float *const *logits, float *out, struct genarm_error *err);
 
 /* What goes with a token that has been given: the grammar moves on. Before the token is in the timelines. */

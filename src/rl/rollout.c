@@ -90,24 +90,7 @@ static int make_text(struct response *r, const struct genarm_model *model, struc
 
 /* ---- sampling ---- */
 
-/* A session that answers the same prompt, or NULL. */
-static struct genarm_session *find_sibling(const struct rollout *r, size_t n_running, const struct response *response) {
-    for (size_t i = 0; i < n_running; i++) {
-        if (r->running[i]->prompt == response->prompt) {
-            return r->sessions[i];
-        }
-    }
-    return NULL;
-}
-
-/* Whether a response may start: not while its prompt is about to be evaluated for another one. */
-static bool may_start(const struct rollout *r, size_t n_running, const struct response *response) {
-    const struct genarm_session *sibling = find_sibling(r, n_running, response);
-    return n_running < (size_t)r->n_parallel && (!sibling || genarm_session_n_tokens(sibling) > 0);
-}
-
 static int start(struct rollout *r, size_t slot, struct response *response, struct genarm_error *err) {
-    const struct genarm_session *sibling = find_sibling(r, slot, response);
     struct genarm_sampling sampling = r->sampling;
     sampling.seed = response->seed;
     response->n = 0;
@@ -119,9 +102,6 @@ static int start(struct rollout *r, size_t slot, struct response *response, stru
     if (rc == GENARM_OK) {
         r->running[slot] = response;
         rc = genarm_session_prompt(r->sessions[slot], response->prompt->messages, response->prompt->n_messages, err);
-    }
-    if (rc == GENARM_OK && sibling) {
-        rc = session_share_prompt(r->sessions[slot], sibling, err);
     }
     return error_at(err, rc, "%s", response->prompt->where);
 }
@@ -157,7 +137,7 @@ int rollout_sample(struct rollout *r, struct response *responses, size_t n, int 
     size_t n_started = 0, n_running = 0;
     int rc = guide_refresh_adapters(r->guide, err);
     while (rc == GENARM_OK && (n_started < n || n_running > 0)) {
-        while (rc == GENARM_OK && n_started < n && may_start(r, n_running, &responses[n_started])) {
+        while (rc == GENARM_OK && n_started < n && n_running < (size_t)r->n_parallel) {
             rc = start(r, n_running, &responses[n_started++], err);
             n_running++;
         }

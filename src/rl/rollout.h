@@ -1,7 +1,6 @@
 /* Sampling of a step's responses: a guide whose base is the policy under training, and as many sessions in a batch as there are
- * slots. A slot that a finished response leaves is taken by the next one; a prompt is evaluated once for all responses to it
- * that are on their way together. What is sampled depends on the policy, the seeds
- * and the number of slots, not on time. */
+ * slots. A slot that a finished response leaves is taken by the next one; a prompt is evaluated once for all responses to it.
+ * What is sampled depends on the policy, the seeds and the number of slots, not on time. */
 #ifndef RL_ROLLOUT_H
 #define RL_ROLLOUT_H
 

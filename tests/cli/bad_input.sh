@@ -135,7 +135,8 @@ seq 200 | sed 's/.*/{"prompt": "&"}/' >many.jsonl
 seq 9 | sed 's/.*/{"prompt": "&", "chosen": "yes", "rejected": "no"}/' >many_pairs.jsonl
 echo before >answers.jsonl
 (ulimit -f 8 && run 1 generate -m "$tiny" --prompts many.jsonl -n 4 -o answers.jsonl; finish) || failures=$((failures + 1))
-says err "answers.jsonl: the output could not be written: File too large"
+says err "answers.jsonl.partial: cannot write the file: File too large"
+rm -f answers.jsonl.partial
 says answers.jsonl before
 check "no temporary file is left" [ -z "$(ls answers.jsonl.tmp* 2>/dev/null)" ]
 bad nowhere/out.txt "" generate -m "$tiny" -p x -n 4 -o nowhere/out.txt

@@ -46,8 +46,9 @@ interrupted 130 INT out "${many[@]}"
 json_true out '[[x["id"], x["finish_reason"]] for x in r] == [[0, "error"], [1, "interrupted"]]'
 interrupted 130 INT out "${many[@]}" -np 2
 json_true out '[[x["id"], x["finish_reason"]] for x in r] == [[0, "error"], [1, "interrupted"], [2, "interrupted"]]'
-interrupted 130 INT 'records.jsonl.tmp*' "${many[@]}" -o records.jsonl
+interrupted 130 INT 'records.jsonl.partial' "${many[@]}" -o records.jsonl
 json_true records.jsonl '[[x["id"], x["finish_reason"]] for x in r] == [[0, "error"], [1, "interrupted"]]'
+says err "the same command goes on from records.jsonl.partial"
 
 # A reward program that does not answer is stopped as well, and is gone; what was ranked
 # before is shown.

@@ -380,31 +380,6 @@ static void test_an_adapter_that_changes_in_place_is_taken_when_told(void **stat
     assert_memory_equal(after, base, sizeof base); /* B = 0 adds nothing */
 }
 
-static void test_a_shared_prompt_gives_the_answer_of_one_that_is_evaluated(void **state) {
-    struct fixture *f = *state;
-    struct genarm_error err = {0};
-    struct genarm_guide_params params = small();
-    const struct arm arms[] = {{f->model, f->second, 0.7f}};
-    int32_t first[ANSWER], alone[ANSWER], shared[ANSWER];
-    params.n_slots = 2;
-    params.base_adapter = f->first;
-    struct genarm_guide *g = make_guide(f->model, arms, 1, params);
-    struct genarm_session *from = make_session(g, 4), *to = make_session(g, 5);
-    answer(to, alone, ANSWER);
-    genarm_session_free(to);
-    answer(from, first, 3); /* its prompt is in the cache, and some of its answer */
-    to = make_session(g, 5);
-    must(session_share_prompt(to, from, &err), &err);
-    for (int32_t p = 0; p < g->n_policies; p++) {
-        assert_int_equal(to->timelines[p].n_cached, to->timelines[p].n_prompt);
-    }
-    answer(to, shared, ANSWER);
-    assert_memory_equal(shared, alone, sizeof alone);
-    genarm_session_free(from);
-    genarm_session_free(to);
-    genarm_guide_free(g);
-}
-
 static void test_an_adapter_of_another_model_is_refused_for_the_base(void **state) {
     struct fixture *f = *state;
     struct genarm_model *copy = golden_model("llama.gguf");
@@ -582,7 +557,6 @@ int main(void) {
         cmocka_unit_test(test_scores_of_an_adapted_base_equal_pytorchs_and_references_are_without_adapters),
         cmocka_unit_test(test_an_adapter_that_changes_in_place_is_taken_when_told),
         cmocka_unit_test(test_an_adapter_of_another_model_is_refused_for_the_base),
-        cmocka_unit_test(test_a_shared_prompt_gives_the_answer_of_one_that_is_evaluated),
         cmocka_unit_test(test_score_of_an_own_answer_equals_what_it_was_sampled_from),
         cmocka_unit_test(test_reference_under_another_template_is_the_arm_without_adapter),
         cmocka_unit_test(test_full_context_is_an_error_not_a_crash),

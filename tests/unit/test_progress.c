@@ -38,6 +38,21 @@ static void test_items_of_an_earlier_run_do_not_count_for_the_rate(void **state)
     assert_string_equal(line, "x [##########----------] 4390/8000 u");
 }
 
+static void test_time_left_is_the_expected_one_where_items_are_not_alike(void **state) {
+    (void)state;
+    char line[512];
+    struct progress p = {.label = "x", .unit = "u", .total = 20, .done = 0, .start = 0.0};
+    progress_expect(&p, 90.0);
+    progress_format(line, sizeof line, &p, 10.0, NULL, 200);
+    assert_string_equal(line, "x [--------------------] 0/20 u  1:30 left");
+    p.done = 10;
+    progress_format(line, sizeof line, &p, 10.0, NULL, 200);
+    assert_string_equal(line, "x [##########----------] 10/20 u  1/s  1:30 left");
+    progress_expect(&p, 0.0);
+    progress_format(line, sizeof line, &p, 10.0, NULL, 200);
+    assert_string_equal(line, "x [##########----------] 10/20 u  1/s  0:10 left");
+}
+
 static void test_line_is_cut_to_the_width_at_a_whole_character(void **state) {
     (void)state;
     char line[512];
@@ -122,6 +137,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_line_shows_share_rate_and_time_left),
         cmocka_unit_test(test_items_of_an_earlier_run_do_not_count_for_the_rate),
+        cmocka_unit_test(test_time_left_is_the_expected_one_where_items_are_not_alike),
         cmocka_unit_test(test_line_is_cut_to_the_width_at_a_whole_character),
         cmocka_unit_test(test_it_is_quiet_in_a_pipe),
         cmocka_unit_test(test_it_draws_one_line_within_a_terminal),
