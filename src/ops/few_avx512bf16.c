@@ -14,9 +14,10 @@
 enum {
     BLOCK = 32,    /* weights unpacked at a time: one register of bf16 */
     SUPER = 256,   /* weights of a super-block of the K types */
-    CHUNK = 2048,  /* weights whose products are summed in one go; a multiple of SUPER */
-    DIRECT = 4,    /* rows that meet the weights in registers */
-    TOGETHER = 8   /* rows that meet an unpacked chunk at a time */
+    CHUNK = 1024,  /* weights whose products are summed in one go; a multiple of SUPER */
+    DIRECT = 4,    /* rows of x, at most, that meet the weights in registers */
+    W_ROWS = 4,    /* rows of weights that are unpacked together for more */
+    X_ROWS = 6     /* rows of x that meet them at a time: all sums lie in registers */
 };
 
 /* ---- 32 weights, scaled, as bf16 in their order ---- */
@@ -162,9 +163,15 @@ VEC_INLINE __m512bh load_x(const struct few *f, int r, int64_t i) {
     return (__m512bh)_mm512_loadu_si512(f->x + r * f->x_stride + i);
 }
 
-VEC_INLINE void put(const struct few *f, int r, int64_t j, bool first, vf sum) {
-    float *y = f->y + r * f->y_stride + j;
-    *y = (first ? 0.0f : *y) + v_sum(sum);
+/* y of rows [r0, r0 + n_x) of x and rows [j, j + n_w) of weights: sums of the first chunk, or one more chunk's */
+VEC_INLINE void put(const struct few *f, int r0, int64_t j, bool first, const vf sum[], const int n_w, const int n_x) {
+    float out[W_ROWS * X_ROWS];
+    v_sums(out, sum, n_w * n_x);
+    UNROLL
+    for (int k = 0; k < n_w * n_x; k++) {
+        float *y = f->y + (r0 + k / n_w) * f->y_stride + j + k % n_w;
+        *y = (first ? 0.0f : *y) + out[k];
+    }
 }
 
 /* Rows [0, n_x) and columns [from, to) of weight row j, unpacked as they are met; type and n_x are constants. */
@@ -182,77 +189,94 @@ VEC_INLINE void direct(const struct few *f, const enum ggml_type type, const uin
             sum[r] = _mm512_dpbf16_ps(sum[r], w, load_x(f, r, i));
         }
     }
-    UNROLL
-    for (int r = 0; r < n_x; r++) {
-        put(f, r, j, from == 0, sum[r]);
-    }
+    put(f, 0, j, from == 0, sum, 1, n_x);
 }
 
-/* The same of a chunk that lies unpacked in memory, for rows [r0, r0 + n_x). */
-VEC_INLINE void unpacked(const struct few *f, const uint16_t *w, int r0, int64_t j, int64_t from, int64_t to, const int n_x) {
-    vf sum[TOGETHER];
+/* The same of chunks that lie unpacked in memory, for rows [r0, r0 + n_x). What is loaded of either side meets all of the other,
+ * since more than one load for each product would take longer than the products. */
+VEC_INLINE void unpacked(const struct few *f, uint16_t (*w)[CHUNK], int r0, int64_t j, int64_t from, int64_t to, const int n_w,
+                         const int n_x) {
+    vf sum[W_ROWS * X_ROWS];
     UNROLL
-    for (int r = 0; r < n_x; r++) {
-        sum[r] = v_zero();
+    for (int k = 0; k < n_w * n_x; k++) {
+        sum[k] = v_zero();
     }
     for (int64_t i = from; i < to; i += BLOCK) {
-        const __m512bh wi = (__m512bh)_mm512_loadu_si512(w + (i - from));
+        __m512bh wi[W_ROWS];
+        UNROLL
+        for (int k = 0; k < n_w; k++) {
+            wi[k] = (__m512bh)_mm512_loadu_si512(w[k] + (i - from));
+        }
         UNROLL
         for (int r = 0; r < n_x; r++) {
-            sum[r] = _mm512_dpbf16_ps(sum[r], wi, load_x(f, r0 + r, i));
+            const __m512bh x = load_x(f, r0 + r, i);
+            UNROLL
+            for (int k = 0; k < n_w; k++) {
+                sum[r * n_w + k] = _mm512_dpbf16_ps(sum[r * n_w + k], wi[k], x);
+            }
         }
     }
-    UNROLL
-    for (int r = 0; r < n_x; r++) {
-        put(f, r0 + r, j, from == 0, sum[r]);
-    }
+    put(f, r0, j, from == 0, sum, n_w, n_x);
 }
 
-static void unpacked_any(const struct few *f, const uint16_t *w, int r0, int n_x, int64_t j, int64_t from, int64_t to) {
+VEC_INLINE void unpacked_any(const struct few *f, uint16_t (*w)[CHUNK], int r0, int n_x, int64_t j, int64_t from, int64_t to,
+                             const int n_w) {
     switch (n_x) {
-#define CASE(n) case n: unpacked(f, w, r0, j, from, to, n); break;
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
+#define CASE(n) case n: unpacked(f, w, r0, j, from, to, n_w, n); break;
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5)
 #undef CASE
-    default: break;
+    default: unpacked(f, w, r0, j, from, to, n_w, X_ROWS); break;
     }
 }
 
-VEC_INLINE void fetch_ahead(const uint8_t *row, size_t bytes) {
+static void unpacked_one(const struct few *f, uint16_t (*w)[CHUNK], int r0, int n_x, int64_t j, int64_t from, int64_t to) {
+    unpacked_any(f, w, r0, n_x, j, from, to, 1);
+}
+
+static void unpacked_some(const struct few *f, uint16_t (*w)[CHUNK], int r0, int n_x, int64_t j, int64_t from, int64_t to) {
+    unpacked_any(f, w, r0, n_x, j, from, to, W_ROWS);
+}
+
+VEC_INLINE void fetch_ahead(const uint8_t *row, size_t bytes, size_t distance) {
     for (size_t i = 0; i < bytes; i += 64) {
-        __builtin_prefetch(row + fetch_distance(bytes) + i, 0, 2);
+        __builtin_prefetch(row + distance + i, 0, 2);
     }
 }
 
-/* All rows of x with weight row j; type is a constant. */
-VEC_INLINE void product_row(const struct few *f, const enum ggml_type type, const uint8_t *row, size_t row_bytes, int64_t j,
-                            int64_t n, int n_rows) {
-    uint16_t buffer[CHUNK];
-    fetch_ahead(row, row_bytes);
+/* A few rows of x with weight row j; type is a constant. */
+VEC_INLINE void product_direct(const struct few *f, const enum ggml_type type, const uint8_t *row, size_t row_bytes, int64_t j,
+                               int64_t n, int n_rows) {
+    fetch_ahead(row, row_bytes, fetch_distance(row_bytes));
     for (int64_t from = 0; from < n; from += CHUNK) {
         const int64_t to = from + CHUNK < n ? from + CHUNK : n;
         switch (n_rows) {
         case 1: direct(f, type, row, j, from, to, 1); break;
         case 2: direct(f, type, row, j, from, to, 2); break;
         case 3: direct(f, type, row, j, from, to, 3); break;
-        case 4: direct(f, type, row, j, from, to, 4); break;
-        default:
-            for (int64_t i = from; i < to; i += BLOCK) {
-                _mm512_storeu_si512(buffer + (i - from), unpack(type, row, i));
-            }
-            for (int r = 0; r < n_rows; r += TOGETHER) {
-                unpacked_any(f, buffer, r, n_rows - r < TOGETHER ? n_rows - r : TOGETHER, j, from, to);
-            }
+        default: direct(f, type, row, j, from, to, DIRECT); break;
         }
     }
 }
 
-#define PRODUCT(name)                                                                                                         \
-    static void product_##name(const struct few *f, const uint8_t *w, size_t w_stride, int64_t n, int n_rows, int64_t first,   \
-                               int64_t end) {                                                                                  \
-        for (int64_t j = first; j < end; j++) {                                                                                \
-            product_row(f, GGML_TYPE_##name, w + (size_t)j * w_stride, w_stride, j, n, n_rows);                                \
-        }                                                                                                                      \
+/* All rows of x with n_w weight rows from j on, 1 or W_ROWS; type and n_w are constants. */
+VEC_INLINE void product_unpacked(const struct few *f, const enum ggml_type type, const uint8_t *w, size_t w_stride, int64_t j,
+                                 int64_t n, int n_rows, const int n_w) {
+    uint16_t buffer[W_ROWS][CHUNK];
+    fetch_ahead(w, (size_t)n_w * w_stride, fetch_distance((size_t)n_w * w_stride));
+    for (int64_t from = 0; from < n; from += CHUNK) {
+        const int64_t to = from + CHUNK < n ? from + CHUNK : n;
+        for (int k = 0; k < n_w; k++) {
+            for (int64_t i = from; i < to; i += BLOCK) {
+                _mm512_storeu_si512(buffer[k] + (i - from), unpack(type, w + (size_t)k * w_stride, i));
+            }
+        }
+        for (int r = 0; r < n_rows; r += X_ROWS) {
+            (n_w == 1 ? unpacked_one : unpacked_some)(f, buffer, r, n_rows - r, j, from, to);
+        }
     }
+}
+
+#define PRODUCT(name)                                                                                                             static void product_##name(const struct few *f, const uint8_t *w, size_t w_stride, int64_t n, int n_rows, int64_t first,                                  int64_t end) {                                                                                          int64_t j = first;                                                                                                             for (; n_rows > DIRECT && j + W_ROWS <= end; j += W_ROWS) {                                                                        product_unpacked(f, GGML_TYPE_##name, w + (size_t)j * w_stride, w_stride, j, n, n_rows, W_ROWS);                           }                                                                                                                              for (; n_rows > DIRECT && j < end; j++) {                                                                                          product_unpacked(f, GGML_TYPE_##name, w + (size_t)j * w_stride, w_stride, j, n, n_rows, 1);                                }                                                                                                                              for (; j < end; j++) {                                                                                                             product_direct(f, GGML_TYPE_##name, w + (size_t)j * w_stride, w_stride, j, n, n_rows);                                     }                                                                                                                          }
 TYPES(PRODUCT)
 
 static void product(float *y, int64_t y_stride, const void *w, enum ggml_type type, size_t w_stride, const uint16_t *x,
