@@ -118,6 +118,9 @@ static int read_prompts(struct generation *g, struct genarm_error *err) {
     if (args->cache && many(args)) {
         return usage_error(err, "--prompt-cache", "it is for one prompt (-p, -f), not for --prompts");
     }
+    if (args->cache && args->guide.no_sharing) {
+        return usage_error(err, "--prompt-cache", "nothing of it would be used with --no-cache-prompt");
+    }
     if (args->cache_read_only && !args->cache) {
         return usage_error(err, "--prompt-cache-ro", "it needs --prompt-cache FILE");
     }

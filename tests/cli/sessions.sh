@@ -66,6 +66,7 @@ same copy.gguf "$tiny"
 run 1 "${ask[@]}" -p Hi --prompt-cache nowhere --prompt-cache-ro
 says err "nowhere: cannot open the file"
 run 2 "${ask[@]}" -p Hi --prompt-cache-ro
+run 2 "${ask[@]}" -p Hi --prompt-cache state --no-cache-prompt
 run 2 "${ask[@]}" --prompts prompts.txt --prompt-cache state
 run 2 "${ask[@]}" -p Hi --prompt-cache state -o state
 

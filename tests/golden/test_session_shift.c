@@ -121,11 +121,49 @@ static void test_a_prompt_after_a_shift_equals_a_fresh_session(void **state) {
     case_prompt(s, same, 1);
     assert_int_equal(s->timelines[0].n_cached, KEPT);
     case_answer(s, after, HALF);
-    genarm_session_free(s);
+    case_end(g, s);
+    g = case_guide(f->model, (struct case_arm[]){{f->first, 1.0f, NULL}}, 1, case_params(CTX, true));
     s = case_session(g, 4);
     case_prompt(s, same, 1);
     case_answer(s, fresh, HALF);
     assert_memory_equal(fresh, after, sizeof fresh);
+    case_answer(s, tokens, 2);
+    must(genarm_session_shift(s, KEPT, &err), &err);
+    case_answer(s, tokens, 1);
+    genarm_session_free(s);
+    s = case_session(g, 4); /* in the same slot */
+    case_prompt(s, same, 1);
+    assert_int_equal(s->timelines[0].n_cached, KEPT);
+    case_answer(s, after, HALF);
+    assert_memory_equal(fresh, after, sizeof fresh);
+    case_end(g, s);
+}
+
+static void test_what_moved_is_not_lent_to_a_neighbour(void **state) {
+    struct session_case *f = *state;
+    struct genarm_error err = {0};
+    struct genarm_guide_params params = case_params(CTX, true);
+    const struct genarm_message same[] = {{"user", "0000000000000000000000000000000000000000000000000000000000000000"}};
+    int32_t tokens[2], fresh[HALF], neighbour[HALF];
+    params.n_slots = 2;
+    params.no_sharing = true;
+    struct genarm_guide *g = case_guide(f->model, (struct case_arm[]){{f->first, 1.0f, NULL}}, 1, params);
+    struct genarm_session *s = case_session(g, 4), *other;
+    case_prompt(s, same, 1);
+    case_answer(s, fresh, HALF);
+    case_end(g, s);
+    params.no_sharing = false;
+    g = case_guide(f->model, (struct case_arm[]){{f->first, 1.0f, NULL}}, 1, params);
+    s = case_session(g, 5);
+    case_prompt(s, same, 1);
+    case_answer(s, tokens, 2);
+    must(genarm_session_shift(s, KEPT, &err), &err);
+    case_answer(s, tokens, 1);
+    other = case_session(g, 4);
+    case_prompt(other, same, 1);
+    case_answer(other, neighbour, HALF);
+    assert_memory_equal(fresh, neighbour, sizeof fresh);
+    genarm_session_free(other);
     case_end(g, s);
 }
 
@@ -230,6 +268,7 @@ int main(void) {
         cmocka_unit_test(test_contexts_about_as_long_as_the_prompt),
         cmocka_unit_test(test_sessions_that_shift_do_not_disturb_their_neighbours),
         cmocka_unit_test(test_a_prompt_after_a_shift_equals_a_fresh_session),
+        cmocka_unit_test(test_what_moved_is_not_lent_to_a_neighbour),
         cmocka_unit_test(test_schedules_count_answer_tokens_that_were_forgotten),
         cmocka_unit_test(test_grammars_hold_beyond_the_context),
         cmocka_unit_test(test_drafts_go_on_after_a_shift),
