@@ -87,10 +87,11 @@ static int push(struct answer *a, int32_t token, double now, struct genarm_error
     if (a->n_predict >= 0 && a->n_tokens >= (size_t)a->n_predict) {
         return answer_end(a, FINISH_LENGTH, err);
     }
-    if (genarm_session_n_left(a->session) <= 0) {
-        return answer_end(a, FINISH_CONTEXT, err);
+    if (genarm_session_n_left(a->session) > 0) {
+        return 0;
     }
-    return 0;
+    code = a->shift.on ? genarm_session_shift(a->session, a->shift.keep, err) : GENARM_ECONTEXT;
+    return code == GENARM_ECONTEXT ? answer_end(a, FINISH_CONTEXT, err) : code; /* what is kept may fill it */
 }
 
 int answers_step(struct answer **answers, size_t n, struct genarm_error *err) {

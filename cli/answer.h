@@ -23,6 +23,7 @@ struct answer {
     struct genarm_session *session;   /* borrowed */
     enum finish finish;
     int32_t n_predict; /* -1: no limit */
+    struct shift_args shift; /* set after answer_start; off: a full context ends the answer */
     int32_t *tokens;   /* [n_tokens] with the token that ended the turn */
     size_t n_tokens;
     struct buf text; /* valid UTF-8; without the end, and from a stop text on */

@@ -10,6 +10,7 @@
 #include "drafts.h"
 #include "preferences.h"
 #include "terminal.h"
+#include "transcript.h"
 
 struct chat_args {
     struct model_args model;
@@ -17,6 +18,7 @@ struct chat_args {
     struct sampling_args sampling;
     struct steer_args steer;
     struct draft_args draft;
+    struct shift_args shift;
     const char *system;
     int32_t n_predict;
 };
@@ -27,6 +29,7 @@ static const struct option chat_options[] = {
     {OPTION_INT, "-n --predict --n-predict", "N", offsetof(struct chat_args, n_predict), -1, INT32_MAX,
      .fallback = "-1", .env = "LLAMA_ARG_N_PREDICT",
      .help = "tokens of an answer at most; -1: until the model ends it or the context is full"},
+    OPTIONS_SHIFT(struct chat_args),
     OPTIONS_GUIDE(struct chat_args),
     OPTIONS_STEER(struct chat_args),
     OPTIONS_SAMPLING(struct chat_args),
@@ -40,9 +43,7 @@ struct chat {
     struct genarm_session *session;
     struct genarm_sampling sampling;
     float *weights; /* [n_arms] */
-    struct genarm_message *messages;
-    char **contents; /* [n_messages] owns what messages point to; NULL for the system message */
-    size_t n_messages;
+    struct transcript said;
     bool terminal; /* somebody types */
     bool ended;
 };
@@ -51,6 +52,8 @@ static const char chat_help[] = "/weight NAME X         weight of a reward model
                                 "/preference NAME LIST  of its objectives, as helpful=0.7,harmless=0.3 or 0.7,0.3;\n"
                                 "                       /preference shows all\n"
                                 "/seed N                seed of the next answers\n"
+                                "/save FILE             save the conversation and all that it has computed\n"
+                                "/load FILE             go on with a saved one, with its weights and its sampling\n"
                                 "/reset                 forget the conversation\n"
                                 "/quit                  end (as Ctrl-D does)\n"
                                 "/help                  show this\n"
@@ -58,40 +61,13 @@ static const char chat_help[] = "/weight NAME X         weight of a reward model
 
 /* ---- the conversation ---- */
 
-static int add_message(struct chat *c, const char *role, const char *content, struct genarm_error *err) {
-    struct genarm_message *messages = realloc(c->messages, sizeof *messages * (c->n_messages + 1));
-    if (messages) {
-        c->messages = messages;
-    }
-    char **contents = realloc(c->contents, sizeof *contents * (c->n_messages + 1));
-    if (contents) {
-        c->contents = contents;
-    }
-    char *copy = strdup(content);
-    if (!messages || !contents || !copy) {
-        free(copy);
-        return error_nomem(err, "the conversation");
-    }
-    c->messages[c->n_messages] = (struct genarm_message){role, copy};
-    c->contents[c->n_messages++] = copy;
-    return 0;
-}
-
-static void drop_messages(struct chat *c, size_t keep) {
-    while (c->n_messages > keep) {
-        free(c->contents[--c->n_messages]);
-    }
-}
-
 static int reset(struct chat *c, struct genarm_error *err) {
-    drop_messages(c, 0);
-    return c->args->system && *c->args->system ? add_message(c, "system", c->args->system, err) : 0;
+    transcript_drop(&c->said, 0);
+    return c->args->system && *c->args->system ? transcript_add(&c->said, "system", c->args->system, err) : 0;
 }
 
-/* One session serves all turns, so that only what is new is computed; a new seed needs a new one. */
-static int renew_session(struct chat *c, struct genarm_error *err) {
-    genarm_session_free(c->session);
-    c->session = NULL;
+/* One session serves all turns, so that only what is new is computed. */
+static int start_session(struct chat *c, struct genarm_error *err) {
     int code = setup_session(&c->session, &c->setup, &c->sampling, err);
     for (size_t i = 0; i < c->setup.n_arms && code == 0; i++) {
         code = genarm_session_set_weight(c->session, (int32_t)i, c->weights[i], err);
@@ -114,25 +90,69 @@ static int print_answer(struct answer *a, struct genarm_error *err) {
     return code ? code : flush_output(stdout, err);
 }
 
+/* Whether the answer has at least 1 / share of the context. */
+static bool has_room(const struct chat *c, int32_t share) {
+    const int64_t left = genarm_session_n_left(c->session), used = genarm_session_n_prompt(c->session);
+    return left * share >= left + used;
+}
+
+static int start_answer(struct chat *c, struct answer *a, struct genarm_error *err) {
+    answer_deinit(a);
+    const int code = answer_start(a, &c->setup, c->session, c->said.messages, c->said.n, c->args->n_predict, err);
+    a->shift = c->args->shift;
+    return code;
+}
+
+/* With --context-shift the oldest turns are forgotten when less than a quarter of the context is left for the answer, until
+ * half of it is: so it does not happen at every turn, and what is left is evaluated as if it were all that was said. */
+static int begin_answer(struct chat *c, struct answer *a, struct genarm_error *err) {
+    int code = start_answer(c, a, err), n_forgotten = 0;
+    if (!c->args->shift.on || (code == 0 && has_room(c, 4))) {
+        return code;
+    }
+    while ((code == GENARM_ECONTEXT || (code == 0 && !has_room(c, 2))) && transcript_forget_oldest(&c->said)) {
+        n_forgotten++;
+        code = start_answer(c, a, err);
+    }
+    if (n_forgotten > 0) {
+        note("the context is full: the oldest %d turns are forgotten", n_forgotten);
+    }
+    return code;
+}
+
+/* A question that does not fit is taken back. */
+static int refuse_turn(struct chat *c, struct genarm_error *err) {
+    snprintf(err->hint, sizeof err->hint, "%s",
+             c->args->shift.on ? "shorten it, or raise the context size (-c)"
+                               : "/reset starts a new conversation; with --context-shift the oldest turns are forgotten; -c N "
+                                 "gives more room");
+    if (!c->terminal) {
+        return err->code;
+    }
+    report_error(err);
+    transcript_drop(&c->said, c->said.n - 1);
+    return 0;
+}
+
 static int turn(struct chat *c, const char *text, struct genarm_error *err) {
     struct answer answer = {0};
-    size_t before = c->n_messages;
-    int code = add_message(c, "user", text, err);
+    int code = transcript_add(&c->said, "user", text, err);
     if (code == 0) {
-        code = answer_start(&answer, &c->setup, c->session, c->messages, c->n_messages, c->args->n_predict, err);
+        code = begin_answer(c, &answer, err);
     }
-    if (code == GENARM_ECONTEXT && c->terminal) {
-        report_error(err);
-        fprintf(stderr, "/reset starts a new conversation\n");
-        drop_messages(c, before);
+    if (code == GENARM_ECONTEXT) {
         answer_deinit(&answer);
-        return 0;
+        return refuse_turn(c, err);
     }
     if (code == 0) {
         code = print_answer(&answer, err);
     }
+    if (code == 0 && answer.finish == FINISH_CONTEXT) {
+        note("the context is full: the answer is cut; %s", c->args->shift.on
+                 ? "a shorter question, --keep or -c give it room" : "with --context-shift it would go on");
+    }
     if (code == 0) {
-        code = add_message(c, "assistant", answer.text.data, err);
+        code = transcript_add(&c->said, "assistant", answer.text.data, err);
     }
     if (code == 0 && c->args->model.verbose) {
         drafts_note(&c->setup, c->session);
@@ -178,7 +198,7 @@ static int set_seed(struct chat *c, const char *number, struct genarm_error *err
         return 0;
     }
     c->sampling.seed = (uint64_t)seed;
-    return renew_session(c, err);
+    return genarm_session_set_sampling(c->session, &c->sampling, err);
 }
 
 static int show_preferences(const struct chat *c, struct genarm_error *err) {
@@ -240,6 +260,57 @@ static int weight_command(struct chat *c, char *rest, struct genarm_error *err) 
     return set_weight(c, name, number, err);
 }
 
+static int save_chat(struct chat *c, const char *path, struct genarm_error *err) {
+    char *text = NULL;
+    int code = transcript_dump(&text, &c->said, err);
+    if (code == 0) {
+        code = genarm_session_save(c->session, path, text, err);
+    }
+    free(text);
+    return code;
+}
+
+static int load_chat(struct chat *c, const char *path, struct genarm_error *err) {
+    struct transcript said = {0};
+    char *text = NULL;
+    int code = genarm_session_read_note(&text, path, err);
+    if (code == 0) {
+        code = transcript_parse(&said, text, path, err);
+    }
+    if (code == 0) {
+        code = genarm_session_load(c->session, path, err);
+    }
+    free(text);
+    if (code) {
+        transcript_deinit(&said);
+        return code;
+    }
+    transcript_deinit(&c->said);
+    c->said = said;
+    c->sampling = genarm_session_sampling(c->session);
+    for (size_t i = 0; i < c->setup.n_arms; i++) {
+        c->weights[i] = genarm_session_weight(c->session, (int32_t)i);
+    }
+    return 0;
+}
+
+/* What follows "/save" and "/load": a path, which may hold spaces. What fails ends a chat that nobody sits at. */
+static int file_command(struct chat *c, char *rest, int (*run)(struct chat *, const char *, struct genarm_error *),
+                        struct genarm_error *err) {
+    char *path = rest + strspn(rest, " \t");
+    trim_end(path, path + strlen(path));
+    if (!*path) {
+        fprintf(stderr, "name a file: /save FILE, /load FILE\n");
+        return 0;
+    }
+    const int code = run(c, path, err);
+    if (code && c->terminal) {
+        report_error(err);
+        return 0;
+    }
+    return code;
+}
+
 /* A line that starts with '/'. Returns a code only for what ends the chat. */
 static int command(struct chat *c, char *line, struct genarm_error *err) {
     char *word = line, *rest = line + strcspn(line, " \t"), *state;
@@ -250,6 +321,10 @@ static int command(struct chat *c, char *line, struct genarm_error *err) {
         c->ended = true;
     } else if (strcmp(word, "/reset") == 0) {
         return reset(c, err);
+    } else if (strcmp(word, "/save") == 0) {
+        return file_command(c, rest, save_chat, err);
+    } else if (strcmp(word, "/load") == 0) {
+        return file_command(c, rest, load_chat, err);
     } else if (strcmp(word, "/weight") == 0 && !rest[strspn(rest, " \t")]) {
         show_weights(c);
     } else if (strcmp(word, "/weight") == 0) {
@@ -275,7 +350,7 @@ static int converse(struct chat *c, struct genarm_error *err) {
     size_t size = 0;
     int code = reset(c, err);
     if (code == 0) {
-        code = renew_session(c, err);
+        code = start_session(c, err);
     }
     while (code == 0 && !c->ended) {
         interrupt_catch(); /* again after each answer: the first Ctrl-C only ends that */
@@ -331,9 +406,7 @@ static int chat_run(const void *arguments, struct genarm_error *err) {
     if (code == 0) {
         code = converse(&c, err);
     }
-    drop_messages(&c, 0);
-    free(c.messages);
-    free(c.contents);
+    transcript_deinit(&c.said);
     free(c.weights);
     genarm_session_free(c.session);
     setup_free(&c.setup);

@@ -89,6 +89,20 @@ struct guide_args {
      .env = "LLAMA_ARG_CHAT_TEMPLATE",                                                                                \
       .help = "a name that llama.cpp knows, or raw:TEXT with {system} and {prompt}; without it the model's own"}
 
+/* What happens when the context is full before the answer ends. */
+struct shift_args {
+    bool on;
+    int32_t keep; /* tokens of the prompt, -1: all */
+};
+
+#define OPTIONS_SHIFT(ARGS)                                                                                           \
+    {OPTION_GROUP, .help = "Full context"},                                                                           \
+    {OPTION_FLAG, "--context-shift", "", offsetof(ARGS, shift.on), .env = "LLAMA_ARG_CONTEXT_SHIFT",                  \
+     .help = "when the context is full go on: forget what lies between the kept tokens and the newest, which fill "   \
+             "half of the rest; without it the answer ends"},                                                         \
+    {OPTION_INT, "--keep", "N", offsetof(ARGS, shift.keep), -1, INT32_MAX, .fallback = "-1",                          \
+     .help = "tokens of the prompt that --context-shift keeps; -1: all of them"}
+
 struct sampling_args {
     int64_t seed; /* -1: a random one */
     double temperature, top_p, min_p;

@@ -21,9 +21,10 @@ struct generate_args {
     struct sampling_args sampling;
     struct steer_args steer;
     struct draft_args draft;
-    const char *prompt, *file, *prompts, *system, *output;
+    struct shift_args shift;
+    const char *prompt, *file, *prompts, *system, *output, *cache;
     int32_t n_predict, n_parallel, n_logprobs;
-    bool json, restart;
+    bool json, cache_read_only, restart;
 };
 
 static const struct option generate_options[] = {
@@ -53,6 +54,13 @@ static const struct option generate_options[] = {
              "are kept in FILE.partial until then, and the same command goes on from there, whatever ended it"},
     {OPTION_FLAG, "--restart", "", offsetof(struct generate_args, restart),
      .help = "with --prompts and -o: begin anew, also where FILE.partial has answers"},
+    {OPTION_GROUP, .help = "Saved state"},
+    {OPTION_FILE, "--prompt-cache", "FILE", offsetof(struct generate_args, cache),
+     .help = "what an earlier run has computed: the longest common start of prompts is not computed again; the file is "
+             "written when the answer ends, and made when it does not exist"},
+    {OPTION_FLAG, "--prompt-cache-ro", "", offsetof(struct generate_args, cache_read_only),
+     .help = "only read the file of --prompt-cache"},
+    OPTIONS_SHIFT(struct generate_args),
     OPTIONS_GUIDE(struct generate_args),
     OPTIONS_STEER(struct generate_args),
     OPTIONS_SAMPLING(struct generate_args),
@@ -107,6 +115,15 @@ static int read_prompts(struct generation *g, struct genarm_error *err) {
     if (many(args) && (args->prompt || args->file)) {
         return usage_error(err, "--prompts", "-p and -f cannot be given as well");
     }
+    if (args->cache && many(args)) {
+        return usage_error(err, "--prompt-cache", "it is for one prompt (-p, -f), not for --prompts");
+    }
+    if (args->cache && args->guide.no_sharing) {
+        return usage_error(err, "--prompt-cache", "nothing of it would be used with --no-cache-prompt");
+    }
+    if (args->cache_read_only && !args->cache) {
+        return usage_error(err, "--prompt-cache-ro", "it needs --prompt-cache FILE");
+    }
     if (many(args)) {
         return prompts_read(&g->prompts, args->prompts, args->system, err);
     }
@@ -116,6 +133,24 @@ static int read_prompts(struct generation *g, struct genarm_error *err) {
     }
     free(text);
     return code;
+}
+
+/* ---- the prompt cache ---- */
+
+static int load_cache(const struct generation *g, struct genarm_session *s, struct genarm_error *err) {
+    const char *path = g->args->cache;
+    if (!path || (!file_exists(path) && !g->args->cache_read_only)) {
+        return 0;
+    }
+    return error_at(err, genarm_session_load_cache(s, path, err), "--prompt-cache");
+}
+
+static int save_cache(const struct generation *g, struct genarm_error *err) {
+    const struct job *job = &g->jobs[0];
+    if (!g->args->cache || g->args->cache_read_only || job->answer.n_tokens == 0) { /* nothing was computed */
+        return 0;
+    }
+    return genarm_session_save(job->answer.session, g->args->cache, NULL, err);
 }
 
 /* ---- output ---- */
@@ -188,13 +223,14 @@ static int finish_job(struct generation *g, size_t index, json_t *facts, struct 
     if (g->args->model.verbose) {
         drafts_note(&g->setup, job->session);
     }
+    int code = save_cache(g, err);
     genarm_session_free(job->session);
     job->session = NULL;
     g->n_done++;
-    if (g->partial.records) {
+    if (code == 0 && g->partial.records) {
         return job->answer.finish == FINISH_INTERRUPTED ? 0 : keep_record(g, index, err);
     }
-    return g->records ? write_finished(g, err) : 0;
+    return code ? code : g->records ? write_finished(g, err) : 0;
 }
 
 /* ---- the loop ---- */
@@ -227,8 +263,13 @@ static int start_job(struct generation *g, struct genarm_error *err) {
         return code;
     }
     g->n_started++;
+    code = load_cache(g, job->session, err);
+    if (code) {
+        return code;
+    }
     code = answer_start(&job->answer, &g->setup, job->session, prompt->messages, prompt->n_messages, g->args->n_predict,
                         &failure);
+    job->answer.shift = g->args->shift;
     if (code && many(g->args) && code != GENARM_ENOMEM) {
         return fail_job(g, index, &failure, err);
     }
@@ -369,8 +410,9 @@ static int say_outcome(struct generation *g) {
 static int check_written(const struct generation *g, const char *path, struct genarm_error *err) {
     struct genarm_model_info base;
     genarm_model_get_info(g->setup.base, &base);
-    const char *const inputs[] = {base.path,           g->args->prompts,      g->args->file,
-                                  g->args->guide.lora, g->args->draft.model, g->args->steer.grammar_file};
+    const char *const inputs[] = {base.path,           g->args->prompts,     g->args->file,
+                                  g->args->guide.lora, g->args->draft.model, g->args->steer.grammar_file,
+                                  g->args->cache};
     int code = 0;
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs && code == 0; i++) {
         code = keep_input("-o", path, inputs[i], err);
@@ -546,6 +588,7 @@ const struct command command_generate = {
                 "genarm generate --arm cheerful.gguf:1 -p \"Tell me about owls.\" -n 128 -s 7\n"
                 "genarm generate --arm joy=cheerful.gguf:1.5 --arm concise.gguf:0.5 -f question.txt --json\n"
                 "genarm generate -m big.gguf --arm kind=small.gguf+arm.gguf --draft-arm kind -p \"Hello\"\n"
+                "genarm generate -f long.txt --prompt-cache long.session -n 256 --context-shift\n"
                 "genarm generate -m big.gguf --arm small.gguf+arm.gguf --prompts test.jsonl -np 8 -o out.jsonl",
     .options = generate_options,
     .n_options = sizeof generate_options / sizeof *generate_options,

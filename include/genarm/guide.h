@@ -104,6 +104,10 @@ void genarm_session_free(struct genarm_session *s); /* NULL is fine */
 int genarm_session_set_weight(struct genarm_session *s, int32_t i, float weight, struct genarm_error *err);
 float genarm_session_weight(const struct genarm_session *s, int32_t i);
 
+/* How tokens are drawn from the next one on; the random stream begins anew with the seed. On failure nothing changes. */
+int genarm_session_set_sampling(struct genarm_session *s, const struct genarm_sampling *sampling, struct genarm_error *err);
+struct genarm_sampling genarm_session_sampling(const struct genarm_session *s);
+
 /* Preference of ARM i from the next token on, as genarm_guide_set_preference. Another one than before costs the ARM one pass
  * over its prompt and the answer so far, so that what follows is as if the preference had never been another. */
 int genarm_session_set_preference(struct genarm_session *s, int32_t i, const float *weights, size_t n,
@@ -149,18 +153,47 @@ struct genarm_draft_stats {
 /* Since the session was made. All are 0 where nothing was drafted. */
 void genarm_session_get_draft_stats(const struct genarm_session *s, struct genarm_draft_stats *out);
 
-/* Samples the next token, appends it to the session and stores it. GENARM_ECONTEXT when the context is full.
+/* Samples the next token, appends it to the session and stores it. GENARM_ECONTEXT when the context is full: see
+ * genarm_session_shift.
  *
  * With a draft, the tokens that a pass accepts are handed out one by one by the steps that follow; until then they are no part
- * of the session, and a changed weight, preference or prompt drops them. */
+ * of the session, and a changed weight, preference or prompt, a shift and saving drop them. */
 int genarm_session_step(struct genarm_session *s, int32_t *token, struct genarm_error *err);
 
 /* The same for several sessions of one guide in one batch: tokens[i] belongs to sessions[i]. */
 int genarm_sessions_step(struct genarm_session **sessions, size_t n, int32_t *tokens, struct genarm_error *err);
 
-int32_t genarm_session_n_prompt(const struct genarm_session *s); /* base tokens of the prompt */
-int32_t genarm_session_n_tokens(const struct genarm_session *s); /* answer tokens so far */
+int32_t genarm_session_n_prompt(const struct genarm_session *s); /* base tokens of the prompt that are held */
+int32_t genarm_session_n_tokens(const struct genarm_session *s); /* answer tokens so far, also those forgotten */
 int32_t genarm_session_n_left(const struct genarm_session *s);   /* steps until the context is full */
+
+/* Makes room in a context that is full or nearly so: every policy keeps the first `keep` tokens of its prompt (-1: all of it;
+ * always at least one token) and the newest tokens, which fill half of the rest, and forgets what lies between. What is kept
+ * moves down, its keys rotated to their new positions, and nothing is evaluated again. So the answer goes on with what the
+ * model remembers of its recent past, not as if it had only seen the tokens that are left; a later prompt is evaluated anew
+ * from the first token that moved. Positions in the answer, as of schedules and grammars, go on. GENARM_ECONTEXT: what is to be
+ * kept leaves no room. */
+int genarm_session_shift(struct genarm_session *s, int32_t keep, struct genarm_error *err);
+
+/* Writes a session to a file: tokens, KV caches, weights, preferences and the random stream. A session that loads it goes on
+ * as this one does, to the bit. Not saved is what the caller chose for a request: schedules, gate, biases, grammar, draft.
+ * `note`: a text of the caller's that is stored with it, such as the messages; NULL: none. The file is as large as what is
+ * cached, and appears at once when it is complete. GENARM_EINVAL when a file that is no saved session is in its place. */
+int genarm_session_save(struct genarm_session *s, const char *path, const char *note, struct genarm_error *err);
+
+/* Makes a session the one that was saved, whatever it was before. Its guide must have the same models, adapters, templates and
+ * type of KV cache, and room for the tokens; names, slots and default weights may differ. Schedules, gate, biases, grammar and
+ * draft stay those of the session: a grammar must allow the answer so far, or the next step fails; one that is set after
+ * loading begins with the next token. GENARM_EMISMATCH says what differs, GENARM_EFORMAT that it is no saved session or a
+ * damaged one, GENARM_ECONTEXT that it is too long. The session is then as before. */
+int genarm_session_load(struct genarm_session *s, const char *path, struct genarm_error *err);
+
+/* *note becomes the malloc'ed text that was saved with a session, NULL if there is none. */
+int genarm_session_read_note(char **note, const char *path, struct genarm_error *err);
+
+/* The same without weights, preferences and random stream, which stay as they are: the next prompt reuses what of it was
+ * evaluated before. An ARM with another preference than was saved has nothing to reuse. */
+int genarm_session_load_cache(struct genarm_session *s, const char *path, struct genarm_error *err);
 
 /* Log-probabilities of one response token under every part, in nats. */
 struct genarm_token_score {

@@ -102,7 +102,8 @@ int sequence_save(struct engine *base, int32_t seq, int32_t n_pos, struct buf *o
 static int check_head(const struct llama_engine *e, const struct saved *s, struct genarm_error *err) {
     const struct saved want = saved_header(e, s->n_pos);
     if (memcmp(s->magic, want.magic, sizeof want.magic) != 0) {
-        return error_set(err, GENARM_EMISMATCH, "the saved KV cache is of another kind of engine");
+        const int rc = error_set(err, GENARM_EMISMATCH, "the saved KV cache is of another kind of engine");
+        return error_hint(err, rc, "use the engine that it was saved with (--engine)");
     }
     if (memcmp(s->fingerprint, want.fingerprint, sizeof want.fingerprint) != 0) {
         return error_set(err, GENARM_EMISMATCH, "the saved KV cache is of another model");

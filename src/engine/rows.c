@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 #include "engine/fused.h"
 #include "engine/graph.h"
+#include "engine/kv_state.h"
 #include "engine/lora_bank.h"
 
 struct rows_engine {
@@ -367,6 +368,27 @@ static int rows_copy_prefix(struct engine *base, int32_t from, int32_t to, int32
     return rc;
 }
 
+static struct kv_sequence sequence(const struct engine *base, int32_t seq) {
+    const struct rows_engine *e = (const struct rows_engine *)base;
+    return (struct kv_sequence){.hp = &base->model->hp, .rope_freqs = base->model->weights.rope_freqs, .layers = e->kv,
+                                .first = (int64_t)seq * base->params.n_ctx};
+}
+
+static int rows_shift(struct engine *base, int32_t seq, int32_t keep, int32_t n_drop, struct genarm_error *err) {
+    const struct kv_sequence s = sequence(base, seq);
+    return kv_shift(&s, keep, n_drop, base->n_cached[seq], err);
+}
+
+static int rows_save(struct engine *base, int32_t seq, int32_t n_pos, struct buf *out, struct genarm_error *err) {
+    const struct kv_sequence s = sequence(base, seq);
+    return kv_save(&s, n_pos, out, err);
+}
+
+static int rows_load(struct engine *base, int32_t seq, int32_t n_pos, const void *data, size_t n, struct genarm_error *err) {
+    const struct kv_sequence s = sequence(base, seq);
+    return kv_load(&s, n_pos, data, n, err);
+}
+
 static void rows_free(struct engine *base) {
     struct rows_engine *e = (struct rows_engine *)base;
     graph_deinit(&e->graph);
@@ -394,6 +416,9 @@ static const struct engine_vtable rows_vtable = {
     .add_adapter = rows_add_adapter,
     .refresh_adapters = rows_refresh_adapters,
     .copy_prefix = rows_copy_prefix,
+    .shift = rows_shift,
+    .save = rows_save,
+    .load = rows_load,
     .free = rows_free,
 };
 

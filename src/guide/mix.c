@@ -81,16 +81,24 @@ static int mix_parts(const struct genarm_session *s, int32_t pos, const float *c
     return combine(out, parts, n_parts) ? GENARM_OK : mix_failed(s, pos, logits, err);
 }
 
+static int off_the_grammar(int rc, struct genarm_error *err) {
+    return error_hint(err, rc, "set the grammar again: it then begins with the next token");
+}
+
 /* The grammar's state before answer token `pos`: that of the tokens given, moved on by those between. */
 static int grammar_state_at(const struct genarm_session *s, int32_t pos, int32_t *state, struct genarm_error *err) {
     const struct steering *st = &s->steering;
-    const int32_t *answer = s->timelines[0].tokens + s->timelines[0].n_prompt;
+    const struct timeline *t = &s->timelines[0];
     int rc = GENARM_OK;
+    if (st->grammar_pos < pos && t->n_prompt + st->grammar_pos < t->n_given) { /* a saved answer that had been shifted */
+        rc = error_set(err, GENARM_EINVAL, "the start of the answer was forgotten: whether it follows the grammar is unknown");
+        return off_the_grammar(rc, err);
+    }
     *state = st->grammar_state;
     for (int32_t i = st->grammar_pos; i < pos && rc == GENARM_OK; i++) {
-        rc = grammar_advance(st->grammar, state, answer[i], err);
+        rc = grammar_advance(st->grammar, state, t->tokens[t->n_prompt + i], err);
     }
-    return rc;
+    return rc == GENARM_EINVAL ? off_the_grammar(rc, err) : rc;
 }
 
 /* Forbids what the grammar does not allow. */
@@ -131,18 +139,24 @@ int session_mix(struct genarm_session *s, int32_t pos, const float *const *logit
 
 /* ---- the token drawn from it ---- */
 
-int session_commit(struct genarm_session *s, int32_t token, struct genarm_error *err) {
+int session_settle(struct genarm_session *s, struct genarm_error *err) {
     struct steering *st = &s->steering;
     const int32_t pos = genarm_session_n_tokens(s);
     int32_t state;
-    if (!st->grammar) {
-        return GENARM_OK;
-    }
-    int rc = grammar_state_at(s, pos, &state, err);
-    rc = rc == GENARM_OK ? grammar_advance(st->grammar, &state, token, err) : rc;
-    if (rc == GENARM_OK) {
+    const int rc = st->grammar ? grammar_state_at(s, pos, &state, err) : GENARM_OK;
+    if (st->grammar && rc == GENARM_OK) {
         st->grammar_state = state;
-        st->grammar_pos = pos + 1;
+        st->grammar_pos = pos;
+    }
+    return rc;
+}
+
+int session_commit(struct genarm_session *s, int32_t token, struct genarm_error *err) {
+    struct steering *st = &s->steering;
+    int rc = session_settle(s, err);
+    if (st->grammar && rc == GENARM_OK) {
+        rc = grammar_advance(st->grammar, &st->grammar_state, token, err);
+        st->grammar_pos += rc == GENARM_OK;
     }
     return rc;
 }

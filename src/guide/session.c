@@ -7,7 +7,6 @@
 
 #include "base/progress.h"
 #include "base/threads.h"
-#include "guide/grammar.h"
 #include "guide/share.h"
 #include "guide/speculate.h"
 
@@ -89,10 +88,11 @@ void session_put_ahead(struct genarm_session *s, int32_t token) {
     s->n_ahead++;
 }
 
-/* Keys and values of another preference are of no use. */
-static void timeline_prefer(struct timeline *t, const struct objective_weights *p) {
-    t->n_cached = memcmp(&t->preference, p, sizeof *p) == 0 ? t->n_cached : 0;
-    t->preference = *p;
+void timeline_prefer(struct timeline *t, const struct objective_weights *p) {
+    if (memcmp(&t->preference, p, sizeof *p) != 0) {
+        t->n_cached = t->moved = 0;
+        t->preference = *p;
+    }
 }
 
 int genarm_session_set_weight(struct genarm_session *s, int32_t i, float weight, struct genarm_error *err) {
@@ -103,6 +103,17 @@ int genarm_session_set_weight(struct genarm_session *s, int32_t i, float weight,
     if (rc == GENARM_OK && weight != s->weights[i + 1]) {
         session_drop_ahead(s);
         s->weights[i + 1] = weight;
+    }
+    return rc;
+}
+
+int genarm_session_set_sampling(struct genarm_session *s, const struct genarm_sampling *sampling, struct genarm_error *err) {
+    struct sampler sampler;
+    const int rc = sampler_init(&sampler, sampling, s->sampler.n_vocab, err);
+    if (rc == GENARM_OK) {
+        session_drop_ahead(s);
+        sampler_deinit(&s->sampler);
+        s->sampler = sampler;
     }
     return rc;
 }
@@ -123,8 +134,9 @@ const float *genarm_session_preference(const struct genarm_session *s, int32_t i
     return policy_objectives(&s->guide->policies[i + 1]) ? s->preferences[i + 1].weights : NULL;
 }
 
+struct genarm_sampling genarm_session_sampling(const struct genarm_session *s) { return s->sampler.params; }
 float genarm_session_weight(const struct genarm_session *s, int32_t i) { return s->weights[i + 1]; }
-int32_t genarm_session_n_prompt(const struct genarm_session *s) { return s->timelines[0].n_prompt; }
+int32_t genarm_session_n_prompt(const struct genarm_session *s) { return s->timelines[0].n_given; }
 int32_t genarm_session_n_left(const struct genarm_session *s) {
     int32_t longest = 0;
     for (int32_t p = 0; p < s->guide->n_policies; p++) {
@@ -137,13 +149,15 @@ int32_t genarm_session_n_tokens(const struct genarm_session *s) { return s->time
 /* ---- the prompt ---- */
 
 static void timeline_replace(struct timeline *t, const int32_t *tokens, int32_t n) {
+    const int32_t exact = timeline_exact(t);
     int32_t same = 0;
-    while (same < t->n_cached && same < n && t->tokens[same] == tokens[same]) {
+    while (same < exact && same < n && t->tokens[same] == tokens[same]) {
         same++;
     }
     memcpy(t->tokens, tokens, (size_t)n * sizeof *tokens);
-    t->n = t->n_prompt = n;
+    t->n = t->n_prompt = t->n_given = n;
     t->n_cached = same;
+    t->moved = 0;
 }
 
 /* Where the base saw the same prompt, it is the reference of an ARM on its model, whatever the templates are called. */
@@ -186,8 +200,7 @@ static void begin_prompt(struct genarm_session *s, int32_t *const *tokens, const
         g->stats.n_reused += t->n_cached;
     }
     find_references(s);
-    s->steering.grammar_state = GRAMMAR_START;
-    s->steering.grammar_pos = 0;
+    steering_restart(&s->steering);
 }
 
 int genarm_session_prompt(struct genarm_session *s, const struct genarm_message *messages, size_t n_messages,

@@ -8,9 +8,11 @@
 
 struct timeline {
     int32_t *tokens; /* [n_ctx]; those from n on are ahead: drafted, or accepted and not yet handed out */
-    int32_t n;       /* tokens so far */
-    int32_t n_prompt;
+    int32_t n;       /* tokens so far, without those that were forgotten */
+    int32_t n_prompt; /* where the answer begins; below that of the tokens at hand, even below 0, once some are forgotten */
+    int32_t n_given;  /* leading tokens that are of the prompt; n_prompt until some are forgotten */
     int32_t n_cached; /* leading tokens that the engine holds, some of them perhaps ahead */
+    int32_t moved;    /* cached tokens from here on moved down when others were forgotten, and have traces of those; 0: none */
     struct objective_weights preference; /* under which they were seen */
 };
 
@@ -32,6 +34,14 @@ struct genarm_session {
     float *logp;          /* one of them: what the token handed out last was drawn from */
     struct speculation *speculation; /* how tokens are drafted; NULL: they are not */
 };
+
+/* Leading tokens of a timeline whose cache is what evaluating them anew would give. */
+static inline int32_t timeline_exact(const struct timeline *t) {
+    return t->moved > 0 && t->moved < t->n_cached ? t->moved : t->n_cached;
+}
+
+/* What is cached from here on is seen under a preference: keys and values of another one are of no use. */
+void timeline_prefer(struct timeline *t, const struct objective_weights *p);
 
 /* The coefficient of log pi of a policy in the mixture for answer token `pos`, before the gate: 1 for the base, the weight times
  * the schedule's factor for an ARM, less those of the ARMs whose reference the policy is. */
@@ -72,6 +82,9 @@ void session_push_row(const struct genarm_session *s, int32_t policy, int32_t ad
  * timelines[0]. An error when that is no distribution: it would be sampled from all the same. Threads may mix for several
  * sessions at once. */
 int session_mix(struct genarm_session *s, int32_t pos, const float *const *logits, float *out, struct genarm_error *err);
+
+/* Moves the grammar on over the tokens that have been given: before some of them are forgotten. */
+int session_settle(struct genarm_session *s, struct genarm_error *err);
 
 /* What goes with a token that has been given: the grammar moves on. Before the token is in the timelines. */
 int session_commit(struct genarm_session *s, int32_t token, struct genarm_error *err);

@@ -36,7 +36,7 @@ static void occupy(struct genarm_session *s, int32_t slot) {
     s->slot = slot;
     s->timelines = s->guide->slots[slot].timelines;
     for (int32_t p = 0; p < s->guide->n_policies; p++) {
-        s->timelines[p].n = s->timelines[p].n_prompt = 0;
+        s->timelines[p].n = s->timelines[p].n_prompt = s->timelines[p].n_given = 0;
     }
 }
 
@@ -104,8 +104,8 @@ static int64_t worth(const struct genarm_session *s, int32_t slot, int32_t *cons
     for (int32_t p = 0; p < s->guide->n_policies && timelines; p++) {
         const struct timeline *t = &timelines[p];
         const bool usable = same_preference(&t->preference, &s->preferences[p]);
-        const int32_t kept = usable ? common(t->tokens, tokens[p], smaller(t->n_cached, n[p])) : 0;
-        sum += kept - (t->n_cached - kept);
+        const int32_t held = timeline_exact(t), kept = usable ? common(t->tokens, tokens[p], smaller(held, n[p])) : 0;
+        sum += kept - (held - kept);
     }
     return sum;
 }
@@ -149,8 +149,8 @@ static int take_over(struct genarm_session *s, int32_t policy, struct genarm_err
     int32_t from = -1, most = t->n_cached + MIN_SHARED - 1;
     for (int32_t i = 0; i < g->params.n_slots; i++) {
         const struct timeline *f = g->slots[i].timelines ? &g->slots[i].timelines[policy] : NULL;
-        if (f && i != s->slot && f->n_cached > most && same_preference(&f->preference, &t->preference)) {
-            const int32_t same = common(t->tokens, f->tokens, smaller(f->n_cached, t->n - 1));
+        if (f && i != s->slot && timeline_exact(f) > most && same_preference(&f->preference, &t->preference)) {
+            const int32_t same = common(t->tokens, f->tokens, smaller(timeline_exact(f), t->n - 1));
             from = same > most ? i : from;
             most = same > most ? same : most;
         }
@@ -216,7 +216,8 @@ static int64_t plan_pass(struct plan *plan, int32_t engine) {
     memset(plan->follows, 0, plan->n * plan->n_policies * sizeof *plan->follows);
     for (int32_t p = 0; p < g->n_policies; p++) {
         for (size_t i = 0; i < plan->n && g->policies[p].engine == engine; i++) {
-            const bool leads = misses_much(plan->sessions[i], p) && !plan->follows[i * plan->n_policies + (size_t)p];
+            const bool leads = misses_much(plan->sessions[i], p) && plan->sessions[i]->timelines[p].moved == 0 &&
+                               !plan->follows[i * plan->n_policies + (size_t)p];
             saved += leads ? lead(plan, i, p) : 0;
         }
     }

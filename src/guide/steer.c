@@ -148,6 +148,11 @@ int genarm_session_set_grammar(struct genarm_session *s, struct genarm_grammar *
     return GENARM_OK;
 }
 
+void steering_restart(struct steering *st) {
+    st->grammar_state = GRAMMAR_START;
+    st->grammar_pos = 0;
+}
+
 /* ---- log-probabilities ---- */
 
 int genarm_session_keep_logprobs(struct genarm_session *s, int32_t n, struct genarm_error *err) {

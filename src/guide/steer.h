@@ -28,6 +28,9 @@ struct steering {
 
 float knots_factor(const struct schedule *schedule, int32_t pos);
 
+/* The grammar begins anew, at the start of an answer: what there is of it is followed when the next token is mixed. */
+void steering_restart(struct steering *st);
+
 /* Adds the biases to log-probabilities [n_vocab]. */
 void steering_add_bias(const struct steering *st, float *logp);
 

@@ -46,6 +46,16 @@ static void fingerprint(struct genarm_model *m) {
     snprintf(m->fingerprint, sizeof m->fingerprint, "%016" PRIx64, vocab_hash(hash, m->vocab));
 }
 
+static uint64_t sample_weights(const struct gguf_file *file) {
+    uint64_t hash = hash_u64(HASH_START, file->size);
+    for (struct ggml_tensor *t = ggml_get_first_tensor(file->tensors); t; t = ggml_get_next_tensor(file->tensors, t)) {
+        const uint8_t *bytes = gguf_file_data(file, t->name);
+        const size_t n = ggml_nbytes(t), some = n < 64 ? n : 64;
+        hash = hash_bytes(hash, bytes + (n - some) / 2, some);
+    }
+    return hash;
+}
+
 /* The type that most weights have, in capitals. */
 static void name_file_type(struct genarm_model *m) {
     int64_t counts[GGML_TYPE_COUNT] = {0};
@@ -78,6 +88,7 @@ static int describe(struct genarm_model *m, struct genarm_error *err) {
     m->turn_end = vocab_turn_end(m->vocab, gguf);
     name_file_type(m);
     fingerprint(m);
+    m->sample = sample_weights(&m->weights.file);
     return GENARM_OK;
 }
 

@@ -27,6 +27,7 @@ struct genarm_model {
     struct controls controls;        /* of vocab */
     const char *architecture;        /* general.architecture, in the file's metadata */
     char fingerprint[17];
+    uint64_t sample;     /* hash of some bytes of every tensor: other weights in the same shapes have another one */
     char name[128];
     char file_type[16];  /* e.g. "Q4_1": of most weights */
     char *chat_template; /* or NULL */
