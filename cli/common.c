@@ -324,7 +324,7 @@ int setup_load(struct setup *s, const struct model_args *model, const struct gui
     params.n_ctx = args->n_ctx;
     params.n_batch = args->n_batch;
     params.n_threads = model->n_threads > 0 ? model->n_threads : 0;
-    params.kv_f32 = args->keys == 1;
+    params.kv_type = (enum genarm_kv_type)args->keys;
     params.no_sharing = args->no_sharing;
     params.template_name = args->chat_template;
     if (code == 0 && args->lora) {

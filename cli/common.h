@@ -49,7 +49,7 @@ struct model_args {
 #define DEFAULT_MODEL_NAME "SmolLM2-135M-Instruct"
 
 struct guide_args {
-    int32_t n_ctx, n_batch, keys, values; /* keys, values: 0 f16, 1 f32 */
+    int32_t n_ctx, n_batch, keys, values; /* keys, values: enum genarm_kv_type */
     bool no_sharing;
     const char *chat_template, *lora;
     struct option_list arms, arm_templates, minus_references, preferences;
@@ -81,9 +81,9 @@ struct guide_args {
     {OPTION_FLAG, "--no-cache-prompt", "", offsetof(ARGS, guide.no_sharing),                                          \
      .help = "evaluate every prompt whole, also what it has in common with an earlier one: with quantised weights an " \
              "answer may depend on that by rounding"},                                                                \
-    {OPTION_CHOICE, "-ctk --cache-type-k", "TYPE", offsetof(ARGS, guide.keys), .choices = "f16|f32",                  \
+    {OPTION_CHOICE, "-ctk --cache-type-k", "TYPE", offsetof(ARGS, guide.keys), .choices = "f16|f32|q8_0",             \
      .fallback = "f16", .env = "LLAMA_ARG_CACHE_TYPE_K", .help = "how cached keys are stored, as -ctv"},              \
-    {OPTION_CHOICE, "-ctv --cache-type-v", "TYPE", offsetof(ARGS, guide.values), .choices = "f16|f32",                \
+    {OPTION_CHOICE, "-ctv --cache-type-v", "TYPE", offsetof(ARGS, guide.values), .choices = "f16|f32|q8_0",             \
      .fallback = "f16", .env = "LLAMA_ARG_CACHE_TYPE_V", .help = "how cached values are stored, as -ctk"},            \
     {OPTION_TEXT, "--chat-template", "TEMPLATE", offsetof(ARGS, guide.chat_template),                                 \
      .env = "LLAMA_ARG_CHAT_TEMPLATE",                                                                                \

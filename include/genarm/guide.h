@@ -36,7 +36,7 @@ struct genarm_guide_params {
     int32_t n_threads; /* 0 (default): number of cores */
     bool no_sharing;   /* every prompt is evaluated whole. Without it (default) what a prompt has in common with one evaluated
                           before is not computed again, which with quantised weights may round otherwise */
-    bool kv_f32;       /* KV cache in f32: twice the memory of f16 (default), no rounding */
+    enum genarm_kv_type kv_type;
     struct genarm_adapter *base_adapter; /* LoRA on the base, which is then the policy that is steered: one trained by DPO
                                             or RL; NULL (default): the model alone */
     const char *template_name; /* of the base; see genarm_template_apply; NULL: the one that base_adapter records if it

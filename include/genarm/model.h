@@ -27,6 +27,13 @@ enum genarm_engine {
     GENARM_ENGINE_LLAMA,
 };
 
+/* How keys and values are cached. */
+enum genarm_kv_type {
+    GENARM_KV_F16,
+    GENARM_KV_F32,  /* twice the memory of f16, no rounding */
+    GENARM_KV_Q8_0, /* about half of it: 34 bytes for 32 numbers; heads must be a multiple of those */
+};
+
 /* A model can lie on several devices: its last layers in whole blocks, one block for each device; embeddings and layers that
  * are not offloaded stay on the CPU. Strings are only read while loading. */
 struct genarm_model_params {

@@ -53,8 +53,29 @@ int engine_init(struct engine *e, const struct engine_vtable *vtable, const stru
 
 void engine_deinit(struct engine *e) { free(e->n_cached); }
 
+enum ggml_type engine_kv_type(const struct engine *e) {
+    switch (e->params.kv_type) {
+    case GENARM_KV_F32: return GGML_TYPE_F32;
+    case GENARM_KV_Q8_0: return GGML_TYPE_Q8_0;
+    default: return GGML_TYPE_F16;
+    }
+}
+
+static int check_kv_type(const struct genarm_model *model, const struct engine_params *params, struct genarm_error *err) {
+    const int32_t n = model->hp.n_embd_head, block = (int32_t)ggml_blck_size(GGML_TYPE_Q8_0);
+    if (params->kv_type == GENARM_KV_Q8_0 && n % block != 0) {
+        const int rc = error_set(err, GENARM_EUNSUPPORTED, "heads of %d numbers cannot be cached in blocks of %d", n, block);
+        return error_hint(err, rc, "cache them as f16 (-ctk f16 -ctv f16)");
+    }
+    return GENARM_OK;
+}
+
 int engine_new(struct engine **out, const struct genarm_model *model, const struct engine_params *params,
                struct genarm_error *err) {
+    const int rc = check_kv_type(model, params, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
     return model->engine == GENARM_ENGINE_LLAMA ? engine_llama_new(out, model, params, err)
                                                 : engine_rows_new(out, model, params, err);
 }

@@ -40,7 +40,7 @@ struct engine_params {
     struct engine_threads *threads; /* outlive the engine and give n_threads; NULL: of its own. Threads spin for a while
                           after work: engines that take turns should share them */
     bool hidden;       /* outputs are hidden states after the last norm, which a scalar head takes, instead of logits */
-    bool kv_f32;       /* KV cache in f32 instead of f16: twice the memory, exact to f32 rounding */
+    enum genarm_kv_type kv_type;
 };
 
 struct engine;
@@ -55,6 +55,9 @@ struct engine_threads {
 /* n_threads > 0, or 0 for the number of cores that the process may use. */
 int engine_threads_new(struct engine_threads **out, int32_t n_threads, struct genarm_error *err);
 void engine_threads_free(struct engine_threads *t); /* NULL is fine */
+
+/* The type that an engine's cache is asked to have. */
+enum ggml_type engine_kv_type(const struct engine *e);
 
 /* What every engine implements. Arguments were checked by the engine_* functions below. */
 struct engine_vtable {

@@ -33,7 +33,9 @@ static size_t lay_out(const struct fused *f, float *base, struct work *w) {
         round_up((size_t)f->hp->n_ff * rows),
         round_up((f->params.bank->n_adapters ? (size_t)lora_bank_rank(f->params.bank) : 0) * rows),
         round_up(2 * (size_t)f->hp->n_rot * rows),
-        round_up(group * (size_t)f->params.n_ctx + 3 * FUSED_MAX_HEAD),
+        round_up(group * (size_t)f->params.n_ctx),
+        round_up(group * ((size_t)f->hp->n_embd_head + 2 * ALIGN_FLOATS)), /* as much as packed rows have */
+        round_up((size_t)f->hp->n_embd_head),
     };
     size_t at[sizeof sizes / sizeof *sizes + 1] = {0};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
@@ -41,7 +43,8 @@ static size_t lay_out(const struct fused *f, float *base, struct work *w) {
     }
     if (base) {
         *w = (struct work){.x = base + at[0], .packed = base + at[1], .up = base + at[2],
-                           .low = base + at[3], .rope = base + at[4], .scores = base + at[5]};
+                           .low = base + at[3], .rope = base + at[4], .scores = base + at[5],
+                           .query = base + at[6], .value = base + at[7]};
     }
     return at[sizeof sizes / sizeof *sizes];
 }

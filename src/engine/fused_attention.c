@@ -36,28 +36,48 @@ static void rotate_head(const struct fused *f, float *head, const struct ggml_te
 /* Element 0 of a head's key or value at a position of a sequence. */
 static char *cached(const struct fused *f, const struct ggml_tensor *cache, int32_t seq, int32_t pos, int32_t kv_head) {
     const size_t column = (size_t)seq * (size_t)f->params.n_ctx + (size_t)pos;
-    return (char *)cache->data + column * cache->nb[1] + (size_t)kv_head * (size_t)f->hp->n_embd_head * cache->nb[0];
+    return (char *)cache->data + column * cache->nb[1] + (size_t)kv_head * ggml_row_size(cache->type, f->hp->n_embd_head);
 }
 
 static void store_head(const struct ggml_tensor *cache, char *to, const float *head, int64_t n) {
     if (cache->type == GGML_TYPE_F32) {
         memcpy(to, head, (size_t)n * sizeof *head);
     } else {
-        ggml_cpu_fp32_to_fp16(head, (ggml_fp16_t *)(void *)to, n);
+        ggml_get_type_traits_cpu(cache->type)->from_float(head, to, n);
+    }
+}
+
+/* Keys of 8 bits as weights that meet a few rows: the queries. */
+static void score_keys_int16(const struct fused *f, enum few_int16_form form, const char *keys, size_t stride, const float *q,
+                             void *packed_q, float *scores, int32_t n_pos) {
+    const int32_t n = f->hp->n_embd_head, group = fused_query_group(f->hp);
+    const size_t bytes = f->few_int16->packed_bytes(n);
+    for (int32_t g = 0; g < group; g++) {
+        f->few_int16->pack(form, (char *)packed_q + (size_t)g * bytes, q + g * n, n);
+    }
+    for (int32_t g = 0; g < group; g += FEW_INT16_MAX_ROWS) {
+        const int32_t some = group - g < FEW_INT16_MAX_ROWS ? group - g : FEW_INT16_MAX_ROWS;
+        f->few_int16->product(scores + (size_t)g * (size_t)f->params.n_ctx, f->params.n_ctx, keys, GGML_TYPE_Q8_0, stride,
+                              (char *)packed_q + (size_t)g * bytes, n, some, 0, n_pos);
     }
 }
 
 /* scores[g][p] = k_p q_g for the query heads g that share a key head and positions p in [0, n_pos) */
-static void score_keys(const struct fused *f, const struct ggml_tensor *k, const char *keys, const float *q, float *packed_q,
+static void score_keys(const struct fused *f, const struct ggml_tensor *k, const char *keys, const float *q, void *packed_q,
                        float *scores, int32_t n_pos) {
     const int32_t n = f->hp->n_embd_head, group = fused_query_group(f->hp);
+    const enum few_int16_form form = f->few_int16 && k->type == GGML_TYPE_Q8_0 ? f->few_int16->form(k->type, n) : FEW_INT16_NONE;
+    if (form != FEW_INT16_NONE) {
+        score_keys_int16(f, form, keys, k->nb[1], q, packed_q, scores, n_pos);
+        return;
+    }
     if (k->type == GGML_TYPE_F16 && f->kernels->few_product_f16) {
         f->kernels->few_product_f16(scores, f->params.n_ctx, keys, k->nb[1], q, n, n, group, 0, n_pos);
         return;
     }
-    const ggml_vec_dot_t dot = ggml_get_type_traits_cpu(k->type)->vec_dot;
+    const ggml_vec_dot_t dot = ggml_get_type_traits_cpu(k->type)->vec_dot; /* of two rows of the cache's own type */
     for (int32_t g = 0; g < group; g++) {
-        store_head(k, (char *)packed_q, q + g * n, n);
+        store_head(k, packed_q, q + g * n, n);
         for (int32_t p = 0; p < n_pos; p++) {
             dot(n, &scores[(size_t)g * (size_t)f->params.n_ctx + (size_t)p], 0, keys + (size_t)p * k->nb[1], 0, packed_q, 0, 1);
         }
@@ -68,16 +88,20 @@ static void score_keys(const struct fused *f, const struct ggml_tensor *k, const
 static void weigh_values(const struct fused *f, const struct ggml_tensor *v, const char *values, const float *scores,
                          float *value, float *out, int32_t n_pos) {
     const int32_t n = f->hp->n_embd_head, group = fused_query_group(f->hp);
-    if (v->type == GGML_TYPE_F16 && f->kernels->few_sum_f16) {
-        f->kernels->few_sum_f16(out, n, scores, f->params.n_ctx, values, v->nb[1], n, n_pos, group);
+    const few_sum_t few_sum = v->type == GGML_TYPE_F16    ? f->kernels->few_sum_f16
+                              : v->type == GGML_TYPE_Q8_0 ? f->kernels->few_sum_q8_0
+                                                          : NULL;
+    if (few_sum) {
+        few_sum(out, n, scores, f->params.n_ctx, values, v->nb[1], n, n_pos, group);
         return;
     }
+    const ggml_to_float_t to_float = ggml_get_type_traits(v->type)->to_float;
     memset(out, 0, (size_t)(group * n) * sizeof *out);
     for (int32_t p = 0; p < n_pos; p++) {
         const char *row = values + (size_t)p * v->nb[1];
         const float *x = (const float *)(const void *)row;
-        if (v->type == GGML_TYPE_F16) {
-            ggml_cpu_fp16_to_fp32((const ggml_fp16_t *)(const void *)row, value, n);
+        if (v->type != GGML_TYPE_F32) {
+            to_float(row, value, n);
             x = value;
         }
         for (int32_t g = 0; g < group; g++) {
@@ -101,7 +125,7 @@ static void attend_head(const struct fused *f, int32_t layer, struct work *w, in
     rotate_head(f, k, l->k_norm, table);
     store_head(kv->k, cached(f, kv->k, row->seq, row->pos, kv_head), k, n);
     store_head(kv->v, cached(f, kv->v, row->seq, row->pos, kv_head), v, n);
-    float *q = qkv + kv_head * group * n, *packed_q = w->scores + (size_t)group * (size_t)f->params.n_ctx;
+    float *q = qkv + kv_head * group * n;
     const float scale = 1.0f / sqrtf((float)n);
     for (int32_t g = 0; g < group; g++) {
         rotate_head(f, q + g * n, l->q_norm, table);
@@ -110,11 +134,11 @@ static void attend_head(const struct fused *f, int32_t layer, struct work *w, in
         }
     }
     const int32_t n_pos = row->pos + 1;
-    score_keys(f, kv->k, cached(f, kv->k, row->seq, 0, kv_head), q, packed_q, w->scores, n_pos);
+    score_keys(f, kv->k, cached(f, kv->k, row->seq, 0, kv_head), q, w->query, w->scores, n_pos);
     for (int32_t g = 0; g < group; g++) {
         f->kernels->softmax(w->scores + (size_t)g * (size_t)f->params.n_ctx, n_pos);
     }
-    weigh_values(f, kv->v, cached(f, kv->v, row->seq, 0, kv_head), w->scores, packed_q + FUSED_MAX_HEAD, out + kv_head * group * n,
+    weigh_values(f, kv->v, cached(f, kv->v, row->seq, 0, kv_head), w->scores, w->value, out + kv_head * group * n,
                  n_pos);
 }
 

@@ -35,7 +35,9 @@ struct work {
     float *up;     /* [n_ff, max_rows] */
     float *low;    /* [rank_total, max_rows] A x of LoRA */
     float *rope;   /* [2 n_rot, max_rows] sines and cosines of the rows' positions */
-    float *scores; /* [n_ctx, query group], then a packed query and a value */
+    float *scores; /* [n_ctx, query group] */
+    void *query;   /* the group's queries, packed */
+    float *value;  /* [n_embd_head] */
 };
 
 enum { FUSED_MAX_HEAD = 1024 };

@@ -74,12 +74,12 @@ int sequence_copy_prefix(struct engine *base, int32_t from, int32_t to, int32_t 
 struct saved {
     char magic[8];
     char fingerprint[20];
-    int32_t kv_f32;
+    int32_t kv_type; /* enum ggml_type */
     int32_t n_pos; /* >= those asked for: libllama's bytes are of whole sequences */
 };
 
 static struct saved saved_header(const struct llama_engine *e, int32_t n_pos) {
-    struct saved s = {.magic = "LLAMA 1", .kv_f32 = e->base.params.kv_f32, .n_pos = n_pos};
+    struct saved s = {.magic = "LLAMA 1", .kv_type = (int32_t)engine_kv_type(&e->base), .n_pos = n_pos};
     memcpy(s.fingerprint, e->base.model->fingerprint, sizeof e->base.model->fingerprint);
     return s;
 }
@@ -108,7 +108,7 @@ static int check_head(const struct llama_engine *e, const struct saved *s, struc
     if (memcmp(s->fingerprint, want.fingerprint, sizeof want.fingerprint) != 0) {
         return error_set(err, GENARM_EMISMATCH, "the saved KV cache is of another model");
     }
-    if (s->kv_f32 != want.kv_f32) {
+    if (s->kv_type != want.kv_type) {
         const int rc = error_set(err, GENARM_EMISMATCH, "the saved KV cache holds numbers of another type");
         return error_hint(err, rc, "use the types that it was saved with (-ctk, -ctv)");
     }

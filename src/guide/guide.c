@@ -194,7 +194,7 @@ static int start_engines(struct genarm_guide *g, struct genarm_error *err) {
     for (int32_t i = 0; i < g->n_engines; i++) {
         const struct engine_params params = {.n_seq = g->params.n_slots * g->engines[i].n_policies, .n_ctx = g->params.n_ctx,
                                              .n_batch = g->params.n_batch, .n_threads = g->threads->n,
-                                             .threads = g->threads, .kv_f32 = g->params.kv_f32};
+                                             .threads = g->threads, .kv_type = g->params.kv_type};
         rc = engine_new(&g->engines[i].engine, g->engines[i].model, &params, err);
         if (rc != GENARM_OK) {
             return error_at(err, rc, "%s", g->engines[i].model->path);

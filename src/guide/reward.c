@@ -50,7 +50,7 @@ static int start_engine(struct genarm_reward *r, const struct genarm_adapter *ad
                                          .n_batch = p->n_batch,
                                          .n_threads = p->n_threads,
                                          .hidden = true,
-                                         .kv_f32 = true}; /* one sequence: exactness costs little */
+                                         .kv_type = GENARM_KV_F32}; /* one sequence: exactness costs little */
     int rc = engine_new(&r->engine, r->model, &params, err);
     if (rc == GENARM_OK) {
         r->adapter = engine_add_adapter(r->engine, adapter, err);

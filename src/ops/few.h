@@ -102,22 +102,33 @@ static void few_product_f16(float *y, int64_t y_stride, const void *w, size_t w_
     }
 }
 
-/* y[r][d] = sum_p s[r][p] v[p][d] for n_d <= 2 VEC neighbouring d and a constant number of rows; whole: n_d is 2 VEC. */
-VEC_INLINE void few_sum(float *y, int64_t y_stride, const float *s, int64_t s_stride, const char *v, size_t v_stride, int n_d,
-                        int64_t n_v, const int n_x, const bool whole) {
+/* Where element d of a row of values lies, and its scale if blocks have one. */
+enum { Q8_BLOCK = 32, Q8_BYTES = 34 };
+
+VEC_INLINE const char *value_at(const char *row, int64_t d, const bool q8) {
+    return q8 ? row + d / Q8_BLOCK * Q8_BYTES + 2 + d % Q8_BLOCK : row + (size_t)d * sizeof(uint16_t);
+}
+
+/* y[r][d] = sum_p s[r][p] v[p][d] for n_d <= 2 VEC neighbouring d from `d` on and a constant number of rows; whole: n_d is
+ * 2 VEC; q8: values are q8_0, not F16. */
+VEC_INLINE void few_sum(float *y, int64_t y_stride, const float *s, int64_t s_stride, const char *v, size_t v_stride, int64_t d,
+                        int n_d, int64_t n_v, const int n_x, const bool whole, const bool q8) {
     vf sum[FEW_ROWS][2];
     UNROLL
     for (int r = 0; r < n_x; r++) {
         sum[r][0] = sum[r][1] = v_zero();
     }
     for (int64_t p = 0; p < n_v; p++) {
-        const uint16_t *row = (const uint16_t *)(const void *)(v + (size_t)p * v_stride);
+        const char *row = v + (size_t)p * v_stride, *at = value_at(row, d, q8);
+        const uint16_t *halves = (const uint16_t *)(const void *)at;
+        const uint8_t *bytes = (const uint8_t *)at;
         const int low = n_d < VEC ? n_d : VEC;
-        const vf a = whole ? v_load_f16(row) : v_load_f16_part(row, low);
-        const vf b = whole ? v_load_f16(row + VEC) : v_load_f16_part(row + low, n_d - low);
+        const vf a = q8 ? v_from_i8(bytes) : whole ? v_load_f16(halves) : v_load_f16_part(halves, low);
+        const vf b = q8 ? v_from_i8(bytes + VEC) : whole ? v_load_f16(halves + VEC) : v_load_f16_part(halves + low, n_d - low);
+        const vf scale = q8 ? v_set1_f16(row + d / Q8_BLOCK * Q8_BYTES) : v_set1(1.0f);
         UNROLL
         for (int r = 0; r < n_x; r++) {
-            const vf weight = v_set1(s[r * s_stride + p]);
+            const vf one = v_set1(s[r * s_stride + p]), weight = q8 ? v_mul(one, scale) : one;
             sum[r][0] = v_fma(weight, a, sum[r][0]);
             sum[r][1] = v_fma(weight, b, sum[r][1]);
         }
@@ -127,37 +138,44 @@ VEC_INLINE void few_sum(float *y, int64_t y_stride, const float *s, int64_t s_st
         float out[2 * VEC];
         v_store(out, sum[r][0]);
         v_store(out + VEC, sum[r][1]);
-        memcpy(y + r * y_stride, out, (size_t)n_d * sizeof *out);
+        memcpy(y + r * y_stride + d, out, (size_t)n_d * sizeof *out);
+    }
+}
+
+VEC_INLINE void few_sum_rows(float *y, int64_t y_stride, const float *s, int64_t s_stride, const char *v, size_t v_stride,
+                             int64_t n, int64_t n_v, const int n_x, const bool q8) {
+    int64_t d = 0;
+    for (; d + 2 * VEC <= n; d += 2 * VEC) {
+        few_sum(y, y_stride, s, s_stride, v, v_stride, d, 2 * VEC, n_v, n_x, true, q8);
+    }
+    if (d < n && !q8) {
+        few_sum(y, y_stride, s, s_stride, v, v_stride, d, (int)(n - d), n_v, n_x, false, false);
+    }
+}
+
+VEC_INLINE void few_sum_any(float *y, int64_t y_stride, const float *s, int64_t s_stride, const char *v, size_t v_stride,
+                            int64_t n, int64_t n_v, int n_rows, const bool q8) {
+    for (int r = 0; r < n_rows; r += FEW_ROWS, y += FEW_ROWS * y_stride, s += FEW_ROWS * s_stride) {
+        switch (n_rows - r) {
+        case 1: few_sum_rows(y, y_stride, s, s_stride, v, v_stride, n, n_v, 1, q8); break;
+        case 2: few_sum_rows(y, y_stride, s, s_stride, v, v_stride, n, n_v, 2, q8); break;
+        case 3: few_sum_rows(y, y_stride, s, s_stride, v, v_stride, n, n_v, 3, q8); break;
+        default: few_sum_rows(y, y_stride, s, s_stride, v, v_stride, n, n_v, FEW_ROWS, q8); break;
+        }
     }
 }
 
 static void few_sum_f16(float *y, int64_t y_stride, const float *s, int64_t s_stride, const void *v, size_t v_stride, int64_t n,
                         int64_t n_v, int n_rows) {
-    for (int r = 0; r < n_rows; r += FEW_ROWS) {
-        for (int64_t d = 0; d < n; d += 2 * VEC) {
-            const int n_d = (int)(n - d < 2 * VEC ? n - d : 2 * VEC);
-            float *yr = y + r * y_stride + d;
-            const float *sr = s + r * s_stride;
-            const char *vd = (const char *)v + (size_t)d * sizeof(uint16_t);
-#define FEW_SUM(count)                                                                                                \
-    if (n_d == 2 * VEC) {                                                                                             \
-        few_sum(yr, y_stride, sr, s_stride, vd, v_stride, n_d, n_v, count, true);                                     \
-    } else {                                                                                                          \
-        few_sum(yr, y_stride, sr, s_stride, vd, v_stride, n_d, n_v, count, false);                                    \
-    }                                                                                                                 \
-    break
-            switch (n_rows - r) {
-            case 1: FEW_SUM(1);
-            case 2: FEW_SUM(2);
-            case 3: FEW_SUM(3);
-            default: FEW_SUM(4);
-            }
-#undef FEW_SUM
-        }
-    }
+    few_sum_any(y, y_stride, s, s_stride, v, v_stride, n, n_v, n_rows, false);
 }
 
-#define FEW_KERNELS .few_product_f16 = few_product_f16, .few_sum_f16 = few_sum_f16
+static void few_sum_q8_0(float *y, int64_t y_stride, const float *s, int64_t s_stride, const void *v, size_t v_stride, int64_t n,
+                         int64_t n_v, int n_rows) {
+    few_sum_any(y, y_stride, s, s_stride, v, v_stride, n, n_v, n_rows, true);
+}
+
+#define FEW_KERNELS .few_product_f16 = few_product_f16, .few_sum_f16 = few_sum_f16, .few_sum_q8_0 = few_sum_q8_0
 #else
-#define FEW_KERNELS .few_product_f16 = NULL, .few_sum_f16 = NULL
+#define FEW_KERNELS .few_product_f16 = NULL, .few_sum_f16 = NULL, .few_sum_q8_0 = NULL
 #endif

@@ -9,6 +9,10 @@
 #include "ops/attention.h"
 #include "ops/gemm.h"
 
+/* y[r][d] = sum_p s[r][p] v[p][d], r in [0, n_rows), d in [0, n), p in [0, n_v); v_stride in bytes */
+typedef void (*few_sum_t)(float *y, int64_t y_stride, const float *s, int64_t s_stride, const void *v, size_t v_stride, int64_t n,
+                          int64_t n_v, int n_rows);
+
 struct kernels {
     const char *name;
     struct gemm_kernel gemm; /* f32 */
@@ -35,9 +39,7 @@ struct kernels {
      * y[r][j] = sum_i w[j][i] x[r][i], i in [0, n), r in [0, n_rows), j in [first, end); w_stride in bytes */
     void (*few_product_f16)(float *y, int64_t y_stride, const void *w, size_t w_stride, const float *x, int64_t x_stride,
                             int64_t n, int n_rows, int64_t first, int64_t end);
-    /* y[r][d] = sum_p s[r][p] v[p][d], r in [0, n_rows), d in [0, n), p in [0, n_v); v_stride in bytes */
-    void (*few_sum_f16)(float *y, int64_t y_stride, const float *s, int64_t s_stride, const void *v, size_t v_stride, int64_t n,
-                        int64_t n_v, int n_rows);
+    few_sum_t few_sum_f16, few_sum_q8_0; /* the latter for n that are multiples of 32 */
 
     /* See attention.c. */
     int attention_lanes;

@@ -147,7 +147,7 @@ static int start_engine(struct policy_source *p, struct genarm_error *err) {
                                          .n_ctx = p->n_ctx,
                                          .n_batch = p->params->n_batch,
                                          .n_threads = p->params->n_threads,
-                                         .kv_f32 = true}; /* few sequences: exactness costs little */
+                                         .kv_type = GENARM_KV_F32}; /* few sequences: exactness costs little */
     int rc = engine_new(&p->engine, p->arm.model, &params, err);
     p->adapter = ENGINE_NO_ADAPTER;
     if (rc == GENARM_OK && p->arm.adapter) {

@@ -33,7 +33,7 @@ int rollout_init(struct rollout *r, struct genarm_model *model, const struct tra
     params.n_slots = p->n_parallel;
     params.n_ctx = n_ctx;
     params.n_threads = p->training.n_threads;
-    params.kv_f32 = p->kv_f32;
+    params.kv_type = p->kv_f32 ? GENARM_KV_F32 : GENARM_KV_F16;
     params.template_name = p->training.template_name;
     params.base_adapter = &r->policy;
     const int rc = genarm_guide_new(&r->guide, model, &params, err);

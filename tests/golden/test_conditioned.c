@@ -256,9 +256,9 @@ static void test_logits_under_several_preferences_in_one_batch_equal_pytorch(voi
     for (int i = 0; i < N_NAMES; i++) {
         for (int plain = 0; plain < 2; plain++) {
             check_logits(names[i], &(struct engine_params){.n_seq = 4, .n_ctx = 64, .n_batch = 512, .n_threads = 1,
-                                                           .kv_f32 = true, .plain = plain});
+                                                           .kv_type = GENARM_KV_F32, .plain = plain});
             check_logits(names[i], &(struct engine_params){.n_seq = 4, .n_ctx = 64, .n_batch = 5, .n_threads = 2,
-                                                           .kv_f32 = true, .plain = plain});
+                                                           .kv_type = GENARM_KV_F32, .plain = plain});
         }
     }
 }
@@ -274,7 +274,7 @@ static float *engine_logits(const struct conditioned_case *c, const struct genar
     const int32_t *tokens = golden_i32(&c->model_golden, &n_tokens, "seq0.tokens");
     *n_all = n_tokens * (size_t)c->model->hp.n_vocab;
     float *logits = calloc(*n_all, sizeof *logits);
-    must(engine_rows_new(&engine, c->model, &(struct engine_params){.n_seq = 1, .n_ctx = 64, .n_threads = 1, .kv_f32 = true},
+    must(engine_rows_new(&engine, c->model, &(struct engine_params){.n_seq = 1, .n_ctx = 64, .n_threads = 1, .kv_type = GENARM_KV_F32},
                          &err), &err);
     must(engine_add_adapter(engine, adapter, &err), &err);
     push(rows, &n, tokens, 0, (int32_t)n_tokens, 0, 0, factors);

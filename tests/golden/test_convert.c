@@ -195,7 +195,7 @@ static float *engine_logits(const struct genarm_model *model, const char *adapte
     assert_non_null(logits);
     must(genarm_adapter_load(&adapter, model, adapter_path, &err), &err);
     must(engine_rows_new(&engine, model,
-                         &(struct engine_params){.n_seq = 1, .n_ctx = 64, .n_batch = 64, .n_threads = 1, .kv_f32 = true},
+                         &(struct engine_params){.n_seq = 1, .n_ctx = 64, .n_batch = 64, .n_threads = 1, .kv_type = GENARM_KV_F32},
                          &err), &err);
     must(engine_add_adapter(engine, adapter, &err), &err);
     for (size_t i = 0; i < n; i++) {

@@ -130,7 +130,7 @@ static void check_engine(const char *name, struct genarm_model *model) {
     golden_open(&golden, name);
     snprintf(file, sizeof file, "%s.lora.gguf", name);
     struct genarm_adapter *adapter = golden_adapter(model, file);
-    const struct engine_params params = {.n_seq = 3, .n_ctx = 64, .n_threads = 1, .kv_f32 = true};
+    const struct engine_params params = {.n_seq = 3, .n_ctx = 64, .n_threads = 1, .kv_type = GENARM_KV_F32};
     must(engine_rows_new(&engine, model, &params, &err), &err);
     must(engine_add_adapter(engine, adapter, &err), &err);
     const int32_t *tokens = golden_i32(&golden, &n_tokens, "seq1.tokens");

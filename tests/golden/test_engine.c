@@ -78,7 +78,7 @@ static void test_one_batch_equals_pytorch(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct fixture f;
-        setup(&f, names[i], &(struct engine_params){.n_seq = 4, .n_ctx = 64, .n_batch = 512, .n_threads = 2, .kv_f32 = true});
+        setup(&f, names[i], &(struct engine_params){.n_seq = 4, .n_ctx = 64, .n_batch = 512, .n_threads = 2, .kv_type = GENARM_KV_F32});
         size_t n0, n1;
         const int32_t *s0 = golden_i32(&f.golden, &n0, "seq0.tokens"), *s1 = golden_i32(&f.golden, &n1, "seq1.tokens");
         const size_t V = (size_t)f.model->hp.n_vocab;
@@ -105,7 +105,7 @@ static void test_cached_steps_equal_pytorch(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct fixture f;
-        setup(&f, names[i], &(struct engine_params){.n_seq = 2, .n_ctx = 40, .n_batch = 3, .n_threads = 2, .kv_f32 = true});
+        setup(&f, names[i], &(struct engine_params){.n_seq = 2, .n_ctx = 40, .n_batch = 3, .n_threads = 2, .kv_type = GENARM_KV_F32});
         size_t n_tokens;
         const int32_t *tokens = golden_i32(&f.golden, &n_tokens, "seq1.tokens");
         const int32_t n_prompt = (int32_t)golden_number(&f.golden, "golden.seq1.n_prompt");
@@ -133,8 +133,8 @@ static void test_fused_equals_plain(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct fixture f, plain;
-        setup(&f, names[i], &(struct engine_params){.n_seq = 4, .n_ctx = 64, .n_threads = 3, .kv_f32 = true});
-        setup(&plain, names[i], &(struct engine_params){.n_seq = 4, .n_ctx = 64, .n_threads = 2, .kv_f32 = true, .plain = true});
+        setup(&f, names[i], &(struct engine_params){.n_seq = 4, .n_ctx = 64, .n_threads = 3, .kv_type = GENARM_KV_F32});
+        setup(&plain, names[i], &(struct engine_params){.n_seq = 4, .n_ctx = 64, .n_threads = 2, .kv_type = GENARM_KV_F32, .plain = true});
         size_t n_tokens;
         const int32_t *tokens = golden_i32(&f.golden, &n_tokens, "seq1.tokens");
         const size_t V = (size_t)f.model->hp.n_vocab;
@@ -162,7 +162,7 @@ static void test_fused_equals_plain(void **state) {
 static void test_two_adapters_share_a_batch(void **state) {
     (void)state;
     struct fixture f;
-    setup(&f, "llama", &(struct engine_params){.n_seq = 3, .n_ctx = 64, .n_threads = 1, .kv_f32 = true});
+    setup(&f, "llama", &(struct engine_params){.n_seq = 3, .n_ctx = 64, .n_threads = 1, .kv_type = GENARM_KV_F32});
     struct genarm_adapter *second = golden_adapter(f.model, "llama.lora2.gguf");
     struct genarm_error err = {0};
     must(engine_add_adapter(f.engine, second, &err), &err);
@@ -189,7 +189,7 @@ static void test_two_adapters_share_a_batch(void **state) {
 static void test_copied_prefix_continues_as_the_original(void **state) {
     (void)state;
     struct fixture f;
-    setup(&f, "qwen3", &(struct engine_params){.n_seq = 2, .n_ctx = 64, .n_threads = 1, .kv_f32 = true});
+    setup(&f, "qwen3", &(struct engine_params){.n_seq = 2, .n_ctx = 64, .n_threads = 1, .kv_type = GENARM_KV_F32});
     size_t n_tokens;
     const int32_t *tokens = golden_i32(&f.golden, &n_tokens, "seq1.tokens");
     const size_t V = (size_t)f.model->hp.n_vocab;
@@ -231,7 +231,7 @@ static void test_cache_in_f16_stays_close(void **state) {
 static void test_rows_without_output_only_fill_the_cache(void **state) {
     (void)state;
     struct fixture f;
-    setup(&f, "qwen2", &(struct engine_params){.n_seq = 1, .n_ctx = 64, .n_threads = 1, .kv_f32 = true});
+    setup(&f, "qwen2", &(struct engine_params){.n_seq = 1, .n_ctx = 64, .n_threads = 1, .kv_type = GENARM_KV_F32});
     size_t n_tokens;
     const int32_t *tokens = golden_i32(&f.golden, &n_tokens, "seq0.tokens");
     const size_t V = (size_t)f.model->hp.n_vocab;
@@ -254,7 +254,7 @@ static void test_rows_without_output_only_fill_the_cache(void **state) {
 static void test_rows_out_of_range_are_refused(void **state) {
     (void)state;
     struct fixture f;
-    setup(&f, "llama", &(struct engine_params){.n_seq = 2, .n_ctx = 8, .n_threads = 1, .kv_f32 = true});
+    setup(&f, "llama", &(struct engine_params){.n_seq = 2, .n_ctx = 8, .n_threads = 1, .kv_type = GENARM_KV_F32});
     float *logits = calloc((size_t)f.model->hp.n_vocab, sizeof *logits);
     const struct row good = {.token = 5, .seq = 0, .pos = 0, .adapter = ENGINE_NO_ADAPTER, .output = true};
     const struct {

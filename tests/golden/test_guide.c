@@ -41,7 +41,7 @@ static struct genarm_guide_params small(void) {
     struct genarm_guide_params p = genarm_guide_default_params();
     p.n_ctx = 128;
     p.n_threads = 1;
-    p.kv_f32 = true; /* identities hold to f32 rounding, whatever path a batch takes */
+    p.kv_type = GENARM_KV_F32; /* identities hold to f32 rounding, whatever path a batch takes */
     return p;
 }
 

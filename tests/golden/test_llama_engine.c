@@ -45,7 +45,7 @@ static struct genarm_model *load_kind(const char *kind) {
 static struct engine *start(const struct genarm_model *model, int32_t n_seq) {
     struct engine *e = NULL;
     struct genarm_error err = {0};
-    const struct engine_params params = {.n_seq = n_seq, .n_ctx = CTX, .n_batch = 16, .n_threads = 1, .kv_f32 = true};
+    const struct engine_params params = {.n_seq = n_seq, .n_ctx = CTX, .n_batch = 16, .n_threads = 1, .kv_type = GENARM_KV_F32};
     must(engine_new(&e, model, &params, &err), &err);
     return e;
 }
@@ -305,7 +305,7 @@ static double guided_score(struct genarm_model *base, struct genarm_model *arm_m
     double sum = 0;
     params.n_ctx = 128;
     params.n_threads = 1;
-    params.kv_f32 = true;
+    params.kv_type = GENARM_KV_F32;
     must(genarm_guide_new(&g, base, &params, &err), &err);
     const struct genarm_arm_params p = {.name = "a", .model = arm_model, .adapter = arm, .weight = 0.8f};
     must(genarm_guide_add_arm(g, &p, &err), &err);

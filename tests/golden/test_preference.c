@@ -53,7 +53,7 @@ static struct genarm_guide *make_guide(const struct fixture *f, struct genarm_ad
     params.n_ctx = 128;
     params.n_threads = 1;
     params.n_slots = n_slots;
-    params.kv_f32 = true;
+    params.kv_type = GENARM_KV_F32;
     must(genarm_guide_new(&g, f->model, &params, &err), &err);
     must(genarm_guide_add_arm(g, &(struct genarm_arm_params){.name = "both", .model = f->model, .adapter = adapter,
                                                              .weight = 1}, &err), &err);

@@ -50,7 +50,7 @@ static struct genarm_guide *make_guide(const struct fixture *f, int32_t n_slots,
     params.n_ctx = 256;
     params.n_threads = 1;
     params.n_slots = n_slots;
-    params.kv_f32 = true;
+    params.kv_type = GENARM_KV_F32;
     params.no_sharing = no_sharing;
     params.base_adapter = f->first;
     params.template_name = "raw:{system} {prompt}";
@@ -267,7 +267,7 @@ static void test_nothing_is_taken_over_from_another_preference(void **state) {
     int32_t tokens[ANSWER];
     params.n_ctx = 256;
     params.n_slots = 3;
-    params.kv_f32 = true;
+    params.kv_type = GENARM_KV_F32;
     params.template_name = "raw:{system} {prompt}";
     conditioned_case_open(&c, "llama", false);
     conditioned_case_save(&c, temp_path("conditioned.gguf"));

@@ -32,7 +32,7 @@ static struct genarm_guide *make_guide(const struct fixture *f, int32_t n_slots)
     params.n_slots = n_slots;
     params.n_ctx = N_CTX;
     params.n_threads = 1;
-    params.kv_f32 = true;
+    params.kv_type = GENARM_KV_F32;
     must(genarm_guide_new(&g, f->base, &params, &err), &err);
     const struct genarm_arm_params arm = {.name = "arm", .model = f->weak, .adapter = f->arm, .weight = 0.7f};
     const struct genarm_arm_params draft = {.name = "draft", .model = f->other, .weight = 0.0f};

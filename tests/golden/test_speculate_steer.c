@@ -33,7 +33,7 @@ static int setup(void **state) {
     params.n_slots = 2;
     params.n_ctx = 128;
     params.n_threads = 1;
-    params.kv_f32 = true;
+    params.kv_type = GENARM_KV_F32;
     must(genarm_guide_new(&f->guide, f->base, &params, &err), &err);
     const struct genarm_arm_params arm = {
         .name = "arm", .model = f->weak, .adapter = f->arm, .weight = 0.7f, .minus_reference = true};

@@ -50,7 +50,7 @@ static struct genarm_session *make(const struct fixture *f, struct genarm_adapte
     struct genarm_sampling sampling = genarm_sampling_default();
     params.n_ctx = 128;
     params.n_threads = 1;
-    params.kv_f32 = true;
+    params.kv_type = GENARM_KV_F32;
     params.base_adapter = base_adapter;
     sampling.seed = 5;
     must(genarm_guide_new(&g, f->model, &params, &err), &err);

@@ -77,19 +77,20 @@ struct oracle {
     struct llama_context *ctx[SIDES];
 };
 
-static struct llama_context *oracle_context(struct llama_model *model, bool exact) {
+static struct llama_context *oracle_context(struct llama_model *model, enum ggml_type cache) {
     struct llama_context_params p = llama_context_default_params();
     p.n_ctx = CTX;
     p.n_batch = p.n_ubatch = CTX;
     p.n_threads = p.n_threads_batch = THREADS;
-    p.flash_attn_type = exact ? LLAMA_FLASH_ATTN_TYPE_DISABLED : LLAMA_FLASH_ATTN_TYPE_ENABLED;
-    p.type_k = p.type_v = exact ? GGML_TYPE_F32 : GGML_TYPE_F16;
+    p.flash_attn_type = cache == GGML_TYPE_F32 ? LLAMA_FLASH_ATTN_TYPE_DISABLED : LLAMA_FLASH_ATTN_TYPE_ENABLED;
+    p.type_k = p.type_v = cache;
     struct llama_context *ctx = llama_init_from_model(model, p);
     assert_non_null(ctx);
     return ctx;
 }
 
-static void oracle_open(struct oracle *o, const char *path, const char *adapter, bool exact) {
+/* With a cache in f32 it computes exactly: flash attention would round. */
+static void oracle_open(struct oracle *o, const char *path, const char *adapter, enum ggml_type cache) {
     struct llama_model_params p = llama_model_default_params();
     p.use_extra_bufts = false; /* weights in ggml's own layout, as ours */
     o->model = llama_model_load_from_file(path, p);
@@ -97,7 +98,7 @@ static void oracle_open(struct oracle *o, const char *path, const char *adapter,
     o->lora = llama_adapter_lora_init(o->model, adapter);
     assert_non_null(o->lora);
     for (int s = 0; s < SIDES; s++) {
-        o->ctx[s] = oracle_context(o->model, exact);
+        o->ctx[s] = oracle_context(o->model, cache);
     }
     float scale = 1.0f;
     assert_int_equal(llama_set_adapters_lora(o->ctx[1], &o->lora, 1, &scale), 0);
@@ -189,8 +190,8 @@ static void follow(struct fixture *f, int prompt) {
     }
 }
 
-static struct engine *new_engine(const struct fixture *f, bool plain, bool kv_f32) {
-    const struct engine_params params = {.n_seq = SIDES, .n_ctx = CTX, .n_threads = THREADS, .plain = plain, .kv_f32 = kv_f32};
+static struct engine *new_engine(const struct fixture *f, bool plain, enum genarm_kv_type kv_type) {
+    const struct engine_params params = {.n_seq = SIDES, .n_ctx = CTX, .n_threads = THREADS, .plain = plain, .kv_type = kv_type};
     struct engine *e;
     struct genarm_error err = {0};
     must(engine_rows_new(&e, f->model, &params, &err), &err);
@@ -251,8 +252,8 @@ static void test_f32_rows_equal_libllama(void **state) {
     char path[512];
     model_path(path, "F32");
     open_model(&f, path);
-    f.fast = new_engine(&f, false, true);
-    oracle_open(&f.libllama, path, f.adapter_path, true);
+    f.fast = new_engine(&f, false, GENARM_KV_F32);
+    oracle_open(&f.libllama, path, f.adapter_path, GGML_TYPE_F32);
     for (int p = 0; p < PROMPTS; p++) {
         follow(&f, p);
     }
@@ -270,10 +271,10 @@ static void test_rounded_rows_are_as_near_as_libllama(void **state) {
     model_path(path, type);
     open_model(&f, path);
     dequantise(path, f.exact_path);
-    f.fast = new_engine(&f, false, false);
-    f.plain = new_engine(&f, true, false);
-    oracle_open(&f.libllama, path, f.adapter_path, false);
-    oracle_open(&f.exact, f.exact_path, f.adapter_path, true);
+    f.fast = new_engine(&f, false, GENARM_KV_F16);
+    f.plain = new_engine(&f, true, GENARM_KV_F16);
+    oracle_open(&f.libllama, path, f.adapter_path, GGML_TYPE_F16);
+    oracle_open(&f.exact, f.exact_path, f.adapter_path, GGML_TYPE_F32);
     for (int p = 0; p < PROMPTS; p++) {
         follow(&f, p);
     }
@@ -291,6 +292,34 @@ static void test_rounded_rows_are_as_near_as_libllama(void **state) {
     assert_true(f.fast_exact.kl <= 2 * f.libllama_exact.kl);
 }
 
+/* Exact weights, and keys and values of 8 bits. */
+static void test_a_cache_of_8_bits_is_as_near_as_libllamas(void **state) {
+    (void)state;
+    struct fixture f;
+    char path[512];
+    model_path(path, "F32");
+    open_model(&f, path);
+    f.fast = new_engine(&f, false, GENARM_KV_Q8_0);
+    f.plain = new_engine(&f, true, GENARM_KV_Q8_0);
+    setenv("LLAMA_ATTN_ROT_DISABLE", "1", 1); /* else it mixes the numbers of a head before it rounds them; we do not */
+    oracle_open(&f.libllama, path, f.adapter_path, GGML_TYPE_Q8_0);
+    unsetenv("LLAMA_ATTN_ROT_DISABLE");
+    oracle_open(&f.exact, path, f.adapter_path, GGML_TYPE_F32);
+    for (int p = 0; p < PROMPTS; p++) {
+        follow(&f, p);
+    }
+    say("F32, cache Q8_0", "plain rows against libllama", &f.plain_libllama);
+    say("F32, cache Q8_0", "rows against libllama", &f.fast_libllama);
+    say("F32, cache Q8_0", "rows against exact", &f.fast_exact);
+    say("F32, cache Q8_0", "libllama against exact", &f.libllama_exact);
+    close_model(&f);
+    assert_true(f.plain_libllama.largest <= 0.05f);
+    assert_true(f.plain_libllama.kl <= 1e-3);
+    assert_true(f.fast_exact.kl_sum <= 1.1 * f.libllama_exact.kl_sum);
+    assert_true(f.fast_exact.kl <= 2 * f.libllama_exact.kl);
+    assert_true(f.fast_exact.kl_sum > 0); /* 8 bits do show */
+}
+
 #define ROUNDED(type)                                                                                                  \
     {type " rows are as near to exact as libllama", test_rounded_rows_are_as_near_as_libllama, NULL, NULL,             \
      (void *)(uintptr_t)type}
@@ -302,6 +331,7 @@ int main(void) {
         ROUNDED("F16"),
         ROUNDED("Q8_0"),
         ROUNDED("Q4_1"),
+        cmocka_unit_test(test_a_cache_of_8_bits_is_as_near_as_libllamas),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

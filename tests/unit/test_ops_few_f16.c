@@ -46,15 +46,14 @@ static void check_products(const struct kernels *k, int64_t n, int n_rows) {
     free(x);
 }
 
-static void check_sums(const struct kernels *k, int64_t n, int n_rows, int64_t n_v) {
-    ggml_fp16_t v[OUT * MAX_N];
-    float values[OUT * MAX_N], y[MAX_ROWS * MAX_N + 1];
+/* Values v [n_v], rows of n that are `stride` bytes apart, each worth values [MAX_N]. */
+static void check_sums(few_sum_t few_sum, const void *v, size_t stride, const float *values, int64_t n, int n_rows, int64_t n_v) {
+    float y[MAX_ROWS * MAX_N + 1];
     float *s = random_floats(MAX_ROWS * OUT, 6);
-    halves(v, values, OUT * MAX_N, 7);
     for (int i = 0; i < MAX_ROWS * MAX_N + 1; i++) {
         y[i] = -1;
     }
-    k->few_sum_f16(y, n, s, OUT, v, MAX_N * sizeof *v, n, n_v, n_rows);
+    few_sum(y, n, s, OUT, v, stride, n, n_v, n_rows);
     assert_true(y[n_rows * n] == -1.0f); /* nothing is written beyond */
     for (int r = 0; r < n_rows; r++) {
         for (int64_t d = 0; d < n; d++) {
@@ -69,6 +68,26 @@ static void check_sums(const struct kernels *k, int64_t n, int n_rows, int64_t n
     free(s);
 }
 
+static void check_sums_of_halves(const struct kernels *k, int64_t n, int n_rows, int64_t n_v) {
+    ggml_fp16_t v[OUT * MAX_N];
+    float values[OUT * MAX_N];
+    halves(v, values, OUT * MAX_N, 7);
+    check_sums(k->few_sum_f16, v, MAX_N * sizeof *v, values, n, n_rows, n_v);
+}
+
+static void check_sums_of_blocks(const struct kernels *k, int64_t n, int n_rows, int64_t n_v) {
+    char v[OUT * MAX_N * 2];
+    float values[OUT * MAX_N];
+    float *x = random_floats(OUT * MAX_N, 8);
+    const size_t stride = ggml_row_size(GGML_TYPE_Q8_0, MAX_N / 32 * 32);
+    for (int64_t p = 0; p < OUT; p++) {
+        ggml_quantize_chunk(GGML_TYPE_Q8_0, x + p * MAX_N, v + (size_t)p * stride, 0, 1, n, NULL);
+        ggml_get_type_traits(GGML_TYPE_Q8_0)->to_float(v + (size_t)p * stride, values + p * MAX_N, n);
+    }
+    check_sums(k->few_sum_q8_0, v, stride, values, n, n_rows, n_v);
+    free(x);
+}
+
 static void test_products_and_sums_equal_double_precision(void **state) {
     (void)state;
     for (int set = 0; set < 3; set++) {
@@ -76,8 +95,11 @@ static void test_products_and_sums_equal_double_precision(void **state) {
         for (size_t i = 0; k && k->few_product_f16 && i < sizeof widths / sizeof *widths; i++) {
             for (int n_rows = 1; n_rows <= MAX_ROWS; n_rows++) {
                 check_products(k, widths[i], n_rows);
-                check_sums(k, widths[i], n_rows, 1);
-                check_sums(k, widths[i], n_rows, OUT);
+                check_sums_of_halves(k, widths[i], n_rows, 1);
+                check_sums_of_halves(k, widths[i], n_rows, OUT);
+                if (widths[i] % 32 == 0) {
+                    check_sums_of_blocks(k, widths[i], n_rows, OUT);
+                }
             }
         }
     }

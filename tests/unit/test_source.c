@@ -62,7 +62,7 @@ static struct sums expected(struct genarm_model *base, struct genarm_model *mode
     struct genarm_error err = {0};
     struct genarm_guide_params p = genarm_guide_default_params();
     struct sums sums = {0};
-    p.kv_f32 = true;
+    p.kv_type = GENARM_KV_F32;
     p.n_threads = 1;
     must(genarm_guide_new(&g, base, &p, &err), &err);
     const struct genarm_arm_params arm = {

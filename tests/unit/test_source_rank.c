@@ -427,7 +427,7 @@ static void rerank(const struct genarm_model *model, const char *text, const flo
     for (int32_t i = 0; i < n; i++) {
         rows[i] = (struct row){.token = t[i], .pos = i, .adapter = ENGINE_NO_ADAPTER, .output = i == n - 1};
     }
-    const struct engine_params p = {.n_seq = 1, .n_ctx = 400, .n_threads = 1, .hidden = true, .kv_f32 = true};
+    const struct engine_params p = {.n_seq = 1, .n_ctx = 400, .n_threads = 1, .hidden = true, .kv_type = GENARM_KV_F32};
     must(engine_rows_new(&engine, model, &p, &err), &err);
     must(engine_forward(engine, rows, n, hidden, &err), &err);
     for (int o = 0; o < n_out; o++) {
