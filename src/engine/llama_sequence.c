@@ -152,9 +152,10 @@ int sequence_load(struct engine *base, int32_t seq, int32_t n_pos, const void *d
 
 /* ---- moved down ---- */
 
-/* Whether what is cached at one position is right at another. */
+/* Whether what is cached at one position is right at another. libllama dies of shifting keys of 8 bits where it does not mix the
+ * numbers of a head, as it does not for heads of some sizes. */
 static bool can_shift(const struct llama_engine *e) {
-    return !e->recurrent && llama_memory_can_shift(e->memory) &&
+    return !e->recurrent && llama_memory_can_shift(e->memory) && !ggml_is_quantized(engine_kv_type(&e->base)) &&
            llama_model_rope_type(e->base.model->llama) != LLAMA_ROPE_TYPE_NONE;
 }
 

@@ -91,7 +91,7 @@ static void test_turns_evaluate_only_what_is_new(void **state) {
     struct engine_vtable counting;
     const struct case_arm arms[] = {{f->first, 1.0f, NULL}, {f->second, 0.5f, "raw:Q: {prompt}\\nA:"}};
     const bool all[] = {true, true, true}, without_last[] = {true, true, false};
-    struct genarm_guide *g = case_guide(f->model, arms, 2, case_params(CTX, true));
+    struct genarm_guide *g = case_guide(f->model, arms, 2, case_params(CTX, GENARM_KV_F32));
     struct genarm_session *s = case_session(g, 11);
     struct genarm_message turns[5] = {{"user", "Hi, Ada."}};
     char first[256], second[256];
@@ -126,7 +126,7 @@ static void test_a_new_seed_keeps_the_cache(void **state) {
     struct genarm_error err = {0};
     struct engine_vtable counting;
     struct genarm_sampling sampling = genarm_sampling_default();
-    struct genarm_guide *g = case_guide(f->model, (struct case_arm[]){{f->first, 1.0f, NULL}}, 1, case_params(CTX, true));
+    struct genarm_guide *g = case_guide_first(f, CTX, GENARM_KV_F32);
     struct genarm_session *s = case_session(g, 11);
     int32_t fresh[HALF], again[HALF];
     case_prompt(s, case_hello, 1);

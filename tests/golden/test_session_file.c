@@ -17,19 +17,19 @@
 enum { HALF = 9, CTX = 128 };
 
 /* Three ARMs: one that steers, one that is off, one with a preference. */
-static struct genarm_guide *three_arms(struct session_case *f, bool kv_f32) {
+static struct genarm_guide *three_arms(struct session_case *f, enum genarm_kv_type kv_type) {
     const struct case_arm arms[] = {
         {f->first, 1.0f, NULL}, {f->second, 0.0f, "raw:Q: {prompt}\\nA:"}, {f->conditioned, 0.7f, NULL}};
-    return case_guide(f->model, arms, 3, case_params(CTX, kv_f32));
+    return case_guide(f->model, arms, 3, case_params(CTX, kv_type));
 }
 
-static void check_restored(struct session_case *f, bool kv_f32) {
+static void check_restored(struct session_case *f, enum genarm_kv_type kv_type) {
     struct genarm_error err = {0};
     const char *path = temp_path("saved.session");
     const float preference[] = {0.5f, 0.25f, 0.25f};
     int32_t before[HALF], uninterrupted[2 * HALF], restored[2 * HALF];
     char *note = NULL;
-    struct genarm_guide *g = three_arms(f, kv_f32);
+    struct genarm_guide *g = three_arms(f, kv_type);
     struct genarm_session *s = case_session(g, 7);
     must(genarm_session_set_preference(s, 2, preference, 3, &err), &err);
     case_prompt(s, case_hello, 1);
@@ -40,7 +40,7 @@ static void check_restored(struct session_case *f, bool kv_f32) {
     case_answer(s, uninterrupted + HALF, HALF);
     const int32_t n_prompt = genarm_session_n_prompt(s);
     case_end(g, s);
-    g = three_arms(f, kv_f32);
+    g = three_arms(f, kv_type);
     s = case_session(g, 99);
     case_prompt(s, (struct genarm_message[]){{"user", "Something else"}}, 1);
     case_answer(s, restored, 3);
@@ -59,15 +59,15 @@ static void check_restored(struct session_case *f, bool kv_f32) {
 }
 
 static void test_a_restored_session_goes_on_to_the_bit(void **state) {
-    check_restored(*state, true);
-    check_restored(*state, false);
+    check_restored(*state, GENARM_KV_F32);
+    check_restored(*state, GENARM_KV_F16);
 }
 
 static void test_a_session_without_a_prompt_or_a_note_can_be_saved(void **state) {
     struct session_case *f = *state;
     struct genarm_error err = {0};
     const char *path = temp_path("empty.session");
-    struct genarm_guide *g = three_arms(f, false);
+    struct genarm_guide *g = three_arms(f, GENARM_KV_F16);
     struct genarm_session *s = case_session(g, 7);
     char *note = (char *)"untouched";
     int32_t token;
@@ -87,7 +87,7 @@ static void test_a_cache_alone_leaves_settings_and_is_not_used_under_another_pre
     const char *path = temp_path("cache.session");
     const float preference[] = {0.5f, 0.25f, 0.25f};
     int32_t fresh[HALF], cached[HALF];
-    struct genarm_guide *g = three_arms(f, true);
+    struct genarm_guide *g = three_arms(f, GENARM_KV_F32);
     struct genarm_session *s = case_session(g, 8);
     must(genarm_session_set_weight(s, 0, 0.3f, &err), &err);
     must(genarm_session_set_preference(s, 2, preference, 3, &err), &err);
@@ -116,7 +116,7 @@ static const char *one_saved(struct session_case *f) {
     struct genarm_error err = {0};
     const char *path = temp_path("one.session");
     int32_t tokens[3 * HALF];
-    struct genarm_guide *g = case_guide(f->model, (struct case_arm[]){{f->first, 1.0f, NULL}}, 1, case_params(CTX, false));
+    struct genarm_guide *g = case_guide_first(f, CTX, GENARM_KV_F16);
     struct genarm_session *s = case_session(g, 7);
     case_prompt(s, case_hello, 1);
     case_answer(s, tokens, 3 * HALF);
@@ -148,16 +148,16 @@ static void test_sessions_of_other_models_are_refused_naming_what_differs(void *
     const char *path = one_saved(f);
     struct genarm_error err = {0};
     struct genarm_model *qwen = golden_model("qwen2.gguf"), *changed;
-    struct genarm_guide_params p = case_params(CTX, false);
+    struct genarm_guide_params p = case_params(CTX, GENARM_KV_F16);
     struct edit e;
     check_refused(case_guide(f->model, NULL, 0, p), path, GENARM_EMISMATCH, "2 policies");
     check_refused(case_guide(f->model, (struct case_arm[]){{f->second, 1.0f, NULL}}, 1, p), path, GENARM_EMISMATCH,
                   "another adapter of the reward model a");
     check_refused(case_guide(f->model, (struct case_arm[]){{f->first, 1.0f, "chatml"}}, 1, p), path, GENARM_EMISMATCH,
                   "another template of the reward model a");
-    check_refused(case_guide(f->model, (struct case_arm[]){{f->first, 1.0f, NULL}}, 1, case_params(CTX, true)), path,
+    check_refused(case_guide_first(f, CTX, GENARM_KV_F32), path,
                   GENARM_EMISMATCH, "keys in f16");
-    check_refused(case_guide(f->model, (struct case_arm[]){{f->first, 1.0f, NULL}}, 1, case_params(48, false)), path,
+    check_refused(case_guide_first(f, 48, GENARM_KV_F16), path,
                   GENARM_ECONTEXT, "the context 48");
     check_refused(case_guide(qwen, (struct case_arm[]){{NULL, 1.0f, NULL}}, 1, p), path, GENARM_EMISMATCH,
                   "another model of the base");
@@ -176,7 +176,7 @@ static void test_files_that_are_no_sessions_are_refused(void **state) {
     struct session_case *f = *state;
     struct genarm_error err = {0};
     const char *path = temp_path("none.session");
-    struct genarm_guide *g = three_arms(f, false);
+    struct genarm_guide *g = three_arms(f, GENARM_KV_F16);
     struct genarm_session *s = case_session(g, 1);
     assert_int_equal(genarm_session_load(s, temp_path("nowhere"), &err), GENARM_EIO);
     assert_int_equal(genarm_session_load(s, golden_path("llama.gguf"), &err), GENARM_EFORMAT);
@@ -221,7 +221,7 @@ static void test_damaged_sessions_are_refused_and_change_nothing(void **state) {
     int32_t undisturbed[HALF], kept[HALF];
     buf_init(&whole, SIZE_MAX - 1);
     must(file_read(&whole, one_saved(f), &err), &err);
-    struct genarm_guide *g = case_guide(f->model, (struct case_arm[]){{f->first, 1.0f, NULL}}, 1, case_params(CTX, false));
+    struct genarm_guide *g = case_guide_first(f, CTX, GENARM_KV_F16);
     struct genarm_session *s = case_session(g, 5);
     case_prompt(s, case_hello, 1);
     case_answer(s, undisturbed, HALF);
@@ -270,7 +270,7 @@ static void test_forged_sessions_do_no_harm(void **state) {
     struct buf whole;
     buf_init(&whole, SIZE_MAX - 1);
     must(file_read(&whole, one_saved(f), &err), &err);
-    struct genarm_guide *g = case_guide(f->model, (struct case_arm[]){{f->first, 1.0f, NULL}}, 1, case_params(CTX, false));
+    struct genarm_guide *g = case_guide_first(f, CTX, GENARM_KV_F16);
     struct genarm_session *s = case_session(g, 5);
     const size_t head = 64 + 4, n_hashed = whole.len - sizeof(uint64_t), second = head + (n_hashed - head) / 2;
     const char values[] = {'\xff', '\x7f', '\x80', 1};
@@ -289,7 +289,7 @@ static void test_a_shifted_session_is_restored(void **state) {
     struct genarm_error err = {0};
     const char *path = temp_path("shifted.session");
     int32_t tokens[90], uninterrupted[HALF], restored[HALF];
-    struct genarm_guide *g = case_guide(f->model, (struct case_arm[]){{f->first, 1.0f, NULL}}, 1, case_params(64, false));
+    struct genarm_guide *g = case_guide_first(f, 64, GENARM_KV_F16);
     struct genarm_session *s = case_session(g, 4);
     case_prompt(s, case_hello, 1);
     case_answer_on(s, 3, tokens, 90);
@@ -306,7 +306,7 @@ static void test_a_shifted_session_is_restored(void **state) {
 /* ---- with what steers and drafts ---- */
 
 static struct genarm_guide *relative_guide(const struct session_case *f, const char *template_name) {
-    struct genarm_guide *g = case_guide(f->model, NULL, 0, case_params(CTX, false));
+    struct genarm_guide *g = case_guide(f->model, NULL, 0, case_params(CTX, GENARM_KV_F16));
     const struct genarm_arm_params arm = {.name = "a", .model = f->model, .adapter = f->first, .weight = 0.8f,
                                           .template_name = template_name, .minus_reference = true};
     struct genarm_error err = {0};
@@ -356,7 +356,7 @@ static void test_tokens_ahead_are_not_saved_but_drawn_anew(void **state) {
     const char *path = temp_path("ahead.session");
     const struct case_arm arm = {f->first, 1.0f, NULL};
     for (int looks_up = 0; looks_up < 2; looks_up++) {
-        struct genarm_guide *g = case_guide(f->model, &arm, 1, case_params(CTX, false));
+        struct genarm_guide *g = case_guide(f->model, &arm, 1, case_params(CTX, GENARM_KV_F16));
         struct genarm_session *s = drafting(g, 7, looks_up);
         int32_t uninterrupted[3 * HALF], restored[3 * HALF];
         int n_ahead = 0, n = 0;
@@ -370,7 +370,7 @@ static void test_tokens_ahead_are_not_saved_but_drawn_anew(void **state) {
         assert_int_equal(s->n_ahead, 0);
         case_answer(s, uninterrupted, 3 * HALF);
         case_end(g, s);
-        g = case_guide(f->model, &arm, 1, case_params(CTX, false));
+        g = case_guide(f->model, &arm, 1, case_params(CTX, GENARM_KV_F16));
         s = drafting(g, 8, looks_up);
         case_prompt(s, case_hello, 1);
         case_answer(s, restored, 2);
@@ -396,7 +396,7 @@ static void test_a_grammar_goes_on_with_a_restored_answer(void **state) {
     const char *path = temp_path("grammar.session");
     struct genarm_grammar *words = grammar_of(f->model, "root ::= ([a-m]{3} \" \" [n-z]{2} \", \")+");
     struct genarm_grammar *digits = grammar_of(f->model, "root ::= [0-9]+");
-    struct genarm_guide *g = case_guide(f->model, (struct case_arm[]){{f->first, 1.0f, NULL}}, 1, case_params(CTX, false));
+    struct genarm_guide *g = case_guide_first(f, CTX, GENARM_KV_F16);
     struct genarm_session *s = case_session(g, 7);
     int32_t uninterrupted[HALF], restored[HALF], token;
     must(genarm_session_set_grammar(s, words, &err), &err);
@@ -428,7 +428,7 @@ static void test_a_grammar_cannot_go_on_with_an_answer_whose_start_was_forgotten
     struct genarm_error err = {0};
     const char *path = temp_path("forgotten.session");
     struct genarm_grammar *words = grammar_of(f->model, "root ::= ([a-m]{3} \" \" [n-z]{2} \", \")+");
-    struct genarm_guide *g = case_guide(f->model, (struct case_arm[]){{f->first, 1.0f, NULL}}, 1, case_params(64, false));
+    struct genarm_guide *g = case_guide_first(f, 64, GENARM_KV_F16);
     struct genarm_session *s = case_session(g, 7);
     int32_t tokens[90];
     must(genarm_session_set_grammar(s, words, &err), &err);

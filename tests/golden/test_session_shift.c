@@ -21,7 +21,8 @@ static void test_an_answer_outgrows_its_context_in_every_policy(void **state) {
     int32_t tokens[200];
     for (size_t i = 0; i < sizeof keeps / sizeof *keeps; i++) {
         for (int32_t n_ctx = 61; n_ctx <= 67; n_ctx++) {
-            struct genarm_guide *g = case_guide(f->model, arms, 3, case_params(n_ctx, i % 2 == 0));
+            const enum genarm_kv_type kv_type = i % 2 == 0 ? GENARM_KV_F32 : GENARM_KV_F16;
+            struct genarm_guide *g = case_guide(f->model, arms, 3, case_params(n_ctx, kv_type));
             struct genarm_session *s = case_session(g, 4);
             struct genarm_error err = {0};
             case_prompt(s, case_hello, 1);
@@ -39,7 +40,7 @@ static void test_contexts_about_as_long_as_the_prompt(void **state) {
     struct session_case *f = *state;
     struct genarm_error err = {0};
     int32_t tokens[40];
-    struct genarm_guide *g = case_guide(f->model, NULL, 0, case_params(CTX, true));
+    struct genarm_guide *g = case_guide(f->model, NULL, 0, case_params(CTX, GENARM_KV_F32));
     struct genarm_session *s = case_session(g, 4);
     assert_int_equal(genarm_session_shift(s, -1, &err), GENARM_EINVAL); /* no prompt */
     case_prompt(s, case_hello, 1);
@@ -49,7 +50,7 @@ static void test_contexts_about_as_long_as_the_prompt(void **state) {
     case_answer(s, tokens, 1);
     case_end(g, s);
     for (int32_t n_ctx = n - 1; n_ctx <= n + 4; n_ctx++) {
-        g = case_guide(f->model, NULL, 0, case_params(n_ctx, true));
+        g = case_guide(f->model, NULL, 0, case_params(n_ctx, GENARM_KV_F32));
         s = case_session(g, 4);
         assert_int_equal(genarm_session_prompt(s, case_hello, 1, &err), n_ctx > n ? GENARM_OK : GENARM_ECONTEXT);
         if (n_ctx == n + 1) { /* one step, and all but its token is to be kept */
@@ -70,7 +71,7 @@ static void test_contexts_about_as_long_as_the_prompt(void **state) {
 static void test_sessions_that_shift_do_not_disturb_their_neighbours(void **state) {
     struct session_case *f = *state;
     struct genarm_error err = {0};
-    struct genarm_guide_params params = case_params(64, true);
+    struct genarm_guide_params params = case_params(64, GENARM_KV_F32);
     const struct case_arm arms[] = {{f->first, 1.0f, NULL}};
     int32_t alone[2][90], together[2];
     params.n_slots = 2;
@@ -104,7 +105,7 @@ static void test_sessions_that_shift_do_not_disturb_their_neighbours(void **stat
 static void test_a_prompt_after_a_shift_equals_a_fresh_session(void **state) {
     struct session_case *f = *state;
     struct genarm_error err = {0};
-    struct genarm_guide *g = case_guide(f->model, (struct case_arm[]){{f->first, 1.0f, NULL}}, 1, case_params(CTX, true));
+    struct genarm_guide *g = case_guide_first(f, CTX, GENARM_KV_F32);
     struct genarm_session *s = case_session(g, 4);
     int32_t tokens[2], fresh[HALF], after[HALF];
     const struct genarm_message same[] = {{"user", "0000000000000000000000000000000000000000000000000000000000000000"}};
@@ -122,7 +123,7 @@ static void test_a_prompt_after_a_shift_equals_a_fresh_session(void **state) {
     assert_int_equal(s->timelines[0].n_cached, KEPT);
     case_answer(s, after, HALF);
     case_end(g, s);
-    g = case_guide(f->model, (struct case_arm[]){{f->first, 1.0f, NULL}}, 1, case_params(CTX, true));
+    g = case_guide_first(f, CTX, GENARM_KV_F32);
     s = case_session(g, 4);
     case_prompt(s, same, 1);
     case_answer(s, fresh, HALF);
@@ -142,7 +143,7 @@ static void test_a_prompt_after_a_shift_equals_a_fresh_session(void **state) {
 static void test_what_moved_is_not_lent_to_a_neighbour(void **state) {
     struct session_case *f = *state;
     struct genarm_error err = {0};
-    struct genarm_guide_params params = case_params(CTX, true);
+    struct genarm_guide_params params = case_params(CTX, GENARM_KV_F32);
     const struct genarm_message same[] = {{"user", "0000000000000000000000000000000000000000000000000000000000000000"}};
     int32_t tokens[2], fresh[HALF], neighbour[HALF];
     params.n_slots = 2;
@@ -177,7 +178,7 @@ static void test_schedules_count_answer_tokens_that_were_forgotten(void **state)
     const struct genarm_knot knots[] = {{0, 0.0f}, {59, 0.0f}, {60, 1.0f}, {100, 1.0f}, {101, 2.0f}};
     const int32_t keeps[] = {-1, 1};
     for (int i = 0; i < 2; i++) {
-        struct genarm_guide_params params = case_params(64, true);
+        struct genarm_guide_params params = case_params(64, GENARM_KV_F32);
         params.n_slots = 2;
         struct genarm_guide *g = case_guide(f->model, (struct case_arm[]){{f->first, 1.0f, NULL}}, 1, params);
         struct genarm_session *s = case_session(g, 4), *by_hand = case_session(g, 4);
@@ -207,7 +208,7 @@ static void test_grammars_hold_beyond_the_context(void **state) {
     must(genarm_grammar_new(&grammar, f->model, "root ::= ([a-m]{3} \" \" [n-z]{2} \", \")+", &err), &err);
     const int32_t keeps[] = {-1, 0, 5};
     for (int i = 0; i < 3; i++) {
-        struct genarm_guide *g = case_guide(f->model, (struct case_arm[]){{f->first, 1.0f, NULL}}, 1, case_params(64, true));
+        struct genarm_guide *g = case_guide_first(f, 64, GENARM_KV_F32);
         struct genarm_session *s = case_session(g, 4);
         int32_t tokens[LONG], grammar_state = GRAMMAR_START;
         must(genarm_session_set_grammar(s, grammar, &err), &err);
@@ -232,7 +233,7 @@ static void test_drafts_go_on_after_a_shift(void **state) {
     int n_dropped = 0;
     for (int looks_up = 0; looks_up < 2; looks_up++) {
         const struct genarm_draft_params draft = {.weights = looks_up ? NULL : by_arm, .n_min = 4, .n_max = 4, .n_lookup = 1};
-        struct genarm_guide_params params = case_params(64, true);
+        struct genarm_guide_params params = case_params(64, GENARM_KV_F32);
         params.n_slots = 2;
         struct genarm_guide *g = case_guide(f->model, (struct case_arm[]){{f->first, 1.0f, NULL}}, 1, params);
         struct genarm_session *plain = case_session(g, 4), *s = case_session(g, 4);

@@ -18,8 +18,8 @@ enum { CTX = 64, KEEP = 3, DROP = 7, SEQ = 1, HEAD = 32 /* bytes before the colu
 static const char *const files[] = {"llama.gguf",   "llama-linear.gguf", "llama3.gguf", "llama-yarn.gguf",
                                     "mistral.gguf", "qwen2.gguf",        "qwen3.gguf"};
 
-static struct engine *engine_of(const struct genarm_model *model, bool kv_f32) {
-    const struct engine_params params = {.n_seq = 3, .n_ctx = CTX, .n_threads = 1, .kv_f32 = kv_f32};
+static struct engine *engine_of(const struct genarm_model *model, enum genarm_kv_type kv_type) {
+    const struct engine_params params = {.n_seq = 3, .n_ctx = CTX, .n_threads = 1, .kv_type = kv_type};
     struct engine *e;
     struct genarm_error err = {0};
     must(engine_rows_new(&e, model, &params, &err), &err);
@@ -62,10 +62,11 @@ static float number(const struct buf *b, bool f32, size_t i) {
     return ggml_fp16_to_fp32(half);
 }
 
-static void check_file(const char *file, bool kv_f32) {
+static void check_file(const char *file, enum genarm_kv_type kv_type) {
     const int32_t n = 30;
+    const bool f32 = kv_type == GENARM_KV_F32;
     struct genarm_model *model = golden_model(file);
-    struct engine *moved = engine_of(model, kv_f32), *anew = engine_of(model, kv_f32);
+    struct engine *moved = engine_of(model, kv_type), *anew = engine_of(model, kv_type);
     struct genarm_error err = {0};
     const size_t n_keys = (size_t)hparams_n_embd_kv(&model->hp) * (size_t)(n - DROP);
     free(feed(moved, 0, n, 0));
@@ -77,8 +78,8 @@ static void check_file(const char *file, bool kv_f32) {
     assert_int_equal(a.len, b.len);
     assert_memory_equal(a.data, b.data, HEAD);
     for (size_t i = 0; i < 2 * n_keys; i++) { /* keys, then values */
-        const float got = number(&a, kv_f32, i), want = number(&b, kv_f32, i);
-        if (!(fabsf(got - want) <= (kv_f32 ? 2e-5f : 3e-3f) * (1.0f + fabsf(want)))) {
+        const float got = number(&a, f32, i), want = number(&b, f32, i);
+        if (!(fabsf(got - want) <= (f32 ? 2e-5f : 3e-3f) * (1.0f + fabsf(want)))) {
             fail_msg("%s: %s %zu is %g, not %g", file, i < n_keys ? "key" : "value", i % n_keys, (double)got, (double)want);
         }
     }
@@ -92,15 +93,15 @@ static void check_file(const char *file, bool kv_f32) {
 static void test_what_moves_is_what_the_first_layer_computes_there(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        check_file(files[i], true);
-        check_file(files[i], false);
+        check_file(files[i], GENARM_KV_F32);
+        check_file(files[i], GENARM_KV_F16);
     }
 }
 
 static void test_forgetting_nothing_or_all_that_follows(void **state) {
     (void)state;
     struct genarm_model *model = golden_model("llama.gguf");
-    struct engine *moved = engine_of(model, true), *still = engine_of(model, true);
+    struct engine *moved = engine_of(model, GENARM_KV_F32), *still = engine_of(model, GENARM_KV_F32);
     struct genarm_error err = {0};
     free(feed(moved, 0, 20, 0));
     must(engine_shift(moved, SEQ, 0, 0, &err), &err); /* nothing */
@@ -120,7 +121,7 @@ static void test_forgetting_nothing_or_all_that_follows(void **state) {
 static void test_a_loaded_sequence_continues_to_the_bit_in_another_place(void **state) {
     (void)state;
     struct genarm_model *model = golden_model("qwen3.gguf");
-    struct engine *from = engine_of(model, false), *to = engine_of(model, false);
+    struct engine *from = engine_of(model, GENARM_KV_F16), *to = engine_of(model, GENARM_KV_F16);
     struct genarm_error err = {0};
     free(feed(from, 0, 12, 0));
     struct buf b = saved(from, 12);
@@ -144,7 +145,7 @@ static void test_a_loaded_sequence_continues_to_the_bit_in_another_place(void **
 static void test_positions_out_of_range_are_refused(void **state) {
     (void)state;
     struct genarm_model *model = golden_model("llama.gguf");
-    struct engine *e = engine_of(model, false);
+    struct engine *e = engine_of(model, GENARM_KV_F16);
     struct genarm_error err = {0};
     struct buf b;
     buf_init(&b, 1 << 20);

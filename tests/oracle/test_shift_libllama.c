@@ -1,4 +1,5 @@
-/* A shift against libllama's: the same tokens, the same forgotten positions, and the logits of what follows, in F32. */
+/* A shift against libllama's: the same tokens, the same forgotten positions, and the logits of what follows. libllama in F32,
+ * ours with a cache in f32 or of 8 bits. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -55,15 +56,15 @@ static float largest_difference(const float *a, const float *b, int32_t n) {
     return largest;
 }
 
-static void test_what_follows_a_shift_has_libllamas_logits(void **state) {
-    (void)state;
+static void check_shift(enum genarm_kv_type kv_type, float most) {
+    const struct engine_params params = {.n_seq = 1, .n_ctx = CTX, .n_threads = 1, .kv_type = kv_type};
     char path[512];
     struct genarm_model *model;
     struct engine *e;
     struct genarm_error err = {0};
     snprintf(path, sizeof path, "%s/SmolLM2-135M-Instruct-F32.gguf", GENARM_MODEL_DIR);
     must(genarm_model_load(&model, path, NULL, &err), &err);
-    must(engine_rows_new(&e, model, &(struct engine_params){.n_seq = 1, .n_ctx = CTX, .n_threads = 1, .kv_f32 = true}, &err), &err);
+    must(engine_rows_new(&e, model, &params, &err), &err);
     struct llama_model *theirs = llama_model_load_from_file(path, llama_model_default_params());
     assert_non_null(theirs);
     struct llama_context *ctx = context_of(theirs);
@@ -82,12 +83,22 @@ static void test_what_follows_a_shift_has_libllamas_logits(void **state) {
         largest = d > largest || isnan(d) ? d : largest;
     }
     print_message("largest difference of a logit %.2g\n", (double)largest);
-    assert_true(largest <= 1e-3f);
+    assert_true(largest <= most);
     free(logits);
     llama_free(ctx);
     llama_model_free(theirs);
     engine_free(e);
     genarm_model_free(model);
+}
+
+static void test_what_follows_a_shift_has_libllamas_logits(void **state) {
+    (void)state;
+    check_shift(GENARM_KV_F32, 1e-3f);
+}
+
+static void test_keys_of_8_bits_are_shifted_nearly_so(void **state) {
+    (void)state;
+    check_shift(GENARM_KV_Q8_0, 0.9f);
 }
 
 static void quiet(enum ggml_log_level level, const char *text, void *data) {
@@ -99,6 +110,7 @@ static void quiet(enum ggml_log_level level, const char *text, void *data) {
 
 int main(void) {
     llama_log_set(quiet, NULL);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_what_follows_a_shift_has_libllamas_logits)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_what_follows_a_shift_has_libllamas_logits),
+                                       cmocka_unit_test(test_keys_of_8_bits_are_shifted_nearly_so)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

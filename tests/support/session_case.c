@@ -41,11 +41,11 @@ int session_case_teardown(void **state) {
     return 0;
 }
 
-struct genarm_guide_params case_params(int32_t n_ctx, bool kv_f32) {
+struct genarm_guide_params case_params(int32_t n_ctx, enum genarm_kv_type kv_type) {
     struct genarm_guide_params p = genarm_guide_default_params();
     p.n_ctx = n_ctx;
     p.n_threads = 1;
-    p.kv_f32 = kv_f32;
+    p.kv_type = kv_type;
     return p;
 }
 
@@ -61,6 +61,11 @@ struct genarm_guide *case_guide(struct genarm_model *model, const struct case_ar
         must(genarm_guide_add_arm(g, &p, &err), &err);
     }
     return g;
+}
+
+struct genarm_guide *case_guide_first(const struct session_case *f, int32_t n_ctx, enum genarm_kv_type kv_type) {
+    const struct case_arm arm = {.adapter = f->first, .weight = 1.0f};
+    return case_guide(f->model, &arm, 1, case_params(n_ctx, kv_type));
 }
 
 struct genarm_session *case_session(struct genarm_guide *g, uint64_t seed) {

@@ -15,7 +15,7 @@ int session_case_teardown(void **state);
 
 extern const struct genarm_message case_hello[1];
 
-struct genarm_guide_params case_params(int32_t n_ctx, bool kv_f32);
+struct genarm_guide_params case_params(int32_t n_ctx, enum genarm_kv_type kv_type);
 
 struct case_arm {
     struct genarm_adapter *adapter;
@@ -26,6 +26,9 @@ struct case_arm {
 /* ARMs "a", "b", … on the model. */
 struct genarm_guide *case_guide(struct genarm_model *model, const struct case_arm *arms, int n_arms,
                                 struct genarm_guide_params params);
+/* The first adapter as ARM "a" of weight 1. */
+struct genarm_guide *case_guide_first(const struct session_case *f, int32_t n_ctx, enum genarm_kv_type kv_type);
+
 struct genarm_session *case_session(struct genarm_guide *g, uint64_t seed);
 void case_prompt(struct genarm_session *s, const struct genarm_message *messages, size_t n);
 void case_answer(struct genarm_session *s, int32_t *tokens, int n);
