@@ -108,9 +108,10 @@ static void note_target(struct genarm_adapter *ad, const char *name) {
     }
     snprintf(wanted, sizeof wanted, ",%s,", part);
     snprintf(have, sizeof have, ",%s,", ad->targets);
-    const size_t n = strlen(ad->targets);
-    if (!strstr(have, wanted) && n + strlen(part) + 2 <= sizeof ad->targets) {
-        snprintf(ad->targets + n, sizeof ad->targets - n, "%s%s", n ? "," : "", part);
+    const size_t n = strlen(ad->targets), n_part = strlen(part);
+    if (!strstr(have, wanted) && n + n_part + 2 <= sizeof ad->targets) {
+        ad->targets[n] = ','; /* between two */
+        memcpy(ad->targets + n + (n > 0), part, n_part + 1);
     }
 }
 
