@@ -14,10 +14,10 @@
 
 #include "base/cores.h"
 #include "base/progress.h"
+#include "bench/random_adapter.h"
 #include "engine/engine.h"
 #include "peak.h"
 #include "random_model.h"
-#include "support/random_adapter.h"
 
 enum { PROMPT = 68, LONG_PROMPT = 512, STEPS = 12, ROUNDS = 9, CTX = 576, MAX_ARMS = 3, N_CELLS = MAX_ARMS + 2 };
 enum { SETTLE_US = 200000 /* until the threads of the side before have stopped polling */ };

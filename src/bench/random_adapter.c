@@ -1,4 +1,4 @@
-#include "support/random_adapter.h"
+#include "bench/random_adapter.h"
 
 #include <math.h>
 #include <stdlib.h>
