@@ -267,8 +267,8 @@ const struct command command_bench = {
         "includes the mixture.\n"
         "\"time / libllama's\" is the time for the same tokens: below 1 is faster. \"read\" is what must come from memory for "
         "each token, weights, adapters and cached keys and values, by the time that it took; \"of memory's\" is its share "
-        "of what the same threads can read. Resident memory counts a mapped model once for each side, and not what devices "
-        "hold.\n"
+        "of what the same threads can read, more than 100 % where caches hold much of the model. Resident memory counts a "
+        "mapped model once for each side, and not what devices hold.\n"
         "The records of -o json, jsonl and csv name what llama-bench also reports as llama-bench does.",
     .examples = "genarm bench -m model.gguf --arm kind.gguf --arm short.gguf\n"
                 "genarm bench -m model.gguf -p 512,2048 -n 128 -d 0,4096 -r 9\n"

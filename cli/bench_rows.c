@@ -187,9 +187,10 @@ static int print_record(FILE *out, const struct bench_report *report, size_t i, 
 static void print_machine(FILE *out, const struct bench_report *r) {
     const struct genarm_guide *g = r->contest->guide;
     const double mib = 1.0 / (1 << 20);
-    fprintf(out, "%s, %d threads, devices %s", r->machine.cpu, g->threads->n, r->machine.devices);
+    fprintf(out, "%s, %d thread%s, devices: %s", r->machine.cpu, g->threads->n, g->threads->n > 1 ? "s" : "",
+            r->machine.devices);
     if (r->bandwidth > 0) {
-        fprintf(out, "; the threads read %.1f GB/s from memory", r->bandwidth);
+        fprintf(out, "; memory gives %.1f GB/s", r->bandwidth);
     }
     fprintf(out, ".\ngenarm %s: %s.\nlibllama %s: %s.\n", GENARM_VERSION, r->machine.kernels, r->machine.llama,
             r->machine.features);
@@ -206,7 +207,7 @@ static void print_machine(FILE *out, const struct bench_report *r) {
 }
 
 static int print_table(FILE *out, const struct bench_report *r, struct genarm_error *err) {
-    fprintf(out, "| model | size | params | test | | t/s | time / libllama's | read, GB/s | of memory's |\n"
+    fprintf(out, "| model | size | params | test | contestant | t/s | time / libllama's | read, GB/s | of memory's |\n"
                  "|---|---:|---:|---|---|---:|---:|---:|---:|\n");
     for (size_t i = 0; i < r->n_rows; i++) {
         const struct bench_row *row = &r->rows[i];
@@ -219,7 +220,7 @@ static int print_table(FILE *out, const struct bench_report *r, struct genarm_er
         test_name(test, sizeof test, &row->test);
         who_name(who, sizeof who, row->who);
         snprintf(spread, sizeof spread, "%.2f ± %.2f", f.rate, f.rate_deviation);
-        fprintf(out, "| %s %s | %.1f MiB | %.1f M | %s | %s | %s | %.2f |", r->model.architecture, r->model.file_type,
+        fprintf(out, "| %s %s | %.1f MiB | %.1f M | %s | %s | %s | %.2fx |", r->model.architecture, r->model.file_type,
                 (double)r->model.size / (1 << 20), 1e-6 * (double)r->model.n_params, test, who, spread, f.ratio);
         if (f.read > 0 && r->bandwidth > 0) {
             fprintf(out, " %.1f | %.0f %% |\n", f.read, 100 * f.read / r->bandwidth);

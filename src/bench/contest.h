@@ -1,5 +1,5 @@
-/* Times of a guide against libllama on the same model: the contestants take turns, so that a machine that drifts drifts under all
- * of them, and on a change of sides the threads of the other are given the time to fall asleep.
+/* Times of a guide against libllama on the same model: the contestants take turns, so that a machine that drifts drifts under
+ * all of them, and on a change of sides the threads of the other are given the time to fall asleep.
  *
  * Contestants are libllama unguided, and the guide with its first 0, 1, 2, ... ARMs. All take the likeliest token and
  * feed it; the time of a guide is that of genarm_session_step, the mixture and the choice of the token included. Texts, tokens
@@ -41,10 +41,10 @@ int32_t contest_context(const struct contest_test *test);
 int contest_open(struct contest *c, struct genarm_guide *guide, int32_t n_prompt, double before, struct genarm_error *err);
 void contest_close(struct contest *c); /* safe on a zeroed struct */
 
-/* Rounds in which all have their turn: libllama, and the guide with 0, 1, ... ARMs. Stores the seconds that each needed for all
- * tokens of the test, [contest_n(c)][n_rounds]. Before the clock runs, the tokens before are seen to, and one token is generated
- * where some are to be. `warm_up` more rounds come first and are not kept. `each` is called after every turn, and a return other
- * than 0 ends it with GENARM_ECANCELED; NULL: nobody asks. */
+/* Rounds in which all have their turn: libllama, and the guide with 0, 1, ... ARMs. Stores the seconds that each needed for
+ * all tokens of the test, [contest_n(c)][n_rounds]. Before the clock runs, the tokens before are seen to, and one token is
+ * generated where some are to be. `warm_up` more rounds come first and are not kept. `each` is called after every turn, and a
+ * return other than 0 ends it with GENARM_ECANCELED; NULL: nobody asks. */
 int contest_rounds(struct contest *c, const struct contest_test *test, int32_t warm_up, int32_t n_rounds, double *seconds,
                    int (*each)(void *user), void *user, struct genarm_error *err);
 

@@ -1,5 +1,5 @@
-/* libllama by itself on the model of a guide: who a guide's time is held against. It gets the same threads, context, cache types
- * and devices, and takes the likeliest token, with nothing beyond that to do. */
+/* libllama by itself on the model of a guide: who a guide's time is held against. It gets as many threads, the same context,
+ * cache types and devices, and takes the likeliest token, with nothing beyond that to do. */
 #ifndef BENCH_RIVAL_H
 #define BENCH_RIVAL_H
 
