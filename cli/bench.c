@@ -223,7 +223,9 @@ static void describe(struct bench *b) {
     machine_describe(&b->report.machine, b->setup.base);
     genarm_model_get_info(b->setup.base, &b->report.model);
     b->report.contest = &b->contest;
-    b->report.bandwidth = bandwidth_measure(b->setup.guide->threads->n);
+    /* What threads can read says nothing about the memory of other devices. */
+    const bool on_cpu = b->setup.base->placement.n_devices == 0;
+    b->report.bandwidth = on_cpu ? bandwidth_measure(b->setup.guide->threads->n) : 0;
     b->report.n_rounds = b->args->repetitions;
     b->report.random_arms = b->args->guide.arms.n == 0;
 }
@@ -237,10 +239,10 @@ static int bench_run(const void *arguments, struct genarm_error *err) {
     log_to_stderr(args->model.verbose);
     b->args = args;
     int code = make_plan(&b->plan, args, err);
+    interrupt_catch();
     code = code ? code : bench_open(b, err);
     if (code == 0) {
         describe(b);
-        interrupt_catch();
         code = measure_all(b, err);
     }
     if (code == GENARM_ECANCELED && interrupt_signal()) {

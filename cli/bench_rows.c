@@ -173,9 +173,8 @@ static int print_record(FILE *out, const struct bench_report *report, size_t i, 
         return 0;
     }
     if (format == BENCH_JSON) {
-        fputs(i ? ",\n" : "[\n", out);
+        fputs(i ? ",\n" : "", out);
         json_dumpf(record, out, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-        fputs(i + 1 == report->n_rows ? "\n]\n" : "", out);
         json_decref(record);
         return 0;
     }
@@ -222,11 +221,14 @@ static int print_table(FILE *out, const struct bench_report *r, struct genarm_er
         snprintf(spread, sizeof spread, "%.2f ± %.2f", f.rate, f.rate_deviation);
         fprintf(out, "| %s %s | %.1f MiB | %.1f M | %s | %s | %s | %.2fx |", r->model.architecture, r->model.file_type,
                 (double)r->model.size / (1 << 20), 1e-6 * (double)r->model.n_params, test, who, spread, f.ratio);
-        if (f.read > 0 && r->bandwidth > 0) {
-            fprintf(out, " %.1f | %.0f %% |\n", f.read, 100 * f.read / r->bandwidth);
-        } else {
-            fprintf(out, "  |  |\n");
+        if (f.read > 0) {
+            fprintf(out, " %.1f", f.read);
         }
+        fprintf(out, " | ");
+        if (f.read > 0 && r->bandwidth > 0) {
+            fprintf(out, "%.0f %% ", 100 * f.read / r->bandwidth);
+        }
+        fprintf(out, "|\n");
     }
     fprintf(out, "\n");
     print_machine(out, r);
@@ -235,8 +237,10 @@ static int print_table(FILE *out, const struct bench_report *r, struct genarm_er
 
 int bench_print(FILE *out, const struct bench_report *report, enum bench_format format, struct genarm_error *err) {
     int code = format == BENCH_MD ? print_table(out, report, err) : 0;
+    fputs(format == BENCH_JSON ? "[\n" : "", out);
     for (size_t i = 0; format != BENCH_MD && i < report->n_rows && code == 0; i++) {
         code = print_record(out, report, i, format, err);
     }
+    fputs(format == BENCH_JSON ? "\n]\n" : "", out);
     return code ? code : flush_output(out, err);
 }
