@@ -36,25 +36,26 @@ def threads():
     return len(os.sched_getaffinity(0))
 
 
-def report(times):
-    """times: of each repetition, the clock at its start and after each token."""
+def report(times, text=None):
+    """times: of each repetition, the clock at its start and after each token. text: the answer, where it is the likeliest."""
     first = [1e3 * (t[1] - t[0]) for t in times]
     rates = [(len(t) - 2) / (t[-1] - t[1]) for t in times]
     print(json.dumps({"first_ms": statistics.median(first), "rate": statistics.median(rates),
                       "deviation": statistics.stdev(rates) if len(rates) > 1 else 0.0,
-                      "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+                      "text": text, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 
 
-def repeat(answer, args):
-    """answer(n) gives an iterable of n tokens."""
+def repeat(answer, text, args):
+    """answer(n) gives an iterable of n tokens, text(tokens) what they spell."""
     times = []
     for r in range(-1, args.repetitions):
-        clock = [time.perf_counter()]
-        for _ in answer(args.tokens if r >= 0 else WARM_UP):
+        clock, tokens = [time.perf_counter()], []
+        for token in answer(args.tokens if r >= 0 else WARM_UP):
             clock.append(time.perf_counter())
+            tokens.append(token)
         if r >= 0:
             times.append(clock)
-    report(times)
+    report(times, text(tokens))
 
 
 # ---- Hugging Face ----
@@ -109,7 +110,8 @@ def run_hf(args):
     from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
     torch.set_num_threads(threads())
     model = AutoModelForCausalLM.from_pretrained(args.hf, dtype=torch.bfloat16).eval()
-    prompt = AutoTokenizer.from_pretrained(args.hf)(PROMPT, return_tensors="pt")["input_ids"]
+    tokenizer = AutoTokenizer.from_pretrained(args.hf)
+    prompt = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
     switch = add_lora(model, args.peft)
     # What runs for a token: the adapter off or on in each row, None for a model without adapters.
     passes = {"hf-unguided": [None], "hf-two": [None, torch.ones(1, 1, 1)],
@@ -129,7 +131,7 @@ def run_hf(args):
             yield ids.item()
 
     with torch.inference_mode():
-        repeat(answer, args)
+        repeat(answer, tokenizer.decode, args)
 
 
 # ---- llama-cpp-python ----
@@ -157,7 +159,7 @@ def run_llama(args):
         for _ in range(n):
             yield next(stream)
 
-    repeat(answer, args)
+    repeat(answer, lambda ids: base.detokenize(ids).decode(errors="replace"), args)
 
 
 # ---- the published code ----
@@ -232,6 +234,19 @@ def run_genarm(args, n_prompt):
     return rows
 
 
+def genarm_answer(args):
+    """The likeliest answer under the ARM."""
+    command = [args.genarm, "generate", "-m", args.model, "--arm", args.arm, "--chat-template", "raw:{prompt}", "-p", PROMPT,
+               "-n", str(args.tokens), "--temp", "0", "--json"]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)["response"]
+
+
+def agreement(name, text, answer):
+    """How far two answers are the same: types and kernels round differently, and a near tie ends it."""
+    same = len(os.path.commonprefix((text, answer)))
+    return "%s: the answer is genarm's%s" % (name, "" if same == len(answer) else ", %d of %d characters" % (same, len(answer)))
+
+
 def child(args, name, python):
     """(record, None) or (None, why not)"""
     command = [python, os.path.abspath(__file__), "--child", name, "--genarm", args.genarm, "--model", args.model, "--arm",
@@ -263,19 +278,21 @@ def run_all(args):
     print_row("libllama, unguided", before[("libllama", 0)], libllama)
     print_row("genarm, unguided", before[("genarm", 0)], libllama)
     print_row("genarm + 1 ARM", before[("genarm", 1)], libllama)
-    missing = []
+    notes, answer = [], genarm_answer(args)
     for name in args.peers:
         python = args.official_python or sys.executable if name == "official" else sys.executable
         r, why = child(args, name, python) if name != "official" or args.official else (None, "no checkout of it is named")
         if r:
             print_row(name, r, libllama)
+            if r["text"] and name not in ("hf-unguided", "llama-cpp-python"):
+                notes.append(agreement(name, r["text"], answer))
         else:
-            missing.append("%s: not measured: %s" % (name, why))
+            notes.append("%s: not measured: %s" % (name, why))
     after = run_genarm(args, converted["n_prompt"])
     drift = after[("libllama", 0)]["rate"] / libllama - 1
     print_row("genarm + 1 ARM, once more", after[("genarm", 1)], after[("libllama", 0)]["rate"])
     print("\nlibllama gave %+.0f %% tokens/s after the run, of what it gave before." % (100 * drift))
-    for line in missing:
+    for line in notes:
         print(line)
 
 
