@@ -121,7 +121,8 @@ struct bench {
     const struct bench_args *args;
     struct plan plan;
     struct setup setup;
-    struct genarm_adapter **random; /* [random_arms] */
+    struct genarm_adapter **random; /* [n_random] */
+    int32_t n_random;
     struct contest contest;
     struct bench_report report;
     double *seconds; /* [tests][contestants][rounds] */
@@ -147,7 +148,7 @@ static void check_context(const struct bench *b) {
 static int bench_open(struct bench *b, struct genarm_error *err) {
     const double before = machine_resident();
     struct guide_args guide = b->args->guide;
-    const int32_t n_random = guide.arms.n ? 0 : b->args->random_arms;
+    b->n_random = guide.arms.n ? 0 : b->args->random_arms;
     guide.n_ctx = b->plan.n_ctx;
     guide.n_batch = genarm_guide_default_params().n_batch;
     int code = setup_load(&b->setup, &b->args->model, &guide, 1, err);
@@ -155,12 +156,12 @@ static int bench_open(struct bench *b, struct genarm_error *err) {
         return code;
     }
     check_context(b);
-    if (n_random > 0) {
-        note("no --arm is given: %d adapter%s of rank %d made of random numbers", n_random, n_random > 1 ? "s" : "",
+    if (b->n_random > 0) {
+        note("no --arm is given: %d adapter%s of rank %d made of random numbers", b->n_random, b->n_random > 1 ? "s" : "",
              RANDOM_ARMS_RANK);
     }
-    b->random = calloc((size_t)n_random + 1, sizeof *b->random);
-    code = b->random ? random_arms_add(b->setup.guide, b->random, n_random, err) : error_nomem(err, "adapters");
+    b->random = calloc((size_t)b->n_random + 1, sizeof *b->random);
+    code = b->random ? random_arms_add(b->setup.guide, b->random, b->n_random, err) : error_nomem(err, "adapters");
     return code ? code : contest_open(&b->contest, b->setup.guide, b->plan.n_prompt, before, err);
 }
 
@@ -168,7 +169,7 @@ static void bench_close(struct bench *b) {
     contest_close(&b->contest);
     genarm_guide_free(b->setup.guide);
     b->setup.guide = NULL;
-    for (int32_t i = 0; b->random && i < b->args->random_arms; i++) {
+    for (int32_t i = 0; b->random && i < b->n_random; i++) {
         genarm_adapter_free(b->random[i]);
     }
     free(b->random);
