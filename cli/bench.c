@@ -145,6 +145,14 @@ static void check_context(const struct bench *b) {
     }
 }
 
+static int make_arms(struct bench *b, struct genarm_error *err) {
+    note("no --arm is given: %d adapter%s of rank %d made of random numbers", b->n_random, b->n_random > 1 ? "s" : "",
+         RANDOM_ARMS_RANK);
+    b->random = calloc((size_t)b->n_random, sizeof *b->random);
+    const int code = b->random ? random_arms_add(b->setup.guide, b->random, b->n_random, err) : error_nomem(err, "adapters");
+    return error_hint(err, code, "name reward models with --arm, or measure without: --random-arms 0");
+}
+
 static int bench_open(struct bench *b, struct genarm_error *err) {
     const double before = machine_resident();
     struct guide_args guide = b->args->guide;
@@ -156,12 +164,7 @@ static int bench_open(struct bench *b, struct genarm_error *err) {
         return code;
     }
     check_context(b);
-    if (b->n_random > 0) {
-        note("no --arm is given: %d adapter%s of rank %d made of random numbers", b->n_random, b->n_random > 1 ? "s" : "",
-             RANDOM_ARMS_RANK);
-    }
-    b->random = calloc((size_t)b->n_random + 1, sizeof *b->random);
-    code = b->random ? random_arms_add(b->setup.guide, b->random, b->n_random, err) : error_nomem(err, "adapters");
+    code = b->n_random ? make_arms(b, err) : 0;
     return code ? code : contest_open(&b->contest, b->setup.guide, b->plan.n_prompt, before, err);
 }
 

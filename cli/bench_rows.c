@@ -79,13 +79,14 @@ static json_t *arms_json(const struct bench_report *report, int32_t n) {
 
 static json_t *common_json(const struct bench_report *r) {
     const struct genarm_guide *g = r->contest->guide;
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:s, s:I, s:I, s:i, s:s, s:s, s:o}", "genarm_version",
-                     GENARM_VERSION, "libllama", r->machine.llama, "libllama_features", r->machine.features, "kernels",
-                     r->machine.kernels, "cpu_info", r->machine.cpu, "backends", r->machine.devices, "test_time", r->time,
-                     "model_filename", text_json(r->model.path), "model_type", r->model.file_type, "model_size",
-                     (json_int_t)r->model.size, "model_n_params", (json_int_t)r->model.n_params, "n_threads", g->threads->n,
-                     "type_k", g->params.kv_f32 ? "f32" : "f16", "type_v", g->params.kv_f32 ? "f32" : "f16", "memory_gbps",
-                     r->bandwidth > 0 ? json_rounded(r->bandwidth, 3) : json_null());
+    const char *cached = g->params.kv_f32 ? "f32" : "f16";
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:s, s:I, s:I, s:i, s:s, s:s, s:o}", "genarm_version",
+                     GENARM_VERSION, "libllama", r->machine.llama, "libllama_features", r->machine.features, "engine",
+                     r->model.engine == GENARM_ENGINE_LLAMA ? "llama" : "genarm", "kernels", r->machine.kernels, "cpu_info",
+                     r->machine.cpu, "backends", r->machine.devices, "test_time", r->time, "model_filename",
+                     text_json(r->model.path), "model_type", r->model.file_type, "model_size", (json_int_t)r->model.size,
+                     "model_n_params", (json_int_t)r->model.n_params, "n_threads", g->threads->n, "type_k", cached, "type_v",
+                     cached, "memory_gbps", r->bandwidth > 0 ? json_rounded(r->bandwidth, 3) : json_null());
 }
 
 static json_t *row_json(const struct bench_report *report, const struct bench_row *row, const struct figures *f) {
@@ -191,8 +192,8 @@ static void print_machine(FILE *out, const struct bench_report *r) {
     if (r->bandwidth > 0) {
         fprintf(out, "; memory gives %.1f GB/s", r->bandwidth);
     }
-    fprintf(out, ".\ngenarm %s: %s.\nlibllama %s: %s.\n", GENARM_VERSION, r->machine.kernels, r->machine.llama,
-            r->machine.features);
+    fprintf(out, ".\ngenarm %s, kernels: %s.\nlibllama %s, compiled for: %s.\n", GENARM_VERSION, r->machine.kernels,
+            r->machine.llama, r->machine.features);
     if (!machine_llama_is_fastest(&r->machine)) {
         fprintf(out, "This libllama does not use the processor's matrix unit: another build may be faster.\n");
     }

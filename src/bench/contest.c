@@ -188,6 +188,9 @@ double contest_bytes(const struct contest *c, int32_t who, const struct contest_
     for (int32_t i = 0; i < n_policies; i++) {
         const struct policy *p = &g->policies[i];
         bool first = true; /* of its model */
+        if (p->model->engine == GENARM_ENGINE_LLAMA) {
+            return 0;
+        }
         for (int32_t j = 0; j < i; j++) {
             first = first && g->policies[j].engine != p->engine;
         }

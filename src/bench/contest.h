@@ -52,7 +52,8 @@ int contest_rounds(struct contest *c, const struct contest_test *test, int32_t w
 static inline int32_t contest_n(const struct contest *c) { return genarm_guide_n_arms(c->guide) + 2; }
 
 /* Bytes that must be read for one token of a test that generates: weights of the models at work, adapters, and the keys and
- * values of the tokens before, on average. */
+ * values of the tokens before, on average. 0: not known, as for a model that libllama runs for the guide too; it may be one of
+ * experts, or forget. */
 double contest_bytes(const struct contest *c, int32_t who, const struct contest_test *test);
 
 #endif

@@ -35,12 +35,17 @@ static void list_devices(char *out, size_t max, const struct placement *where) {
     }
 }
 
-static void describe_kernels(char *out, size_t max, bool *has_amx) {
+static void describe_kernels(struct machine *m, const struct genarm_model *model) {
     const struct kernels *kernels = cpu_kernels(NULL);
+    const struct few_int16 *few = cpu_few_int16(NULL);
     const char *product = cpu_gemm(kernels, OPS_BF16)->name;
-    *has_amx = strstr(product, "amx") != NULL;
-    snprintf(out, max, "%s, few rows in %s%s, many in %s", kernels->name, cpu_few_int16() ? "16-bit integers" : "f32",
-             cpu_few_bf16() ? " and bf16" : "", product);
+    m->has_amx = strstr(product, "amx") != NULL;
+    if (model->engine == GENARM_ENGINE_LLAMA) {
+        snprintf(m->kernels, sizeof m->kernels, "libllama's");
+    } else {
+        snprintf(m->kernels, sizeof m->kernels, "%s, few rows by %s%s, many by %s", kernels->name,
+                 few ? few->name : kernels->name, cpu_few_bf16() ? " and bf16" : "", product);
+    }
 }
 
 double machine_resident(void) {
@@ -59,7 +64,7 @@ void machine_describe(struct machine *m, const struct genarm_model *model) {
     *m = (struct machine){0};
     const ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
     snprintf(m->cpu, sizeof m->cpu, "%s", cpu ? ggml_backend_dev_description(cpu) : "unknown processor");
-    describe_kernels(m->kernels, sizeof m->kernels, &m->has_amx);
+    describe_kernels(m, model);
     snprintf(m->llama, sizeof m->llama, "%s (ggml %s, %s)", llama_version(), ggml_version(), ggml_commit());
     list_features(m->features, sizeof m->features, llama_print_system_info());
     m->llama_has_amx = strstr(m->features, "AMX") != NULL;

@@ -8,7 +8,7 @@
 
 struct machine {
     char cpu[128];      /* "AMD EPYC 9654" */
-    char kernels[128];  /* instruction sets of our own kernels: "avx512, few rows in int16 and bf16, products avx512bf16" */
+    char kernels[128];  /* of genarm's engine: "avx512, few rows by avx512vnni and bf16, many by avx512bf16"; "libllama's" */
     char llama[96];     /* version and commit of libllama and ggml */
     char features[512]; /* what libllama was compiled to use: "SSE3 AVX AVX2 ..." */
     char devices[256];  /* that hold layers: "CUDA0,RPC0"; "CPU" */

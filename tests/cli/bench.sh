@@ -28,6 +28,7 @@ json_true lines 'all((x["bytes_per_token"] is None) == (x["n_gen"] == 0) for x i
 json_true lines 'r[10]["bytes_per_token"] == r[11]["bytes_per_token"] < r[12]["bytes_per_token"] < r[13]["bytes_per_token"]'
 json_true lines 'r[10]["bytes_per_token"] < r[15]["bytes_per_token"]'
 json_true lines 'all(x["model_size"] > 0 and x["resident_bytes"] > 0 and x["n_threads"] == 1 and x["cpu_info"] for x in r)'
+json_true lines 'all(x["engine"] == "genarm" for x in r)'
 json_true lines 'all(x["random_arms"] == (x["n_arms"] > 0) for x in r)'
 
 run 0 "${small[@]}" -d 0,4 -o json
@@ -60,6 +61,8 @@ json_true out 'len(r) == 2 and r[0]["type_k"] == "f32" and r[1]["n_arms"] == 0'
 run 0 "${small[@]}" --no-warmup -p 4,0,8 -n 0,3 -r 1 -o jsonl
 json_true out '[(x["n_prompt"], x["n_gen"]) for x in r[::5]] == [(4, 0), (8, 0), (0, 3)]'
 json_true out 'all(x["stddev_ts"] == 0 for x in r)'
+run 0 "${small[@]}" --engine llama -p 4 -n 2 -d 2 -r 1 -o jsonl
+json_true out 'len(r) == 10 and all(x["engine"] == "llama" and x["bytes_per_token"] is None for x in r)'
 run 0 bench -m "$tiny" -p 0 -n 4 -d 300 -r 1
 says err "the largest test has 306 tokens, more than the 256 that the model was trained for"
 
