@@ -5,12 +5,13 @@
 #   make test       all tests
 #   make test-arm   kernels for ARM processors, cross-compiled and run under qemu
 #   make bench      measurements
-#   make bench-peers  PyTorch on the same training pairs, in deps/peers (a few GB)
+#   make bench-peers  PyTorch on the same training pairs, and others that answer under an ARM (a few GB in deps/)
 #   make models     the default model in the other types that tests and bench compare
 #   make sanitize   the tests under the address and undefined-behaviour sanitizers
 #   make install    PREFIX=/usr/local, DESTDIR=
 #   make clean      removes what was built, not deps/ nor models/
 #
+# OFFICIAL=folder names a checkout of the published GenARM code for bench-peers.
 # CC=clang picks the compiler, BUILD=folder the build folder, TESTS=regex the tests,
 # CMAKE_FLAGS=... goes to CMake, JOBS=n limits how many commands run at once.
 
@@ -62,6 +63,7 @@ bench-peers: models
 	@scripts/deps.sh peers
 	@"$(BUILD)/bench/bench_train"
 	@deps/peers/bin/python bench/peer_torch.py
+	@GENARM="$(BUILD)/genarm" bench/peers.sh --install $(if $(OFFICIAL),--official "$(OFFICIAL)")
 
 sanitize: deps
 	@scripts/configure.sh "$(BUILD)-sanitize" $(COMPILER) -DCMAKE_BUILD_TYPE=Debug \

@@ -16,9 +16,9 @@
 
 #include "base/cores.h"
 #include "base/progress.h"
+#include "bench/random_adapter.h"
 #include "guide/share.h"
 #include "random_model.h"
-#include "support/random_adapter.h"
 
 enum { MAX_AT_ONCE = 16, N_SIZES = 4, WORDS = 60, SHARED_WORDS = 128, CTX = 256, STEPS = 12, ROUNDS = 5 };
 enum { SETTLE_US = 200000 /* until the threads of the side before have stopped polling */ };

@@ -16,9 +16,9 @@
 
 #include "base/cores.h"
 #include "base/progress.h"
+#include "bench/random_adapter.h"
 #include "deep_model.h"
 #include "genarm/genarm.h"
-#include "support/random_adapter.h"
 
 enum { TIMES = 6, TOKENS = 32, ROUNDS = 5, FIXED = 4 };
 

@@ -7,6 +7,7 @@
 #   scripts/deps.sh model      the default model, into models/
 #   scripts/deps.sh gemma      a model that libllama runs, for tests, into models/; not part of all
 #   scripts/deps.sh peers      what benchmarks compare with (PyTorch), into deps/peers; not part of all
+#   scripts/deps.sh peers-decode   the same, llama-cpp-python, and what the published GenARM code needs, for bench/peers.sh
 #   scripts/deps.sh demo       the Python package that measures the demo's answers, into deps/demo
 #
 # ggml and libllama come from an installed copy of a fitting version, else from
@@ -311,11 +312,41 @@ provide_peers() {
     printf '%s\n' "$stamp" >deps/peers/stamp
 }
 
+# llama-cpp-python as fast as our libllama: by the same compiler, for this processor. It runs with shared libraries of its own.
+provide_llama_python() {
+    ! deps/peers/bin/python -c 'import llama_cpp' >/dev/null 2>&1 || return 0
+    local cc cxx cflags
+    choose_compiler
+    say "building llama-cpp-python (some minutes)"
+    CC=$cc CXX=$cxx CFLAGS=$cflags CXXFLAGS=$cflags CMAKE_BUILD_PARALLEL_LEVEL=${JOBS:-$(nproc)} \
+        CMAKE_ARGS="-DGGML_NATIVE=ON -DGGML_OPENMP=OFF -DLLAVA_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF" \
+        deps/peers/bin/python -m pip install -q --no-cache-dir --no-binary llama-cpp-python \
+        "$(sed -n 's/^\(llama-cpp-python==[^ ]*\).*/\1/p' scripts/lock/llama.txt)" ||
+        say "llama-cpp-python could not be built: bench/peers.sh will say so in its place"
+}
+
+# Older versions of some packages; PyTorch is that of deps/peers.
+provide_official() {
+    local stamp venv=deps/peers-official site
+    stamp=$(cksum <bench/requirements-official.txt)
+    [ "$(cat $venv/stamp 2>/dev/null)" != "$stamp" ] || return 0
+    say "fetching what the published code needs"
+    rm -rf $venv
+    python3 -m venv $venv
+    site=$(deps/peers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    printf '%s\n' "$site" >"$($venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/peers.pth"
+    if env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX $venv/bin/python -m pip install -q -r bench/requirements-official.txt; then
+        printf '%s\n' "$stamp" >$venv/stamp
+    else
+        say "they cannot be had: bench/peers.sh will say so in its place"
+    fi
+}
+
 # ------------------------------------------------------------------------------
 
 what=${1:-all}
 case $what in
-    all | packages | llama | model | gemma | demo | peers) ;;
+    all | packages | llama | model | gemma | demo | peers | peers-decode) ;;
     *) sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac
 mkdir -p deps
@@ -333,4 +364,5 @@ case $what in all | llama) provide_llama ;; esac
 case $what in all | model) provide_model ;; esac
 case $what in all | demo) provide_demo ;; esac
 case $what in gemma) provide_gemma ;; esac
-case $what in peers) provide_peers ;; esac
+case $what in peers | peers-decode) provide_peers ;; esac
+case $what in peers-decode) provide_llama_python; provide_official ;; esac

@@ -130,58 +130,6 @@ static void *thread(void *user) {
     return NULL;
 }
 
-/* ---- memory ---- */
-
-enum { READ_BYTES = 64 << 20, READ_TIMES = 5 }; /* of each thread */
-
-struct reading {
-    const uint64_t *data;
-    uint64_t sum;
-};
-
-static void *read_thread(void *user) {
-    struct reading *r = user;
-    uint64_t sum[8] = {0};
-    for (size_t i = 0; i < READ_BYTES / sizeof *r->data; i += 8) {
-        for (size_t k = 0; k < 8; k++) {
-            sum[k] += r->data[i + k];
-        }
-    }
-    for (size_t k = 0; k < 8; k++) {
-        r->sum += sum[k];
-    }
-    return NULL;
-}
-
-double peak_bandwidth(int n_threads) {
-    pthread_t threads[MAX_THREADS];
-    struct reading readings[MAX_THREADS];
-    double best = 0;
-    for (int i = 0; i < n_threads; i++) {
-        uint64_t *data = malloc(READ_BYTES);
-        if (!data) {
-            return 0;
-        }
-        memset(data, i + 1, READ_BYTES);
-        readings[i] = (struct reading){.data = data};
-    }
-    for (int k = 0; k < READ_TIMES; k++) {
-        const double start = clock_seconds();
-        for (int i = 0; i < n_threads; i++) {
-            pthread_create(&threads[i], NULL, read_thread, &readings[i]);
-        }
-        for (int i = 0; i < n_threads; i++) {
-            pthread_join(threads[i], NULL);
-        }
-        const double rate = 1e-9 * READ_BYTES * n_threads / (clock_seconds() - start);
-        best = rate > best ? rate : best;
-    }
-    for (int i = 0; i < n_threads; i++) {
-        free((void *)(uintptr_t)readings[i].data);
-    }
-    return best;
-}
-
 /* ---- arithmetic ---- */
 
 double peak_gflops(const struct gemm_kernel *kernel, int n_threads) {

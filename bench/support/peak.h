@@ -8,7 +8,4 @@
  * registers to registers. For a matrix unit: the kernel's own tile on panels that stay in the first-level cache. */
 double peak_gflops(const struct gemm_kernel *kernel, int n_threads);
 
-/* GB/s that n_threads (at most 64) together read from memory, far more of it than caches hold; the best of a few times. */
-double peak_bandwidth(int n_threads);
-
 #endif

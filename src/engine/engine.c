@@ -53,8 +53,8 @@ int engine_init(struct engine *e, const struct engine_vtable *vtable, const stru
 
 void engine_deinit(struct engine *e) { free(e->n_cached); }
 
-enum ggml_type engine_kv_type(const struct engine *e) {
-    switch (e->params.kv_type) {
+enum ggml_type engine_kv_type(enum genarm_kv_type type) {
+    switch (type) {
     case GENARM_KV_F32: return GGML_TYPE_F32;
     case GENARM_KV_Q8_0: return GGML_TYPE_Q8_0;
     default: return GGML_TYPE_F16;

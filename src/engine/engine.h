@@ -56,8 +56,7 @@ struct engine_threads {
 int engine_threads_new(struct engine_threads **out, int32_t n_threads, struct genarm_error *err);
 void engine_threads_free(struct engine_threads *t); /* NULL is fine */
 
-/* The type that an engine's cache is asked to have. */
-enum ggml_type engine_kv_type(const struct engine *e);
+enum ggml_type engine_kv_type(enum genarm_kv_type type);
 
 /* What every engine implements. Arguments were checked by the engine_* functions below. */
 struct engine_vtable {

@@ -265,7 +265,7 @@ static struct llama_context_params context_params(const struct llama_engine *e) 
     c.kv_unified = false; /* a sequence attends to its own cells only: others cost it nothing */
     c.swa_full = true;    /* or positions before the window could not be rewound to */
     c.no_perf = true;
-    c.type_k = c.type_v = engine_kv_type(&e->base);
+    c.type_k = c.type_v = engine_kv_type(p->kv_type);
     if (c.type_k == GGML_TYPE_F32) {
         c.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED; /* it rounds to f16 */
     }

@@ -79,7 +79,7 @@ struct saved {
 };
 
 static struct saved saved_header(const struct llama_engine *e, int32_t n_pos) {
-    struct saved s = {.magic = "LLAMA 1", .kv_type = (int32_t)engine_kv_type(&e->base), .n_pos = n_pos};
+    struct saved s = {.magic = "LLAMA 1", .kv_type = (int32_t)engine_kv_type(e->base.params.kv_type), .n_pos = n_pos};
     memcpy(s.fingerprint, e->base.model->fingerprint, sizeof e->base.model->fingerprint);
     return s;
 }
@@ -155,7 +155,7 @@ int sequence_load(struct engine *base, int32_t seq, int32_t n_pos, const void *d
 /* Whether what is cached at one position is right at another. libllama dies of shifting keys of 8 bits where it does not mix the
  * numbers of a head, as it does not for heads of some sizes. */
 static bool can_shift(const struct llama_engine *e) {
-    return !e->recurrent && llama_memory_can_shift(e->memory) && !ggml_is_quantized(engine_kv_type(&e->base)) &&
+    return !e->recurrent && llama_memory_can_shift(e->memory) && !ggml_is_quantized(engine_kv_type(e->base.params.kv_type)) &&
            llama_model_rope_type(e->base.model->llama) != LLAMA_ROPE_TYPE_NONE;
 }
 

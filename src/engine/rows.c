@@ -51,7 +51,7 @@ static int open_backends(struct rows_engine *e, struct genarm_error *err) {
 static int make_cache(struct rows_engine *e, struct genarm_error *err) {
     const struct hparams *hp = &e->base.model->hp;
     const int64_t columns = (int64_t)e->base.params.n_ctx * e->base.params.n_seq;
-    const enum ggml_type type = engine_kv_type(&e->base);
+    const enum ggml_type type = engine_kv_type(e->base.params.kv_type);
     e->kv = calloc((size_t)hp->n_layer, sizeof *e->kv);
     if (!e->kv) {
         return error_nomem(err, "the KV cache");

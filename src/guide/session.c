@@ -190,8 +190,14 @@ static int prompt_tokens(const struct genarm_guide *g, const struct genarm_messa
     return GENARM_OK;
 }
 
-static void begin_prompt(struct genarm_session *s, int32_t *const *tokens, const int32_t *n) {
+/* tokens[p] [n[p]] becomes the prompt of policy p. */
+static int begin_prompt(struct genarm_session *s, const int32_t *const *tokens, const int32_t *n, struct genarm_error *err) {
     struct genarm_guide *g = s->guide;
+    session_drop_ahead(s);
+    const int rc = slot_choose(s, tokens, n, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
     for (int32_t p = 0; p < g->n_policies; p++) {
         struct timeline *t = &s->timelines[p];
         timeline_prefer(t, &s->preferences[p]);
@@ -201,6 +207,7 @@ static void begin_prompt(struct genarm_session *s, int32_t *const *tokens, const
     }
     find_references(s);
     steering_restart(&s->steering);
+    return GENARM_OK;
 }
 
 int genarm_session_prompt(struct genarm_session *s, const struct genarm_message *messages, size_t n_messages,
@@ -208,16 +215,25 @@ int genarm_session_prompt(struct genarm_session *s, const struct genarm_message 
     int32_t *tokens[GUIDE_MAX_POLICIES] = {0}, n[GUIDE_MAX_POLICIES] = {0};
     int rc = prompt_tokens(s->guide, messages, n_messages, tokens, n, err);
     if (rc == GENARM_OK) {
-        session_drop_ahead(s);
-        rc = slot_choose(s, tokens, n, err);
-    }
-    if (rc == GENARM_OK) {
-        begin_prompt(s, tokens, n);
+        rc = begin_prompt(s, (const int32_t *const *)tokens, n, err);
     }
     for (int32_t p = 0; p < s->guide->n_policies; p++) {
         free(tokens[p]);
     }
     return rc;
+}
+
+int session_prompt_tokens(struct genarm_session *s, const int32_t *tokens, int32_t n, struct genarm_error *err) {
+    const int32_t *each[GUIDE_MAX_POLICIES] = {0};
+    int32_t n_each[GUIDE_MAX_POLICIES] = {0};
+    if (n < 1 || n >= s->guide->params.n_ctx) {
+        return error_set(err, GENARM_ECONTEXT, "a prompt of %d tokens, the context is %d", n, s->guide->params.n_ctx);
+    }
+    for (int32_t p = 0; p < s->guide->n_policies; p++) {
+        each[p] = tokens;
+        n_each[p] = n;
+    }
+    return begin_prompt(s, each, n_each, err);
 }
 
 /* ---- feeding ---- */

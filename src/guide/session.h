@@ -77,6 +77,10 @@ int session_feed(struct genarm_session **sessions, size_t n, struct feed *feed, 
 void session_push_row(const struct genarm_session *s, int32_t policy, int32_t adapter, int32_t pos, bool output,
                       struct row *rows, size_t *n_rows);
 
+/* As genarm_session_prompt, with the same tokens, n >= 1, for every policy and without a template. GENARM_ECONTEXT when they
+ * leave no room for one token. */
+int session_prompt_tokens(struct genarm_session *s, const int32_t *tokens, int32_t n, struct genarm_error *err);
+
 /* The distribution that answer token `pos` (0-based) is drawn from, before temperature: out [n_vocab of the base], from
  * logits [n_policies]; those of policies that do not count may be NULL. The tokens of the answer before it are those of
  * timelines[0]. An error when that is no distribution: it would be sampled from all the same. Threads may mix for several

@@ -98,7 +98,7 @@ static bool same_preference(const struct objective_weights *a, const struct obje
 }
 
 /* Tokens of a prompt that a slot holds, less those that it holds and would lose. */
-static int64_t worth(const struct genarm_session *s, int32_t slot, int32_t *const *tokens, const int32_t *n) {
+static int64_t worth(const struct genarm_session *s, int32_t slot, const int32_t *const *tokens, const int32_t *n) {
     const struct timeline *timelines = s->guide->slots[slot].timelines;
     int64_t sum = 0;
     for (int32_t p = 0; p < s->guide->n_policies && timelines; p++) {
@@ -110,7 +110,7 @@ static int64_t worth(const struct genarm_session *s, int32_t slot, int32_t *cons
     return sum;
 }
 
-int slot_choose(struct genarm_session *s, int32_t *const *tokens, const int32_t *n, struct genarm_error *err) {
+int slot_choose(struct genarm_session *s, const int32_t *const *tokens, const int32_t *n, struct genarm_error *err) {
     struct genarm_guide *g = s->guide;
     int32_t best = s->slot;
     int64_t most = worth(s, best, tokens, n);

@@ -12,7 +12,7 @@ void slot_leave(struct genarm_session *s); /* safe without a slot */
 
 /* Moves a session to the free slot that is worth most for a prompt of n[p] tokens under policy p: it holds much of the prompt
  * and loses little else. A session's own slot is as good as a free one. On failure it stays. */
-int slot_choose(struct genarm_session *s, int32_t *const *tokens, const int32_t *n, struct genarm_error *err);
+int slot_choose(struct genarm_session *s, const int32_t *const *tokens, const int32_t *n, struct genarm_error *err);
 
 void slots_forget(struct genarm_guide *g); /* what sequences hold was computed with other weights */
 void slots_free(struct genarm_guide *g);

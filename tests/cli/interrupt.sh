@@ -35,6 +35,11 @@ check "the text is the start of the whole" [ "$(head -c "${#part}" out)" = "$par
 check "it is not the whole" [ "$part" != "$(cat out)" ]
 interrupted 143 TERM out "${story[@]}"
 
+# A benchmark prints the tests that are complete, as whole records.
+interrupted 130 INT err bench -m "$tiny" -p 0 -n 64 -d 0,1,2,3 -r 10000 -o json
+says err "stopped; the tests that are complete are printed"
+check "an array of whole tests" python3 -c 'import json; assert len(json.load(open("out"))) % 5 == 0'
+
 # A prompt that is never done in time, after one that cannot be answered.
 endless="1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,"
 python3 -c '

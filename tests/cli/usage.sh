@@ -15,14 +15,14 @@ wrong() { # TEXT ARGUMENTS…
 run 0 --version
 check "version" grep -qE '^genarm [0-9]+\.[0-9]+\.[0-9]+$' out
 run 0 --help
-for command in generate chat score train rl data merge convert info; do
+for command in generate chat score train rl data merge convert info bench; do
     says out "  $command"
 done
 run 2
 says err "usage: genarm"
 check "help that was not asked for is not on stdout" [ ! -s out ]
 
-for command in generate chat score train rl data merge convert info; do
+for command in generate chat score train rl data merge convert info bench; do
     run 0 $command --help
     says out "usage: genarm $command"
     says out "Examples:"

@@ -8,13 +8,13 @@
 
 #include <cmocka.h>
 
+#include "bench/random_adapter.h"
 #include "convert/merge.h"
 #include "model/adapter.h"
 #include "model/model.h"
 #include "support/edit.h"
 #include "support/golden.h"
 #include "support/libllama.h"
-#include "support/random_adapter.h"
 #include "support/temp.h"
 
 static const char *const names[] = {"llama", "mistral", "qwen2", "qwen3"};

@@ -17,11 +17,11 @@
 
 #include <cmocka.h>
 
+#include "bench/random_adapter.h"
 #include "engine/engine.h"
 #include "guide/combine.h"
 #include "ops/cpu.h"
 #include "support/golden.h"
-#include "support/random_adapter.h"
 
 enum { PROMPTS = 3, STEPS = 64, CTX = 128, THREADS = 1 /* idle threads of seven pools would spin */, SIDES = 2 /* base, adapted */ };
 

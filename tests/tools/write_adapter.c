@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "bench/random_adapter.h"
 #include "genarm/model.h"
-#include "support/random_adapter.h"
 
 int main(int argc, char **argv) {
     struct genarm_model *model = NULL;

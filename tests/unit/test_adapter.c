@@ -15,11 +15,11 @@
 
 #include "base/file.h"
 #include "base/rng.h"
+#include "bench/random_adapter.h"
 #include "model/adapter.h"
 #include "model/model.h"
 #include "support/edit.h"
 #include "support/golden.h"
-#include "support/random_adapter.h"
 #include "support/temp.h"
 
 static struct genarm_model *model;

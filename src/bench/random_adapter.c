@@ -1,10 +1,9 @@
-#include "support/random_adapter.h"
+#include "bench/random_adapter.h"
 
 #include <math.h>
 #include <stdlib.h>
 
 #include "base/rng.h"
-#include "support/edit.h"
 
 static void fill(struct ggml_tensor *t, struct rng *r, double size) {
     float *data = ggml_get_data_f32(t);
@@ -13,18 +12,17 @@ static void fill(struct ggml_tensor *t, struct rng *r, double size) {
     }
 }
 
-/* adapter_save knows the architectures that we train. */
 static int save(const char *path, const struct genarm_model *model, struct lora (*layers)[LINEAR_COUNT], float alpha,
                 struct genarm_error *err) {
-    struct hparams hp = model->hp;
-    hp.arch = hp.arch == ARCH_COUNT ? ARCH_LLAMA : hp.arch;
-    const int rc = adapter_save(path, &hp, layers, alpha, NULL, err);
-    if (rc == GENARM_OK && hp.arch != model->hp.arch) {
-        struct edit e;
-        edit_open(&e, path);
-        gguf_set_val_str(e.gguf, "general.architecture", model->architecture);
-        edit_save(&e, path);
+    const struct hparams *hp = &model->hp;
+    struct gguf_context *metadata = gguf_init_empty();
+    if (!metadata) {
+        return error_nomem(err, "a random adapter");
     }
+    adapter_metadata(metadata, hp->arch == ARCH_COUNT ? ARCH_LLAMA : hp->arch, alpha, NULL);
+    gguf_set_val_str(metadata, "general.architecture", model->architecture); /* also one that we do not train */
+    const int rc = adapter_write(path, hp->n_layer, layers, metadata, err);
+    gguf_free(metadata);
     return rc;
 }
 

@@ -1,6 +1,6 @@
 /* A LoRA adapter with random A and B, for tests and benchmarks that need one that does something. */
-#ifndef SUPPORT_RANDOM_ADAPTER_H
-#define SUPPORT_RANDOM_ADAPTER_H
+#ifndef BENCH_RANDOM_ADAPTER_H
+#define BENCH_RANDOM_ADAPTER_H
 
 #include "model/adapter.h"
 #include "model/model.h"
