@@ -40,9 +40,9 @@ static const struct option bench_options[] = {
      .help = "where no --arm is given, reward models of random numbers to make for the occasion: adapters of rank 8 on "
              "q, k and v"},
     {OPTION_GROUP, .help = "Cache"},
-    {OPTION_CHOICE, "-ctk --cache-type-k", "TYPE", ARGS(guide.keys), .choices = "f16|f32", .fallback = "f16",
+    {OPTION_CHOICE, "-ctk --cache-type-k", "TYPE", ARGS(guide.keys), .choices = "f16|f32|q8_0", .fallback = "f16",
      .env = "LLAMA_ARG_CACHE_TYPE_K", .help = "how cached keys are stored on both sides, as -ctv"},
-    {OPTION_CHOICE, "-ctv --cache-type-v", "TYPE", ARGS(guide.values), .choices = "f16|f32", .fallback = "f16",
+    {OPTION_CHOICE, "-ctv --cache-type-v", "TYPE", ARGS(guide.values), .choices = "f16|f32|q8_0", .fallback = "f16",
      .env = "LLAMA_ARG_CACHE_TYPE_V", .help = "how cached values are stored on both sides, as -ctk"},
     {OPTION_GROUP, .help = "Output"},
     {OPTION_CHOICE, "-o --output", "FORMAT", ARGS(format), .choices = BENCH_FORMATS, .fallback = "md",
