@@ -115,7 +115,7 @@ static int begin_answer(struct chat *c, struct answer *a, struct genarm_error *e
         code = start_answer(c, a, err);
     }
     if (n_forgotten > 0) {
-        note("the context is full: the oldest %d turns are forgotten", n_forgotten);
+        note("the context is full: the oldest %d turn%s forgotten", n_forgotten, n_forgotten == 1 ? " is" : "s are");
     }
     return code;
 }

@@ -162,9 +162,32 @@ int load_model(struct genarm_model **out, const struct model_args *args, struct 
 
 /* ---- guides ---- */
 
+/* Facts of the folder that `path` is in. */
+static bool stat_folder(const char *path, struct stat *st) {
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    const bool ok = folder && stat(folder, st) == 0;
+    free(folder);
+    return ok;
+}
+
+static const char *last_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static bool same_inode(const struct stat *x, const struct stat *y) {
+    return x->st_dev == y->st_dev && x->st_ino == y->st_ino;
+}
+
+/* Also when there is no such file yet. */
 static bool same_file(const char *a, const char *b) {
     struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+    const bool have_a = stat(a, &x) == 0, have_b = stat(b, &y) == 0;
+    if (have_a || have_b) {
+        return have_a && have_b && same_inode(&x, &y);
+    }
+    return strcmp(last_name(a), last_name(b)) == 0 && stat_folder(a, &x) && stat_folder(b, &y) && same_inode(&x, &y);
 }
 
 int keep_input(const char *option, const char *output, const char *input, struct genarm_error *err) {

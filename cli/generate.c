@@ -435,6 +435,16 @@ static int check_output(const struct generation *g, struct genarm_error *err) {
     return code;
 }
 
+/* That a file can be written is known before hours go by. */
+static int check_writable(const char *path, struct genarm_error *err) {
+    struct file_writer file;
+    const int code = file_open(&file, path, err);
+    if (code == 0) {
+        file_abort(&file);
+    }
+    return code;
+}
+
 /* Opens what holds the records until all are there. */
 static int open_partial(struct generation *g, struct genarm_error *err) {
     const struct generate_args *args = g->args;
@@ -466,7 +476,6 @@ static int open_partial(struct generation *g, struct genarm_error *err) {
 /* All that is needed before the first token. */
 static int prepare(struct generation *g, struct genarm_error *err) {
     const struct generate_args *args = g->args;
-    struct file_writer file;
     int code = read_prompts(g, err);
     if (code == 0 && args->restart && !(many(args) && args->output)) {
         code = usage_error(err, "--restart", "there is nothing to begin anew without --prompts and -o");
@@ -490,12 +499,12 @@ static int prepare(struct generation *g, struct genarm_error *err) {
         code = error_nomem(err, "prompts");
     }
     g->seed = sampling_from(&args->sampling).seed;
+    if (code == 0 && args->cache && !args->cache_read_only) {
+        code = error_at(err, check_writable(args->cache, err), "--prompt-cache");
+    }
     if (code == 0 && many(args) && args->output) {
-        code = file_open(&file, args->output, err); /* it can be written, before hours go by */
-        if (code == 0) {
-            file_abort(&file);
-            code = open_partial(g, err);
-        }
+        code = check_writable(args->output, err);
+        code = code ? code : open_partial(g, err);
     }
     return code;
 }

@@ -188,7 +188,7 @@ static const uint8_t *take(struct saved *f, uint64_t n) {
 static int check_whole(struct saved *f, struct genarm_error *err) {
     uint64_t hash;
     if (f->size < sizeof f->head.magic || memcmp(f->map, MAGIC, sizeof f->head.magic) != 0) {
-        return error_set(err, GENARM_EFORMAT, "is not a saved session");
+        return error_hint(err, error_set(err, GENARM_EFORMAT, "is not a saved session"), "name another file");
     }
     if (f->size < sizeof f->head + sizeof hash) {
         return damaged(err, "it is cut short");
@@ -278,8 +278,9 @@ static int read_saved(struct saved *f, const struct genarm_session *s, struct ge
         return rc;
     }
     if (f->head.n_policies != s->guide->n_policies) {
-        rc = error_set(err, GENARM_EMISMATCH, "the session was saved with %d policies (base, reward models, references, a "
-                       "draft model), here are %d", f->head.n_policies, s->guide->n_policies);
+        rc = error_set(err, GENARM_EMISMATCH, "the session was saved with %d polic%s (base, reward models, references, a "
+                       "draft model), not %d", f->head.n_policies, f->head.n_policies == 1 ? "y" : "ies",
+                       s->guide->n_policies);
         return error_hint(err, rc, "give the reward models and the draft model that it was saved with");
     }
     rc = take_note(f, err);

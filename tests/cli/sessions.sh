@@ -62,6 +62,7 @@ says err "cut: the saved session is damaged"
 cp "$tiny" copy.gguf
 run 1 "${ask[@]}" -p Hi --prompt-cache copy.gguf
 says err "is not a saved session"
+says err "hint: name another file"
 same copy.gguf "$tiny"
 run 1 "${ask[@]}" -p Hi --prompt-cache nowhere --prompt-cache-ro
 says err "nowhere: cannot open the file"
@@ -69,6 +70,12 @@ run 2 "${ask[@]}" -p Hi --prompt-cache-ro
 run 2 "${ask[@]}" -p Hi --prompt-cache state --no-cache-prompt
 run 2 "${ask[@]}" --prompts prompts.txt --prompt-cache state
 run 2 "${ask[@]}" -p Hi --prompt-cache state -o state
+run 2 "${ask[@]}" -p Hi --prompt-cache new -o ./new
+says err "-o: ./new is read as well"
+check "nothing is written" [ ! -e new ]
+run 1 "${ask[@]}" -p Hi --prompt-cache nowhere/state
+says err "nowhere/state: cannot create the file"
+check "what cannot be kept is not computed" [ ! -s out ]
 
 # An answer that outgrows its context ends, or goes on.
 run 0 generate "${exact[@]}" -p "Tell me a story." -c 64 -n 200 -s 1 --json
@@ -127,6 +134,7 @@ printf "$story" | "$genarm" chat "${exact[@]}" -c 96 -n 20 -s 2 >out 2>err || st
 check "a full context is an error ($status)" [ "$status" = 1 ]
 says err "with --context-shift the oldest turns are forgotten"
 talk "$story" -c 96 -n 20 -s 2 --context-shift -sys "Be brief."
-says err "the oldest"
+says err "the oldest "
+! grep -q "1 turns" err || fail "1 turn is forgotten" err
 talk "$story" -c 96 -n -1 -s 2 --context-shift -n 150
 finish
