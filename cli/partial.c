@@ -9,6 +9,7 @@
 #include "common.h"
 #include "train/run.h"
 
+#define BEGIN_HEAD "{\"genarm generate --prompts\":"
 #define BEGIN_RECORD "{\"index\":%zu,\"record\":"
 #define END_RECORD "}\n"
 
@@ -49,6 +50,11 @@ static int differs(const struct partial *p, const char *name, const char *was, c
     return error_hint(err, code, "go on with what they were begun with, or begin anew: --restart");
 }
 
+static int foreign(const struct partial *p, struct genarm_error *err) {
+    const int code = error_set(err, GENARM_EFORMAT, "this is not what genarm generate keeps of answers on their way");
+    return error_hint(err, error_at(err, code, "%s", p->journal.path), "remove it, or begin anew: --restart");
+}
+
 static int check_head(const struct partial *p, const struct partial_run *run, const json_t *head, uint64_t *seed,
                       struct genarm_error *err) {
     int version;
@@ -57,8 +63,7 @@ static int check_head(const struct partial *p, const struct partial_run *run, co
     if (json_unpack((json_t *)(uintptr_t)head, "{s:i, s:I, s:o}", "genarm generate --prompts", &version, "seed", &saved,
                     "settings", &settings) != 0 ||
         version != VERSION || saved < 0) {
-        const int code = error_set(err, GENARM_EFORMAT, "this is not what genarm generate keeps of answers on their way");
-        return error_hint(err, error_at(err, code, "%s", p->journal.path), "remove it, or begin anew: --restart");
+        return foreign(p, err);
     }
     struct run_difference d;
     if (!run_same(settings, run->settings, &d)) {
@@ -95,6 +100,12 @@ static bool read_record(struct partial *p, const char *line, size_t n, int64_t a
     return ok;
 }
 
+/* Whether text without a newline may be a head that was cut short: only such a file is begun anew unasked. */
+static bool is_cut_head(const char *text, size_t size) {
+    const size_t n = sizeof BEGIN_HEAD - 1 < size ? sizeof BEGIN_HEAD - 1 : size;
+    return memcmp(text, BEGIN_HEAD, n) == 0;
+}
+
 /* Where the whole and readable lines end. 0: there is not even a head. */
 static int read_lines(struct partial *p, const struct partial_run *run, uint64_t *seed, int64_t *end, struct genarm_error *err) {
     const uint8_t *map = NULL;
@@ -111,6 +122,8 @@ static int read_lines(struct partial *p, const struct partial_run *run, uint64_t
         code = json_parse(&head, text, at - 1, p->journal.path, err);
         code = code ? error_hint(err, code, "remove it, or begin anew: --restart") : check_head(p, run, head, seed, err);
         json_decref(head);
+    } else if (!is_cut_head(text, size)) {
+        code = foreign(p, err);
     }
     while (code == 0 && at > 0 && at < size && (newline = memchr(text + at, '\n', size - at))) {
         const size_t n = (size_t)(newline - text) - at;

@@ -90,7 +90,11 @@ echo '{"my": "notes"}' >part.jsonl.partial
 run 1 "${settings[@]}" -s 5 -n 96 -o part.jsonl
 says err "--restart"
 same part.jsonl.partial - <<<'{"my": "notes"}'
-printf 'half a hea' >part.jsonl.partial
+printf 'my notes' >part.jsonl.partial
+run 1 "${settings[@]}" -s 5 -n 96 -o part.jsonl
+says err "part.jsonl.partial: this is not what genarm generate keeps"
+check "no other file is begun anew unasked" [ "$(cat part.jsonl.partial)" = "my notes" ]
+head -c 12 before >part.jsonl.partial # a head that was cut short
 run 0 "${settings[@]}" -s 5 -n 96 -o part.jsonl
 
 # Other settings are an error that names them; --restart begins anew.
