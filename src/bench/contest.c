@@ -48,7 +48,7 @@ static int choose_arms(struct contest *c, int32_t n_arms, struct genarm_error *e
     int rc = GENARM_OK;
     for (int32_t i = 0; i < genarm_guide_n_arms(c->guide) && rc == GENARM_OK; i++) {
         const float own = c->guide->policies[i + 1].weight;
-        rc = genarm_session_set_weight(c->session, i, i >= n_arms ? 0 : own > 0 ? own : 1, err);
+        rc = genarm_session_set_weight(c->session, i, i >= n_arms ? 0 : own != 0 ? own : 1, err);
     }
     return rc;
 }

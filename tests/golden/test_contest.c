@@ -87,6 +87,18 @@ static void test_a_test_beyond_the_context_is_an_error(void **state) {
     assert_int_equal(contest_rounds(&contest, &test, 0, 1, seconds, NULL, NULL, &err), GENARM_ECONTEXT);
 }
 
+static void test_an_arm_that_steers_away_is_timed_with_its_weight(void **state) {
+    (void)state;
+    struct genarm_error err = {0};
+    const struct contest_test test = {.n_gen = 2};
+    double seconds[N_ARMS + 2];
+    guide->policies[1].weight = -0.5f;
+    guide->policies[2].weight = 0;
+    must(contest_rounds(&contest, &test, 0, 1, seconds, NULL, NULL, &err), &err);
+    assert_float_equal(genarm_session_weight(contest.session, 0), -0.5, 0);
+    assert_float_equal(genarm_session_weight(contest.session, 1), 1, 0); /* an ARM that does not count costs nothing */
+}
+
 static void test_the_rival_chooses_what_the_unguided_guide_chooses(void **state) {
     (void)state;
     struct genarm_error err = {0};
@@ -148,6 +160,7 @@ int main(void) {
         cmocka_unit_test(test_every_contestant_is_timed_in_every_round),
         cmocka_unit_test(test_a_turn_can_be_the_last),
         cmocka_unit_test(test_a_test_beyond_the_context_is_an_error),
+        cmocka_unit_test(test_an_arm_that_steers_away_is_timed_with_its_weight),
         cmocka_unit_test(test_the_rival_chooses_what_the_unguided_guide_chooses),
         cmocka_unit_test(test_bytes_are_weights_adapters_and_cache),
         cmocka_unit_test(test_a_prompt_of_tokens_leaves_room_for_one),
