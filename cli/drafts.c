@@ -79,7 +79,14 @@ static int add_model(struct setup *s, const struct model_args *model, const char
         code = genarm_model_load(&s->draft_model, path, &how, err);
         params.model = s->draft_model;
     }
-    return code ? code : genarm_guide_add_arm(s->guide, &params, err);
+    if (code) {
+        return code;
+    }
+    code = genarm_guide_add_arm(s->guide, &params, err);
+    if (code) {
+        err->where[0] = '\0'; /* it is no ARM to whom gave it */
+    }
+    return error_at(err, code, "%s", draft_name);
 }
 
 int drafts_load(struct setup *s, const struct model_args *model, const struct draft_args *args, struct genarm_error *err) {

@@ -12,9 +12,11 @@ int json_parse(json_t **out, const char *text, size_t n, const char *where, stru
         if (json_error_code(&e) == json_error_out_of_memory) {
             return error_nomem(err, "a JSON value");
         }
-        const int rc = e.line > 1 ? error_set(err, GENARM_EFORMAT, "broken JSON: %s (line %d, column %d)", e.text,
+        const bool zero = json_error_code(&e) == json_error_null_character;
+        const char *what = zero ? "a string holds a zero character (\\u0000)" : e.text;
+        const int rc = e.line > 1 ? error_set(err, GENARM_EFORMAT, "broken JSON: %s (line %d, column %d)", what,
                                               e.line, e.column)
-                                  : error_set(err, GENARM_EFORMAT, "broken JSON: %s (column %d)", e.text, e.column);
+                                  : error_set(err, GENARM_EFORMAT, "broken JSON: %s (column %d)", what, e.column);
         return error_at(err, rc, "%s", where);
     }
     *out = value;

@@ -171,8 +171,9 @@ static int append_response(struct genarm_session *s, const int32_t *tokens, size
         return error_set(err, GENARM_EINVAL, "the session has no prompt");
     }
     if (n > (size_t)genarm_session_n_left(s)) {
-        return error_set(err, GENARM_ECONTEXT, "a response of %zu tokens does not fit: %d of %d are left", n,
-                         genarm_session_n_left(s), s->guide->params.n_ctx);
+        const int rc = error_set(err, GENARM_ECONTEXT, "a response of %zu tokens does not fit: %d of %d are left", n,
+                                 genarm_session_n_left(s), s->guide->params.n_ctx);
+        return error_hint(err, rc, "shorten it or raise the context size (-c)");
     }
     for (size_t i = 0; i < n; i++) {
         if (tokens[i] < 0 || tokens[i] >= n_vocab) {

@@ -95,4 +95,6 @@ python3 -c 'import json; print(json.dumps({"prompt": "word " * 300, "chosen": "a
 run 0 score -m "$tiny" -ctk f32 -ctv f32 -d pairs.jsonl -c 128 --json
 json_true out 'r[0]["pairs"] == 3 and r[0]["too_long"] == 1'
 says err "1 pairs do not fit"
+run 1 score -m "$tiny" -p x -r "$(printf 'word %.0s' $(seq 100))" -c 64
+says err "hint: shorten it or raise the context size (-c)"
 finish

@@ -73,7 +73,7 @@ says err "is an adapter, not a model"
 run 1 "${guided[@]}" -md nowhere.gguf
 says err "nowhere.gguf"
 run 1 "${guided[@]}" -md "$golden/llama-mismatch.gguf"
-says err "290"
+says err "--model-draft: the vocabularies differ: token 290"
 run 2 "${guided[@]}" -md small.gguf -o small.gguf
 says err "would be lost"
 finish

@@ -56,6 +56,8 @@ static void test_broken_json_is_an_error_with_its_place(void **state) {
     json_t *value;
     assert_int_equal(json_parse(&value, "{\n \"a\": tru\n}", 13, "f", &err), GENARM_EFORMAT);
     assert_non_null(strstr(err.what, "line 2"));
+    assert_int_equal(json_parse(&value, "\"a\\u0000b\"", 10, "f", &err), GENARM_EFORMAT);
+    assert_non_null(strstr(err.what, "a zero character (\\u0000)"));
 }
 
 static void test_text_need_not_end_in_nul(void **state) {
