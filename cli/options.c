@@ -190,6 +190,9 @@ static int list_append(struct option_list *list, const char *text, struct genarm
 /* Stores one value. `text` must outlive the arguments. */
 static int set_value(const struct option *o, const char *text, void *args, struct genarm_error *err) {
     void *member = (char *)args + o->offset;
+    if ((o->type == OPTION_FILE || o->type == OPTION_FILES) && !*text) {
+        return error_set(err, CLI_USAGE, "the name of a file is empty");
+    }
     switch (o->type) {
     case OPTION_GROUP:
         return 0;
@@ -268,7 +271,7 @@ static const struct option *find_operand(const struct command *c) {
 static int set_operand(const struct command *c, const char *text, void *args, struct genarm_error *err) {
     const struct option *o = find_operand(c);
     if (o) {
-        return set_value(o, text, args, err);
+        return error_at(err, set_value(o, text, args, err), "%s", o->names);
     }
     int code = error_set(err, CLI_USAGE, "not an option, and %s takes nothing else", c->name);
     return error_at(err, code, "%.100s", text);

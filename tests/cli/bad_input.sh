@@ -130,7 +130,10 @@ same arm.gguf "$golden/llama.lora.gguf"
 rm arm.gguf
 
 # Output that cannot be written.
-bad "" "empty" generate -m "$tiny" -p x -n 4 -o ""
+for option in -o -f -m -md --prompts --grammar-file --prompt-cache; do
+    run 2 generate -m "$tiny" -p x -n 4 $option ""
+    says err "genarm: error: $option: the name of a file is empty"
+done
 seq 200 | sed 's/.*/{"prompt": "&"}/' >many.jsonl
 seq 9 | sed 's/.*/{"prompt": "&", "chosen": "yes", "rejected": "no"}/' >many_pairs.jsonl
 echo before >answers.jsonl
