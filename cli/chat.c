@@ -29,8 +29,8 @@ static const struct option chat_options[] = {
     {OPTION_INT, "-n --predict --n-predict", "N", offsetof(struct chat_args, n_predict), -1, INT32_MAX,
      .fallback = "-1", .env = "LLAMA_ARG_N_PREDICT",
      .help = "tokens of an answer at most; -1: until the model ends it or the context is full"},
-    OPTIONS_SHIFT(struct chat_args),
     OPTIONS_GUIDE(struct chat_args),
+    OPTIONS_SHIFT(struct chat_args),
     OPTIONS_STEER(struct chat_args),
     OPTIONS_SAMPLING(struct chat_args),
     OPTIONS_DRAFT(struct chat_args),
@@ -419,8 +419,8 @@ const struct command command_chat = {
     .usage = "[options]",
     .details =
         "A conversation. Lines that start with / are commands, /help lists them; /weight NAME X changes how much a "
-        "reward model steers, /preference what one with several objectives steers to. When stdin is no terminal, each of "
-        "its lines is a turn.",
+        "reward model steers, /preference what one with several objectives steers to, /save and /load keep the conversation in "
+        "a file. When stdin is no terminal, each of its lines is a turn.",
     .examples = "genarm chat\n"
                 "genarm chat --arm cheerful.gguf:1 --arm concise.gguf:0 -sys \"You are a helpful gardener.\"\n"
                 "printf 'Hello!\\nAnd again?\\n' | genarm chat -s 7",

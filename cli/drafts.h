@@ -22,7 +22,7 @@ struct draft_args {
              "in --arm, and all are scaled until they sum up to what the mixture's do; repeatable"},                  \
     {OPTION_CHOICE, "--spec-type", "TYPE", offsetof(ARGS, draft.type), .choices = "none|ngram-simple",                \
      .fallback = "none",                                                                                              \
-     .help = "ngram-simple: draft, without a model, what followed when the text last read as it does now"},           \
+     .help = "how to draft without a model; ngram-simple: what followed when the text last read as it does now"},     \
     {OPTION_INT, "--spec-ngram-size-n", "N", offsetof(ARGS, draft.n_lookup), 1, 1024, .fallback = "3",                \
      .help = "tokens that must read as before for ngram-simple"},                                                     \
     {OPTION_INT, "--draft --draft-n --draft-max", "N", offsetof(ARGS, draft.n_max), 1, 64, .fallback = "16",          \

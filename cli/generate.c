@@ -43,15 +43,15 @@ static const struct option generate_options[] = {
     {OPTION_INT, "-np --parallel", "N", offsetof(struct generate_args, n_parallel), 1, 1024, .fallback = "1",
      .env = "LLAMA_ARG_N_PARALLEL",
      .help = "prompts of --prompts that are answered at once; another number may round otherwise, and so give other "
-             "words, with quantised weights"},
+             "words, unless weights and cache are f32"},
     {OPTION_FLAG, "--json", "", offsetof(struct generate_args, json),
      .help = "print a JSON record: prompt, response, tokens, arms, seed, finish_reason, model, timings"},
     {OPTION_INT, "--logprobs --n-probs", "N", offsetof(struct generate_args, n_logprobs), -1, 1000, .fallback = "-1",
      .help = "records have the log-probability of every token, under the mixture and each of its parts, and of the N "
              "likeliest ones; -1: none"},
     {OPTION_FILE, "-o --output", "FILE", offsetof(struct generate_args, output),
-     .help = "write to a file, which appears when all is done or Ctrl-C ended it, instead of stdout; answers to --prompts "
-             "are kept in FILE.partial until then, and the same command goes on from there, whatever ended it"},
+     .help = "write to a file instead of stdout; it appears when all is done, or Ctrl-C ended it; answers to --prompts are "
+             "kept in FILE.partial until then, and the same command goes on from there, whatever ended it"},
     {OPTION_FLAG, "--restart", "", offsetof(struct generate_args, restart),
      .help = "with --prompts and -o: begin anew, also where FILE.partial has answers"},
     {OPTION_GROUP, .help = "Saved state"},
@@ -60,8 +60,8 @@ static const struct option generate_options[] = {
              "written when the answer ends, and made when it does not exist"},
     {OPTION_FLAG, "--prompt-cache-ro", "", offsetof(struct generate_args, cache_read_only),
      .help = "only read the file of --prompt-cache"},
-    OPTIONS_SHIFT(struct generate_args),
     OPTIONS_GUIDE(struct generate_args),
+    OPTIONS_SHIFT(struct generate_args),
     OPTIONS_STEER(struct generate_args),
     OPTIONS_SAMPLING(struct generate_args),
     OPTIONS_DRAFT(struct generate_args),

@@ -55,7 +55,7 @@ static void help_text(const struct option *o, char *text, size_t max) {
     size_t at = (size_t)snprintf(text, max, "%s", o->help);
     if (o->choices && at < max) {
         char name[64];
-        const char *cursor = o->choices, *separator = ": ";
+        const char *cursor = o->choices, *separator = "; one of ";
         while (next_name(&cursor, '|', name, sizeof name) && at < max) {
             at += (size_t)snprintf(text + at, max - at, "%s%s", separator, name);
             separator = ", ";
