@@ -4,12 +4,15 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+enum { MAX_LINKS = 40 /* as in Linux */ };
 
 static int io_error(struct genarm_error *err, const char *path, const char *doing) {
     const int number = errno;
@@ -107,11 +110,29 @@ void file_remove_leftovers(const char *path) {
     free(folder);
 }
 
-/* Where a symbolic link leads to, else the path itself. NULL: no memory. */
+/* What the symbolic link `path` says, seen from where `path` is. NULL: no memory. */
+static char *read_link(const char *path) {
+    char says[PATH_MAX], *target = NULL;
+    const char *slash = strrchr(path, '/');
+    const ssize_t n_says = readlink(path, says, sizeof says);
+    const size_t n = slash && n_says > 0 && says[0] != '/' ? (size_t)(slash - path) + 1 : 0;
+    if (n_says > 0 && n_says < (ssize_t)sizeof says && (target = calloc(n + (size_t)n_says + 1, 1))) {
+        memcpy(target, path, n);
+        memcpy(target + n, says, (size_t)n_says);
+    }
+    return target;
+}
+
+/* Where symbolic links lead to, also when there is no file yet, else the path itself. NULL: no memory. */
 static char *find_target(const char *path) {
     struct stat st;
-    char *target = lstat(path, &st) == 0 && S_ISLNK(st.st_mode) ? realpath(path, NULL) : NULL;
-    return target ? target : strdup(path);
+    char *target = strdup(path);
+    for (int i = 0; i < MAX_LINKS && target && lstat(target, &st) == 0 && S_ISLNK(st.st_mode); i++) {
+        char *next = read_link(target);
+        free(target);
+        target = next;
+    }
+    return target;
 }
 
 int file_open(struct file_writer *w, const char *path, struct genarm_error *err) {

@@ -243,6 +243,28 @@ static void test_a_link_stays_and_what_it_leads_to_is_replaced(void **state) {
     assert_int_equal(count_temps(path), 0);
 }
 
+static void test_a_link_to_a_file_that_is_not_there_yet_stays(void **state) {
+    (void)state;
+    char path[256], link[256], second[256];
+    struct stat st;
+    snprintf(path, sizeof path, "%s", temp_path("later"));
+    snprintf(link, sizeof link, "%s", temp_path("link_to_later"));
+    snprintf(second, sizeof second, "%s", temp_path("link_to_link"));
+    unlink(path);
+    unlink(link);
+    unlink(second);
+    assert_int_equal(symlink("later", link), 0);
+    assert_int_equal(symlink(link, second), 0);
+    assert_int_equal(file_write(second, "new", 3, NULL), GENARM_OK);
+    assert_holds(path, "new");
+    assert_int_equal(lstat(link, &st), 0);
+    assert_true(S_ISLNK(st.st_mode));
+    unlink(link);
+    assert_int_equal(symlink("nowhere/later", link), 0);
+    assert_int_equal(file_write(link, "new", 3, NULL), GENARM_EIO);
+    unlink(link);
+}
+
 static void test_folders_are_made_with_their_parents(void **state) {
     (void)state;
     struct genarm_error err;
@@ -316,6 +338,7 @@ int main(void) {
         cmocka_unit_test(test_only_regular_files_are_replaced),
         cmocka_unit_test(test_a_file_without_a_name_is_not_written),
         cmocka_unit_test(test_a_link_stays_and_what_it_leads_to_is_replaced),
+        cmocka_unit_test(test_a_link_to_a_file_that_is_not_there_yet_stays),
         cmocka_unit_test(test_folders_are_made_with_their_parents),
         cmocka_unit_test(test_lines_come_without_their_ends),
         cmocka_unit_test(test_a_line_over_the_maximum_is_named),
