@@ -118,8 +118,9 @@ bool engine_mixes(const struct engine *e, int32_t n_rows);
 static inline bool row_begins_output(const struct row *r) { return r->output && r->share == 0.0f; }
 
 /* Runs the rows and writes the outputs of those with `output`, in row order, to logits [engine_n_output, n_outputs]. A mixture
- * is one output: its rows follow one another. Rows of one sequence must be in ascending, gapless position order and its earlier positions cached. A row may follow
- * rows of its own sequence in the same batch. On failure the touched sequences are undefined from their first row on. */
+ * is one output: its rows follow one another. Rows of one sequence must be in ascending, gapless position order and its earlier
+ * positions cached. A row may follow rows of its own sequence in the same batch. On failure the touched sequences are undefined
+ * from their first row on. */
 int engine_forward(struct engine *e, const struct row *rows, int32_t n_rows, float *logits, struct genarm_error *err);
 
 /* Makes sequence `to` start with the first n_pos cached positions of `from` (same adapter). */

@@ -50,7 +50,7 @@ struct graph {
     struct ggml_tensor *outputs;   /* i32 [n_outputs] rows whose logits are wanted; NULL if none are */
     struct ggml_tensor *lora_mask; /* f32 [rank_total, n_rows] 1 where the row's adapter owns the rank slot; or NULL */
     struct ggml_tensor **masks;    /* [n_runs] f16 [n_kv, n_rows, 1, n_seq] 0 or -inf */
-    struct ggml_tensor *parts;     /* i32 [n_mixed * n_parts] which output row part k of output i is, at k * n_mixed + i; or NULL */
+    struct ggml_tensor *parts;     /* i32 [n_mixed * n_parts] row that is part k of output i, at k * n_mixed + i; or NULL */
     struct ggml_tensor *shares;    /* f32 [1, n_mixed * n_parts] how much of it; 0: there is no such part */
     struct ggml_tensor *logits;    /* f32 [n_vocab, n_mixed], `hidden`: [n_embd, n_mixed], or NULL */
 };

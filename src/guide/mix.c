@@ -5,7 +5,7 @@
 #include "guide/grammar.h"
 #include "guide/speculate.h"
 
-/* Beyond it a sum of hidden states may be too large for types of which the scale is in f16. */
+/* A sum of hidden states with more may be too large for types of which the scale is in f16. */
 static const float largest_share = 256.0f;
 
 /* The weight of an ARM policy at a position. */
@@ -112,7 +112,7 @@ static int mix_parts(const struct genarm_session *s, int32_t pos, const float *c
     size_t n_parts = 0;
     for (int32_t p = 0; p < s->guide->n_policies; p++) {
         const float c = alone ? (p == 0 ? 1.0f : 0.0f) : session_coefficient(s, p, pos);
-        if ((p == 0 || c != 0.0f) && logits[p]) { /* what the engine mixed is in units of the base */
+        if ((p == 0 || c != 0.0f) && logits[p]) { /* or the engine has added it to the base */
             parts[n_parts++] = (struct part){.logits = logits[p], .n = vocab_of(s, p), .weight = c};
         }
     }

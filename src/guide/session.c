@@ -276,8 +276,8 @@ static int32_t push_policy(const struct genarm_session *s, int32_t policy, struc
     return n + s->n_ahead - output;
 }
 
-/* Rows of all policies that count, position by position: the base's, and behind it the others' shares of its output. Returns how
- * many outputs there will be; they will go to `to`. */
+/* Rows of all policies that count, position by position: the base's, and behind it the others' shares of its output. They will go
+ * to `to`. Returns how many outputs there will be. */
 static int32_t push_mixture(const struct genarm_session *s, struct feed *feed, float *to, size_t *n_rows) {
     const struct genarm_guide *g = s->guide;
     for (int32_t p = 0; p < g->n_policies; p++) {
@@ -388,7 +388,8 @@ static void verify_some(int ith, void *user) {
     }
 }
 
-/* What the engine mixed is no distribution: each policy's own logits say which is to blame, or are fine where their sum is not. */
+/* What the engine mixed is no distribution: each policy's own logits say which is to blame, or are fine where the sum of hidden
+ * states was not. */
 static int verify_apart(struct genarm_session *s, const struct genarm_error *mixed, struct genarm_error *err) {
     if (!session_mixes_early(s)) {
         if (err) {

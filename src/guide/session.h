@@ -89,10 +89,9 @@ void session_push_row(const struct genarm_session *s, int32_t policy, int32_t ad
 int session_prompt_tokens(struct genarm_session *s, const int32_t *tokens, int32_t n, struct genarm_error *err);
 
 /* The distribution that answer token `pos` (0-based) is drawn from, before temperature: out [n_vocab of the base], from
- * logits [n_policies]; those of policies that do not count may be NULL, and those of policies that are in the base's already
- * are: the engine mixed. The tokens of the answer before it are those of
- * timelines[0]. An error when that is no distribution: it would be sampled from all the same. Threads may mix for several
- * sessions at once. */
+ * logits [n_policies]; those of policies that do not count may be NULL. Those of policies that the engine has added to the base
+ * (session_mixes_early) are. The tokens of the answer before it are those of timelines[0]. An error when that is no
+ * distribution: it would be sampled from all the same. Threads may mix for several sessions at once. */
 int session_mix(struct genarm_session *s, int32_t pos, const float *const *logits, float *out, struct genarm_error *err);
 
 /* Moves the grammar on over the tokens that have been given: before some of them are forgotten. */
