@@ -99,6 +99,19 @@ int engine_add_adapter(struct engine *e, const struct genarm_adapter *adapter, s
 
 int engine_refresh_adapters(struct engine *e, struct genarm_error *err) { return e->vtable->refresh_adapters(e, err); }
 
+bool engine_mixes(const struct engine *e, int32_t n_rows) { return e->vtable->mixes && n_rows <= e->params.n_batch; }
+
+/* Whether row i can add its share to an output. `n_mixed`: rows that have one, with this one. */
+static int check_share(const struct engine *e, const struct row *rows, int32_t i, int32_t n_mixed, struct genarm_error *err) {
+    if (!rows[i].output || i == 0 || !rows[i - 1].output) {
+        return error_set(err, GENARM_EINVAL, "row %d has a share of no output", i);
+    }
+    if (!engine_mixes(e, n_mixed)) {
+        return error_set(err, GENARM_EINVAL, "an output of %d rows: the engine does not mix them", n_mixed);
+    }
+    return GENARM_OK;
+}
+
 static int check_row(const struct engine *e, const struct row *r, struct genarm_error *err) {
     if (r->seq < 0 || r->seq >= e->params.n_seq) {
         return error_set(err, GENARM_EINVAL, "sequence %d is outside [0, %d)", r->seq, e->params.n_seq);
@@ -121,8 +134,12 @@ static int check_row(const struct engine *e, const struct row *r, struct genarm_
 
 int engine_forward(struct engine *e, const struct row *rows, int32_t n_rows, float *logits, struct genarm_error *err) {
     int rc = GENARM_OK;
-    for (int32_t i = 0; i < n_rows && rc == GENARM_OK; i++) {
+    for (int32_t i = 0, n_mixed = 0; i < n_rows && rc == GENARM_OK; i++) {
         rc = check_row(e, &rows[i], err);
+        n_mixed = rows[i].share == 0.0f ? 1 : n_mixed + 1;
+        if (rc == GENARM_OK && rows[i].share != 0.0f) {
+            rc = check_share(e, rows, i, n_mixed, err);
+        }
         if (rc == GENARM_OK) {
             e->n_cached[rows[i].seq] = rows[i].pos + 1;
         }

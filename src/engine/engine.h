@@ -28,6 +28,8 @@ struct row {
     int32_t pos;     /* [0, n_ctx); cached positions of the sequence from here on are overwritten */
     int32_t adapter; /* index from engine_add_adapter, or ENGINE_NO_ADAPTER */
     bool output;     /* logits, or the hidden state, wanted for this row */
+    float share;     /* not 0: the row has no output of its own. So much of its hidden state is added to the output of the row
+                        before it: logits are then those of a mixture, by one product with the head (engine_mixes) */
     const float *factors; /* of a conditioned adapter's objectives (struct objective_weights); NULL: the even preference */
 };
 
@@ -69,6 +71,7 @@ struct engine_vtable {
     int (*save)(struct engine *e, int32_t seq, int32_t n_pos, struct buf *out, struct genarm_error *err);
     int (*load)(struct engine *e, int32_t seq, int32_t n_pos, const void *data, size_t n, struct genarm_error *err);
     void (*free)(struct engine *e);
+    bool mixes; /* takes rows with a share */
 };
 
 struct engine {
@@ -108,9 +111,16 @@ static inline int32_t engine_n_output(const struct engine *e) {
     return e->params.hidden ? e->model->hp.n_embd : e->model->hp.n_vocab;
 }
 
-/* Runs the rows and writes the outputs of those with `output`, in row order, to logits [engine_n_output, n_outputs].
- * Rows of one sequence must be in ascending, gapless position order and its earlier positions cached. A row may follow
- * rows of its own sequence in the same batch. On failure the touched sequences are undefined from their first row on. */
+/* Whether the output of one row can have shares of others, of n_rows in all. */
+bool engine_mixes(const struct engine *e, int32_t n_rows);
+
+/* Whether an output begins with a row. */
+static inline bool row_begins_output(const struct row *r) { return r->output && r->share == 0.0f; }
+
+/* Runs the rows and writes the outputs of those with `output`, in row order, to logits [engine_n_output, n_outputs]. A mixture
+ * is one output: its rows follow one another. Rows of one sequence must be in ascending, gapless position order and its earlier
+ * positions cached. A row may follow rows of its own sequence in the same batch. On failure the touched sequences are undefined
+ * from their first row on. */
 int engine_forward(struct engine *e, const struct row *rows, int32_t n_rows, float *logits, struct genarm_error *err);
 
 /* Makes sequence `to` start with the first n_pos cached positions of `from` (same adapter). */

@@ -181,11 +181,31 @@ static void narrow(const struct fused *f, int32_t layer, struct work *w, int ith
     add_product(f, layer, LINEAR_DOWN, &in, mid, f->x, ith);
 }
 
+/* Adds up, in place, the rows of x that have shares of one output. x: [n_embd, n_outputs] -> [n_embd, n_mixed] */
+static void mix_shares(const struct fused *f, float *x) {
+    const int64_t n_embd = f->hp->n_embd;
+    float *to = x;
+    for (int32_t i = 0; i < f->batch->n_outputs; i++, x += n_embd) {
+        const float share = f->batch->rows[f->batch->outputs[i]].share;
+        if (share == 0.0f) {
+            to = i == 0 ? x : to + n_embd;
+            memmove(to, x, (size_t)n_embd * sizeof *x);
+            continue;
+        }
+        for (int64_t j = 0; j < n_embd; j++) {
+            to[j] += share * x[j];
+        }
+    }
+}
+
 /* out = the head, or the hidden states, of norm(x) */
 static void finish(const struct fused *f, struct work *w, int ith) {
-    const int32_t n = f->batch->n_outputs;
+    const int32_t n = f->batch->n_mixed;
     const int64_t n_embd = f->hp->n_embd, n_vocab = f->hp->n_vocab;
-    const float *x = normed(f, w, f->x, n, f->weights->output_norm);
+    const float *x = normed(f, w, f->x, f->batch->n_outputs, f->weights->output_norm);
+    if (n < f->batch->n_outputs) {
+        mix_shares(f, w->x);
+    }
     if (f->params.hidden) {
         if (ith == 0) {
             memcpy(f->out, x, (size_t)(n * n_embd) * sizeof *x);
@@ -193,6 +213,7 @@ static void finish(const struct fused *f, struct work *w, int ith) {
         return;
     }
     struct input in = fused_input(f, w, x, n_embd, true);
+    in.n = n;
     int64_t first, end;
     share(f, ith, n_vocab, &first, &end);
     fused_product(f, f->weights->output, NULL, NULL, &in, f->out, n_vocab, first, end);

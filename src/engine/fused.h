@@ -37,6 +37,7 @@ struct fused_batch {
     int32_t n_rows;         /* at most fused_max_rows */
     const int32_t *outputs; /* [n_outputs] which rows' outputs are wanted, in the order of the outputs */
     int32_t n_outputs;
+    int32_t n_mixed;        /* outputs that they make: n_outputs unless some have shares of one (struct row) */
 };
 
 int fused_new(struct fused **out, const struct fused_params *params, struct genarm_error *err);
@@ -48,7 +49,7 @@ int32_t fused_max_rows(const struct fused *f);
 /* Whether the model's weights can be read: in host memory, in ggml's own layout. */
 bool fused_reads(const struct genarm_model *model);
 
-/* Keys and values of the rows go into the cache, outputs to out [n_output, n_outputs]: logits or hidden states. */
+/* Keys and values of the rows go into the cache, outputs to out [n_output, n_mixed]: logits or hidden states. */
 int fused_forward(struct fused *f, const struct fused_batch *batch, float *out, struct genarm_error *err);
 
 #endif

@@ -12,6 +12,7 @@ struct builder {
     struct ops *ops; /* or NULL */
     const struct graph_shape *shape;
     int32_t n_ctx;
+    int64_t n_apart; /* stretches of rows that ggml multiplies by themselves; 1: all rows at once */
 };
 
 static struct ggml_tensor *input(struct builder *b, enum ggml_type type, int64_t ne0, int64_t ne1, int64_t ne3) {
@@ -25,13 +26,13 @@ static struct ggml_tensor *norm(struct builder *b, struct ggml_tensor *x, struct
     return ggml_mul(b->ctx, ggml_rms_norm(b->ctx, x, b->hp->norm_eps), weight);
 }
 
-/* ggml's product, by sequence where the shape asks for it. w: [n_in, n_out], x: [n_in, rows] -> [n_out, rows] */
+/* ggml's product. w: [n_in, n_out], x: [n_in, rows] -> [n_out, rows] */
 static struct ggml_tensor *mul_mat(struct builder *b, struct ggml_tensor *w, struct ggml_tensor *x) {
-    const int64_t n_seq = b->shape->by_sequence ? b->shape->runs[0].n_seq : 1, rows = x->ne[1];
-    if (n_seq == 1 || rows % n_seq != 0) {
+    const int64_t n = b->n_apart, rows = x->ne[1];
+    if (n == 1 || rows % n != 0) {
         return ggml_mul_mat(b->ctx, w, x);
     }
-    struct ggml_tensor *y = ggml_mul_mat(b->ctx, w, ggml_reshape_3d(b->ctx, x, x->ne[0], rows / n_seq, n_seq));
+    struct ggml_tensor *y = ggml_mul_mat(b->ctx, w, ggml_reshape_3d(b->ctx, x, x->ne[0], rows / n, n));
     return ggml_reshape_2d(b->ctx, y, w->ne[1], rows);
 }
 
@@ -152,6 +153,18 @@ static struct ggml_tensor *all_layers(struct builder *b, const struct kv_layer *
     return x;
 }
 
+/* Each output as the sum of its parts. x: [n_embd, n_outputs] -> [n_embd, n_mixed] */
+static struct ggml_tensor *mix_shares(struct builder *b, struct ggml_tensor *x) {
+    const int64_t n = b->shape->n_mixed;
+    x = ggml_mul(b->ctx, ggml_get_rows(b->ctx, x, b->g->parts), b->g->shares);
+    struct ggml_tensor *y = ggml_view_2d(b->ctx, x, x->ne[0], n, x->nb[1], 0);
+    for (int32_t k = 1; k < b->shape->n_parts; k++) {
+        y = ggml_add(b->ctx, y, ggml_view_2d(b->ctx, x, x->ne[0], n, x->nb[1], x->nb[1] * (size_t)(k * n)));
+    }
+    b->n_apart = b->shape->by_sequence ? n : 1;
+    return y;
+}
+
 static void make_inputs(struct builder *b) {
     const struct graph_shape *s = b->shape;
     struct graph *g = b->g;
@@ -159,6 +172,10 @@ static void make_inputs(struct builder *b) {
     g->positions = input(b, GGML_TYPE_I32, s->n_rows, 1, 1);
     g->kv_index = input(b, GGML_TYPE_I64, s->n_rows, 1, 1);
     g->outputs = s->n_outputs ? input(b, GGML_TYPE_I32, s->n_outputs, 1, 1) : NULL;
+    if (s->n_parts > 1) {
+        g->parts = input(b, GGML_TYPE_I32, (int64_t)s->n_mixed * s->n_parts, 1, 1);
+        g->shares = input(b, GGML_TYPE_F32, 1, (int64_t)s->n_mixed * s->n_parts, 1);
+    }
     g->lora_mask = s->lora ? input(b, GGML_TYPE_F32, lora_bank_rank(b->bank), s->n_rows, 1) : NULL;
     for (int32_t i = 0; i < s->n_runs; i++) {
         g->masks[i] = input(b, GGML_TYPE_F16, s->runs[i].n_kv, s->runs[i].n_rows, s->runs[i].n_seq);
@@ -167,7 +184,8 @@ static void make_inputs(struct builder *b) {
 
 int graph_build(struct graph *g, const struct genarm_model *model, const struct kv_layer *kv, int32_t n_ctx,
                 const struct lora_bank *bank, struct ops *ops, const struct graph_shape *shape, struct genarm_error *err) {
-    const size_t n_nodes = 128 + (size_t)model->hp.n_layer * (64 + 6 * LINEAR_COUNT + 8 * (size_t)shape->n_runs);
+    const size_t n_nodes = 128 + (size_t)model->hp.n_layer * (64 + 6 * LINEAR_COUNT + 8 * (size_t)shape->n_runs) +
+                           2 * (size_t)shape->n_parts;
     g->ctx = ggml_init((struct ggml_init_params){
         .mem_size = n_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_nodes, false), .no_alloc = true});
     g->masks = calloc((size_t)shape->n_runs, sizeof(struct ggml_tensor *));
@@ -176,11 +194,12 @@ int graph_build(struct graph *g, const struct genarm_model *model, const struct 
     }
     g->cgraph = ggml_new_graph_custom(g->ctx, n_nodes, false);
     struct builder b = {.g = g, .ctx = g->ctx, .model = model, .hp = &model->hp, .bank = bank, .ops = ops, .shape = shape,
-                        .n_ctx = n_ctx};
+                        .n_ctx = n_ctx, .n_apart = shape->by_sequence ? shape->runs[0].n_seq : 1};
     make_inputs(&b);
     struct ggml_tensor *x = all_layers(&b, kv);
     if (x) {
         x = norm(&b, x, model->weights.output_norm);
+        x = shape->n_parts > 1 ? mix_shares(&b, x) : x;
         g->logits = shape->hidden ? x : product(&b, model->weights.output, x);
         ggml_set_output(g->logits);
         ggml_build_forward_expand(g->cgraph, g->logits);

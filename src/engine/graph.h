@@ -32,6 +32,8 @@ struct kv_layer {
 /* What the shape of the graph depends on: equal shapes, same graph. */
 struct graph_shape {
     int32_t n_rows, n_outputs, n_runs;
+    int32_t n_mixed; /* outputs that the n_outputs rows make: fewer where some have shares of one (struct row) */
+    int32_t n_parts; /* most rows of one; 1: none are mixed */
     bool lora; /* some row has an adapter */
     bool hidden; /* as in engine_params */
     bool by_sequence; /* one run, on the CPU: ggml multiplies each sequence's rows by themselves. It picks kernels that sum in
@@ -48,7 +50,9 @@ struct graph {
     struct ggml_tensor *outputs;   /* i32 [n_outputs] rows whose logits are wanted; NULL if none are */
     struct ggml_tensor *lora_mask; /* f32 [rank_total, n_rows] 1 where the row's adapter owns the rank slot; or NULL */
     struct ggml_tensor **masks;    /* [n_runs] f16 [n_kv, n_rows, 1, n_seq] 0 or -inf */
-    struct ggml_tensor *logits;    /* f32 [n_vocab, n_outputs], `hidden`: [n_embd, n_outputs], or NULL */
+    struct ggml_tensor *parts;     /* i32 [n_mixed * n_parts] row that is part k of output i, at k * n_mixed + i; or NULL */
+    struct ggml_tensor *shares;    /* f32 [1, n_mixed * n_parts] how much of it; 0: there is no such part */
+    struct ggml_tensor *logits;    /* f32 [n_vocab, n_mixed], `hidden`: [n_embd, n_mixed], or NULL */
 };
 
 /* From how many rows on a product of weights of any type pays for unpacking them. */

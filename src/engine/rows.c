@@ -27,8 +27,9 @@ struct rows_engine {
 
     struct row *sorted;  /* [n_batch] rows of the pass, by sequence */
     int32_t *order;      /* [n_batch] place of sorted[i] in the caller's rows */
-    int32_t *to;         /* [n_batch] which output a row of the caller's is */
+    int32_t *to;         /* [n_batch] which of the rows with output a row of the caller's is */
     int32_t *outputs;    /* [n_batch] rows of sorted whose output is wanted, as the caller orders them */
+    int32_t *columns;    /* [n_batch] which of the rows with output, as sorted, these are */
     struct run *runs;    /* [n_batch] of the pass at hand */
     struct run *runs_of_graph; /* [n_batch] of the kept graph */
     int32_t *first;      /* [n_seq + 1] scratch of the sort */
@@ -104,10 +105,12 @@ static int make_scratch(struct rows_engine *e, struct genarm_error *err) {
     e->order = calloc(n, sizeof *e->order);
     e->to = calloc(n, sizeof *e->to);
     e->outputs = calloc(n, sizeof *e->outputs);
+    e->columns = calloc(n, sizeof *e->columns);
     e->runs = calloc(n, sizeof *e->runs);
     e->runs_of_graph = calloc(n, sizeof *e->runs_of_graph);
     e->first = calloc((size_t)e->base.params.n_seq + 1, sizeof *e->first);
-    return e->sorted && e->order && e->to && e->outputs && e->runs && e->runs_of_graph && e->first ? GENARM_OK : error_nomem(err, "a batch");
+    const bool all = e->sorted && e->order && e->to && e->outputs && e->columns && e->runs && e->runs_of_graph && e->first;
+    return all ? GENARM_OK : error_nomem(err, "a batch");
 }
 
 /* ---- the shape of a pass ---- */
@@ -154,7 +157,7 @@ static int32_t find_runs(struct rows_engine *e, int32_t n_rows) {
 
 static bool same_shape(const struct graph_shape *a, const struct graph_shape *b) {
     if (a->n_rows != b->n_rows || a->n_outputs != b->n_outputs || a->n_runs != b->n_runs || a->lora != b->lora ||
-        a->by_sequence != b->by_sequence) {
+        a->by_sequence != b->by_sequence || a->n_mixed != b->n_mixed || a->n_parts != b->n_parts) {
         return false;
     }
     return memcmp(a->runs, b->runs, (size_t)a->n_runs * sizeof *a->runs) == 0;
@@ -230,6 +233,30 @@ static int set_lora_mask(struct rows_engine *e, struct genarm_error *err) {
     return GENARM_OK;
 }
 
+/* Which rows are parts of each output, and how much. Where an output has fewer than others, its first row is the part, with
+ * nothing of it. */
+static int set_shares(struct rows_engine *e, struct genarm_error *err) {
+    const int32_t n_mixed = e->shape.n_mixed, n = n_mixed * e->shape.n_parts;
+    const int rc = e->graph.parts ? reserve(e, (size_t)n * (sizeof(int32_t) + sizeof(float)), err) : GENARM_OK;
+    if (!e->graph.parts || rc != GENARM_OK) {
+        return rc;
+    }
+    int32_t *parts = e->scratch;
+    float *shares = (float *)(parts + n);
+    for (int32_t i = 0, output = -1, part = 0; i < e->shape.n_outputs; i++) {
+        const float share = e->sorted[e->outputs[i]].share;
+        part = share == 0.0f ? 0 : part + 1;
+        output += part == 0;
+        for (int32_t k = part; k < (part == 0 ? e->shape.n_parts : part + 1); k++) {
+            parts[k * n_mixed + output] = e->columns[i];
+            shares[k * n_mixed + output] = k == 0 ? 1.0f : share;
+        }
+    }
+    ggml_backend_tensor_set(e->graph.parts, parts, 0, (size_t)n * sizeof *parts);
+    ggml_backend_tensor_set(e->graph.shares, shares, 0, (size_t)n * sizeof *shares);
+    return GENARM_OK;
+}
+
 static int set_inputs(struct rows_engine *e, struct genarm_error *err) {
     const size_t n = (size_t)e->shape.n_rows;
     int rc = reserve(e, n * sizeof(int64_t), err);
@@ -260,6 +287,7 @@ static int set_inputs(struct rows_engine *e, struct genarm_error *err) {
         ggml_backend_tensor_set(e->graph.outputs, small, 0, (size_t)n_outputs * sizeof *small);
     }
     rc = set_masks(e, err);
+    rc = rc == GENARM_OK ? set_shares(e, err) : rc;
     return rc == GENARM_OK ? set_lora_mask(e, err) : rc;
 }
 
@@ -272,37 +300,45 @@ static int32_t find_outputs(struct rows_engine *e, const struct row *rows, int32
         e->to[i] = n;
         n += rows[i].output;
     }
-    for (int32_t r = 0; r < n_rows; r++) {
+    for (int32_t r = 0, column = 0; r < n_rows; r++) {
         if (e->sorted[r].output) {
             e->outputs[e->to[e->order[r]]] = r;
+            e->columns[e->to[e->order[r]]] = column++;
         }
+    }
+    return n;
+}
+
+/* How many outputs the rows make, and of how many rows the largest mixture is: 1 if there is none. */
+static int32_t find_mixtures(const struct row *rows, int32_t n_rows, int32_t *n_parts) {
+    int32_t n = 0;
+    *n_parts = 1;
+    for (int32_t i = 0, parts = 1; i < n_rows; i++) {
+        parts = rows[i].share == 0.0f ? 1 : parts + 1;
+        n += row_begins_output(&rows[i]);
+        *n_parts = parts > *n_parts ? parts : *n_parts;
     }
     return n;
 }
 
 static void copy_logits(struct rows_engine *e, float *logits) {
     const size_t n_output = (size_t)engine_n_output(&e->base);
-    size_t from = 0;
-    for (int32_t r = 0; r < e->shape.n_rows; r++) {
-        if (e->sorted[r].output) {
-            const size_t to = (size_t)e->to[e->order[r]];
-            ggml_backend_tensor_get(e->graph.logits, logits + to * n_output, from++ * n_output * sizeof *logits,
-                                    n_output * sizeof *logits);
-        }
+    for (int32_t i = 0; i < e->shape.n_mixed; i++) { /* mixtures are made in the caller's order */
+        const size_t from = (size_t)(e->graph.parts ? i : e->columns[i]);
+        ggml_backend_tensor_get(e->graph.logits, logits + (size_t)i * n_output, from * n_output * sizeof *logits,
+                                n_output * sizeof *logits);
     }
 }
 
-static int compute_graph(struct rows_engine *e, int32_t n_rows, int32_t n_outputs, float *logits, struct genarm_error *err) {
-    struct graph_shape shape = {.n_rows = n_rows,
-                                .n_outputs = n_outputs,
-                                .n_runs = find_runs(e, n_rows),
-                                .runs = e->runs,
-                                .hidden = e->base.params.hidden};
-    shape.by_sequence = backends_cpu_only(&e->backends) && shape.n_runs == 1;
-    for (int32_t r = 0; r < n_rows; r++) {
-        shape.lora |= e->sorted[r].adapter != ENGINE_NO_ADAPTER;
+/* `shape` has the numbers of rows and outputs; runs and the rest are found here. */
+static int compute_graph(struct rows_engine *e, struct graph_shape *shape, float *logits, struct genarm_error *err) {
+    shape->n_runs = find_runs(e, shape->n_rows);
+    shape->runs = e->runs;
+    shape->by_sequence = backends_cpu_only(&e->backends) && shape->n_runs == 1;
+    for (int32_t r = 0; r < shape->n_rows; r++) {
+        shape->lora |= e->sorted[r].adapter != ENGINE_NO_ADAPTER;
     }
-    int rc = prepare_graph(e, &shape, err);
+    int rc = prepare_graph(e, shape, err);
     if (rc == GENARM_OK) {
         rc = set_inputs(e, err);
     }
@@ -311,23 +347,24 @@ static int compute_graph(struct rows_engine *e, int32_t n_rows, int32_t n_output
     }
     const enum ggml_status status = backends_compute(&e->backends, e->graph.cgraph);
     if (status != GGML_STATUS_SUCCESS) {
-        return error_set(err, GENARM_EBACKEND, "a forward pass of %d rows failed: %s", n_rows, ggml_status_to_string(status));
+        return error_set(err, GENARM_EBACKEND, "a forward pass of %d rows failed: %s", shape->n_rows,
+                         ggml_status_to_string(status));
     }
-    if (n_outputs) {
-        copy_logits(e, logits);
-    }
+    copy_logits(e, logits);
     return GENARM_OK;
 }
 
 static int pass(struct rows_engine *e, const struct row *rows, int32_t n_rows, float *logits, struct genarm_error *err) {
     sort_rows(e, rows, n_rows);
-    const int32_t n_outputs = find_outputs(e, rows, n_rows);
+    struct graph_shape shape = {
+        .n_rows = n_rows, .n_outputs = find_outputs(e, rows, n_rows), .hidden = e->base.params.hidden};
+    shape.n_mixed = find_mixtures(rows, n_rows, &shape.n_parts);
     if (e->fused && n_rows <= fused_max_rows(e->fused)) {
-        const struct fused_batch batch = {
-            .rows = e->sorted, .n_rows = n_rows, .outputs = e->outputs, .n_outputs = n_outputs};
+        const struct fused_batch batch = {.rows = e->sorted, .n_rows = n_rows, .outputs = e->outputs,
+                                          .n_outputs = shape.n_outputs, .n_mixed = shape.n_mixed};
         return fused_forward(e->fused, &batch, logits, err);
     }
-    return compute_graph(e, n_rows, n_outputs, logits, err);
+    return compute_graph(e, &shape, logits, err);
 }
 
 static int rows_forward(struct engine *base, const struct row *rows, int32_t n_rows, float *logits, struct genarm_error *err) {
@@ -335,9 +372,12 @@ static int rows_forward(struct engine *base, const struct row *rows, int32_t n_r
     int rc = GENARM_OK;
     for (int32_t i = 0, n; i < n_rows && rc == GENARM_OK; i += n) {
         n = n_rows - i < base->params.n_batch ? n_rows - i : base->params.n_batch;
+        while (i + n < n_rows && rows[i + n].share != 0.0f) { /* not through a mixture */
+            n--;
+        }
         rc = pass(e, rows + i, n, logits, err);
         for (int32_t r = i; r < i + n && logits; r++) {
-            logits += rows[r].output ? engine_n_output(base) : 0;
+            logits += row_begins_output(&rows[r]) ? engine_n_output(base) : 0;
         }
     }
     return rc;
@@ -402,6 +442,7 @@ static void rows_free(struct engine *base) {
     free(e->order);
     free(e->to);
     free(e->outputs);
+    free(e->columns);
     free(e->runs);
     free(e->runs_of_graph);
     free(e->first);
@@ -420,6 +461,7 @@ static const struct engine_vtable rows_vtable = {
     .save = rows_save,
     .load = rows_load,
     .free = rows_free,
+    .mixes = true,
 };
 
 int engine_rows_new(struct engine **out, const struct genarm_model *model, const struct engine_params *params,

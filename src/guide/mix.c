@@ -3,7 +3,10 @@
 
 #include "guide/combine.h"
 #include "guide/grammar.h"
-#include "guide/session.h"
+#include "guide/speculate.h"
+
+/* A sum of hidden states with more may be too large for types of which the scale is in f16. */
+static const float largest_share = 256.0f;
 
 /* The weight of an ARM policy at a position. */
 static float weight_at(const struct genarm_session *s, int32_t policy, int32_t pos) {
@@ -33,6 +36,41 @@ bool session_counts(const struct genarm_session *s, int32_t policy, int32_t n) {
     return false;
 }
 
+/* ---- mixing before the head ---- */
+
+float session_share(const struct genarm_session *s, int32_t policy, int32_t pos) {
+    return session_coefficient(s, policy, pos) / session_coefficient(s, 0, pos);
+}
+
+/* Whether a policy has a share, and a sensible one, of every position of the pass. */
+static bool has_shares(const struct genarm_session *s, int32_t policy) {
+    const int32_t next = genarm_session_n_tokens(s);
+    for (int32_t pos = next; pos <= next + s->n_ahead; pos++) {
+        const float share = fabsf(session_share(s, policy, pos));
+        if (!(share > 0.0f && share <= largest_share)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool session_mixes_early(const struct genarm_session *s) {
+    const struct policy *policies = s->guide->policies;
+    int32_t n = 0;
+    if (s->steering.n_top >= 0 || s->steering.min_entropy > 0.0f) {
+        return false;
+    }
+    for (int32_t p = 0; p < s->guide->n_policies; p++) {
+        if (session_counts(s, p, s->n_ahead + 1)) {
+            if (policies[p].engine != policies[0].engine || speculation_known(s->speculation, p) > 0 || !has_shares(s, p)) {
+                return false;
+            }
+            n++;
+        }
+    }
+    return n > 1 && engine_mixes(s->guide->engines[policies[0].engine].engine, n);
+}
+
 static size_t vocab_of(const struct genarm_session *s, int32_t policy) {
     return (size_t)s->guide->policies[policy].model->hp.n_vocab;
 }
@@ -51,7 +89,7 @@ int session_not_finite(const struct genarm_session *s, int32_t policy, struct ge
  * of its batch. */
 static int mix_failed(const struct genarm_session *s, int32_t pos, const float *const *logits, struct genarm_error *err) {
     for (int32_t p = s->guide->n_policies - 1; p >= 0; p--) {
-        if (logits[p] && (p == 0 || session_coefficient(s, p, pos) != 0.0f) &&
+        if ((p == 0 || session_coefficient(s, p, pos) != 0.0f) && logits[p] &&
             !isfinite(log_sum_exp(logits[p], vocab_of(s, p)))) {
             return session_not_finite(s, p, err);
         }
@@ -74,7 +112,7 @@ static int mix_parts(const struct genarm_session *s, int32_t pos, const float *c
     size_t n_parts = 0;
     for (int32_t p = 0; p < s->guide->n_policies; p++) {
         const float c = alone ? (p == 0 ? 1.0f : 0.0f) : session_coefficient(s, p, pos);
-        if (p == 0 || c != 0.0f) {
+        if ((p == 0 || c != 0.0f) && logits[p]) { /* or the engine has added it to the base */
             parts[n_parts++] = (struct part){.logits = logits[p], .n = vocab_of(s, p), .weight = c};
         }
     }

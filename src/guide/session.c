@@ -276,6 +276,31 @@ static int32_t push_policy(const struct genarm_session *s, int32_t policy, struc
     return n + s->n_ahead - output;
 }
 
+/* Rows of all policies that count, position by position: the base's, and behind it the others' shares of its output. They will go
+ * to `to`. Returns how many outputs there will be. */
+static int32_t push_mixture(const struct genarm_session *s, struct feed *feed, float *to, size_t *n_rows) {
+    const struct genarm_guide *g = s->guide;
+    for (int32_t p = 0; p < g->n_policies; p++) {
+        const int32_t last = s->timelines[p].n - 1, start = takes_part(s, p, feed->role) ? first_to_feed(s, p) : last;
+        for (int32_t pos = start; pos < last; pos++) {
+            session_push_row(s, p, g->policies[p].adapter_index, pos, false, g->rows, n_rows);
+        }
+        feed->catch_up = last - start > feed->catch_up ? last - start : feed->catch_up;
+    }
+    for (int32_t k = 0; k <= s->n_ahead; k++) {
+        const float **logits = s->logits + (size_t)k * (size_t)g->n_policies;
+        for (int32_t p = 0; p < g->n_policies; p++) {
+            if (takes_part(s, p, feed->role)) {
+                session_push_row(s, p, g->policies[p].adapter_index, s->timelines[p].n - 1 + k, true, g->rows, n_rows);
+                g->rows[*n_rows - 1].share = p == 0 ? 0.0f : session_share(s, p, genarm_session_n_tokens(s) + k);
+                logits[p] = p == 0 ? to : NULL;
+            }
+        }
+        to += g->policies[0].model->hp.n_vocab;
+    }
+    return s->n_ahead + 1;
+}
+
 /* One engine's share of a batch. */
 static int feed_engine(struct genarm_session **sessions, size_t n, int32_t engine, struct feed *feed,
                        struct genarm_error *err) {
@@ -284,7 +309,11 @@ static int feed_engine(struct genarm_session **sessions, size_t n, int32_t engin
     float *to = feed->logits;
     size_t n_rows = 0;
     for (size_t i = 0; i < n; i++) {
-        for (int32_t p = 0; p < g->n_policies; p++) {
+        const bool mixed = feed->role == FEED_MIXTURE && session_mixes_early(sessions[i]);
+        if (mixed && engine == g->policies[0].engine) {
+            to += (size_t)push_mixture(sessions[i], feed, to, &n_rows) * n_vocab;
+        }
+        for (int32_t p = 0; p < g->n_policies && !mixed; p++) {
             if (g->policies[p].engine == engine && takes_part(sessions[i], p, feed->role)) {
                 to += (size_t)push_policy(sessions[i], p, feed, to, &n_rows) * n_vocab;
             }
@@ -359,23 +388,35 @@ static void verify_some(int ith, void *user) {
     }
 }
 
+/* What the engine mixed is no distribution: each policy's own logits say which is to blame, or are fine where the sum of hidden
+ * states was not. */
+static int verify_apart(struct genarm_session *s, const struct genarm_error *mixed, struct genarm_error *err) {
+    if (!session_mixes_early(s)) {
+        if (err) {
+            *err = *mixed;
+        }
+        return mixed->code;
+    }
+    struct feed feed = {.role = FEED_APART, .logits = s->guide->logits};
+    const int rc = session_feed(&s, 1, &feed, err);
+    return rc == GENARM_OK ? speculation_verify(s, err) : rc;
+}
+
 static int verify(struct genarm_session **sessions, size_t n, struct genarm_error *err) {
     const struct engine_threads *threads = sessions[0]->guide->threads;
     if (n == 1) {
-        return speculation_verify(sessions[0], err);
+        struct genarm_error mixed = {0};
+        const int rc = speculation_verify(sessions[0], &mixed);
+        return rc == GENARM_OK ? rc : verify_apart(sessions[0], &mixed, err);
     }
     struct verifying v = {.sessions = sessions, .n = n, .n_threads = (size_t)threads->n, .errors = calloc(n, sizeof *v.errors)};
     if (!v.errors) {
         return error_nomem(err, "a step");
     }
     threads_run(threads->pool, verify_some, &v);
-    size_t failed = 0;
-    while (failed < n && v.errors[failed].code == GENARM_OK) {
-        failed++;
-    }
-    const int rc = failed < n ? v.errors[failed].code : GENARM_OK;
-    if (rc != GENARM_OK && err) {
-        *err = v.errors[failed];
+    int rc = GENARM_OK;
+    for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
+        rc = v.errors[i].code == GENARM_OK ? GENARM_OK : verify_apart(sessions[i], &v.errors[i], err);
     }
     free(v.errors);
     return rc;

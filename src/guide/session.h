@@ -59,9 +59,16 @@ void session_drop_ahead(struct genarm_session *s);
 /* Adds a token to those ahead, in every timeline. */
 void session_put_ahead(struct genarm_session *s, int32_t token);
 
+/* The coefficient of an ARM or reference in units of the base's: what the engine mixes with. */
+float session_share(const struct genarm_session *s, int32_t policy, int32_t pos);
+
+/* Whether the engine can mix what counts in a pass, the hidden states before the head, instead of giving each policy logits:
+ * all of it is on the base's engine, and nobody looks at a policy's own log-probabilities. */
+bool session_mixes_early(const struct genarm_session *s);
+
 /* Which policies a batch runs: those of the mixture, after the last token and each one ahead, or those that draft, after the
- * very last. */
-enum feed_role { FEED_MIXTURE, FEED_DRAFT };
+ * very last. FEED_MIXTURE lets the engine mix where it can, FEED_APART gives each policy logits of its own. */
+enum feed_role { FEED_MIXTURE, FEED_APART, FEED_DRAFT };
 
 struct feed {
     enum feed_role role;
@@ -82,9 +89,9 @@ void session_push_row(const struct genarm_session *s, int32_t policy, int32_t ad
 int session_prompt_tokens(struct genarm_session *s, const int32_t *tokens, int32_t n, struct genarm_error *err);
 
 /* The distribution that answer token `pos` (0-based) is drawn from, before temperature: out [n_vocab of the base], from
- * logits [n_policies]; those of policies that do not count may be NULL. The tokens of the answer before it are those of
- * timelines[0]. An error when that is no distribution: it would be sampled from all the same. Threads may mix for several
- * sessions at once. */
+ * logits [n_policies]; those of policies that do not count may be NULL. Those of policies that the engine has added to the base
+ * (session_mixes_early) are. The tokens of the answer before it are those of timelines[0]. An error when that is no
+ * distribution: it would be sampled from all the same. Threads may mix for several sessions at once. */
 int session_mix(struct genarm_session *s, int32_t pos, const float *const *logits, float *out, struct genarm_error *err);
 
 /* Moves the grammar on over the tokens that have been given: before some of them are forgotten. */

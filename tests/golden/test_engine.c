@@ -8,7 +8,9 @@
 #include <cmocka.h>
 
 #include "engine/engine.h"
+#include "support/edit.h"
 #include "support/golden.h"
+#include "support/temp.h"
 
 static const char *const names[] = {"llama", "llama-linear", "llama3", "llama-yarn", "mistral", "qwen2", "qwen3"};
 
@@ -251,6 +253,127 @@ static void test_rows_without_output_only_fill_the_cache(void **state) {
     teardown(&f);
 }
 
+/* ---- shares of an output ---- */
+
+/* Position `pos` of the base (sequence 0), of it through LoRA (1), and of another text (2). Every third output is the base's
+ * alone, every third has a share of the second, every third of both. */
+static void push_position(struct row *rows, int32_t *n, const int32_t *text, const int32_t *other, int32_t pos, bool mixed) {
+    const int32_t n_parts = mixed ? 1 + pos % 3 : 3;
+    const float shares[] = {0.0f, 0.7f, -0.4f};
+    for (int32_t i = 2; i >= n_parts; i--) {
+        push_tokens(rows, n, i == 2 ? other : text, pos, pos + 1, i, i == 1 ? 0 : ENGINE_NO_ADAPTER);
+        rows[*n - 1].output = false;
+    }
+    for (int32_t i = 0; i < n_parts; i++) {
+        push_tokens(rows, n, i == 2 ? other : text, pos, pos + 1, i, i == 1 ? 0 : ENGINE_NO_ADAPTER);
+        rows[*n - 1].share = mixed ? shares[i] : 0.0f;
+    }
+}
+
+/* Passes of 1, 2, 4, … positions: every way to compute, a number of rows for each. */
+static void check_shares_within(float limit, const char *name, const struct fixture *f) {
+    enum { N = 20 };
+    const int32_t *text = golden_i32(&f->golden, NULL, "seq1.tokens"), *other = golden_i32(&f->golden, NULL, "seq0.tokens");
+    const size_t V = (size_t)engine_n_output(f->engine);
+    float *parts = calloc(3 * N * V, sizeof *parts), *want = calloc(N * V, sizeof *want), *got = calloc(N * V, sizeof *got);
+    struct genarm_error err = {0};
+    struct row rows[3 * N];
+    int32_t n = 0;
+    for (int32_t pos = 0; pos < N; pos++) {
+        push_position(rows, &n, text, other, pos, false);
+    }
+    must(engine_forward(f->engine, rows, n, parts, &err), &err);
+    for (size_t i = 0; i < N * V; i++) {
+        const size_t pos = i / V;
+        const float *p = parts + pos * 3 * V + i % V;
+        want[i] = p[0] + (pos % 3 >= 1 ? 0.7f * p[V] : 0.0f) - (pos % 3 == 2 ? 0.4f * p[2 * V] : 0.0f);
+    }
+    for (int32_t pos = 0, each = 1; pos < N; each *= 2) {
+        const int32_t from = pos;
+        n = 0;
+        for (; pos < from + each && pos < N; pos++) {
+            push_position(rows, &n, text, other, pos, true);
+        }
+        must(engine_forward(f->engine, rows, n, got + (size_t)from * V, &err), &err);
+    }
+    check_within(limit, "mixture", name, got, want, N * V);
+    free(parts);
+    free(want);
+    free(got);
+}
+
+static void check_shares(const char *name, const struct engine_params *params) {
+    struct fixture f;
+    setup(&f, name, params);
+    check_shares_within(tolerance, name, &f);
+    teardown(&f);
+}
+
+/* The embedding, which is the head too, in 8 bits: what meets it is rounded before or after the sum. */
+static void test_shares_of_an_output_under_a_quantised_head_stay_close(void **state) {
+    (void)state;
+    for (int plain = 0; plain <= 1 && golden_engine != GENARM_ENGINE_LLAMA; plain++) {
+        struct fixture f = {0};
+        struct genarm_error err = {0};
+        struct edit e;
+        golden_open(&f.golden, "llama");
+        edit_open(&e, golden_path("llama.gguf"));
+        edit_convert(&e, "token_embd.weight", GGML_TYPE_Q8_0);
+        must(genarm_model_load(&f.model, edit_save(&e, temp_path("head.gguf")), NULL, &err), &err);
+        f.adapter = golden_adapter(f.model, "llama.lora.gguf");
+        const struct engine_params p = {.n_seq = 3, .n_ctx = 64, .n_threads = 1, .kv_type = GENARM_KV_F32, .plain = plain};
+        must(engine_new(&f.engine, f.model, &p, &err), &err);
+        must(engine_add_adapter(f.engine, f.adapter, &err), &err);
+        check_shares_within(0.15f, "llama", &f); /* ggml's products round it to 8 bits */
+        teardown(&f);
+    }
+}
+
+static void test_shares_of_an_output_equal_outputs_added_up(void **state) {
+    (void)state;
+    if (golden_engine == GENARM_ENGINE_LLAMA) {
+        return; /* it refuses them, see below */
+    }
+    struct engine_params p = {.n_seq = 3, .n_ctx = 64, .n_batch = 512, .n_threads = 1, .kv_type = GENARM_KV_F32};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        p.n_threads = i == 0 ? 3 : 1;
+        check_shares(names[i], &p);
+    }
+    p.plain = true;
+    check_shares("llama", &p);
+    p.n_batch = 4; /* cuts between mixtures */
+    check_shares("llama", &p);
+    p.hidden = true;
+    check_shares("llama", &p);
+    p.plain = false;
+    check_shares("llama", &p);
+}
+
+static void test_shares_of_no_output_are_refused(void **state) {
+    (void)state;
+    struct fixture f;
+    setup(&f, "llama", &(struct engine_params){.n_seq = 3, .n_ctx = 8, .n_batch = 2, .n_threads = 1, .kv_type = GENARM_KV_F32});
+    float *logits = calloc(3 * (size_t)f.model->hp.n_vocab, sizeof *logits);
+    struct genarm_error err = {0};
+    const bool mixes = engine_mixes(f.engine, 2);
+    assert_int_equal(mixes, golden_engine != GENARM_ENGINE_LLAMA);
+    assert_false(engine_mixes(f.engine, 3)); /* more than a pass */
+    struct row rows[3];
+    for (int32_t i = 0; i < 3; i++) {
+        rows[i] = (struct row){.token = 5, .seq = i, .adapter = ENGINE_NO_ADAPTER, .output = true, .share = i ? 0.5f : 0.0f};
+    }
+    assert_int_equal(engine_forward(f.engine, rows, 2, logits, &err), mixes ? GENARM_OK : GENARM_EINVAL);
+    assert_int_equal(engine_forward(f.engine, rows, 3, logits, &err), GENARM_EINVAL);
+    assert_int_equal(engine_forward(f.engine, rows + 1, 1, logits, &err), GENARM_EINVAL);
+    rows[0].output = false;
+    assert_int_equal(engine_forward(f.engine, rows, 2, logits, &err), GENARM_EINVAL);
+    rows[0].output = true;
+    rows[1].output = false;
+    assert_int_equal(engine_forward(f.engine, rows, 2, logits, &err), GENARM_EINVAL);
+    free(logits);
+    teardown(&f);
+}
+
 static void test_rows_out_of_range_are_refused(void **state) {
     (void)state;
     struct fixture f;
@@ -289,6 +412,9 @@ int main(void) {
         cmocka_unit_test(test_copied_prefix_continues_as_the_original),
         cmocka_unit_test(test_cache_in_f16_stays_close),
         cmocka_unit_test(test_rows_without_output_only_fill_the_cache),
+        cmocka_unit_test(test_shares_of_an_output_equal_outputs_added_up),
+        cmocka_unit_test(test_shares_of_an_output_under_a_quantised_head_stay_close),
+        cmocka_unit_test(test_shares_of_no_output_are_refused),
         cmocka_unit_test(test_rows_out_of_range_are_refused),
     };
     int n_failed = 0;

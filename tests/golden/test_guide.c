@@ -260,6 +260,119 @@ static void test_next_turn_on_a_reused_cache_equals_a_fresh_session(void **state
     genarm_guide_free(g);
 }
 
+/* ---- mixing before the head ---- */
+
+static struct genarm_session *greedy_session(struct genarm_guide *g) {
+    struct genarm_session *s;
+    struct genarm_error err = {0};
+    struct genarm_sampling greedy = genarm_sampling_default();
+    greedy.temperature = 0.0f;
+    must(genarm_session_new(&s, g, &greedy, &err), &err);
+    must(genarm_session_prompt(s, hello, 1, &err), &err);
+    return s;
+}
+
+/* A session that keeps the parts' log-probabilities has logits of every part; the other one has them mixed by the engine. */
+static void check_mixed_early(struct genarm_guide *g, const struct genarm_draft_params *draft) {
+    struct genarm_session *early = greedy_session(g), *apart = greedy_session(g);
+    struct genarm_error err = {0};
+    must(genarm_session_set_draft(early, draft, &err), &err);
+    must(genarm_session_keep_logprobs(apart, 0, &err), &err);
+    assert_int_equal(session_mixes_early(early), golden_engine != GENARM_ENGINE_LLAMA);
+    assert_false(session_mixes_early(apart));
+    for (int i = 0; i < ANSWER; i++) {
+        int32_t a, b;
+        must(genarm_session_step(early, &a, &err), &err);
+        must(genarm_session_step(apart, &b, &err), &err);
+        assert_int_equal(a, b);
+        for (int32_t t = 0; t < early->sampler.n_vocab; t++) {
+            assert_true(fabsf(early->logp[t] - apart->logp[t]) < 1e-3f);
+        }
+    }
+    genarm_session_free(early);
+    genarm_session_free(apart);
+}
+
+static void test_mixing_before_the_head_equals_mixing_logits(void **state) {
+    struct fixture *f = *state;
+    struct genarm_guide_params params = small();
+    struct genarm_draft_params draft = genarm_draft_default_params();
+    params.n_slots = 2;
+    draft.n_min = draft.n_max = 3;
+    draft.n_lookup = 1;
+    const struct arm arms[] = {{f->model, f->first, 0.8f}, {f->model, NULL, -0.3f}};
+    for (int adapted = 0; adapted <= 1; adapted++) { /* an adapter on the base too: the same for it */
+        params.base_adapter = adapted ? f->second : NULL;
+        struct genarm_guide *g = make_guide(f->model, arms, 2, params);
+        check_mixed_early(g, NULL);
+        check_mixed_early(g, &draft); /* an output for each drafted token */
+        genarm_guide_free(g);
+    }
+    params.base_adapter = NULL;
+    params.n_batch = 2;
+    struct genarm_guide *g = make_guide(f->model, arms, 2, params);
+    struct genarm_session *s = greedy_session(g);
+    assert_false(session_mixes_early(s)); /* no three rows in a pass of two */
+    genarm_session_free(s);
+    genarm_guide_free(g);
+}
+
+static void test_parts_are_mixed_before_the_head_only_where_nobody_looks_at_them(void **state) {
+    struct fixture *f = *state;
+    struct genarm_error err = {0};
+    struct genarm_model *copy = golden_model("llama.gguf");
+    struct genarm_guide *g = make_guide(f->model, (struct arm[]){{f->model, f->first, 1.0f}, {copy, NULL, 0.0f}}, 2, small());
+    struct genarm_session *s = greedy_session(g);
+    const bool mixes = golden_engine != GENARM_ENGINE_LLAMA;
+    assert_int_equal(session_mixes_early(s), mixes);
+    must(genarm_session_set_weight(s, 1, 0.5f, &err), &err); /* on an engine of its own */
+    assert_false(session_mixes_early(s));
+    must(genarm_session_set_weight(s, 1, 0.0f, &err), &err);
+    must(genarm_session_set_min_entropy(s, 0.1f, &err), &err); /* looks at the base */
+    assert_false(session_mixes_early(s));
+    must(genarm_session_set_min_entropy(s, 0.0f, &err), &err);
+    must(genarm_session_set_weight(s, 0, 0.0f, &err), &err); /* the base alone */
+    assert_false(session_mixes_early(s));
+    for (int i = 0; i < 2; i++) { /* no share of a base can be so large, or so small */
+        must(genarm_session_set_weight(s, 0, i ? 1e6f : 1e-45f, &err), &err);
+        assert_int_equal(session_mixes_early(s), mixes && i == 0);
+    }
+    genarm_session_free(s);
+    genarm_guide_free(g);
+    genarm_model_free(copy);
+}
+
+static void test_a_damaged_adapter_is_named_where_its_logits_are_mixed_before_the_head(void **state) {
+    struct fixture *f = *state;
+    struct genarm_error err = {0};
+    struct genarm_guide_params params = small();
+    struct edit e;
+    params.n_slots = 2;
+    edit_open(&e, golden_path("llama.lora.gguf"));
+    gguf_set_val_f32(e.gguf, "adapter.lora.alpha", 1e38f);
+    struct genarm_adapter *absurd = NULL;
+    must(genarm_adapter_load(&absurd, f->model, edit_save(&e, temp_path("absurd.gguf")), &err), &err);
+    const struct arm arms[] = {{f->model, absurd, 1.0f}, {f->model, f->second, 1.0f}};
+    struct genarm_guide *g = make_guide(f->model, arms, 2, params);
+    struct genarm_session *s[] = {greedy_session(g), greedy_session(g)};
+    int32_t tokens[2];
+    memset(&err, 0, sizeof err);
+    assert_int_equal(genarm_session_step(s[0], tokens, &err), GENARM_EFORMAT);
+    assert_string_equal(err.where, absurd->path);
+    memset(&err, 0, sizeof err);
+    assert_int_equal(genarm_sessions_step(s, 2, tokens, &err), GENARM_EFORMAT);
+    assert_string_equal(err.where, absurd->path);
+    for (int i = 0; i < 2; i++) { /* and all is well without it */
+        must(genarm_session_set_weight(s[i], 0, 0.0f, &err), &err);
+    }
+    must(genarm_sessions_step(s, 2, tokens, &err), &err);
+    assert_int_equal(tokens[0], tokens[1]);
+    genarm_session_free(s[0]);
+    genarm_session_free(s[1]);
+    genarm_guide_free(g);
+    genarm_adapter_free(absurd);
+}
+
 /* ---- vocabularies ---- */
 
 static void test_padded_vocabulary_guides_like_the_exact_one(void **state) {
@@ -551,6 +664,9 @@ int main(void) {
         cmocka_unit_test(test_weight_changed_between_tokens_takes_effect_and_catches_up),
         cmocka_unit_test(test_sessions_together_equal_sessions_alone),
         cmocka_unit_test(test_next_turn_on_a_reused_cache_equals_a_fresh_session),
+        cmocka_unit_test(test_mixing_before_the_head_equals_mixing_logits),
+        cmocka_unit_test(test_parts_are_mixed_before_the_head_only_where_nobody_looks_at_them),
+        cmocka_unit_test(test_a_damaged_adapter_is_named_where_its_logits_are_mixed_before_the_head),
         cmocka_unit_test(test_padded_vocabulary_guides_like_the_exact_one),
         cmocka_unit_test(test_other_vocabulary_is_refused_naming_the_token),
         cmocka_unit_test(test_scores_equal_pytorchs_log_probabilities),
