@@ -201,7 +201,7 @@ struct genarm_token_score {
     float base;        /* log pi_base */
     float guided;      /* log pi, with the session's weights */
     const float *arms;      /* [n_arms] log pi_ARM,i */
-    const float *reference; /* [n_arms] the ARM's model without its adapter, under the ARM's template; equals arms[i] when it has none */
+    const float *reference; /* [n_arms] the ARM's model without its adapter, under the ARM's template; arms[i] when it has none */
 };
 
 /* Scores a given response after the session's prompt, without sampling: calls `each` per token, in order; a non-zero

@@ -268,8 +268,11 @@ bool fused_reads(const struct genarm_model *model) {
            weights_all_maps(&model->weights, model->hp.n_layer, readable, NULL);
 }
 
-static bool few_reads(const struct ggml_tensor *map, const void *few) {
-    return ((const struct few_bf16 *)few)->reads(map->type, map->ne[0]);
+/* Whether weights of a map are unpacked once for any number of rows. */
+static bool unpacked_once(const struct ggml_tensor *map, const void *user) {
+    const struct fused *f = user;
+    return map->type == GGML_TYPE_F16 ? f->kernels->few_product_f16 != NULL
+                                      : f->few_bf16 && f->few_bf16->reads(map->type, map->ne[0]);
 }
 
 int32_t fused_max_rows(const struct fused *f) { return f->max_rows; }
@@ -286,9 +289,7 @@ int fused_new(struct fused **out, const struct fused_params *params, struct gena
     }
     *f = (struct fused){.params = *params, .hp = &model->hp, .weights = &model->weights,
                         .kernels = cpu_kernels(NULL), .few_int16 = cpu_few_int16(NULL), .few_bf16 = cpu_few_bf16()};
-    /* products of few_bf16.h unpack a weight once however many rows there are */
-    const bool unpacks_once = f->few_bf16 && weights_all_maps(&model->weights, model->hp.n_layer, few_reads, f->few_bf16);
-    f->max_rows = unpacks_once ? FUSED_MAX_ROWS : DOT_MAX_ROWS;
+    f->max_rows = weights_all_maps(&model->weights, model->hp.n_layer, unpacked_once, f) ? FUSED_MAX_ROWS : DOT_MAX_ROWS;
     const size_t rows = (size_t)f->max_rows;
     f->scratch = calloc((size_t)params->n_threads, sizeof *f->scratch);
     f->x = new_floats((size_t)f->hp->n_embd * rows);

@@ -276,7 +276,20 @@ VEC_INLINE void product_unpacked(const struct few *f, const enum ggml_type type,
     }
 }
 
-#define PRODUCT(name)                                                                                                             static void product_##name(const struct few *f, const uint8_t *w, size_t w_stride, int64_t n, int n_rows, int64_t first,                                  int64_t end) {                                                                                          int64_t j = first;                                                                                                             for (; n_rows > DIRECT && j + W_ROWS <= end; j += W_ROWS) {                                                                        product_unpacked(f, GGML_TYPE_##name, w + (size_t)j * w_stride, w_stride, j, n, n_rows, W_ROWS);                           }                                                                                                                              for (; n_rows > DIRECT && j < end; j++) {                                                                                          product_unpacked(f, GGML_TYPE_##name, w + (size_t)j * w_stride, w_stride, j, n, n_rows, 1);                                }                                                                                                                              for (; j < end; j++) {                                                                                                             product_direct(f, GGML_TYPE_##name, w + (size_t)j * w_stride, w_stride, j, n, n_rows);                                     }                                                                                                                          }
+#define PRODUCT(name)                                                                                                         \
+    static void product_##name(const struct few *f, const uint8_t *w, size_t w_stride, int64_t n, int n_rows, int64_t first,  \
+                               int64_t end) {                                                                                 \
+        int64_t j = first;                                                                                                    \
+        for (; n_rows > DIRECT && j + W_ROWS <= end; j += W_ROWS) {                                                           \
+            product_unpacked(f, GGML_TYPE_##name, w + (size_t)j * w_stride, w_stride, j, n, n_rows, W_ROWS);                  \
+        }                                                                                                                     \
+        for (; n_rows > DIRECT && j < end; j++) {                                                                             \
+            product_unpacked(f, GGML_TYPE_##name, w + (size_t)j * w_stride, w_stride, j, n, n_rows, 1);                       \
+        }                                                                                                                     \
+        for (; j < end; j++) {                                                                                                \
+            product_direct(f, GGML_TYPE_##name, w + (size_t)j * w_stride, w_stride, j, n, n_rows);                            \
+        }                                                                                                                     \
+    }
 TYPES(PRODUCT)
 
 static void product(float *y, int64_t y_stride, const void *w, enum ggml_type type, size_t w_stride, const uint16_t *x,
