@@ -49,6 +49,8 @@ missing_packages() {
         have_lib liblzma || echo liblzma-dev
         have_lib libzstd || echo libzstd-dev
         have_lib cmocka || echo libcmocka-dev
+        have_lib libmicrohttpd || echo libmicrohttpd-dev
+        have_lib libcurl || echo libcurl4-openssl-dev # a client, in tests and benchmarks
         have python3 || echo python3
         python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || echo python3-venv
     else
