@@ -56,7 +56,7 @@ const char *http_call_query(const struct http_call *c, const char *name);   /* d
 const char *http_call_header(const struct http_call *c, const char *name);  /* NULL: not given; any case */
 const char *http_call_body(const struct http_call *c, size_t *n);           /* NUL-terminated, never NULL; n may be NULL */
 const char *http_call_id(const struct http_call *c);     /* the request's id, as in X-Request-Id */
-const char *http_call_client(const struct http_call *c); /* who asks, for fairness: a digest of its key, or its address */
+const char *http_call_client(const struct http_call *c); /* who asks, for fairness: "key-1" for the first key, or its address */
 bool http_call_gone(struct http_call *c); /* the client has closed the connection; cheap, may be asked often. Also while streaming */
 
 /* ---- the reply ---- */
@@ -81,7 +81,7 @@ struct http_stream {
 void http_reply_stream(struct http_call *c, int status, const char *type, const struct http_stream *stream);
 
 /* Facts for metrics: called after each request, in the connection's thread; `route` is the path in the table ("" where none
- * fits). May be NULL. Set it before the first request. */
+ * fits). May be NULL. */
 typedef void http_observer(const char *route, int status, double seconds, void *user);
 void http_server_observe(struct http_server *s, http_observer *observer, void *user);
 
