@@ -28,10 +28,12 @@ class AnswerView {
         this.body = h('div', {class: 'body'});
         this.stats = h('p', {class: 'stats'});
         this.error = h('p', {class: 'error', role: 'alert', hidden: true});
-        this.element = h('section', {class: answer.guided ? 'answer guided' : 'answer unguided'},
+        this.element = h('div', {
+            class: answer.guided ? 'answer guided' : 'answer unguided', role: 'group',
+            'aria-label': answer.guided ? 'Guided answer' : 'Unguided answer',
+        },
             h('header', {}, h('span', {class: 'who'}, answer.guided ? 'Guided' : 'Unguided'), this.weights),
             this.body, this.error, this.stats);
-        this.element.setAttribute('aria-label', answer.guided ? 'Guided answer' : 'Unguided answer');
         this.draw();
     }
 

@@ -24,7 +24,11 @@ function showView(plane) {
     byId('to-plane').setAttribute('aria-pressed', String(plane));
     byId('to-chat').setAttribute('aria-pressed', String(!plane));
     if (plane) openPlane();
-    else byId('input').focus();
+}
+
+function toInput() {
+    showView(false);
+    byId('input').focus();
 }
 
 function showPanel(open) {
@@ -143,13 +147,13 @@ const SHORTCUTS = [
     ['Shift+Enter', 'a new line'],
     ['Esc', 'close what is open, else stop the answer'],
     ['Alt+R', 'regenerate', 'KeyR', regenerate],
-    ['Alt+M', 'to the message', 'KeyM', () => { showView(false); }],
+    ['Alt+M', 'to the message', 'KeyM', toInput],
     ['Alt+W', 'to the weights', 'KeyW', () => { showPanel(true); document.querySelector('#arms input')?.focus(); }],
     ['Alt+C', 'colours on or off', 'KeyC', () => byId('coloured').click()],
     ['Alt+B', 'unguided answer beside the guided one', 'KeyB', () => byId('compare').click()],
     ['Alt+P', 'chat or plane', 'KeyP', () => showView(byId('plane').hidden)],
     ['Alt+S', 'sliders and settings', 'KeyS', () => showPanel(!state.view.panel)],
-    ['Alt+N', 'a new conversation', 'KeyN', () => { startOver(); showView(false); }],
+    ['Alt+N', 'a new conversation', 'KeyN', () => { startOver(); toInput(); }],
     ['Alt+E', 'export', 'KeyE', exportConversation],
     ['Alt+T', 'light or dark', 'KeyT', switchTheme],
     ['Alt+K', 'this list', 'KeyK', () => byId('help-dialog').showModal()],

@@ -3,7 +3,7 @@
 import {viewOf} from './answer.js';
 import {announce, button, byId, copy, download, h, signed} from './dom.js';
 import {Points} from './points.js';
-import {describe, step} from './scale.js';
+import {describe, rank} from './scale.js';
 import {colourArm, server, weightOf} from './server.js';
 import {setWeights} from './sliders.js';
 import {choice, Square} from './square.js';
@@ -90,13 +90,17 @@ function exportPoints() {
 
 // ---- how it looks ----
 
+function meanOf(point) {
+    return points.mean(point, colourArm(), state.view.measure);
+}
+
+/** Means differ by far less than tokens do: dots are coloured from the least of them to the most. */
 function dot(point, x, y) {
-    const arm = colourArm();
-    const {measure} = state.view;
-    const value = points.mean(point, arm, measure);
+    const value = meanOf(point);
+    const all = points.list.map(meanOf).filter((mean) => mean !== null);
     const classes = [point === selected ? 'selected' : '', point.answer.finish === '' ? 'pending' : ''].join(' ');
-    const title = value === null ? nameOf(point) : `${nameOf(point)}: mean ${signed(value, 2, true)}, ${describe(arm, measure)}`;
-    return {x, y, step: value === null ? 0 : step(value, arm, measure), classes, title};
+    const title = value === null ? nameOf(point) : `${nameOf(point)}: mean ${signed(value, 2, true)}`;
+    return {x, y, step: value === null ? 0 : rank(value, all), classes, title};
 }
 
 /** Where the answers came out: mean rewards under the two ARMs. Those that no other beats in both are joined. */
@@ -135,6 +139,9 @@ function card(point) {
 }
 
 function drawDots() {
+    const means = points.list.map(meanOf).filter((mean) => mean !== null);
+    byId('plane-scale').textContent = means.length < 2 ? '' : `Dots: mean ${describe(colourArm(), state.view.measure)}, from `
+        + `${signed(Math.min(...means), 2, true)} (orange) to ${signed(Math.max(...means), 2, true)} (blue)`;
     weights.drawDots(points.list.map((point) => dot(point, point.x, point.y)));
     drawOutcomes();
 }

@@ -20,6 +20,13 @@ export function step(value, arm, measure) {
     return edges.filter((edge) => value >= edge).length - edges.length / 2;
 }
 
+/** -4 ... 4 between the least and the most of several. */
+export function rank(value, values) {
+    const least = Math.min(...values);
+    const most = Math.max(...values);
+    return most > least ? Math.round((8 * (value - least)) / (most - least)) - 4 : 0;
+}
+
 /** Mean reward of an answer's tokens; null without any. */
 export function mean(tokens, arm, measure) {
     const values = tokens.map((token) => reward(token, arm, measure)).filter((x) => x !== null);
