@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TOKEN_MAX_BYTES = 1 << 20 };
+enum { TOKEN_MAX_BYTES = 1 << 20, TEXT_MAX_BYTES = 1 << 28 };
 
 int spell_tokens(int32_t **out, size_t *n, const struct genarm_model *model, const char *text, bool bos, bool special,
                  struct genarm_error *err) {
@@ -43,6 +43,22 @@ int spell_bytes(struct buf *out, const struct genarm_model *model, int32_t token
         free(bytes);
     }
     return rc;
+}
+
+int spell_json(json_t **out, const struct genarm_model *model, const int32_t *tokens, size_t n, struct genarm_error *err) {
+    struct buf text;
+    buf_init(&text, TEXT_MAX_BYTES);
+    int rc = buf_puts(&text, "", err);
+    for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
+        rc = spell_bytes(&text, model, tokens[i], false, err);
+    }
+    json_t *json = rc == GENARM_OK ? text_json(text.data) : NULL;
+    buf_deinit(&text);
+    if (!json) {
+        return rc == GENARM_OK ? error_nomem(err, "a text") : rc;
+    }
+    *out = json;
+    return GENARM_OK;
 }
 
 json_t *spell_token_json(const struct genarm_model *model, int32_t token) {

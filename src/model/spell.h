@@ -12,6 +12,9 @@ int spell_tokens(int32_t **out, size_t *n, const struct genarm_model *model, con
 /* Appends a token's bytes; those of control tokens only if `special`. */
 int spell_bytes(struct buf *out, const struct genarm_model *model, int32_t token, bool special, struct genarm_error *err);
 
+/* The text of tokens, control tokens left out; bytes that are no character become U+FFFD. *out is a new reference. */
+int spell_json(json_t **out, const struct genarm_model *model, const int32_t *tokens, size_t n, struct genarm_error *err);
+
 /* The text of one token by itself, the spelling of a control token; bytes that are no whole character become U+FFFD. New
  * reference; NULL without memory. */
 json_t *spell_token_json(const struct genarm_model *model, int32_t token);
