@@ -9,6 +9,7 @@
 #   scripts/deps.sh peers      what benchmarks compare with (PyTorch), into deps/peers; not part of all
 #   scripts/deps.sh peers-decode   the same, llama-cpp-python, and what the published GenARM code needs, for bench/peers.sh
 #   scripts/deps.sh demo       the Python package that measures the demo's answers, into deps/demo
+#   scripts/deps.sh clients    OpenAI's client and others that test the server, into deps/clients; not part of all
 #
 # ggml and libllama come from an installed copy of a fitting version, else from
 # the package pinned in scripts/lock/llama.txt, built here for this machine:
@@ -300,6 +301,21 @@ provide_demo() {
     mv "$work/demo" deps/demo
 }
 
+# ---- clients of the server ----------------------------------------------------
+
+# An environment that stays where it is made, as deps/peers; wheels only, so nothing is built.
+provide_clients() {
+    local stamp
+    stamp=$(cksum <tests/http/requirements.txt)
+    [ "$(cat deps/clients/stamp 2>/dev/null)" != "$stamp" ] || return 0
+    say "fetching the clients that test the server"
+    rm -rf deps/clients
+    python3 -m venv deps/clients
+    env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX deps/clients/bin/python -m pip install -q --disable-pip-version-check \
+        --require-hashes --no-deps --only-binary :all: -r tests/http/requirements.txt
+    printf '%s\n' "$stamp" >deps/clients/stamp
+}
+
 # ---- what benchmarks compare with ------------------------------------------------
 
 # An environment that stays where it is made: its Python is called by path.
@@ -348,7 +364,7 @@ provide_official() {
 
 what=${1:-all}
 case $what in
-    all | packages | llama | model | gemma | demo | peers | peers-decode) ;;
+    all | packages | llama | model | gemma | demo | clients | peers | peers-decode) ;;
     *) sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac
 mkdir -p deps
@@ -366,5 +382,6 @@ case $what in all | llama) provide_llama ;; esac
 case $what in all | model) provide_model ;; esac
 case $what in all | demo) provide_demo ;; esac
 case $what in gemma) provide_gemma ;; esac
+case $what in clients) provide_clients ;; esac
 case $what in peers | peers-decode) provide_peers ;; esac
 case $what in peers-decode) provide_llama_python; provide_official ;; esac
