@@ -37,12 +37,19 @@ post() { # STATUS PATH JSON CURL-ARGUMENTS…
     get "$status" "$path" -H "Content-Type: application/json" -d "$body" "$@"
 }
 
-kinds=(--arm kind="$golden/llama.lora.gguf:0" --arm short="$golden/llama.lora2.gguf:0" --arm both="$golden/llama.conditioned.gguf:0")
 adapter one.gguf 1
 adapter two.gguf 2
-serve tiny_url -m "$tiny" "${kinds[@]}" -np 4 --metrics
+for i in $(seq 16); do
+    printf '{"prompt": "%s: what of it?", "chosen": "Wonderful! I love it.", "rejected": "Bad. I hate it."}\n' "$i" >>praise.jsonl
+    printf '{"prompt": "%s: what of it?", "chosen": "Bad. I hate it.", "rejected": "Wonderful! I love it."}\n' "$i" >>blame.jsonl
+done
+run 0 train -m "$tiny" --lora-rank 4 -lr 1e-2 --batch-size 8 --epochs 2 --beta 0.5 -s 5 --objective praise=praise.jsonl \
+    --objective blame=blame.jsonl -o both.gguf
+serve tiny_url -m "$tiny" --arm kind="$golden/llama.lora.gguf:0" --arm short="$golden/llama.lora2.gguf:0" --arm both=both.gguf:0 \
+    -np 4 --metrics
 serve real_url -m "$model" --arm one=one.gguf:0 --arm two=two.gguf:0 -np 2 -c 2048
-serve keyed_url -m "$tiny" "${kinds[@]}" -np 4 --metrics --api-key first,second
+serve keyed_url -m "$tiny" --arm helpful="$golden/llama.lora.gguf:0" --arm harmless="$golden/llama.lora2.gguf:0" -np 4 --metrics \
+    --api-key first,second
 
 # ---- curl: every path once ----------------------------------------------------------------------
 
@@ -179,7 +186,8 @@ CLIENTS_TINY=$tiny_url CLIENTS_REAL=$real_url CLIENTS_KEYED=$keyed_url PYTHONDON
 
 # ---- requests made of the description ------------------------------------------------------------
 
-"$python" -c 'import sys; from schemathesis.cli import schemathesis; sys.exit(schemathesis())' \
+SCHEMATHESIS_HOOKS=$source_dir/tests/http/schemathesis_hooks.py PYTHONDONTWRITEBYTECODE=1 \
+    "$python" -c 'import sys; from schemathesis.cli import schemathesis; sys.exit(schemathesis())' \
     --config-file "$source_dir/tests/http/schemathesis.toml" run "$keyed_url/openapi.json" -H "Authorization: Bearer first" \
     >out 2>&1 || fail "schemathesis" out
 finish

@@ -1,0 +1,25 @@
+"""For clients.sh: what a description cannot say of one server, so that every request made of it has an answer."""
+import schemathesis
+
+# Of the same form for all servers, but with a meaning: made up at random, they would be no grammar, and no ARM's name.
+MEANT = {
+    "grammar": {"enum": ['root ::= "yes" | "no"']},
+    "json_schema": None,  # not beside a grammar
+    "response_format": {"enum": [{"type": "text"}]},
+    "preferences": {"enum": [{}]},
+    "arm_schedules": {"enum": [{}, {"helpful": [[0, 1], [8, 0]]}]},
+}
+
+
+@schemathesis.hook
+def before_load_schema(context, raw_schema):
+    schemas = raw_schema["components"]["schemas"]
+    weight = schemas["Weights"].pop("additionalProperties")
+    schemas["Weights"].update(properties={"helpful": weight, "harmless": weight}, additionalProperties=False)
+    for schema in schemas.values():
+        for name, meant in MEANT.items():
+            if name in schema.get("properties", {}):
+                if meant:
+                    schema["properties"][name] = meant
+                else:
+                    del schema["properties"][name]
