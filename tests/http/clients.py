@@ -142,6 +142,16 @@ def test_streamed_chunks_join_to_the_answer(tiny, options):
     assert all(chunk.choices[0].finish_reason is None for chunk in chunks[:-1]) and chunks[-1].timings and not chunks[-1].usage
 
 
+def test_the_client_follows_a_stream(tiny):
+    options = {**ASK, "seed": 6, "max_tokens": 20, "logprobs": True, "top_logprobs": 2}
+    with tiny.chat.completions.stream(**options) as stream:
+        deltas = "".join(event.delta for event in stream if event.type == "content.delta")
+        final = stream.get_final_completion().choices[0]
+    whole = tiny.chat.completions.create(**options).choices[0]
+    assert deltas == final.message.content == whole.message.content and final.finish_reason == whole.finish_reason
+    assert [t.token for t in final.logprobs.content] == [t.token for t in whole.logprobs.content]
+
+
 def test_usage_is_the_last_chunk_when_asked_for(tiny):
     options = {**ASK, "max_tokens": 12, "seed": 2}
     chunks = collect(tiny.chat.completions.create(**options, stream=True, stream_options={"include_usage": True}))
