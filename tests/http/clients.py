@@ -323,7 +323,8 @@ def test_a_weight_is_of_one_request(tiny):
 def test_schedules_and_entropy_bound_the_steering(tiny):
     def steered(**extra):
         return text(tiny, **GREEDY, extra_body={**arms(kind=2), **extra})
-    assert steered(arm_schedules={"kind": [[0, 2], [9, 2]]}) == os.environ["CLIENTS_KIND"]
+    assert steered(arm_schedules={"kind": [[0, 1], [9, 1]]}) == os.environ["CLIENTS_KIND"]
+    assert text(tiny, **GREEDY, extra_body={**arms(kind=4), "arm_schedules": {"kind": [[0, 0.5]]}}) == os.environ["CLIENTS_KIND"]
     assert steered(arm_schedules={"kind": [[0, 0]]}) == os.environ["CLIENTS_PLAIN"]
     assert steered(min_entropy=0) == os.environ["CLIENTS_KIND"]
     assert steered(min_entropy=50) == os.environ["CLIENTS_PLAIN"]
