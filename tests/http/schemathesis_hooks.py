@@ -7,6 +7,9 @@ MEANT = {
     "json_schema": None,  # not beside a grammar
     "response_format": {"enum": [{"type": "text"}, None]},
     "preferences": {"enum": [{}, None]},
+    "stream_options": {"enum": [None]},  # only of streams
+    "top_logprobs": {"enum": [None]},  # only with logprobs
+    "best_of": {"enum": [None]},  # only as n
     "arm_schedules": {"enum": [{}, {"helpful": [[0, 1], [8, 0]]}, None]},
 }
 N_VOCAB = 300  # at least so many have the tiny models
