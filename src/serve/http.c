@@ -149,8 +149,10 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
     if (!fd) {
         return;
     }
-    const int yes = 1;
+    /* Pieces of a stream leave at once; and the system holds little for a client that does not read. */
+    const int yes = 1, held = HTTP_SEND_BUFFER;
     setsockopt(fd->connect_fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    setsockopt(fd->connect_fd, SOL_SOCKET, SO_SNDBUF, &held, sizeof held);
     *context = http_conn_open(&s->conns, fd->connect_fd, address ? address->client_addr : NULL);
     if (!*context) {
         shutdown(fd->connect_fd, SHUT_RDWR);

@@ -26,6 +26,7 @@ enum {
     HTTP_DRAIN_MAX = 64 * 1024,  /* a refused request's body up to this size is read, so that the connection can go on */
     HTTP_LINGER_MS = 2000,       /* how long the rest of a refused request is thrown away before the connection is closed */
     HTTP_WHOLE_MAX = 64 * 1024,  /* a larger body of a reply is handed out in pieces */
+    HTTP_SEND_BUFFER = 256 * 1024, /* bytes of a reply that the system may hold */
     HTTP_SLOWEST = 4096,         /* bytes a second that a reader has to take in the long run */
     HTTP_SURPLUS_MS = 5000,      /* how long one connection too many may take to ask and be refused */
     HTTP_IDLE_MS = 250,          /* who has been idle for less is not closed to make room */

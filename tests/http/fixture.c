@@ -134,10 +134,9 @@ static void flood(struct http_call *c, void *user) {
 
 static void big(struct http_call *c, void *user) {
     (void)user;
-    const size_t n = 8u << 20;
-    char *data = malloc(n);
-    memset(data, 'x', n);
-    http_reply(c, 200, "application/octet-stream", data, n);
+    char *data = malloc(BIG);
+    memset(data, 'x', BIG);
+    http_reply(c, 200, "application/octet-stream", data, BIG);
     free(data);
 }
 
@@ -190,6 +189,8 @@ void fixture_stop(struct fixture *f) {
 void raw_open(struct raw *r, int port) {
     buf_init(&r->in, 64u << 20);
     r->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const int held = 256 * 1024; /* whatever the system would hold for one that does not read */
+    setsockopt(r->fd, SOL_SOCKET, SO_RCVBUF, &held, sizeof held);
     const struct sockaddr_in to = {
         .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     assert_int_equal(connect(r->fd, (const struct sockaddr *)&to, sizeof to), 0);
@@ -295,8 +296,8 @@ static bool read_chunks(struct raw *r, struct buf *body) {
 }
 
 const char *reply_header(const struct reply *p, const char *name) {
-    static char values[4][1024];
-    static int next;
+    static _Thread_local char values[4][1024];
+    static _Thread_local int next;
     const size_t n = strlen(name);
     for (const char *line = p->head; line && *line; line = strstr(line, "\r\n") ? strstr(line, "\r\n") + 2 : NULL) {
         if (strncasecmp(line, name, n) == 0 && line[n] == ':') {

@@ -12,6 +12,8 @@
 
 /* ---- the server ---- */
 
+enum { BIG = 8 << 20 }; /* bytes of /big: more than the systems at both ends of a connection hold */
+
 /* What its handlers saw and what they wait for. */
 struct world {
     sem_t go;                       /* /gated streams one piece for each */
@@ -54,7 +56,7 @@ bool raw_try_send(struct raw *r, const void *bytes, size_t n); /* false: the oth
 struct reply *raw_reply(struct raw *r, bool to_head);          /* the next reply; to_head: of a request for a head only */
 bool raw_more(struct raw *r, int ms);                          /* receives something; false: the end, or nothing in that time */
 bool raw_ended(struct raw *r, int ms);                         /* the server closes the connection within that time */
-const char *reply_header(const struct reply *p, const char *name); /* NULL: none; one of four static buffers */
+const char *reply_header(const struct reply *p, const char *name); /* NULL: none; one of four buffers of the thread */
 void reply_free(struct reply *p);
 
 /* One request on a connection of its own. `headers`: whole lines, or NULL. */
