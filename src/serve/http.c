@@ -267,6 +267,7 @@ int32_t http_server_n_connections(const struct http_server *s) {
 /* The socket may be closed only once libmicrohttpd has stopped, but shut down it refuses who comes. */
 void http_server_quiesce(struct http_server *s) {
     if (s->quiesced < 0) {
+        atomic_store(&s->conns.closing, true);
         const MHD_socket fd = MHD_quiesce_daemon(s->daemon);
         if (fd != MHD_INVALID_SOCKET) {
             shutdown(fd, SHUT_RDWR);

@@ -30,11 +30,12 @@ struct http_params {
     const char *host;           /* an address or a name (its first address); IPv4 or IPv6, also in brackets */
     int32_t port;               /* 0: a free one */
     size_t max_body;            /* bytes of a request's body; more is 413 */
-    int32_t max_connections, max_connections_per_ip; /* per_ip 0: no limit of its own */
+    int32_t max_connections;    /* all taken: the one that has been idle longest is closed; none is idle: the new one gets a 503 */
+    int32_t max_connections_per_ip; /* more are closed at once; 0: no limit of its own */
     int32_t timeout;            /* seconds that a connection may be idle, and that a request may take to arrive; > 0 */
     const char *const *keys;    /* [n_keys] accepted as "Authorization: Bearer KEY" (or X-Api-Key); none: everything is open */
     size_t n_keys;
-    const char *cors;           /* Access-Control-Allow-Origin: an origin or "*"; NULL: no CORS */
+    const char *cors;           /* Access-Control-Allow-Origin: an origin or "*"; NULL: no CORS, and pages of other sites get a 403 */
     const struct http_route *routes; /* [n_routes]; the first that fits: exact paths before those with "*" */
     size_t n_routes;
     struct serve_log *log;      /* a line for every request; NULL: none */
@@ -45,7 +46,8 @@ struct http_params {
 int http_server_new(struct http_server **out, const struct http_params *params, struct genarm_error *err);
 int32_t http_server_port(const struct http_server *s);
 int32_t http_server_n_connections(const struct http_server *s);
-void http_server_quiesce(struct http_server *s); /* accepts no further connection; those that are there go on */
+/* Accepts no further connection; requests that are there go on, their connections are closed after them, and the idle ones. */
+void http_server_quiesce(struct http_server *s);
 void http_server_free(struct http_server *s);    /* waits for the handlers and streams that run: end those first */
 
 /* ---- the request ---- */

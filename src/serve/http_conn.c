@@ -25,11 +25,12 @@ static void cut(struct http_conn *c) {
     shutdown(c->fd, SHUT_RDWR);
 }
 
-/* Closes what is overdue. */
+/* Closes what is overdue; and, when the server is to end, what has nothing to do. */
 static void sweep(struct http_conns *t) {
     const int64_t now = http_now_ms();
+    const int64_t idle_before = atomic_load(&t->closing) ? now - HTTP_IDLE_MS : INT64_MIN;
     for (struct http_conn *c = t->first; c; c = c->next) {
-        if (atomic_load(&c->deadline) < now) {
+        if (atomic_load(&c->deadline) < now || atomic_load(&c->idle) < idle_before) {
             cut(c);
         }
     }

@@ -55,6 +55,7 @@ struct http_conns {
     pthread_cond_t wake;
     pthread_t keeper;
     bool running, stop;
+    atomic_bool closing; /* idle connections are closed */
     struct http_conn *first;
     int32_t n, max;
     int32_t timeout; /* s */

@@ -67,6 +67,9 @@ static bool begin(struct http_call *c, int status, const char *type, bool is_sta
     if (status == 503) {
         default_header(c, MHD_HTTP_HEADER_RETRY_AFTER, "1");
     }
+    if (atomic_load(&c->server->conns.closing)) {
+        default_header(c, MHD_HTTP_HEADER_CONNECTION, "close");
+    }
     if (p->cors) {
         default_header(c, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_ORIGIN, p->cors);
         default_header(c, MHD_HTTP_HEADER_ACCESS_CONTROL_EXPOSE_HEADERS, "X-Request-Id, Retry-After");
@@ -256,9 +259,10 @@ void http_reply_refusal_raw(struct http_call *c) {
     struct buf body, head;
     buf_init(&body, SIZE_MAX - 1);
     buf_init(&head, SIZE_MAX - 1);
+    http_header(c, MHD_HTTP_HEADER_CONNECTION, "close");
     if (begin(c, c->refused, "application/json; charset=utf-8", false) &&
         error_body(&body, c->refused, NULL, NULL, c->refusal) &&
-        buf_printf(&head, NULL, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %zu\r\n", c->refused,
+        buf_printf(&head, NULL, "HTTP/1.1 %d %s\r\nContent-Length: %zu\r\n", c->refused,
                    MHD_get_reason_phrase_for((unsigned)c->refused), body.len) == GENARM_OK) {
         bool ok = true;
         for (size_t i = 0; i < c->n_headers; i++) {

@@ -400,9 +400,15 @@ static void test_one_address_gets_its_share(void **state) {
 
 static void test_a_quiesced_server_ends_what_it_has_begun(void **state) {
     struct fixture *f = *state;
-    struct raw r;
+    struct raw r, idle, late;
     raw_open(&r, f->port);
+    raw_open(&idle, f->port);
+    raw_open(&late, f->port);
     raw_send(&r, "GET /gated HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    raw_send(&idle, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    raw_send(&late, "GET /block?ms=500 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_reply(&idle, 200);
+    assert_true(reaches(&f->world.running, 1));
     sem_post(&f->world.go);
     assert_true(raw_more(&r, 10000));
     http_server_quiesce(f->server);
@@ -413,8 +419,16 @@ static void test_a_quiesced_server_ends_what_it_has_begun(void **state) {
     assert_int_equal(connect(fd, (const struct sockaddr *)&to, sizeof to), -1);
     assert_int_equal(errno, ECONNREFUSED);
     close(fd);
+    struct reply *p = raw_reply(&late, false);
+    assert_string_equal(p->body.data, "done");
+    assert_string_equal(reply_header(p, "Connection"), "close");
+    reply_free(p);
+    assert_true(raw_ended(&late, 10000));
+    assert_true(raw_ended(&idle, 10000));
     sem_post(&f->world.go);
     assert_true(raw_more(&r, 10000));
+    raw_close(&idle);
+    raw_close(&late);
     raw_close(&r);
     assert_true(reaches(&f->world.streams_done, 1));
 }
