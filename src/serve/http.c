@@ -162,7 +162,8 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 /* What clients do wrong is of little interest; what libmicrohttpd cannot do is. */
 static void on_message(void *cls, const char *fmt, va_list args) PRINTF_LIKE(2, 0);
 static void on_message(void *cls, const char *fmt, va_list args) {
-    static const char *const serious[] = {"Failed to create", "Error allocating", "Error accepting", "Error during", "Failed to join"};
+    static const char *const serious[] = {"Failed to create", "Error allocating", "Error accepting", "Error during",
+                                          "Failed to join"};
     const struct http_server *s = cls;
     char line[512];
     vsnprintf(line, sizeof line, fmt, args);
@@ -179,7 +180,8 @@ static void on_message(void *cls, const char *fmt, va_list args) {
 /* ---- the server ---- */
 
 static int check_params(const struct http_params *p, struct genarm_error *err) {
-    if (!p->host || p->max_connections < 1 || p->max_connections > 1000000 || p->max_connections_per_ip < 0 || p->timeout < 1 || p->max_body > SIZE_MAX / 4) {
+    const bool connections = p->max_connections >= 1 && p->max_connections <= 1000000 && p->max_connections_per_ip >= 0;
+    if (!p->host || !connections || p->timeout < 1 || p->max_body > SIZE_MAX / 4) {
         return error_set(err, GENARM_EINVAL, "limits of the server are out of range");
     }
     if (p->cors && (!p->cors[0] || strpbrk(p->cors, "\r\n ,"))) {
@@ -191,8 +193,8 @@ static int check_params(const struct http_params *p, struct genarm_error *err) {
 /* Takes the socket over when it succeeds. */
 static struct MHD_Daemon *start(struct http_server *s, int fd) {
     const struct http_params *p = &s->params;
-    const unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC |
-                           MHD_USE_ERROR_LOG;
+    const unsigned flags =
+        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC | MHD_USE_ERROR_LOG;
     /* Those few too many get an answer; what comes beyond them is closed at once. */
     const int32_t surplus = 8 + p->max_connections / 8;
     /* Threads inherit the mask: signals are for the program's own thread. */

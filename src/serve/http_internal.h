@@ -21,19 +21,19 @@
 #include "serve/http.h"
 
 enum {
-    HTTP_HEAD_MAX = 32 * 1024,   /* bytes of a request's head; more is 431 (or 414) */
-    HTTP_POOL_SIZE = 64 * 1024,  /* libmicrohttpd's memory of a connection: the head, and a piece of the body or the reply */
-    HTTP_DRAIN_MAX = 64 * 1024,  /* a refused request's body up to this size is read, so that the connection can go on */
-    HTTP_LINGER_MS = 2000,       /* how long the rest of a refused request is thrown away before the connection is closed */
-    HTTP_WHOLE_MAX = 64 * 1024,  /* a larger body of a reply is handed out in pieces */
+    HTTP_HEAD_MAX = 32 * 1024,     /* bytes of a request's head; more is 431 (or 414) */
+    HTTP_POOL_SIZE = 64 * 1024,    /* libmicrohttpd's memory of a connection: the head, and a piece of the body or the reply */
+    HTTP_DRAIN_MAX = 64 * 1024,    /* a refused request's body up to this size is read, so that the connection can go on */
+    HTTP_LINGER_MS = 2000,         /* how long the rest of a refused request is thrown away before the connection is closed */
+    HTTP_WHOLE_MAX = 64 * 1024,    /* a larger body of a reply is handed out in pieces */
     HTTP_SEND_BUFFER = 256 * 1024, /* bytes of a reply that the system may hold */
-    HTTP_SLOWEST = 4096,         /* bytes a second that a reader has to take in the long run */
-    HTTP_SURPLUS_MS = 5000,      /* how long one connection too many may take to ask and be refused */
-    HTTP_IDLE_MS = 250,          /* who has been idle for less is not closed to make room */
-    HTTP_HEADERS_MAX = 64,       /* of a reply */
-    HTTP_QUERY_MAX = 64,         /* names in a query */
-    HTTP_ID_MAX = 64,            /* characters of a request id */
-    HTTP_KEY_MAX = 512,          /* bytes of a key */
+    HTTP_SLOWEST = 4096,           /* bytes a second that a reader has to take in the long run */
+    HTTP_SURPLUS_MS = 5000,        /* how long one connection too many may take to ask and be refused */
+    HTTP_IDLE_MS = 250,            /* who has been idle for less is not closed to make room */
+    HTTP_HEADERS_MAX = 64,         /* of a reply */
+    HTTP_QUERY_MAX = 64,           /* names in a query */
+    HTTP_ID_MAX = 64,              /* characters of a request id */
+    HTTP_KEY_MAX = 512,            /* bytes of a key */
 };
 
 /* ---- http_conn.c ---- */
@@ -103,8 +103,8 @@ struct http_server {
     struct http_keys keys;
     struct http_conns conns;
     int32_t port;
-    bool loopback;  /* only this machine reaches it: names in Host are checked */
-    int quiesced;   /* the listening socket when it listens no more, else -1 */
+    bool loopback;        /* only this machine reaches it: names in Host are checked */
+    int quiesced;         /* the listening socket when it listens no more, else -1 */
     pthread_mutex_t lock; /* of the observer */
     http_observer *observer;
     void *observer_user;
@@ -122,8 +122,8 @@ struct http_call {
     char id[HTTP_ID_MAX + 1];
     char client[INET6_ADDRSTRLEN + 16];
 
-    const char *method; /* of libmicrohttpd */
-    char *target;       /* as it came; cut apart by http_head.c */
+    const char *method;    /* of libmicrohttpd */
+    char *target;          /* as it came; cut apart by http_head.c */
     const char *authority; /* in the target; NULL: Host says it */
     char *path;            /* decoded; not yet: "" */
     struct http_pair query[HTTP_QUERY_MAX];
@@ -132,14 +132,14 @@ struct http_call {
     char *param;
     struct buf body;
 
-    bool head_seen;   /* the head has been checked */
-    bool complete;    /* the body has arrived */
+    bool head_seen;       /* the head has been checked */
+    bool complete;        /* the body has arrived */
     bool replied, broken; /* broken: libmicrohttpd did not take the reply */
-    int refused;      /* the status of a request that reaches no handler; 0: it does */
-    const char *refusal; /* why, for the client */
+    int refused;          /* the status of a request that reaches no handler; 0: it does */
+    const char *refusal;  /* why, for the client */
 
-    int status;  /* of the reply; 0: none yet */
-    size_t sent; /* bytes of its body that libmicrohttpd has */
+    int status;                                 /* of the reply; 0: none yet */
+    size_t sent;                                /* bytes of its body that libmicrohttpd has */
     struct http_pair headers[HTTP_HEADERS_MAX]; /* of the reply, owned */
     size_t n_headers;
 

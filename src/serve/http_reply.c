@@ -82,7 +82,6 @@ static bool begin(struct http_call *c, int status, const char *type, bool is_sta
     return true;
 }
 
-
 /* Takes the response over. */
 static void queue(struct http_call *c, struct MHD_Response *response) {
     if (!response) {
@@ -142,16 +141,14 @@ static ssize_t pull(void *cls, uint64_t pos, char *out, size_t max) {
 
 /* ---- whole bodies ---- */
 
-static bool has_body(const struct http_call *c) {
-    return strcmp(c->method, "HEAD") != 0 && c->status != 204 && c->status != 304;
-}
+static bool has_body(const struct http_call *c) { return strcmp(c->method, "HEAD") != 0 && c->status != 204 && c->status != 304; }
 
 /* Large ones are handed out in pieces, so that it shows whether the client takes them. */
 static void reply_bytes(struct http_call *c, const void *data, size_t n, bool is_static) {
     c->sent = has_body(c) ? n : 0;
     if (c->sent <= HTTP_WHOLE_MAX) {
         const enum MHD_ResponseMemoryMode mode = is_static || n == 0 ? MHD_RESPMEM_PERSISTENT : MHD_RESPMEM_MUST_COPY;
-        queue(c, MHD_create_response_from_buffer(n, n ? (void *)(uintptr_t)data : (void *)(uintptr_t)"", mode));
+        queue(c, MHD_create_response_from_buffer(n, n ? (void *)(uintptr_t)data : (void *)(uintptr_t) "", mode));
         return;
     }
     c->sent = 0;
@@ -260,8 +257,7 @@ void http_reply_refusal_raw(struct http_call *c) {
     buf_init(&body, SIZE_MAX - 1);
     buf_init(&head, SIZE_MAX - 1);
     http_header(c, MHD_HTTP_HEADER_CONNECTION, "close");
-    if (begin(c, c->refused, "application/json; charset=utf-8", false) &&
-        error_body(&body, c->refused, NULL, NULL, c->refusal) &&
+    if (begin(c, c->refused, "application/json; charset=utf-8", false) && error_body(&body, c->refused, NULL, NULL, c->refusal) &&
         buf_printf(&head, NULL, "HTTP/1.1 %d %s\r\nContent-Length: %zu\r\n", c->refused,
                    MHD_get_reason_phrase_for((unsigned)c->refused), body.len) == GENARM_OK) {
         bool ok = true;

@@ -16,19 +16,6 @@
 
 #include "fixture.h"
 
-static int start(void **state) {
-    struct fixture *f = calloc(1, sizeof *f);
-    fixture_start(f, fixture_params());
-    *state = f;
-    return 0;
-}
-
-static int stop(void **state) {
-    fixture_stop(*state);
-    free(*state);
-    return 0;
-}
-
 static void assert_reply(struct raw *r, int status) {
     struct reply *p = raw_reply(r, false);
     assert_int_equal(p->status, status);
@@ -242,7 +229,7 @@ static void test_the_slow_and_the_idle_are_cut_and_who_computes_is_not(void **st
     raw_send(&s.busy, "GET /block?ms=2200 HTTP/1.1\r\nHost: localhost\r\n\r\n");
     raw_send(&s.quiet, "GET /gated HTTP/1.1\r\nHost: localhost\r\n\r\n");
     raw_send(&s.reader, "GET /flood HTTP/1.1\r\nHost: localhost\r\n\r\n"); /* and never reads */
-    raw_send(&s.big, "GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n"); /* nor does this one, until it is too late */
+    raw_send(&s.big, "GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n");      /* nor does this one, until it is too late */
     raw_send(&s.kept, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n");
     raw_send(&s.drip_body, "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n");
     assert_reply(&s.kept, 200);
@@ -258,7 +245,7 @@ static void test_the_slow_and_the_idle_are_cut_and_who_computes_is_not(void **st
     assert_true(raw_ended(&s.idle, 10000));
     assert_true(raw_ended(&s.kept, 10000));
     assert_reply(&s.busy, 200);
-    assert_true(reaches(&f.world.observed, 5)); /* all but the stream that waits for its source, and the head that never was one */
+    assert_true(reaches(&f.world.observed, 5)); /* all but the waiting stream and the head that never was one */
     assert_int_equal(atomic_load(&f.world.streams_done), 1);
     assert_int_equal(atomic_load(&f.world.gone), 0);
     struct reply *p = raw_reply(&s.big, false);
@@ -462,7 +449,7 @@ static void test_stopping_ends_handlers_and_streams(void **state) {
 }
 
 int main(void) {
-#define SERVED(t) cmocka_unit_test_setup_teardown(t, start, stop)
+#define SERVED(t) cmocka_unit_test_setup_teardown(t, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         SERVED(test_a_body_may_be_as_large_as_allowed_and_no_larger),
         SERVED(test_a_chunked_body_that_grows_too_large_is_refused_within),
