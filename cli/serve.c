@@ -76,6 +76,7 @@ struct serving {
     size_t n_keys;
     struct serve_log *log;
     struct server *server;
+    sigset_t signals;       /* that end it or open the log anew */
 };
 
 /* ---- keys ---- */
@@ -152,7 +153,7 @@ static int describe_arms(struct serving *s, struct genarm_error *err) {
     return 0;
 }
 
-static int load(struct serving *s, struct genarm_error *err) {
+static int load_models(struct serving *s, struct genarm_error *err) {
     const struct serve_args *args = s->args;
     struct setup *setup = &s->setup;
     int code = setup_load(setup, &args->model, &args->guide, args->n_parallel, err);
@@ -172,14 +173,30 @@ static int load(struct serving *s, struct genarm_error *err) {
 
 /* ---- running ---- */
 
-/* The signals that end it or open the log anew are waited for by this thread; all others have them blocked. */
-static void block_signals(sigset_t *signals) {
-    sigemptyset(signals);
-    sigaddset(signals, SIGINT);
-    sigaddset(signals, SIGTERM);
-    sigaddset(signals, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, signals, NULL);
+/* The signals that end it or open the log anew are waited for by one thread; all others have them blocked. */
+static void block_signals(struct serving *s) {
+    sigemptyset(&s->signals);
+    sigaddset(&s->signals, SIGINT);
+    sigaddset(&s->signals, SIGTERM);
+    sigaddset(&s->signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &s->signals, NULL);
     signal(SIGPIPE, SIG_IGN);
+}
+
+/* Until there is something to be ended in peace a signal does what it does to any program. */
+static void *end_at_once(void *user) {
+    struct serving *s = user;
+    sigset_t signals;
+    int number = 0;
+    while (sigwait(&s->signals, &number) == 0 && number == SIGHUP) {
+        serve_log_reopen(s->log);
+    }
+    signal(number, SIG_DFL);
+    sigemptyset(&signals);
+    sigaddset(&signals, number);
+    pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
+    raise(number);
+    return NULL;
 }
 
 static void log_callback(enum genarm_log_level level, const char *line, void *user) {
@@ -195,13 +212,24 @@ static void say_ready(const struct serving *s) {
                    s->setup.n_arms == 1 ? "" : "s", v6 ? "[" : "", args->host, v6 ? "]" : "", server_port(s->server));
 }
 
-static void wait_for_end(struct serving *s, const sigset_t *signals) {
+static int load(struct serving *s, struct genarm_error *err) {
+    pthread_t waiting;
+    if (pthread_create(&waiting, NULL, end_at_once, s) != 0) {
+        return error_set(err, GENARM_ENOMEM, "no thread for signals");
+    }
+    const int code = load_models(s, err);
+    pthread_cancel(waiting); /* sigwait ends by it */
+    pthread_join(waiting, NULL);
+    return code;
+}
+
+static void wait_for_end(struct serving *s) {
     int number = 0;
-    while (sigwait(signals, &number) == 0 && number == SIGHUP) {
+    while (sigwait(&s->signals, &number) == 0 && number == SIGHUP) {
         serve_log_reopen(s->log);
     }
     serve_log_line(s->log, GENARM_LOG_INFO, NULL, "shutting down: answers that run have %d s", s->args->grace);
-    sigset_t again = *signals;
+    sigset_t again = s->signals;
     sigdelset(&again, SIGHUP);
     signal(SIGINT, SIG_DFL); /* the second one ends it at once */
     signal(SIGTERM, SIG_DFL);
@@ -221,19 +249,18 @@ static int listen_at(struct serving *s, struct genarm_error *err) {
 
 static int run_serve(const void *args, struct genarm_error *err) {
     struct serving s = {.args = args};
-    sigset_t signals;
     const struct serve_log_params log = {.path = s.args->log_file, .json = s.args->log_format == 1, .verbose = s.args->model.verbose};
     int code = read_keys(&s, err);
     code = code ? code : serve_log_new(&s.log, &log, err);
     if (code == 0) {
         genarm_log_set(log_callback, s.log);
-        block_signals(&signals);
+        block_signals(&s);
         code = listen_at(&s, err);
     }
     code = code ? code : load(&s, err);
     if (code == 0) {
         say_ready(&s);
-        wait_for_end(&s, &signals);
+        wait_for_end(&s);
     }
     server_free(s.server);
     genarm_log_set(NULL, NULL);

@@ -30,7 +30,7 @@ int32_t server_port(const struct server *s);
 /* From now on the model is served. It must outlive the server. */
 int server_load(struct server *s, const struct serve_model *model, struct genarm_error *err);
 
-/* Accepts nothing more, lets what runs end for up to `grace` seconds. */
+/* Accepts nothing more and lets what runs end for up to `grace` seconds; returns when all replies are out, or a few seconds later. */
 void server_stop(struct server *s, double grace);
 void server_free(struct server *s); /* after server_stop where a model was loaded; NULL is fine */
 
