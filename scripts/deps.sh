@@ -10,6 +10,7 @@
 #   scripts/deps.sh peers-decode   the same, llama-cpp-python, and what the published GenARM code needs, for bench/peers.sh
 #   scripts/deps.sh demo       the Python package that measures the demo's answers, into deps/demo
 #   scripts/deps.sh browser    Chromium and what drives it, for the test of the server's page, into deps/page; not part of all
+#   scripts/deps.sh proxy      nginx, for the test of several servers behind it; not part of all
 #   scripts/deps.sh clients    OpenAI's client and others that test the server, into deps/clients; not part of all
 #
 # ggml and libllama come from an installed copy of a fitting version, else from
@@ -38,7 +39,7 @@ have_lib() { have pkg-config && pkg-config --exists "$1"; }
 # ---- packages of the system -------------------------------------------------
 
 # Debian packages that are missing, judged by what they provide, so that tools
-# installed some other way count too. $1: "needed", "wanted" (only made use of), "browser" or "none".
+# installed some other way count too. $1: "needed", "wanted" (only made use of), "browser", "proxy" or "none".
 missing_packages() {
     if [ "$1" = needed ]; then
         { have cc && have c++; } || echo build-essential
@@ -58,6 +59,9 @@ missing_packages() {
     elif [ "$1" = browser ]; then
         have chromium || echo chromium
         have chromedriver || echo chromium-driver
+    elif [ "$1" = proxy ]; then
+        have nginx || [ -x /usr/sbin/nginx ] || echo nginx # Debian has it where only root looks
+        have openssl || echo openssl
     elif [ "$1" = wanted ]; then
         { have clang && have clang++; } || echo clang libclang-rt-dev # the latter for make sanitize
         { have mpirun && have mpicc; } || echo openmpi-bin libopenmpi-dev # training on many machines
@@ -369,7 +373,7 @@ provide_official() {
 
 what=${1:-all}
 case $what in
-    all | packages | llama | model | gemma | demo | browser | clients | peers | peers-decode) ;;
+    all | packages | llama | model | gemma | demo | browser | proxy | clients | peers | peers-decode) ;;
     *) sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac
 mkdir -p deps
@@ -388,6 +392,7 @@ case $what in all | model) provide_model ;; esac
 case $what in all | demo) provide_demo ;; esac
 case $what in gemma) provide_gemma ;; esac
 case $what in browser) install_packages browser none; provide_tools page "what drives the browser" ;; esac
+case $what in proxy) install_packages proxy none ;; esac
 case $what in clients) provide_tools clients "the clients that test the server" ;; esac
 case $what in peers | peers-decode) provide_peers ;; esac
 case $what in peers-decode) provide_llama_python; provide_official ;; esac
