@@ -39,6 +39,7 @@ int server_new(struct server **out, const struct server_params *params, struct g
 }
 
 int32_t server_port(const struct server *s) { return http_server_port(s->http); }
+bool server_is_local(const struct server *s) { return http_server_is_local(s->http); }
 
 /* A file's name without .gguf. */
 static char *default_alias(const char *file) {

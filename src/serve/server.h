@@ -26,6 +26,7 @@ struct server_params {
 /* Listens at once; until server_load, requests for the model are answered by 503. */
 int server_new(struct server **out, const struct server_params *params, struct genarm_error *err);
 int32_t server_port(const struct server *s);
+bool server_is_local(const struct server *s); /* only this machine reaches it */
 
 /* From now on the model is served. It must outlive the server. */
 int server_load(struct server *s, const struct serve_model *model, struct genarm_error *err);
