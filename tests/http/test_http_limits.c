@@ -9,12 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "fixture.h"
+#include "serve/http_internal.h"
 
 static void assert_reply(struct raw *r, int status) {
     struct reply *p = raw_reply(r, false);
@@ -383,6 +385,23 @@ static void test_one_address_gets_its_share(void **state) {
     fixture_stop(&f);
 }
 
+static void test_open_files_suffice_for_all_connections(void **state) {
+    (void)state;
+    struct rlimit before, low, now;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    low = before;
+    low.rlim_cur = 64;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+    assert_int_equal(http_conns_possible(100), 100);
+    getrlimit(RLIMIT_NOFILE, &now);
+    assert_true(now.rlim_cur >= 100u + (rlim_t)http_conns_surplus(100) + HTTP_FD_RESERVE);
+    const int32_t many = http_conns_possible(1000000); /* more than most systems allow */
+    getrlimit(RLIMIT_NOFILE, &now);
+    assert_true(many >= 100 && many <= 1000000);
+    assert_true((rlim_t)many + (rlim_t)http_conns_surplus(many) + HTTP_FD_RESERVE <= now.rlim_cur);
+    setrlimit(RLIMIT_NOFILE, &before);
+}
+
 /* ---- the end ---- */
 
 static void test_a_quiesced_server_ends_what_it_has_begun(void **state) {
@@ -464,6 +483,7 @@ int main(void) {
         SERVED(test_fifty_at_once),
         cmocka_unit_test(test_when_all_connections_are_taken_the_idle_make_room),
         cmocka_unit_test(test_one_address_gets_its_share),
+        cmocka_unit_test(test_open_files_suffice_for_all_connections),
         SERVED(test_a_quiesced_server_ends_what_it_has_begun),
         cmocka_unit_test(test_stopping_ends_handlers_and_streams),
     };
