@@ -164,7 +164,7 @@ static void on_message(void *cls, const char *fmt, va_list args) PRINTF_LIKE(2, 
 static void on_message(void *cls, const char *fmt, va_list args) {
     static const char *const serious[] = {"Failed to create", "Error allocating", "Error accepting", "Error during",
                                           "Failed to join"};
-    const struct http_server *s = cls;
+    struct http_server *s = cls;
     char line[512];
     vsnprintf(line, sizeof line, fmt, args);
     line[strcspn(line, "\n")] = '\0';
@@ -173,6 +173,11 @@ static void on_message(void *cls, const char *fmt, va_list args) {
         if (strncmp(line, serious[i], strlen(serious[i])) == 0) {
             level = GENARM_LOG_WARN;
         }
+    }
+    /* At most one of those a second: what cannot be done may be tried without a pause. */
+    if (level == GENARM_LOG_WARN) {
+        const int64_t now = http_now_ms();
+        level = now - atomic_exchange(&s->warned, now) < 1000 ? GENARM_LOG_DEBUG : level;
     }
     serve_log_line(s->params.log, level, NULL, "http: %s", line);
 }
@@ -195,8 +200,7 @@ static struct MHD_Daemon *start(struct http_server *s, int fd) {
     const struct http_params *p = &s->params;
     const unsigned flags =
         MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC | MHD_USE_ERROR_LOG;
-    /* Those few too many get an answer; what comes beyond them is closed at once. */
-    const int32_t surplus = 8 + p->max_connections / 8;
+    const int32_t surplus = http_conns_surplus(p->max_connections);
     /* Threads inherit the mask: signals are for the program's own thread. */
     sigset_t all, before;
     sigfillset(&all);
@@ -221,11 +225,16 @@ int http_server_new(struct http_server **out, const struct http_params *params, 
         return error_nomem(err, "the server");
     }
     s->params = *params;
+    s->params.max_connections = http_conns_possible(params->max_connections);
+    if (s->params.max_connections < params->max_connections) {
+        serve_log_line(params->log, GENARM_LOG_WARN, NULL, "the limit on open files (ulimit -n) allows %d connections, not %d",
+                       s->params.max_connections, params->max_connections);
+    }
     s->quiesced = -1;
     pthread_mutex_init(&s->lock, NULL);
     if ((rc = http_keys_init(&s->keys, params->keys, params->n_keys, err)) != GENARM_OK ||
         (rc = http_listen(&fd, &s->port, &s->loopback, params->host, params->port, err)) != GENARM_OK ||
-        (rc = http_conns_init(&s->conns, params->max_connections, params->timeout, err)) != GENARM_OK) {
+        (rc = http_conns_init(&s->conns, s->params.max_connections, params->timeout, err)) != GENARM_OK) {
         goto done;
     }
     s->daemon = start(s, fd);

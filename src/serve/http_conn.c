@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "serve/http_internal.h"
@@ -75,6 +76,24 @@ static void *keep(void *arg) {
     }
     pthread_mutex_unlock(&t->lock);
     return NULL;
+}
+
+int32_t http_conns_surplus(int32_t max) { return 8 + max / 8; }
+
+int32_t http_conns_possible(int32_t wanted) {
+    const rlim_t need = (rlim_t)wanted + (rlim_t)http_conns_surplus(wanted) + HTTP_FD_RESERVE;
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur >= need) { /* RLIM_INFINITY is the largest */
+        return wanted;
+    }
+    const rlim_t before = r.rlim_cur;
+    r.rlim_cur = r.rlim_max < need ? r.rlim_max : need;
+    const rlim_t now = setrlimit(RLIMIT_NOFILE, &r) == 0 ? r.rlim_cur : before;
+    if (now >= need) {
+        return wanted;
+    }
+    const int64_t left = (int64_t)now - HTTP_FD_RESERVE - http_conns_surplus(0);
+    return left * 8 / 9 > 1 ? (int32_t)(left * 8 / 9) : 1;
 }
 
 int http_conns_init(struct http_conns *t, int32_t max, int32_t timeout, struct genarm_error *err) {

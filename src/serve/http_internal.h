@@ -29,6 +29,7 @@ enum {
     HTTP_SEND_BUFFER = 256 * 1024, /* bytes of a reply that the system may hold */
     HTTP_SLOWEST = 4096,           /* bytes a second that a reader has to take in the long run */
     HTTP_SURPLUS_MS = 5000,        /* how long one connection too many may take to ask and be refused */
+    HTTP_FD_RESERVE = 128,         /* open files for everything else */
     HTTP_IDLE_MS = 250,            /* who has been idle for less is not closed to make room */
     HTTP_HEADERS_MAX = 64,         /* of a reply */
     HTTP_QUERY_MAX = 64,           /* names in a query */
@@ -60,6 +61,12 @@ struct http_conns {
     int32_t n, max;
     int32_t timeout; /* s */
 };
+
+/* How many of these the limit on open files allows, beside surplus ones and HTTP_FD_RESERVE other files; raises it where it may.
+ * Without a file for a connection libmicrohttpd would try to accept it again and again, without a pause. */
+int32_t http_conns_possible(int32_t wanted);
+/* A few more than `max`, which get an answer. */
+int32_t http_conns_surplus(int32_t max);
 
 int http_conns_init(struct http_conns *t, int32_t max, int32_t timeout, struct genarm_error *err);
 void http_conns_deinit(struct http_conns *t); /* once libmicrohttpd is gone */
@@ -103,9 +110,10 @@ struct http_server {
     struct http_keys keys;
     struct http_conns conns;
     int32_t port;
-    bool loopback;        /* only this machine reaches it: names in Host are checked */
-    int quiesced;         /* the listening socket when it listens no more, else -1 */
-    pthread_mutex_t lock; /* of the observer */
+    bool loopback;               /* only this machine reaches it: names in Host are checked */
+    int quiesced;                /* the listening socket when it listens no more, else -1 */
+    pthread_mutex_t lock;        /* of the observer */
+    atomic_int_least64_t warned; /* ms: when libmicrohttpd last had something serious to say */
     http_observer *observer;
     void *observer_user;
 };

@@ -9,12 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "fixture.h"
+#include "serve/http_internal.h"
 
 static void assert_reply(struct raw *r, int status) {
     struct reply *p = raw_reply(r, false);
@@ -222,6 +224,7 @@ static void test_the_slow_and_the_idle_are_cut_and_who_computes_is_not(void **st
     struct http_params params = fixture_params();
     params.timeout = 1;
     fixture_start(&f, params);
+    const int64_t began = now_ms();
     struct raw *const all[] = {&s.drip_head, &s.drip_body, &s.idle, &s.kept, &s.quiet, &s.reader, &s.big, &s.busy};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         raw_open(all[i], f.port);
@@ -233,7 +236,6 @@ static void test_the_slow_and_the_idle_are_cut_and_who_computes_is_not(void **st
     raw_send(&s.kept, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n");
     raw_send(&s.drip_body, "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n");
     assert_reply(&s.kept, 200);
-    const int64_t began = now_ms();
     bool head = true, body = true;
     while ((head || body) && now_ms() - began < 15000) {
         head = head && raw_try_send(&s.drip_head, "G", 1);
@@ -241,7 +243,7 @@ static void test_the_slow_and_the_idle_are_cut_and_who_computes_is_not(void **st
         usleep(50000);
     }
     assert_false(head || body);
-    assert_true(now_ms() - began > 600);
+    assert_true(now_ms() - began > 900);
     assert_true(raw_ended(&s.idle, 10000));
     assert_true(raw_ended(&s.kept, 10000));
     assert_reply(&s.busy, 200);
@@ -383,6 +385,23 @@ static void test_one_address_gets_its_share(void **state) {
     fixture_stop(&f);
 }
 
+static void test_open_files_suffice_for_all_connections(void **state) {
+    (void)state;
+    struct rlimit before, low, now;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    low = before;
+    low.rlim_cur = 64;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+    assert_int_equal(http_conns_possible(100), 100);
+    getrlimit(RLIMIT_NOFILE, &now);
+    assert_true(now.rlim_cur >= 100u + (rlim_t)http_conns_surplus(100) + HTTP_FD_RESERVE);
+    const int32_t many = http_conns_possible(1000000); /* more than most systems allow */
+    getrlimit(RLIMIT_NOFILE, &now);
+    assert_true(many >= 100 && many <= 1000000);
+    assert_true((rlim_t)many + (rlim_t)http_conns_surplus(many) + HTTP_FD_RESERVE <= now.rlim_cur);
+    setrlimit(RLIMIT_NOFILE, &before);
+}
+
 /* ---- the end ---- */
 
 static void test_a_quiesced_server_ends_what_it_has_begun(void **state) {
@@ -464,6 +483,7 @@ int main(void) {
         SERVED(test_fifty_at_once),
         cmocka_unit_test(test_when_all_connections_are_taken_the_idle_make_room),
         cmocka_unit_test(test_one_address_gets_its_share),
+        cmocka_unit_test(test_open_files_suffice_for_all_connections),
         SERVED(test_a_quiesced_server_ends_what_it_has_begun),
         cmocka_unit_test(test_stopping_ends_handlers_and_streams),
     };
