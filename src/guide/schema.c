@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/json.h"
 #include "genarm/steer.h"
 #include "guide/gbnf.h"
@@ -14,6 +15,7 @@ enum { OUT_MAX = 1 << 22, RULES_MAX = 20000, DEPTH_MAX = 128, SCHEMA_MAX_BYTES =
 
 struct memo {
     struct conjunction all;
+    uint64_t hash;
     struct rule_name name;
     enum { MEMO_OPEN, MEMO_DONE, MEMO_NEVER } state;
     bool called_open;
@@ -139,6 +141,14 @@ static int compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+static uint64_t hash_of(const struct conjunction *all) {
+    uint64_t hash = HASH_START;
+    for (size_t i = 0; i < all->n; i++) {
+        hash = hash_u64(hash, (uint64_t)(uintptr_t)all->items[i].schema << 2 | all->items[i].chosen);
+    }
+    return hash;
+}
+
 static bool same(const struct conjunction *a, const struct conjunction *b) {
     if (a->n != b->n) {
         return false;
@@ -243,8 +253,9 @@ static long memo_of(struct compiler *c, const struct conjunction *all) {
         return -1;
     }
     qsort(key.items, key.n, sizeof *key.items, compare);
+    const uint64_t hash = hash_of(&key);
     for (size_t i = 0; i < c->n_memos; i++) {
-        if (same(&c->memos[i].all, &key)) {
+        if (c->memos[i].hash == hash && same(&c->memos[i].all, &key)) {
             c->memos[i].called_open = c->memos[i].called_open || c->memos[i].state == MEMO_OPEN;
             return (long)i;
         }
@@ -259,7 +270,7 @@ static long memo_of(struct compiler *c, const struct conjunction *all) {
         c->memos = memos;
         c->max_memos = max;
     }
-    c->memos[c->n_memos] = (struct memo){.all = key};
+    c->memos[c->n_memos] = (struct memo){.all = key, .hash = hash};
     return (long)c->n_memos++;
 }
 

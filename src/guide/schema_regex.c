@@ -260,10 +260,10 @@ static int64_t escape(struct regex *r, struct set *set, bool in_class) {
     return code;
 }
 
-static int64_t class_character(struct regex *r, struct set *set) {
+static int64_t character(struct regex *r, struct set *set, bool in_class) {
     if (*r->at == '\\') {
         r->at++;
-        return escape(r, set, true);
+        return escape(r, set, in_class);
     }
     size_t n;
     const uint32_t code = code_point(r->at, strlen(r->at), &n);
@@ -275,11 +275,11 @@ static void class_item(struct regex *r, struct set *set) {
     const bool negated = *r->at == '^';
     r->at += negated;
     while (*r->at && *r->at != ']') {
-        const int64_t low = class_character(r, set);
+        const int64_t low = character(r, set, true);
         int64_t high = low;
         if (low >= 0 && r->at[0] == '-' && r->at[1] && r->at[1] != ']') {
             r->at++;
-            high = class_character(r, set);
+            high = character(r, set, true);
             if (high < 0) { /* as in [a-\d]: three things */
                 add(r, set, '-', '-');
                 high = low;
@@ -333,6 +333,16 @@ static struct regex_lengths group(struct regex *r, struct buf *b) {
     return lengths;
 }
 
+/* Whether {m}, {m,} or {m,n} follows; other braces are characters. */
+static bool is_braced(const char *at) {
+    const size_t least = strspn(at + 1, "0123456789");
+    const char *end = at + 1 + least;
+    if (*end == ',') {
+        end += 1 + strspn(end + 1, "0123456789");
+    }
+    return least > 0 && *end == '}';
+}
+
 /* One item as one of GBNF. */
 static struct regex_lengths item(struct regex *r, struct buf *b) {
     struct set *set = calloc(1, sizeof *set);
@@ -346,7 +356,7 @@ static struct regex_lengths item(struct regex *r, struct buf *b) {
     if (first == '(') {
         r->at++;
         lengths = group(r, b);
-    } else if (first == '*' || first == '+' || first == '?') {
+    } else if (first == '*' || first == '+' || first == '?' || (first == '{' && is_braced(r->at))) {
         fail(r, GENARM_EFORMAT, "there is nothing to repeat");
     } else if (first == '^' || first == '$') {
         fail(r, GENARM_EUNSUPPORTED, "^ and $ can only stand at the ends of the pattern or of its alternatives");
@@ -361,7 +371,7 @@ static struct regex_lengths item(struct regex *r, struct buf *b) {
             r->at++;
             class_item(r, set);
         } else {
-            const int64_t code = class_character(r, set);
+            const int64_t code = character(r, set, false);
             if (code >= 0) {
                 add(r, set, (uint32_t)code, (uint32_t)code);
             }
@@ -386,16 +396,6 @@ static int64_t number(struct regex *r) {
         fail(r, GENARM_EUNSUPPORTED, "more than 10000 repetitions");
     }
     return n;
-}
-
-/* Whether {m}, {m,} or {m,n} follows; other braces are characters. */
-static bool is_braced(const char *at) {
-    const size_t least = strspn(at + 1, "0123456789");
-    const char *end = at + 1 + least;
-    if (*end == ',') {
-        end += 1 + strspn(end + 1, "0123456789");
-    }
-    return least > 0 && *end == '}';
 }
 
 static void quantifier(struct regex *r, int64_t *least, int64_t *most) {

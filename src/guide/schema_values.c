@@ -1,8 +1,9 @@
 /* enum and const: which of the values satisfy the rest of a schema, and their text. */
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "base/json.h"
 #include "guide/schema_compiler.h"
 
 enum { VALUE_DEPTH_MAX = 100 };
@@ -111,6 +112,18 @@ json_t *shape_values(struct compiler *c, const struct shape *s) {
     return left;
 }
 
+/* With as many digits as it takes to read it back, and as a number that is no integer. */
+static void put_real(struct compiler *c, struct buf *b, double x) {
+    char text[40];
+    for (int precision = 15; precision <= 17; precision++) {
+        snprintf(text, sizeof text, "%.*g", precision, x);
+        if (strtod(text, NULL) == x) {
+            break;
+        }
+    }
+    PUT(c, b, "\"%s%s\"", text, strpbrk(text, ".e") ? "" : ".0");
+}
+
 static void put_nested(struct compiler *c, struct buf *b, const json_t *value, int depth) {
     const char *key, *between = "";
     json_t *member;
@@ -142,9 +155,11 @@ void put_value(struct compiler *c, struct buf *b, const json_t *value) {
         put_nested(c, b, value, 0);
     } else if (json_is_string(value)) {
         put_json_string(c, b, json_string_value(value), json_string_length(value));
+    } else if (json_is_real(value)) {
+        put_real(c, b, json_real_value(value));
+    } else if (json_is_integer(value)) {
+        PUT(c, b, "\"%lld\"", (long long)json_integer_value(value));
     } else {
-        PUT(c, b, "\"");
-        c->rc = c->rc ? c->rc : json_dump(b, value, c->err);
-        PUT(c, b, "\"");
+        PUT(c, b, "\"%s\"", json_is_null(value) ? "null" : json_is_true(value) ? "true" : "false");
     }
 }
