@@ -86,6 +86,7 @@ static void add_conjunct(struct compiler *c, struct conjunction *all, const json
 
 static void follow(struct compiler *c, struct conjunction *all, const json_t *schema, const struct followed *before) {
     const struct followed here = {before, schema};
+    const size_t first = all->n;
     bool asserts = false;
     int depth = 0;
     if (c->rc != GENARM_OK || json_is_true(schema)) {
@@ -122,12 +123,34 @@ static void follow(struct compiler *c, struct conjunction *all, const json_t *sc
     json_array_foreach(json_object_get(schema, "allOf"), i, part) {
         follow(c, all, part, &here);
     }
+    if (json_is_false(json_object_get(schema, "unevaluatedProperties")) && !all->closer) {
+        all->closer = schema;
+        all->n_closed = all->n - first;
+    }
 }
 
-void conjoin(struct compiler *c, struct conjunction *all, const json_t *schema) { follow(c, all, schema, NULL); }
+/* Whatever is beside a schema with unevaluatedProperties false might name properties that it knows nothing of. */
+static void check_closed(struct compiler *c, const struct conjunction *all, const json_t *before) {
+    if (all->closer && ((all->closer != before && all->n_closed != all->n) || all->n_roots > 1)) {
+        refuse(c, GENARM_EUNSUPPORTED, all->closer, "unevaluatedProperties", "it cannot be enforced beside or in another schema");
+    }
+}
+
+void conjoin(struct compiler *c, struct conjunction *all, const json_t *schema) {
+    all->n_roots++;
+    follow(c, all, schema, NULL);
+    check_closed(c, all, NULL);
+}
+
+void conjoin_part(struct compiler *c, struct conjunction *all, const json_t *schema) {
+    const json_t *closer = all->closer;
+    follow(c, all, schema, NULL);
+    check_closed(c, all, closer);
+}
 
 struct conjunction conjunction_copy(struct compiler *c, const struct conjunction *all) {
-    struct conjunction copy = {.never = all->never};
+    struct conjunction copy = *all;
+    copy.n = copy.max = 0;
     copy.items = all->n ? arena_new(c, all->n * sizeof *copy.items) : NULL;
     if (copy.items) {
         memcpy(copy.items, all->items, all->n * sizeof *copy.items);
@@ -189,9 +212,9 @@ static bool put_union(struct compiler *c, struct buf *b, const struct conjunctio
     }
     json_array_foreach(alternatives, i, alternative) {
         struct conjunction with = conjunction_copy(c, &rest);
-        conjoin(c, &with, alternative);
+        conjoin_part(c, &with, alternative);
         if (extra) {
-            conjoin(c, &with, extra);
+            conjoin_part(c, &with, extra);
         }
         const struct rule_name name = compile(c, &with);
         if (name.text[0]) {

@@ -51,7 +51,10 @@ struct conjunct {
 struct conjunction {
     struct conjunct *items; /* [n], of the arena */
     size_t n, max;
-    bool never; /* false is among them */
+    const json_t *closer; /* schema with unevaluatedProperties false */
+    size_t n_closed;      /* items that it consists of; all, or it is refused */
+    int n_roots;          /* schemas that were added, not counting what those consist of */
+    bool never;           /* false is among them */
 };
 
 struct memo; /* a conjunction and its rule */
@@ -101,6 +104,7 @@ struct shape {
 void *arena_new(struct compiler *c, size_t size); /* zeroed; NULL after an error */
 struct rule_name new_rule_name(struct compiler *c, char kind);
 void conjoin(struct compiler *c, struct conjunction *all, const json_t *schema);
+void conjoin_part(struct compiler *c, struct conjunction *all, const json_t *schema); /* an alternative of one of them */
 struct conjunction conjunction_copy(struct compiler *c, const struct conjunction *all);
 struct rule_name compile(struct compiler *c, const struct conjunction *all);
 void note_unsatisfiable(struct compiler *c, const struct conjunction *all);

@@ -109,7 +109,7 @@ static bool apart(struct compiler *c, const struct conjunction *a, const struct 
         json_array_foreach(t.values, i, value) {
             types |= value_types(value);
         }
-        return (types & common) == 0 && !(types & TYPE_INTEGER);
+        return (types & common) == 0;
     }
     if (common & (TYPE_NULL | TYPE_BOOLEAN)) {
         return false;
@@ -137,12 +137,12 @@ void check_one_of(struct compiler *c, const struct conjunction *all, const json_
     }
     for (size_t i = 0; i < n && c->rc == GENARM_OK; i++) {
         each[i] = conjunction_copy(c, all);
-        conjoin(c, &each[i], json_array_get(alternatives, i));
+        conjoin_part(c, &each[i], json_array_get(alternatives, i));
     }
     for (size_t i = 0; i < n && c->rc == GENARM_OK; i++) {
         struct conjunction mine = conjunction_copy(c, &each[i]);
         if (extra) {
-            conjoin(c, &mine, extra);
+            conjoin_part(c, &mine, extra);
         }
         for (size_t j = 0; j < n && c->rc == GENARM_OK; j++) {
             if (i != j && !apart(c, &mine, &each[j], 0)) {
