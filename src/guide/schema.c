@@ -120,9 +120,7 @@ static void follow(struct compiler *c, struct conjunction *all, const json_t *sc
     }
     size_t i;
     json_t *part;
-    json_array_foreach(json_object_get(schema, "allOf"), i, part) {
-        follow(c, all, part, &here);
-    }
+    json_array_foreach(json_object_get(schema, "allOf"), i, part) { follow(c, all, part, &here); }
     if (json_is_false(json_object_get(schema, "unevaluatedProperties")) && !all->closer) {
         all->closer = schema;
         all->n_closed = all->n - first;
@@ -227,7 +225,7 @@ static bool put_union(struct compiler *c, struct buf *b, const struct conjunctio
 /* The values of a shape, type by type. */
 static bool put_shape(struct compiler *c, struct buf *b, const struct conjunction *all) {
     static bool (*const puts[])(struct compiler *, struct buf *, const struct shape *) = {put_object, put_array, put_string,
-                                                                                         put_number};
+                                                                                          put_number};
     static const unsigned types[] = {TYPE_OBJECT, TYPE_ARRAY, TYPE_STRING, TYPE_NUMBER};
     struct shape s;
     int n = 0;
@@ -299,7 +297,8 @@ static long memo_of(struct compiler *c, const struct conjunction *all) {
 
 /* Whether a rule is just another one. */
 static bool is_name(const struct buf *text) {
-    return text->len > 0 && text->len < RULE_NAME_BYTES && text->len == strspn(text->data, "abcdefghijklmnopqrstuvwxyz0123456789-");
+    return text->len > 0 && text->len < RULE_NAME_BYTES &&
+           text->len == strspn(text->data, "abcdefghijklmnopqrstuvwxyz0123456789-");
 }
 
 struct rule_name compile(struct compiler *c, const struct conjunction *all) {

@@ -165,8 +165,8 @@ enum ready_rule {
 const char *ready(struct compiler *c, enum ready_rule rule); /* its name; it and what it calls will be written */
 void put_ready_rules(struct compiler *c);
 void put_rule(struct compiler *c, const char *name, const struct buf *text);
-void put_json_char(struct compiler *c, struct buf *b, uint32_t code);         /* inside a GBNF literal */
-void put_class_char(struct compiler *c, struct buf *b, uint32_t code);        /* inside a GBNF class */
+void put_json_char(struct compiler *c, struct buf *b, uint32_t code);                /* inside a GBNF literal */
+void put_class_char(struct compiler *c, struct buf *b, uint32_t code);               /* inside a GBNF class */
 void put_json_string(struct compiler *c, struct buf *b, const char *text, size_t n); /* a GBNF literal with its quotes */
 /* At least `least`, at most `most` times an item, which is one GBNF item. */
 void put_repeat(struct compiler *c, struct buf *b, const char *item, int64_t least, int64_t most);

@@ -1,5 +1,5 @@
-/* Numbers between bounds, digit by digit. Integers have up to 16 digits where a bound does not ask for more, other numbers up to 15
- * and no exponent: what is read back as a double is then on the same side of a bound as what was written. */
+/* Numbers between bounds, digit by digit. Integers have up to 16 digits where a bound does not ask for more, other numbers up to
+ * 15 and no exponent: what is read back as a double is then on the same side of a bound as what was written. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -277,8 +277,8 @@ static bool put_signed(struct compiler *c, struct buf *b, const struct shape *s)
         return false;
     }
     buf_init(&text, 1 << 20);
-    if (low < 0 && (high < 0 ? put_decimals(c, &text, -high, high_open, -low, low_open)
-                             : put_decimals(c, &text, 0, true, -low, low_open))) {
+    if (low < 0 &&
+        (high < 0 ? put_decimals(c, &text, -high, high_open, -low, low_open) : put_decimals(c, &text, 0, true, -low, low_open))) {
         PUT(c, b, "%s\"-\" %s", n++ ? " | " : "", text.data);
     }
     buf_clear(&text);

@@ -74,9 +74,7 @@ static bool values_apart(const struct shape *a, const struct shape *b) {
         if (may && json_is_number(x)) {
             may = bounds_admit(&b->low, &b->high, json_is_integer(x) ? (long double)json_integer_value(x) : json_real_value(x));
         }
-        json_array_foreach(b->values, j, y) {
-            may = may || values_equal(x, y);
-        }
+        json_array_foreach(b->values, j, y) { may = may || values_equal(x, y); }
         if (may) {
             return false;
         }
@@ -106,9 +104,7 @@ static bool apart(struct compiler *c, const struct conjunction *a, const struct 
         unsigned types = 0;
         json_t *value;
         size_t i;
-        json_array_foreach(t.values, i, value) {
-            types |= value_types(value);
-        }
+        json_array_foreach(t.values, i, value) { types |= value_types(value); }
         return (types & common) == 0;
     }
     if (common & (TYPE_NULL | TYPE_BOOLEAN)) {

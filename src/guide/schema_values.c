@@ -62,9 +62,7 @@ static bool is_listed(const struct shape *s, const json_t *value) {
         const json_t *values = json_object_get(s->all->items[i].schema, "enum");
         bool found = !values;
         size_t j;
-        json_array_foreach(values, j, listed) {
-            found = found || values_equal(listed, value);
-        }
+        json_array_foreach(values, j, listed) { found = found || values_equal(listed, value); }
         if (!found || (constant && !values_equal(constant, value))) {
             return false;
         }
@@ -102,9 +100,7 @@ json_t *shape_values(struct compiler *c, const struct shape *s) {
     }
     json_array_foreach(s->values, i, value) {
         bool fits = satisfies(c, s, value);
-        json_array_foreach(left, j, known) {
-            fits = fits && !values_equal(known, value);
-        }
+        json_array_foreach(left, j, known) { fits = fits && !values_equal(known, value); }
         if (c->rc == GENARM_OK && fits && json_array_append(left, value) != 0) {
             c->rc = error_nomem(c->err, "a schema");
         }

@@ -95,7 +95,9 @@ static void check(const struct vocabulary *v, const struct example *examples, si
 
 static void test_types_and_any_json(void **state) {
     static const struct example examples[] = {
-        {"{}", {"null", "-1.5e3", "\"a\"", "[]", "{}", "[1, {\"a\": [true]}]"}, {"", "nul", "01", "[1,]", "{\"a\"}", "'a'", " 1"}},
+        {"{}",
+         {"null", "-1.5e3", "\"a\"", "[]", "{}", "[1, {\"a\": [true]}]"},
+         {"", "nul", "01", "[1,]", "{\"a\"}", "'a'", " 1"}},
         {"true", {"false", "{\"a\":1}"}, {"x"}},
         {"{\"type\":\"object\"}", {"{}", "{ }", "{\"a\": {\"b\": []}}", "{\n  \"a\": 1\n}"}, {"[]", "1", "{\"a\": }", "{}{}"}},
         {"{\"type\":\"array\"}", {"[]", "[1, \"a\", null]", "[\n]"}, {"{}", "[,]", "[1 2]"}},
@@ -159,12 +161,21 @@ static void test_patterns_mean_what_they_say(void **state) {
         {"{\"pattern\":\"\\\\S\"}", {"\"x\"", "\"  x\""}, {"\"\"", "\"  \""}},
         {"{\"pattern\":\"^a|b$\"}", {"\"ax\"", "\"xb\""}, {"\"xa\"", "\"bx\""}},
         {"{\"pattern\":\"^(foo|ba[rz])?(?:-(?<n>x+?))*$\"}", {"\"\"", "\"foo\"", "\"baz-x-xx\""}, {"\"ba\"", "\"foo-\""}},
-        {"{\"pattern\":\"^[^a-c\\\\s]$\"}", {"\"d\"", "\"\\\"\"", "\"\\\\\"", "\"\xC3\xA9\""}, {"\"b\"", "\" \"", "\"\\n\"", "\"dd\""}},
+        {"{\"pattern\":\"^[^a-c\\\\s]$\"}",
+         {"\"d\"", "\"\\\"\"", "\"\\\\\"", "\"\xC3\xA9\""},
+         {"\"b\"", "\" \"", "\"\\n\"", "\"dd\""}},
         {"{\"pattern\":\"^\\\"\\\\\\\\\\\\/\\\\.$\"}", {"\"\\\"\\\\/.\""}, {"\"\\\"\\\\/x\""}},
         {"{\"pattern\":\"^.$\"}", {"\"a\"", "\"\\t\""}, {"\"\\n\"", "\"\""}},
         {"{\"pattern\":\"^\\\\w\\\\W\\\\D$\"}", {"\"a-x\"", "\"_.\xC3\xA9\""}, {"\"aax\"", "\"a-1\"", "\"a\xC3\xA9 \""}},
-        {"{\"pattern\":\"^[^\\\\w\\\\s][^\\\\D][^\\\\S]$\"}", {"\"-1 \""}, {"\"\xC3\xA9" "1 \"", "\"-x \"", "\" 1 \"", "\"-11\""}},
-        {"{\"pattern\":\"^\\\\u00e9\\\\x41\\\\t{a}$\"}", {"\"\xC3\xA9" "A\\t{a}\""}, {"\"eA\\t{a}\""}},
+        {"{\"pattern\":\"^[^\\\\w\\\\s][^\\\\D][^\\\\S]$\"}",
+         {"\"-1 \""},
+         {"\"\xC3\xA9"
+          "1 \"",
+          "\"-x \"", "\" 1 \"", "\"-11\""}},
+        {"{\"pattern\":\"^\\\\u00e9\\\\x41\\\\t{a}$\"}",
+         {"\"\xC3\xA9"
+          "A\\t{a}\""},
+         {"\"eA\\t{a}\""}},
         {"{\"pattern\":\"^https?://[a-z]+\\\\.example$\"}", {"\"http://a.example\""}, {"\"ftp://a.example\""}},
         {"{\"pattern\":\"^[a-z]+$\",\"maxLength\":3}", {"\"a\"", "\"abc\""}, {"\"\"", "\"abcd\""}},
         {"{\"pattern\":\"^[A-Z][a-z]*$\",\"minLength\":2,\"maxLength\":4}", {"\"Ab\"", "\"Abcd\""}, {"\"A\"", "\"Abcde\""}},
@@ -180,7 +191,9 @@ static void test_formats(void **state) {
         {"{\"type\":\"string\",\"format\":\"date\"}",
          {"\"2024-02-29\"", "\"2000-02-29\"", "\"2023-12-31\"", "\"1999-04-30\""},
          {"\"2023-02-29\"", "\"1900-02-29\"", "\"2023-04-31\"", "\"2023-13-01\"", "\"2023-00-10\"", "\"23-01-01\""}},
-        {"{\"format\":\"time\"}", {"\"23:59:59Z\"", "\"00:00:00.123+05:30\""}, {"\"24:00:00Z\"", "\"12:00:00\"", "\"12:60:00Z\""}},
+        {"{\"format\":\"time\"}",
+         {"\"23:59:59Z\"", "\"00:00:00.123+05:30\""},
+         {"\"24:00:00Z\"", "\"12:00:00\"", "\"12:60:00Z\""}},
         {"{\"format\":\"date-time\"}", {"\"2024-02-29T12:00:00Z\""}, {"\"2024-02-29 12:00:00Z\"", "\"2024-02-30T12:00:00Z\""}},
         {"{\"format\":\"uuid\",\"maxLength\":36}", {"\"123e4567-e89b-12d3-a456-426614174000\""}, {"\"123e4567\""}},
         {"{\"format\":\"email\"}", {"\"a.b@example.org\""}, {"\"a@b\"", "\"@example.org\"", "\"a..b@example.org\""}},
@@ -248,8 +261,9 @@ static void test_decimals_between_bounds_are_exactly_those(void **state) {
         for (size_t j = i + 1; j < N; j += 2) {
             char schema[160];
             const bool open = (i + j) % 2;
-            snprintf(schema, sizeof schema, "{\"type\":\"number\",\"%s\":%.2f,\"%s\":%.2f}", open ? "exclusiveMinimum" : "minimum",
-                     bounds[i] / 100.0, open ? "exclusiveMaximum" : "maximum", bounds[j] / 100.0);
+            snprintf(schema, sizeof schema, "{\"type\":\"number\",\"%s\":%.2f,\"%s\":%.2f}",
+                     open ? "exclusiveMinimum" : "minimum", bounds[i] / 100.0, open ? "exclusiveMaximum" : "maximum",
+                     bounds[j] / 100.0);
             struct genarm_grammar *g = grammar_of(*state, schema);
             for (int x = -1100; x <= 1300; x += 1 + (x % 50 > 2 && x % 50 < 45) * 7) {
                 char text[24];
@@ -266,12 +280,13 @@ static void test_decimals_between_bounds_are_exactly_those(void **state) {
 
 static void test_objects(void **state) {
     static const struct example examples[] = {
-        {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"type\":\"boolean\"},\"c\":{\"type\":\"null\"}},"
+        {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"type\":\"boolean\"},\"c\":{\"type\":"
+         "\"null\"}},"
          "\"required\":[\"b\"]}",
          {"{\"b\":true}", "{\"a\":1,\"b\":true}", "{\"b\":true,\"c\":null}", "{\"a\": 1, \"b\": true, \"c\": null}",
           "{\n\t\"a\" : 1,\n\t\"b\": true\n}"},
-         {"{}", "{\"a\":1}", "{\"b\":1}", "{\"c\":null,\"b\":true}", "{\"b\":true,}", "{\"b\":true,\"d\":1}", "{\"b\":true \"c\":null}",
-          "{,\"b\":true}", "{\"b\":true,\"b\":true}", "{\"b\":true}\n"}},
+         {"{}", "{\"a\":1}", "{\"b\":1}", "{\"c\":null,\"b\":true}", "{\"b\":true,}", "{\"b\":true,\"d\":1}",
+          "{\"b\":true \"c\":null}", "{,\"b\":true}", "{\"b\":true,\"b\":true}", "{\"b\":true}\n"}},
         {"{\"properties\":{\"a\":{},\"b\":{},\"c\":{}}}",
          {"{}", "{\"a\":1}", "{\"b\":1}", "{\"c\":1}", "{\"a\":1,\"c\":1}", "{\"b\":1,\"c\":1}", "{\"a\":1,\"b\":1,\"c\":1}"},
          {"{\"c\":1,\"a\":1}", "{\"d\":1}", "[]"}},
@@ -279,7 +294,8 @@ static void test_objects(void **state) {
         {"{\"type\":\"object\",\"additionalProperties\":false}", {"{}"}, {"{\"a\":1}"}},
         {"{\"type\":\"object\",\"required\":[\"a\"]}", {"{\"a\":[1]}", "{\"a\":1, \"b\":2}"}, {"{}", "{\"b\":2}"}},
         {"{\"additionalProperties\":{\"type\":\"integer\"}}", {"{}", "{\"x\":1}", "{\"x\":1,\"y\":2}"}, {"{\"x\":\"1\"}"}},
-        {"{\"properties\":{\"and\":{\"type\":\"integer\"},\"also\":{\"type\":\"integer\"}},\"additionalProperties\":{\"type\":\"string\"}}",
+        {"{\"properties\":{\"and\":{\"type\":\"integer\"},\"also\":{\"type\":\"integer\"}},\"additionalProperties\":{\"type\":"
+         "\"string\"}}",
          {"{}", "{\"and\":1,\"x\":\"y\"}", "{\"an\":\"y\"}", "{\"andy\":\"y\"}", "{\"\":\"y\"}", "{\"al\":\"y\",\"x\":\"z\"}"},
          {"{\"and\":\"y\"}", "{\"also\":\"y\"}", "{\"\\u0061nd\":\"y\"}", "{\"x\":1}"}},
         {"{\"properties\":{\"\xC3\xA9\\\"\":{\"const\":1}},\"additionalProperties\":true,\"required\":[\"\xC3\xA9\\\"\"]}",
@@ -301,7 +317,9 @@ static void test_arrays(void **state) {
         {"{\"items\":{\"type\":\"integer\"},\"maxItems\":1,\"uniqueItems\":true}", {"[]", "[1]"}, {"[1,1]"}},
         {"{\"items\":false}", {"[]"}, {"[1]"}},
         {"{\"type\":\"array\",\"maxItems\":0}", {"[]", "[ ]"}, {"[1]"}},
-        {"{\"prefixItems\":[{\"type\":\"integer\"},{\"type\":\"string\"}]}", {"[1,\"a\"]"}, {"[]", "[1]", "[1,\"a\",2]", "[\"a\",1]"}},
+        {"{\"prefixItems\":[{\"type\":\"integer\"},{\"type\":\"string\"}]}",
+         {"[1,\"a\"]"},
+         {"[]", "[1]", "[1,\"a\",2]", "[\"a\",1]"}},
         {"{\"prefixItems\":[{\"type\":\"integer\"},{\"type\":\"string\"}],\"minItems\":0,\"items\":{\"type\":\"null\"}}",
          {"[]", "[1]", "[1,\"a\"]", "[1,\"a\",null,null]"},
          {"[null]", "[1,null]", "[1,\"a\",2]"}},
@@ -330,20 +348,33 @@ static void test_enum_and_const(void **state) {
 static void test_combinations(void **state) {
     static const struct example examples[] = {
         {"{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"string\"}]}", {"1", "\"a\""}, {"null", "1.5"}},
-        {"{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"string\"},false],\"minimum\":3,\"maxLength\":1}", {"3", "\"a\""}, {"2", "\"ab\""}},
+        {"{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"string\"},false],\"minimum\":3,\"maxLength\":1}",
+         {"3", "\"a\""},
+         {"2", "\"ab\""}},
         {"{\"type\":\"object\",\"properties\":{\"n\":{\"type\":\"integer\"}},\"required\":[\"n\"],"
-         "\"anyOf\":[{\"properties\":{\"a\":{\"const\":1}},\"required\":[\"a\"]},{\"properties\":{\"b\":{\"const\":2}},\"required\":[\"b\"]}]}",
+         "\"anyOf\":[{\"properties\":{\"a\":{\"const\":1}},\"required\":[\"a\"]},{\"properties\":{\"b\":{\"const\":2}},"
+         "\"required\":[\"b\"]}]}",
          {"{\"n\":1,\"a\":1}", "{\"n\":1,\"b\":2}"},
          {"{\"n\":1}", "{\"a\":1}", "{\"n\":1,\"a\":2}"}},
         {"{\"allOf\":[{\"properties\":{\"a\":{\"type\":\"integer\"}},\"required\":[\"a\"]},"
          "{\"properties\":{\"a\":{\"minimum\":5},\"b\":{\"type\":\"string\"}}}]}",
          {"{\"a\":5}", "{\"a\":7,\"b\":\"\"}"},
          {"{\"a\":4}", "{\"b\":\"\"}", "{\"a\":5.5}"}},
-        {"{\"allOf\":[{\"properties\":{\"a\":{}},\"additionalProperties\":false},{\"properties\":{\"b\":{}}}]}", {"{}", "{\"a\":1}"}, {"{\"b\":1}"}},
-        {"{\"allOf\":[{\"$ref\":\"#/$defs/p\"},{\"maximum\":9}],\"$defs\":{\"p\":{\"type\":\"integer\",\"minimum\":1}}}", {"1", "9"}, {"0", "10"}},
-        {"{\"$ref\":\"#/definitions/a~1b%20c\",\"maximum\":3,\"definitions\":{\"a/b c\":{\"type\":\"integer\",\"minimum\":2}}}", {"2", "3"}, {"1", "4"}},
-        {"{\"$id\":\"https://example.org/s\",\"$ref\":\"https://example.org/s#/$defs/list/1\",\"$defs\":{\"list\":[{},{\"const\":7}]}}", {"7"}, {"1"}},
-        {"{\"oneOf\":[{\"type\":\"integer\",\"maximum\":3},{\"type\":\"integer\",\"minimum\":5},{\"type\":\"string\"},{\"const\":null}]}",
+        {"{\"allOf\":[{\"properties\":{\"a\":{}},\"additionalProperties\":false},{\"properties\":{\"b\":{}}}]}",
+         {"{}", "{\"a\":1}"},
+         {"{\"b\":1}"}},
+        {"{\"allOf\":[{\"$ref\":\"#/$defs/p\"},{\"maximum\":9}],\"$defs\":{\"p\":{\"type\":\"integer\",\"minimum\":1}}}",
+         {"1", "9"},
+         {"0", "10"}},
+        {"{\"$ref\":\"#/definitions/a~1b%20c\",\"maximum\":3,\"definitions\":{\"a/b c\":{\"type\":\"integer\",\"minimum\":2}}}",
+         {"2", "3"},
+         {"1", "4"}},
+        {"{\"$id\":\"https://example.org/s\",\"$ref\":\"https://example.org/s#/$defs/list/"
+         "1\",\"$defs\":{\"list\":[{},{\"const\":7}]}}",
+         {"7"},
+         {"1"}},
+        {"{\"oneOf\":[{\"type\":\"integer\",\"maximum\":3},{\"type\":\"integer\",\"minimum\":5},{\"type\":\"string\"},{\"const\":"
+         "null}]}",
          {"3", "5", "\"\"", "null"},
          {"4"}},
         {"{\"oneOf\":[{\"properties\":{\"kind\":{\"const\":\"cat\"},\"meow\":{\"type\":\"boolean\"}}},"
@@ -355,7 +386,8 @@ static void test_combinations(void **state) {
          "{\"properties\":{\"b\":{}},\"required\":[\"b\"],\"additionalProperties\":false}]}",
          {"{\"a\":1}", "{\"b\":1}"},
          {"{}", "{\"a\":1,\"b\":1}"}},
-        {"{\"type\":\"object\",\"properties\":{\"value\":{\"type\":\"integer\"},\"next\":{\"anyOf\":[{\"$ref\":\"#\"},{\"type\":\"null\"}]}},"
+        {"{\"type\":\"object\",\"properties\":{\"value\":{\"type\":\"integer\"},\"next\":{\"anyOf\":[{\"$ref\":\"#\"},{\"type\":"
+         "\"null\"}]}},"
          "\"required\":[\"value\",\"next\"],\"additionalProperties\":false}",
          {"{\"value\":1,\"next\":null}", "{\"value\":1,\"next\":{\"value\":2,\"next\":null}}"},
          {"{\"value\":1}", "{\"value\":1,\"next\":1}"}},
@@ -363,13 +395,15 @@ static void test_combinations(void **state) {
          {"{}", "{\"a\":1,\"b\":1}"},
          {"{\"c\":1}"}},
         {"{\"oneOf\":[{\"type\":\"string\"},{\"const\":1}]}", {"\"\"", "1"}, {"2"}},
-        {"{\"$ref\":\"#/$defs/t\",\"$defs\":{\"t\":{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/t\"}}]}}}",
+        {"{\"$ref\":\"#/$defs/"
+         "t\",\"$defs\":{\"t\":{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/t\"}}]}}}",
          {"1", "[]", "[1,[2,[3]]]"},
          {"[null]", "null"}},
         {"{\"$defs\":{\"QAPair\":{\"properties\":{\"question\":{\"title\":\"Question\",\"type\":\"string\"},"
          "\"ok\":{\"anyOf\":[{\"type\":\"boolean\"},{\"type\":\"null\"}],\"default\":null,\"title\":\"Ok\"}},"
          "\"required\":[\"question\"],\"title\":\"QAPair\",\"type\":\"object\"}},"
-         "\"properties\":{\"items\":{\"items\":{\"$ref\":\"#/$defs/QAPair\"},\"minItems\":1,\"title\":\"Items\",\"type\":\"array\"}},"
+         "\"properties\":{\"items\":{\"items\":{\"$ref\":\"#/$defs/"
+         "QAPair\"},\"minItems\":1,\"title\":\"Items\",\"type\":\"array\"}},"
          "\"required\":[\"items\"],\"title\":\"Summary\",\"type\":\"object\"}",
          {"{\"items\": [{\"question\": \"?\"}, {\"question\": \"!\", \"ok\": null}]}"},
          {"{\"items\": []}", "{}", "{\"items\": [{\"ok\": true}]}"}},
@@ -428,12 +462,13 @@ static void test_what_cannot_be_enforced_is_refused_with_its_place(void **state)
         {"{\"$ref\":\"#\"}", GENARM_EUNSUPPORTED, "the schema: the schema refers to itself and nothing else"},
         {"{\"anyOf\":[{\"$ref\":\"#\"},{\"type\":\"null\"}]}", GENARM_EUNSUPPORTED, "an alternative of itself"},
         {"{\"properties\":{\"a\":{\"$ref\":\"#\"}},\"required\":[\"a\"]}", GENARM_EFORMAT, "contains itself always"},
-        {"{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"number\"}]}", GENARM_EUNSUPPORTED, "/oneOf: a value might satisfy alternatives 0 and 1"},
+        {"{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"number\"}]}", GENARM_EUNSUPPORTED,
+         "/oneOf: a value might satisfy alternatives 0 and 1"},
         {"{\"oneOf\":[{\"properties\":{\"a\":{}}},{\"properties\":{\"b\":{}}}]}", GENARM_EUNSUPPORTED, "/oneOf: a value might"},
         {"{\"properties\":{\"a\":{},\"b\":{},\"c\":{}},\"minProperties\":2}", GENARM_EUNSUPPORTED, "/minProperties: "},
         {"{\"type\":\"object\",\"minProperties\":2}", GENARM_EUNSUPPORTED, "/minProperties: "},
-        {"{\"allOf\":[{\"properties\":{\"a\":{}},\"unevaluatedProperties\":false},{\"properties\":{\"b\":{}}}]}", GENARM_EUNSUPPORTED,
-         "/allOf/0/unevaluatedProperties: "},
+        {"{\"allOf\":[{\"properties\":{\"a\":{}},\"unevaluatedProperties\":false},{\"properties\":{\"b\":{}}}]}",
+         GENARM_EUNSUPPORTED, "/allOf/0/unevaluatedProperties: "},
         {"{\"pattern\":\"a(\"}", GENARM_EFORMAT, "/pattern: character 3: the group has no end"},
         {"{\"pattern\":\"a)\"}", GENARM_EFORMAT, "/pattern: character 2: there is no group to end"},
         {"{\"pattern\":\"[b-a]\"}", GENARM_EFORMAT, "the range ends before it begins"},
@@ -504,8 +539,10 @@ static void test_deep_and_huge_schemas_are_refused_not_died_of(void **state) {
 /* Every prefix of a schema, and every one with a character changed, is read or refused, and what is read is a grammar. */
 static void test_broken_schemas_do_no_harm(void **state) {
     static const char schema[] =
-        "{\"$defs\":{\"n\":{\"type\":\"number\",\"minimum\":-1.5,\"maximum\":2e1}},\"properties\":{\"a\":{\"$ref\":\"#/$defs/n\"},"
-        "\"b\":{\"pattern\":\"^[a-c]{2,}\\\\d(x|y)?$\",\"maxLength\":9},\"c\":{\"items\":{\"enum\":[1,\"x\",null]},\"maxItems\":3},"
+        "{\"$defs\":{\"n\":{\"type\":\"number\",\"minimum\":-1.5,\"maximum\":2e1}},\"properties\":{\"a\":{\"$ref\":\"#/$defs/"
+        "n\"},"
+        "\"b\":{\"pattern\":\"^[a-c]{2,}\\\\d(x|y)?$\",\"maxLength\":9},\"c\":{\"items\":{\"enum\":[1,\"x\",null]},\"maxItems\":"
+        "3},"
         "\"d\":{\"oneOf\":[{\"type\":\"string\",\"format\":\"date\"},{\"type\":\"integer\"}]}},\"required\":[\"a\"],"
         "\"additionalProperties\":{\"type\":[\"null\",\"object\"]}}";
     static const char changes[] = "\"{}[]:,\\0a$~^|*-";
