@@ -154,6 +154,28 @@ static void test_long_strings_are_counted_to_the_character(void **state) {
     }
 }
 
+/* Masks look at all bytes that may follow, which begin many characters. */
+static void test_a_long_text_is_masked_to_its_end(void **state) {
+    enum { LENGTH = 3000 };
+    const struct vocabulary *v = *state;
+    struct genarm_grammar *g = grammar_of(v, "{\"type\":\"string\",\"minLength\":3000,\"maxLength\":3000}");
+    struct genarm_error err = {0};
+    int32_t at = GRAMMAR_START;
+    must(grammar_advance(g, &at, v->bytes['"'], &err), &err);
+    for (int i = 0; i < LENGTH; i++) {
+        const char *character = i % 3 == 0 ? "\xF0\x9F\x98\x80" : i % 3 == 1 ? "\xE4\xB8\xAD" : "\xC3\xA9";
+        const uint8_t *mask;
+        must(grammar_allowed(g, at, &mask, &err), &err);
+        assert_false(mask[v->bytes['"'] / 8] >> (v->bytes['"'] % 8) & 1);
+        for (const char *c = character; *c; c++) {
+            must(grammar_advance(g, &at, v->bytes[(uint8_t)*c], &err), &err);
+        }
+    }
+    assert_int_equal(grammar_advance(g, &at, v->bytes['a'], &err), GENARM_EINVAL);
+    must(grammar_advance(g, &at, v->bytes['"'], &err), &err);
+    genarm_grammar_free(g);
+}
+
 static void test_patterns_mean_what_they_say(void **state) {
     static const struct example examples[] = {
         {"{\"pattern\":\"^[A-Z]{2,3}-\\\\d+$\"}", {"\"AB-1\"", "\"ABC-42\""}, {"\"A-1\"", "\"AB-\"", "\"xAB-1\"", "\"ab-1\""}},
@@ -453,6 +475,7 @@ static void test_what_cannot_be_enforced_is_refused_with_its_place(void **state)
         {"{\"items\":{},\"uniqueItems\":true}", GENARM_EUNSUPPORTED, "/uniqueItems: "},
         {"{\"format\":\"regex\"}", GENARM_EUNSUPPORTED, "/format: \"regex\" cannot be enforced"},
         {"{\"format\":\"date\",\"maxLength\":5}", GENARM_EUNSUPPORTED, "/maxLength: a length beside a format"},
+        {"{\"format\":\"email\",\"minLength\":7}", GENARM_EUNSUPPORTED, "/minLength: a length beside a format"},
         {"{\"multipleOf\":0.01}", GENARM_EUNSUPPORTED, "/multipleOf: "},
         {"{\"multipleOf\":7}", GENARM_EUNSUPPORTED, "/multipleOf: "},
         {"{\"multipleOf\":0}", GENARM_EFORMAT, "/multipleOf: "},
@@ -584,6 +607,7 @@ int main(void) {
         cmocka_unit_test(test_types_and_any_json),
         cmocka_unit_test(test_strings_are_those_of_json),
         cmocka_unit_test(test_long_strings_are_counted_to_the_character),
+        cmocka_unit_test(test_a_long_text_is_masked_to_its_end),
         cmocka_unit_test(test_patterns_mean_what_they_say),
         cmocka_unit_test(test_formats),
         cmocka_unit_test(test_numbers_keep_their_bounds),
