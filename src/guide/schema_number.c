@@ -54,7 +54,9 @@ static bool put_digits(struct compiler *c, struct buf *b, const struct span *s, 
     int n = 0;
     if (!low && !high) {
         const int least = s->fraction ? i == 0 : left;
-        PUT(c, b, left == 0 ? "" : least == left ? "[0-9]{%d}" : "[0-9]{%d,%d}", least, left);
+        if (left > 0) {
+            PUT(c, b, least == left ? "[0-9]{%d}" : "[0-9]{%d,%d}", least, left);
+        }
         return true;
     }
     if (left == 0) {

@@ -524,7 +524,7 @@ static struct regex_lengths alternatives(struct regex *r, struct buf *b, bool to
         r->at++;
         PUT(r->c, b, " |");
         const struct regex_lengths next = sequence(r, b, top);
-        r->varying.n += 2; /* no single varying part any more */
+        r->varying.n += top ? 2 : 0; /* no single varying part any more */
         all.least = next.least < all.least ? next.least : all.least;
         all.most = next.most < 0 || all.most < 0 ? UNBOUNDED : next.most > all.most ? next.most : all.most;
     }

@@ -201,6 +201,7 @@ static void test_patterns_mean_what_they_say(void **state) {
         {"{\"pattern\":\"^https?://[a-z]+\\\\.example$\"}", {"\"http://a.example\""}, {"\"ftp://a.example\""}},
         {"{\"pattern\":\"^[a-z]+$\",\"maxLength\":3}", {"\"a\"", "\"abc\""}, {"\"\"", "\"abcd\""}},
         {"{\"pattern\":\"^[A-Z][a-z]*$\",\"minLength\":2,\"maxLength\":4}", {"\"Ab\"", "\"Abcd\""}, {"\"A\"", "\"Abcde\""}},
+        {"{\"pattern\":\"^(x|y)[^a-z]*$\",\"maxLength\":3}", {"\"x\"", "\"y12\""}, {"\"x123\"", "\"12\""}},
         {"{\"pattern\":\"^x{2}$\",\"minLength\":1,\"maxLength\":9}", {"\"xx\""}, {"\"x\"", "\"xxx\""}},
         {"{\"pattern\":\"^id\",\"maxLength\":4}", {"\"id\"", "\"id12\""}, {"\"id123\""}},
         {"{\"pattern\":\"\"}", {"\"\"", "\"any\""}, {"1"}},
