@@ -149,7 +149,8 @@ def last_streams(soak, pid):
     for s, i in zip(streams, iterators):
         for _ in i:
             pass
-        check(s.complete and not s.error and s.finish.get(0) in ("stop", "length"), f"SIGTERM cut a stream off: {s.error} {s.finish}")
+        check(s.complete and not s.error and s.finish.get(0) in ("stop", "length"),
+              f"SIGTERM cut a stream off: {s.error} {s.finish}")
 
 
 def run_clients(soak, args):

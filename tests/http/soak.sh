@@ -17,13 +17,13 @@ if [ -n "${GENARM_SOAK_MODEL:-}" ]; then
     soaked=$GENARM_SOAK_MODEL
 fi
 if [ "${arms[0]}" = helpful=joy.gguf:1 ]; then
-    "$(dirname "$genarm")/tests/write_adapter" "$soaked" joy.gguf 3 && "$(dirname "$genarm")/tests/write_adapter" "$soaked" calm.gguf 4 ||
-        exit 1
+    write=$(dirname "$genarm")/tests/write_adapter
+    "$write" "$soaked" joy.gguf 3 && "$write" "$soaked" calm.gguf 4 || exit 1
 fi
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 max_body=1000000 slots=4 queue=8
-"$genarm" serve -m "$soaked" --arm "${arms[0]}" --arm "${arms[1]}" -c $ctx --host 127.0.0.1 --port "$port" -np $slots --queue $queue \
-    --timeout $idle --max-body $max_body --max-connections 500 --metrics --grace 60 >server.out 2>server.err </dev/null &
+"$genarm" serve -m "$soaked" --arm "${arms[0]}" --arm "${arms[1]}" -c $ctx --host 127.0.0.1 --port "$port" -np $slots \
+    --queue $queue --timeout $idle --max-body $max_body --max-connections 500 --metrics --grace 60 >server.out 2>server.err </dev/null &
 server=$!
 python3 - "$port" "$server" <<'PY' || fail "the server does not get ready" server.out server.err
 import http.client, os, sys, time
@@ -41,8 +41,8 @@ sys.exit(1)
 PY
 [ "$failures" = 0 ] || finish
 
-python3 "$source_dir/tests/http/soak.py" --pid $server --port "$port" --seconds "${GENARM_SOAK_SECONDS:-$seconds}" --slots $slots \
-    --queue $queue --ctx $ctx --tokens $tokens --words $words --max-body $max_body --timeout $idle helpful harmless ||
+python3 "$source_dir/tests/http/soak.py" --pid $server --port "$port" --seconds "${GENARM_SOAK_SECONDS:-$seconds}" \
+    --slots $slots --queue $queue --ctx $ctx --tokens $tokens --words $words --max-body $max_body --timeout $idle helpful harmless ||
     fail "the soak found something" server.err
 kill "$server" 2>/dev/null # it got that already, unless the soak broke off
 status=0

@@ -78,7 +78,8 @@ def chat(soak, rng):
         check_usage(r["usage"], body)
         for c in r["choices"] if body.get("logprobs") and "stop" not in body else ():
             spelt = b"".join(bytes(t["bytes"]) for t in c["logprobs"]["content"]).decode(errors="ignore")
-            check(spelt == c["message"]["content"].replace("\ufffd", ""), f"{spelt!r} are the tokens of {c['message']['content']!r}")
+            content = c["message"]["content"]
+            check(spelt == content.replace("\ufffd", ""), f"{spelt!r} are the tokens of {content!r}")
     return outcome(reply)
 
 
@@ -293,15 +294,18 @@ def status_of(got, what):
     return int(got.split(None, 2)[1])
 
 
+POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
+GARBAGE = (b"\r\n" * 50 + b"\0" * 100, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"GET / HTTP/9.9\r\n\r\n", b"GET\r\n\r\n",
+           b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+           b"GET " + b"/%00%ff%2e%2e" * 20 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+           POST + b"Content-Length: -5\r\n\r\n", POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
+           POST + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n")
+
+
 def garbage(soak, rng):
     s = soak.target.socket()
     try:
-        s.sendall(rng.choice((rng.randbytes(rng.randint(1, 20000)), b"\r\n" * 50 + b"\0" * 100, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
-                              b"GET / HTTP/9.9\r\n\r\n", b"GET\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-                              b"GET " + b"/%00%ff%2e%2e" * 20 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-                              b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
-                              b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
-                              b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n")))
+        s.sendall(rng.choice((rng.randbytes(rng.randint(1, 20000)), *GARBAGE)))
         s.shutdown(socket.SHUT_WR)
     except OSError:
         pass

@@ -56,7 +56,8 @@ class Target:
             if connection is None:
                 own.close()
         check_reply(reply, f"{method} {path}")
-        check(expected is None or reply.status in expected, f"{method} {path}: {reply.status}, not {expected}: {reply.body[:300]!r}")
+        check(expected is None or reply.status in expected,
+              f"{method} {path}: {reply.status}, not {expected}: {reply.body[:300]!r}")
         return reply
 
     def socket(self, receive_buffer=None):
