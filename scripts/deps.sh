@@ -344,16 +344,14 @@ provide_llama_server() {
     stamp=$(llama_stamp; echo "server: ${args[*]}")
     [ "$(cat deps/llama-server/stamp 2>/dev/null)" != "$stamp" ] || return 0
     fetch_llama
-    for package in deps/cache/llama_cpp_python-*.tar.gz; do
-        printf '%s  %s\n' "$(sed -n 's/.*--hash=sha256://p' scripts/lock/llama.txt)" "$package" | sha256sum -c --quiet ||
-            die "$package is not the pinned package: remove it and run again"
-        mkdir "$work/source"
-        tar -xzf "$package" -C "$work/source" --strip-components=1 --no-same-owner
-    done
+    package=deps/cache/llama_cpp_python-$(sed -n 's/^llama-cpp-python==\([^ ]*\).*/\1/p' scripts/lock/llama.txt).tar.gz
+    printf '%s  %s\n' "$(sed -n 's/.*--hash=sha256://p' scripts/lock/llama.txt)" "$package" | sha256sum -c --quiet ||
+        die "$package is not the pinned package: remove deps/cache and run again"
+    mkdir "$work/source"
+    tar -xzf "$package" -C "$work/source" --strip-components=1 --no-same-owner
     say "building llama-server with $("$cc" --version | head -n 1) (many minutes)"
-    # shellcheck disable=SC2086  # GENARM_LLAMA_ARGS holds several
     { cmake -S "$work/source/vendor/llama.cpp" -B "$work/server" -G Ninja -DCMAKE_C_COMPILER="$cc" -DCMAKE_CXX_COMPILER="$cxx" \
-        -DCMAKE_C_FLAGS="$cflags" -DCMAKE_CXX_FLAGS="$cflags" ${args[*]} &&
+        -DCMAKE_C_FLAGS="$cflags" -DCMAKE_CXX_FLAGS="$cflags" "${args[@]}" &&
         cmake --build "$work/server" --parallel "${JOBS:-$(nproc)}" --target llama-server; } </dev/null 2>&1 |
         show_progress "$log" llama-server || rc=$?
     if [ "$rc" != 0 ] || ! "$work/server/bin/llama-server" --version >/dev/null 2>&1; then
