@@ -121,6 +121,27 @@ const float *genarm_session_preference(const struct genarm_session *s, int32_t i
 int genarm_session_prompt(struct genarm_session *s, const struct genarm_message *messages, size_t n_messages,
                           struct genarm_error *err);
 
+/* The same with n given tokens for every policy, without a template. GENARM_EINVAL: there are none, or one is outside the
+ * vocabulary of some policy. */
+int genarm_session_prompt_tokens(struct genarm_session *s, const int32_t *tokens, size_t n, struct genarm_error *err);
+
+/* Evaluates part of what the next step would have to evaluate before its last token: so a long prompt does not hold up other
+ * sessions, and can be given up between two calls.
+ *
+ *     int32_t left = 1;
+ *     while (left > 0 && !stopped && (rc = genarm_session_prefill(s, 512, &left, &err)) == GENARM_OK) { step the others }
+ *
+ * First takes over what another slot holds of it, then evaluates up to max_rows >= 1 rows, tokens seen by one policy each, of
+ * the policies that take part in the next step: a weight of 0 leaves an ARM out, and a raised one has to be caught up with, which
+ * is the same. *left: rows still missing; 0: the next step feeds each policy one token, and drafts. Tokens come out as if steps
+ * had evaluated all of it, but that rows in other batches may round otherwise. GENARM_EINVAL also without a prompt,
+ * GENARM_ECONTEXT when the context is full. On failure the session is as before. */
+int genarm_session_prefill(struct genarm_session *s, int32_t max_rows, int32_t *left, struct genarm_error *err);
+
+/* Tokens of the base's prompt that were not evaluated for it, because the session or another one had evaluated them before:
+ * known when the first step is done, at most all but the last token. */
+int32_t genarm_session_n_reused(const struct genarm_session *s);
+
 /* Exact speculation (Leviathan et al.; Chen et al., 2023): a cheap draft proposes tokens, one pass of the whole mixture
  * verifies them, and each is kept with probability min(1, pi / q) or replaced from what pi has more of than q. What is
  * sampled has the distribution of plain guided sampling, whatever the draft is.
@@ -160,7 +181,16 @@ void genarm_session_get_draft_stats(const struct genarm_session *s, struct genar
  * of the session, and a changed weight, preference or prompt, a shift and saving drop them. */
 int genarm_session_step(struct genarm_session *s, int32_t *token, struct genarm_error *err);
 
-/* The same for several sessions of one guide in one batch: tokens[i] belongs to sessions[i]. */
+/* The same for several sessions of one guide in one batch, each at most once: tokens[i] belongs to sessions[i]. A session that
+ * fails by itself (no prompt, full context, a grammar that allows nothing, logits that are not finite) has its error in errors[i]
+ * and is as before, and the others go on; errors[i].code is 0 with a token. What the function returns concerns all: no memory, a
+ * backend that fails, sessions of different guides; then errors and tokens are not written, and no session has a new token.
+ * Logits that are not finite are computed once more for the session alone before it is blamed. */
+int genarm_sessions_step_each(struct genarm_session **sessions, size_t n, int32_t *tokens, struct genarm_error *errors,
+                              struct genarm_error *err);
+
+/* The same where all go on or none: the error of the first session that fails is returned. The others have then been given a
+ * token, which is in tokens[i]. */
 int genarm_sessions_step(struct genarm_session **sessions, size_t n, int32_t *tokens, struct genarm_error *err);
 
 int32_t genarm_session_n_prompt(const struct genarm_session *s); /* base tokens of the prompt that are held */

@@ -67,11 +67,11 @@ static int time_guide(struct contest *c, int32_t n_arms, const struct contest_te
     int rc = choose_arms(c, n_arms, err);
     make_prompt(c, n_before, t->n_prompt);
     if (rc == GENARM_OK && n_before > 0) {
-        rc = session_prompt_tokens(c->session, c->tokens, n_before, err);
+        rc = genarm_session_prompt_tokens(c->session, c->tokens, (size_t)n_before, err);
         rc = rc == GENARM_OK ? step(c, 1, err) : rc;
     }
     if (rc == GENARM_OK && t->n_prompt > 0) {
-        rc = session_prompt_tokens(c->session, c->tokens, n_before + t->n_prompt, err);
+        rc = genarm_session_prompt_tokens(c->session, c->tokens, (size_t)(n_before + t->n_prompt), err);
     }
     settle(c, n_arms);
     const double start = clock_seconds();

@@ -1,12 +1,9 @@
-/* Stepping: in one batch per engine, feed whatever the policies that count (session_counts) have not cached yet and
- * ask for logits after their last token. Prompts, single tokens, drafted tokens, a policy whose weight was 0 for a while, and
- * several sessions at once are all the same case. A pass leaves tokens ahead of the timelines, which steps hand out: one, or
- * with a draft (speculate.c) several. */
+/* Life, prompt and feeding of a session. Feeding: in one batch per engine, whatever the policies that count (session_counts)
+ * have not cached yet, with logits after their last token. Prompts, single tokens, drafted tokens, a policy whose weight was 0
+ * for a while, and several sessions at once are all the same case. Stepping is in step.c. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/progress.h"
-#include "base/threads.h"
 #include "guide/share.h"
 #include "guide/speculate.h"
 
@@ -77,6 +74,14 @@ void session_drop_ahead(struct genarm_session *s) {
         t->n_cached = t->n_cached < t->n ? t->n_cached : t->n;
     }
     s->n_ahead = 0;
+}
+
+void session_forget_cache(struct genarm_session *s) {
+    session_drop_ahead(s);
+    for (int32_t p = 0; p < s->guide->n_policies; p++) {
+        s->timelines[p].n_cached = s->timelines[p].moved = 0;
+    }
+    s->n_reused = 0;
 }
 
 void session_put_ahead(struct genarm_session *s, int32_t token) {
@@ -172,16 +177,23 @@ static void find_references(struct genarm_session *s) {
     }
 }
 
+static int check_length(const struct genarm_guide *g, int32_t policy, size_t n, struct genarm_error *err) {
+    if (n < (size_t)g->params.n_ctx) {
+        return GENARM_OK;
+    }
+    const int rc = error_set(err, GENARM_ECONTEXT, "the prompt has %zu tokens for %s, the context %d", n,
+                             g->policies[policy].name, g->params.n_ctx);
+    return error_hint(err, rc, "shorten the prompt or raise the context size (-c)");
+}
+
 /* A prompt's tokens under every policy: tokens[p] (malloc'ed; also on failure the caller's to free) and n[p]. */
 static int prompt_tokens(const struct genarm_guide *g, const struct genarm_message *messages, size_t n_messages, int32_t **tokens,
                          int32_t *n, struct genarm_error *err) {
     for (int32_t i = 0; i < g->n_policies; i++) {
         const struct policy *p = &g->policies[i];
         int rc = template_tokens(&tokens[i], &n[i], p->model, p->template_name, messages, n_messages, err);
-        if (rc == GENARM_OK && n[i] >= g->params.n_ctx) {
-            rc = error_set(err, GENARM_ECONTEXT, "the prompt has %d tokens for %s, the context %d", n[i], p->name,
-                           g->params.n_ctx);
-            error_hint(err, rc, "shorten the prompt or raise the context size (-c)");
+        if (rc == GENARM_OK) {
+            rc = check_length(g, i, (size_t)n[i], err);
         }
         if (rc != GENARM_OK) {
             return rc;
@@ -205,6 +217,7 @@ static int begin_prompt(struct genarm_session *s, const int32_t *const *tokens, 
         t->n_cached = g->params.no_sharing ? 0 : t->n_cached;
         g->stats.n_reused += t->n_cached;
     }
+    s->n_reused = s->timelines[0].n_cached < n[0] ? s->timelines[0].n_cached : n[0] - 1; /* the last one is fed in any case */
     find_references(s);
     steering_restart(&s->steering);
     return GENARM_OK;
@@ -223,18 +236,32 @@ int genarm_session_prompt(struct genarm_session *s, const struct genarm_message 
     return rc;
 }
 
-int session_prompt_tokens(struct genarm_session *s, const int32_t *tokens, int32_t n, struct genarm_error *err) {
+int genarm_session_prompt_tokens(struct genarm_session *s, const int32_t *tokens, size_t n, struct genarm_error *err) {
+    const struct genarm_guide *g = s->guide;
     const int32_t *each[GUIDE_MAX_POLICIES] = {0};
     int32_t n_each[GUIDE_MAX_POLICIES] = {0};
-    if (n < 1 || n >= s->guide->params.n_ctx) {
-        return error_set(err, GENARM_ECONTEXT, "a prompt of %d tokens, the context is %d", n, s->guide->params.n_ctx);
+    if (n == 0) {
+        return error_set(err, GENARM_EINVAL, "a prompt of no tokens");
     }
-    for (int32_t p = 0; p < s->guide->n_policies; p++) {
+    const int rc = check_length(g, 0, n, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    for (int32_t p = 0; p < g->n_policies; p++) {
+        const int32_t n_vocab = g->policies[p].model->hp.n_vocab;
+        for (size_t i = 0; i < n; i++) {
+            if (tokens[i] < 0 || tokens[i] >= n_vocab) {
+                return error_set(err, GENARM_EINVAL, "token %d is outside the vocabulary of %s, which has %d", tokens[i],
+                                 g->policies[p].name, n_vocab);
+            }
+        }
         each[p] = tokens;
-        n_each[p] = n;
+        n_each[p] = (int32_t)n;
     }
     return begin_prompt(s, each, n_each, err);
 }
+
+int32_t genarm_session_n_reused(const struct genarm_session *s) { return s->n_reused; }
 
 /* ---- feeding ---- */
 
@@ -340,8 +367,7 @@ int session_feed(struct genarm_session **sessions, size_t n, struct feed *feed, 
     return rc;
 }
 
-/* Room for the rows and logits of a pass, with those of drafting. */
-static int reserve(struct genarm_session **sessions, size_t n, struct genarm_error *err) {
+int session_reserve_pass(struct genarm_session **sessions, size_t n, struct genarm_error *err) {
     struct genarm_guide *g = sessions[0]->guide;
     size_t n_rows = 0, n_logits = 0;
     for (size_t i = 0; i < n; i++) {
@@ -354,144 +380,36 @@ static int reserve(struct genarm_session **sessions, size_t n, struct genarm_err
     return guide_reserve(g, n_rows, n_logits, err);
 }
 
-/* ---- stepping ---- */
+/* ---- checks ---- */
 
-static int check_step(struct genarm_session **sessions, size_t n, struct genarm_error *err) {
-    const struct genarm_guide *g = n ? sessions[0]->guide : NULL;
-    for (size_t i = 0; i < n; i++) {
-        if (sessions[i]->guide != g) {
-            return error_set(err, GENARM_EINVAL, "sessions of different guides cannot be stepped together");
-        }
-        for (int32_t p = 0; p < g->n_policies; p++) {
-            if (sessions[i]->timelines[p].n == 0) {
-                return error_set(err, GENARM_EINVAL, "the session has no prompt");
-            }
-            if (sessions[i]->timelines[p].n >= g->params.n_ctx) {
-                return error_set(err, GENARM_ECONTEXT, "the context of %d tokens is full", g->params.n_ctx);
-            }
-        }
+int session_check(const struct genarm_session *s, struct genarm_error *err) {
+    if (s->timelines[0].n == 0) {
+        return error_set(err, GENARM_EINVAL, "the session has no prompt");
+    }
+    if (genarm_session_n_left(s) < 1) {
+        return error_set(err, GENARM_ECONTEXT, "the context of %d tokens is full", s->guide->params.n_ctx);
     }
     return GENARM_OK;
 }
 
-/* Mixing, verifying and drawing are a session's own affair: the threads share the sessions out. */
-struct verifying {
-    struct genarm_session **sessions; /* [n] */
-    size_t n, n_threads;
-    struct genarm_error *errors; /* [n] code 0: none */
-};
-
-static void verify_some(int ith, void *user) {
-    const struct verifying *v = user;
-    for (size_t i = (size_t)ith; i < v->n; i += v->n_threads) {
-        speculation_verify(v->sessions[i], &v->errors[i]);
-    }
-}
-
-/* What the engine mixed is no distribution: each policy's own logits say which is to blame, or are fine where the sum of hidden
- * states was not. */
-static int verify_apart(struct genarm_session *s, const struct genarm_error *mixed, struct genarm_error *err) {
-    if (!session_mixes_early(s)) {
-        if (err) {
-            *err = *mixed;
+int32_t session_unknown_token(const struct genarm_session *s, int32_t policy) {
+    const struct timeline *t = &s->timelines[policy];
+    const int32_t n_vocab = s->guide->policies[policy].model->hp.n_vocab;
+    for (int32_t pos = t->n_cached; pos < t->n; pos++) {
+        if (t->tokens[pos] >= n_vocab) {
+            return t->tokens[pos];
         }
-        return mixed->code;
     }
-    struct feed feed = {.role = FEED_APART, .logits = s->guide->logits};
-    const int rc = session_feed(&s, 1, &feed, err);
-    return rc == GENARM_OK ? speculation_verify(s, err) : rc;
+    return -1;
 }
 
-static int verify(struct genarm_session **sessions, size_t n, struct genarm_error *err) {
-    const struct engine_threads *threads = sessions[0]->guide->threads;
-    if (n == 1) {
-        struct genarm_error mixed = {0};
-        const int rc = speculation_verify(sessions[0], &mixed);
-        return rc == GENARM_OK ? rc : verify_apart(sessions[0], &mixed, err);
+int session_check_known(const struct genarm_session *s, struct genarm_error *err) {
+    for (int32_t p = 0; p < s->guide->n_policies; p++) {
+        const int32_t token = speculation_runs(s, p) ? session_unknown_token(s, p) : -1;
+        if (token >= 0) {
+            return error_set(err, GENARM_EINVAL, "%s does not know token %d, which was given while it had no weight",
+                             s->guide->policies[p].name, token);
+        }
     }
-    struct verifying v = {.sessions = sessions, .n = n, .n_threads = (size_t)threads->n, .errors = calloc(n, sizeof *v.errors)};
-    if (!v.errors) {
-        return error_nomem(err, "a step");
-    }
-    threads_run(threads->pool, verify_some, &v);
-    int rc = GENARM_OK;
-    for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
-        rc = v.errors[i].code == GENARM_OK ? GENARM_OK : verify_apart(sessions[i], &v.errors[i], err);
-    }
-    free(v.errors);
-    return rc;
-}
-
-/* One pass for sessions that have nothing to hand out: each then has. On failure none has. */
-static int pass(struct genarm_session **sessions, size_t n, struct genarm_error *err) {
-    struct genarm_guide *g = sessions[0]->guide;
-    int32_t n_positions = 0;
-    speculation_plan(sessions, n); /* first: it says which policies are run */
-    int rc = sessions_share(sessions, n, err);
-    rc = rc == GENARM_OK ? reserve(sessions, n, err) : rc;
-    struct feed feed = {.role = FEED_MIXTURE, .logits = g->logits};
-    if (rc == GENARM_OK) {
-        rc = speculation_draft(sessions, n, &feed.logits, err);
-    }
-    for (size_t i = 0; i < n; i++) {
-        n_positions += sessions[i]->n_ahead + 1;
-    }
-    const double start = clock_seconds();
-    if (rc == GENARM_OK) {
-        rc = session_feed(sessions, n, &feed, err);
-    }
-    if (rc == GENARM_OK) {
-        rc = verify(sessions, n, err);
-    }
-    if (rc == GENARM_OK && feed.catch_up <= CATCH_UP_MAX) {
-        costs_record(&g->costs, n_positions, clock_seconds() - start);
-    }
-    for (size_t i = 0; i < n && rc != GENARM_OK; i++) {
-        session_drop_ahead(sessions[i]);
-    }
-    return rc;
-}
-
-static int hand_out(struct genarm_session *s, int32_t *token, struct genarm_error *err) {
-    const struct genarm_guide *g = s->guide;
-    *token = s->timelines[0].tokens[s->timelines[0].n];
-    const int rc = session_commit(s, *token, err);
-    if (rc != GENARM_OK) {
-        return rc;
-    }
-    for (int32_t p = 0; p < g->n_policies; p++) {
-        s->timelines[p].n++;
-    }
-    s->logp = s->mixtures + (size_t)s->n_handed++ * (size_t)g->policies[0].model->hp.n_vocab;
-    s->n_ahead--;
     return GENARM_OK;
-}
-
-int genarm_sessions_step(struct genarm_session **sessions, size_t n, int32_t *tokens, struct genarm_error *err) {
-    int rc = check_step(sessions, n, err);
-    if (rc != GENARM_OK || n == 0) {
-        return rc;
-    }
-    struct genarm_session **empty = calloc(n, sizeof(struct genarm_session *));
-    size_t n_empty = 0;
-    if (!empty) {
-        return error_nomem(err, "a step");
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (sessions[i]->n_ahead == 0) {
-            empty[n_empty++] = sessions[i];
-        }
-    }
-    if (n_empty > 0) {
-        rc = pass(empty, n_empty, err);
-    }
-    for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
-        rc = hand_out(sessions[i], &tokens[i], err);
-    }
-    free(empty);
-    return rc;
-}
-
-int genarm_session_step(struct genarm_session *s, int32_t *token, struct genarm_error *err) {
-    return genarm_sessions_step(&s, 1, token, err);
 }

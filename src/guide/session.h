@@ -27,12 +27,14 @@ struct genarm_session {
     struct steering steering;
     struct objective_weights preferences[GUIDE_MAX_POLICIES]; /* of policies with objectives */
     struct timeline *timelines; /* [n_policies] of the slot */
+    int32_t n_reused; /* of the base's prompt, that were known */
     int32_t n_ahead;  /* tokens ahead, in every timeline: during a pass the draft, after it what can be handed out */
     int32_t n_handed; /* tokens of the last pass that were handed out */
     const float **logits; /* [n_policies, room] of a pass: after the last token, and after each drafted one */
     float *mixtures;      /* [n_vocab of the base, room] the same, mixed */
     float *logp;          /* one of them: what the token handed out last was drawn from */
     struct speculation *speculation; /* how tokens are drafted; NULL: they are not */
+    struct genarm_error failure; /* of the step at hand, the session's own; code 0: none */
 };
 
 /* Leading tokens of a timeline whose cache is what evaluating them anew would give. */
@@ -84,9 +86,21 @@ int session_feed(struct genarm_session **sessions, size_t n, struct feed *feed, 
 void session_push_row(const struct genarm_session *s, int32_t policy, int32_t adapter, int32_t pos, bool output,
                       struct row *rows, size_t *n_rows);
 
-/* As genarm_session_prompt, with the same tokens, n >= 1, for every policy and without a template. GENARM_ECONTEXT when they
- * leave no room for one token. */
-int session_prompt_tokens(struct genarm_session *s, const int32_t *tokens, int32_t n, struct genarm_error *err);
+/* Room for the rows and logits of a pass, with those of drafting. */
+int session_reserve_pass(struct genarm_session **sessions, size_t n, struct genarm_error *err);
+
+/* Whether there is something to step: a prompt, and room in the context. */
+int session_check(const struct genarm_session *s, struct genarm_error *err);
+
+/* The first token that a policy has not cached and does not know: padding of the base's vocabulary, drawn while the policy did
+ * not count. -1: there is none. */
+int32_t session_unknown_token(const struct genarm_session *s, int32_t policy);
+
+/* Whether every policy of the pass that is planned can be fed. */
+int session_check_known(const struct genarm_session *s, struct genarm_error *err);
+
+/* Nothing that the session's sequences hold is used again. */
+void session_forget_cache(struct genarm_session *s);
 
 /* The distribution that answer token `pos` (0-based) is drawn from, before temperature: out [n_vocab of the base], from
  * logits [n_policies]; those of policies that do not count may be NULL. Those of policies that the engine has added to the base

@@ -330,6 +330,8 @@ static void take_timelines(struct genarm_session *s, const struct saved *f) {
         *t = (struct timeline){.tokens = t->tokens, .n = p->n, .n_prompt = p->n_prompt, .n_given = p->n_given,
                                .n_cached = p->n_cached, .moved = p->moved, .preference = p->preference};
     }
+    const struct timeline *base = &s->timelines[0];
+    s->n_reused = base->n_cached < base->n_given ? base->n_cached : base->n_given;
 }
 
 static void take_settings(struct genarm_session *s, const struct saved *f, const struct sampler *sampler) {

@@ -130,16 +130,10 @@ int slot_choose(struct genarm_session *s, const int32_t *const *tokens, const in
 
 /* ---- taking over what is cached ---- */
 
-/* Whether the pass that is planned runs a policy. */
-static bool takes_part(const struct genarm_session *s, int32_t policy) {
-    const int32_t wanted = speculation_wanted(s->speculation);
-    return session_counts(s, policy, wanted + 1) || (wanted > 0 && speculation_drafts(s->speculation, policy));
-}
-
 /* Whether so much of a policy's tokens is missing that sharing pays. The last one is always fed: its logits are wanted. */
 static bool misses_much(const struct genarm_session *s, int32_t policy) {
     const struct timeline *t = &s->timelines[policy];
-    return t->n - 1 - t->n_cached >= MIN_SHARED && takes_part(s, policy);
+    return t->n - 1 - t->n_cached >= MIN_SHARED && speculation_runs(s, policy);
 }
 
 /* Copies the longest beginning of a policy's tokens that another slot's sequence holds. */
@@ -161,16 +155,25 @@ static int take_over(struct genarm_session *s, int32_t policy, struct genarm_err
     struct engine *e = g->engines[g->policies[policy].engine].engine;
     const int rc = engine_copy_prefix(e, guide_seq(g, policy, from), guide_seq(g, policy, s->slot), most, err);
     g->stats.n_reused += rc == GENARM_OK ? most - t->n_cached : 0;
+    if (policy == 0) {
+        s->n_reused = rc != GENARM_OK ? 0 : s->n_reused + smaller(most, t->n_given) - smaller(t->n_cached, t->n_given);
+    }
     t->n_cached = rc == GENARM_OK ? most : 0;
+    return rc;
+}
+
+int session_take_over(struct genarm_session *s, struct genarm_error *err) {
+    int rc = GENARM_OK;
+    for (int32_t p = 0; p < s->guide->n_policies && rc == GENARM_OK && !s->guide->params.no_sharing; p++) {
+        rc = misses_much(s, p) ? take_over(s, p, err) : GENARM_OK;
+    }
     return rc;
 }
 
 static int take_over_all(struct genarm_session **sessions, size_t n, struct genarm_error *err) {
     int rc = GENARM_OK;
-    for (size_t i = 0; i < n; i++) {
-        for (int32_t p = 0; p < sessions[i]->guide->n_policies && rc == GENARM_OK; p++) {
-            rc = misses_much(sessions[i], p) ? take_over(sessions[i], p, err) : GENARM_OK;
-        }
+    for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
+        rc = session_take_over(sessions[i], err);
     }
     return rc;
 }

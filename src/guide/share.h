@@ -17,6 +17,9 @@ int slot_choose(struct genarm_session *s, const int32_t *const *tokens, const in
 void slots_forget(struct genarm_guide *g); /* what sequences hold was computed with other weights */
 void slots_free(struct genarm_guide *g);
 
+/* Copies what a session has not cached and other sequences hold, of the policies that the pass that is planned runs. */
+int session_take_over(struct genarm_session *s, struct genarm_error *err);
+
 /* Before the rows of a step: what its sessions have not cached and other sequences hold is copied, and what several of them
  * are about to evaluate alike is evaluated for the first of them and copied to the others. */
 int sessions_share(struct genarm_session **sessions, size_t n, struct genarm_error *err);

@@ -109,14 +109,11 @@ static int32_t vocab_in_common(const struct genarm_session *s) {
     return n;
 }
 
-/* A policy that only drafts may not know a token of the answer: padding of the base's vocabulary. */
+/* Whether all that draft know the answer so far. */
 static bool can_be_fed(const struct genarm_session *s) {
     for (int32_t p = 0; p < s->guide->n_policies; p++) {
-        const struct timeline *t = &s->timelines[p];
-        for (int32_t pos = t->n_cached; pos < t->n && speculation_drafts(s->speculation, p); pos++) {
-            if (t->tokens[pos] >= s->guide->policies[p].model->hp.n_vocab) {
-                return false;
-            }
+        if (speculation_drafts(s->speculation, p) && session_unknown_token(s, p) >= 0) {
+            return false;
         }
     }
     return true;
@@ -143,6 +140,20 @@ void speculation_plan(struct genarm_session **sessions, size_t n) {
             sp->n_known = 0;
         }
     }
+}
+
+void speculation_expect(struct genarm_session *s) {
+    struct speculation *sp = s->speculation;
+    if (sp) {
+        const int32_t n_max = most(s);
+        sp->n_wanted = n_max > 0 ? n_max : 0;
+        sp->n_known = 0;
+    }
+}
+
+bool speculation_runs(const struct genarm_session *s, int32_t policy) {
+    const int32_t wanted = speculation_wanted(s->speculation);
+    return session_counts(s, policy, wanted + 1) || (wanted > 0 && speculation_drafts(s->speculation, policy));
 }
 
 /* ---- drafting ---- */
@@ -217,7 +228,7 @@ static int draft_one(struct genarm_session **sessions, size_t n, float **logits,
     int rc = session_feed(sessions, n, &feed, err);
     *logits = feed.logits;
     for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
-        rc = draw_draft(sessions[i], err);
+        draw_draft(sessions[i], &sessions[i]->failure);
     }
     for (size_t i = 0; i < n && feed.catch_up <= CATCH_UP_MAX; i++) {
         pace_drafted(&sessions[i]->speculation->pace, clock_seconds() - start);
@@ -241,7 +252,7 @@ int speculation_draft(struct genarm_session **sessions, size_t n, float **logits
         rc = draft_one(active, n_active, logits, err);
         size_t kept = 0;
         for (size_t i = 0; i < n_active; i++) {
-            if (wants_more(active[i])) {
+            if (active[i]->failure.code == GENARM_OK && wants_more(active[i])) {
                 active[kept++] = active[i];
             }
         }

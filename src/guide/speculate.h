@@ -36,10 +36,17 @@ static inline int32_t speculation_known(const struct speculation *sp, int32_t po
 }
 static inline int32_t speculation_wanted(const struct speculation *sp) { return sp ? sp->n_wanted : 0; }
 
-/* Decides how many tokens each session of a pass drafts, from what earlier passes took and kept. */
+/* Plans a pass: decides how many tokens each of its sessions drafts, from what earlier passes took and kept. */
 void speculation_plan(struct genarm_session **sessions, size_t n);
 
-/* Puts the drafts ahead of the timelines. *logits is where logits go, and moves on behind them. */
+/* The same for what is evaluated before a pass: a policy that may be run by it is. */
+void speculation_expect(struct genarm_session *s);
+
+/* Whether the pass that is planned runs a policy, in the mixture or to draft. */
+bool speculation_runs(const struct genarm_session *s, int32_t policy);
+
+/* Puts the drafts ahead of the timelines. *logits is where logits go, and moves on behind them. A session
+ * whose draft is no distribution has it in its `failure`. */
 int speculation_draft(struct genarm_session **sessions, size_t n, float **logits, struct genarm_error *err);
 
 /* Puts in place of the draft of a session what it keeps of it and one token more, by the logits of the pass. */

@@ -106,7 +106,7 @@ static void test_the_rival_chooses_what_the_unguided_guide_chooses(void **state)
     for (int32_t i = 0; i < N_ARMS; i++) {
         must(genarm_session_set_weight(contest.session, i, 0, &err), &err);
     }
-    must(session_prompt_tokens(contest.session, prompt, 5, &err), &err);
+    must(genarm_session_prompt_tokens(contest.session, prompt, 5, &err), &err);
     rival_keep(&contest.rival, 0);
     must(rival_decode(&contest.rival, prompt, 5, &theirs, &err), &err);
     for (int i = 0; i < 8; i++) {
@@ -116,7 +116,7 @@ static void test_the_rival_chooses_what_the_unguided_guide_chooses(void **state)
     }
     assert_true(rival_keep(&contest.rival, 3));
     must(rival_decode(&contest.rival, prompt + 3, 2, &theirs, &err), &err);
-    must(session_prompt_tokens(contest.session, prompt, 5, &err), &err);
+    must(genarm_session_prompt_tokens(contest.session, prompt, 5, &err), &err);
     must(genarm_session_step(contest.session, &ours, &err), &err);
     assert_int_equal(ours, theirs);
     contest.n_kept = 0;
@@ -137,9 +137,9 @@ static void test_a_prompt_of_tokens_leaves_room_for_one(void **state) {
     (void)state;
     struct genarm_error err = {0};
     int32_t tokens[CTX] = {0}, token;
-    assert_int_equal(session_prompt_tokens(contest.session, tokens, CTX, &err), GENARM_ECONTEXT);
-    assert_int_equal(session_prompt_tokens(contest.session, tokens, 0, &err), GENARM_ECONTEXT);
-    must(session_prompt_tokens(contest.session, tokens, CTX - 1, &err), &err);
+    assert_int_equal(genarm_session_prompt_tokens(contest.session, tokens, CTX, &err), GENARM_ECONTEXT);
+    assert_int_equal(genarm_session_prompt_tokens(contest.session, tokens, 0, &err), GENARM_EINVAL);
+    must(genarm_session_prompt_tokens(contest.session, tokens, CTX - 1, &err), &err);
     must(genarm_session_step(contest.session, &token, &err), &err);
     assert_int_equal(genarm_session_step(contest.session, &token, &err), GENARM_ECONTEXT);
 }
