@@ -10,6 +10,7 @@ from soak_client import Failure, Stream, check, drain, raw_request, reset
 
 WORDS = ("rain", "bread", "music", "trains", "rivers", "lamps", "cats", "snow", "why", "how", "the", "of", "a", "is", "are",
          "warm", "old", "Größe", "日本", "🙂", "1999", "\"quoted\"", "new\nline", "tell", "me", "about", "story", "short")
+SCHEMA = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 20}, "n": {"type": "integer"}}, "required": ["n"]}
 CHAT, TEXT, LLAMA = "/v1/chat/completions", "/v1/completions", "/completion"
 
 
@@ -46,8 +47,10 @@ def chat_body(rng, soak, stream=False):
         body["stop"] = rng.choice(("e", ["zzz", "\n\n"]))
     if rng.random() < 0.1:
         body["n"] = 2
-    if rng.random() < 0.1:
-        body["response_format"] = {"type": "json_object"}
+    if rng.random() < 0.2:
+        body |= rng.choice(({"response_format": {"type": "json_object"}}, {"grammar": "root ::= [a-z ]+"}, {"min_entropy": 0.5},
+                            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}},
+                            {"arm_schedules": {soak.arms[0]: [[0, 1], [4, 0]]}}, {"logit_bias": {"20": -100, "21": 3.5}}))
     if stream:
         body["stream"] = True
         if rng.random() < 0.5:
@@ -85,8 +88,11 @@ def chat(soak, rng):
 
 def completions(soak, rng):
     body = {"prompt": words(rng, rng.randint(2, 10)), "max_tokens": rng.randint(1, soak.max_tokens), "arms": weights(rng, soak)}
-    if rng.random() < 0.3:
+    kind = rng.random()
+    if kind < 0.3:
         body |= {"echo": True, "logprobs": 2}
+    elif kind < 0.4:
+        body["prompt"] = [rng.randint(3, 250) for _ in range(10)]
     reply = soak.target.ask("POST", TEXT, body, (200, 503))
     if reply.status == 200:
         check_usage(reply.json()["usage"], body)
@@ -248,7 +254,7 @@ def slow_reader(soak, rng):
 
 def half_open(soak, rng):
     """Says nothing, or not enough: the server ends that after its timeout."""
-    begun = rng.choice((b"", b"GET", b"GET /health HTTP/1.1\r\nHo", b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
+    begun = rng.choice((b"", b"GET", b"GET /health HTTP/1.1\r\nHo", b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
                         b"Content-Length: 50\r\n\r\n{\"messages\":"))
     s = soak.target.socket()
     s.sendall(begun)
@@ -294,10 +300,10 @@ def status_of(got, what):
     return int(got.split(None, 2)[1])
 
 
-POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
+POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 GARBAGE = (b"\r\n" * 50 + b"\0" * 100, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"GET / HTTP/9.9\r\n\r\n", b"GET\r\n\r\n",
            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-           b"GET " + b"/%00%ff%2e%2e" * 20 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+           b"GET " + b"/%00%ff%2e%2e" * 20 + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
            POST + b"Content-Length: -5\r\n\r\n", POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
            POST + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n")
 
@@ -316,7 +322,7 @@ def garbage(soak, rng):
 
 
 def huge_head(soak, rng):
-    head = b"GET /health HTTP/1.1\r\nHost: x\r\n"
+    head = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
     head += (b"X-Big: " + b"a" * rng.choice((70000, 1 << 20)) if rng.random() < 0.5 else
              b"".join(b"X-%d: y\r\n" % i for i in range(rng.choice((3000, 60000))))) + b"\r\n\r\n"
     s = soak.target.socket()
@@ -341,7 +347,7 @@ def huge_body(soak, rng):
             for _ in range(n // 65536 + 1):
                 s.sendall(b" " * 65536)
         else:
-            s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+            s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
             for _ in range(n // 65536 + 1):
                 s.sendall(b"10000\r\n" + b" " * 65536 + b"\r\n")
             s.sendall(b"0\r\n\r\n")

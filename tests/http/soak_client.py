@@ -84,7 +84,7 @@ def check_reply(reply, what):
 
 def raw_request(path, body, length=None):
     """The bytes of a POST; length: a Content-Length that may be wrong."""
-    return (f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    return (f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body) if length is None else length}\r\n\r\n").encode() + body
 
 
