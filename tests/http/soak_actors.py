@@ -10,7 +10,8 @@ from soak_client import Failure, Stream, check, drain, raw_request, reset
 
 WORDS = ("rain", "bread", "music", "trains", "rivers", "lamps", "cats", "snow", "why", "how", "the", "of", "a", "is", "are",
          "warm", "old", "Größe", "日本", "🙂", "1999", "\"quoted\"", "new\nline", "tell", "me", "about", "story", "short")
-SCHEMA = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 20}, "n": {"type": "integer"}}, "required": ["n"]}
+SCHEMA = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 20}, "n": {"type": "integer"}},
+          "required": ["n"]}
 CHAT, TEXT, LLAMA = "/v1/chat/completions", "/v1/completions", "/completion"
 
 
