@@ -21,7 +21,7 @@ from collections import Counter
 import soak_actors
 from soak_client import Failure, Stream, Target, check
 
-N_CLIENTS = 16
+N_CLIENTS = 12
 MAX_GROWTH, MAX_GROWTH_KB = 0.04, 4096  # of the memory of the second half over that of the first, after the warm-up
 SHOWN = 20
 
@@ -56,7 +56,7 @@ def client(soak, seed):
             result = actor(soak, rng)
             soak.found(actor.__name__, result)
             if result == "busy":
-                time.sleep(rng.uniform(0, 0.3))
+                time.sleep(rng.uniform(0, 1))
         except Failure as e:
             soak.failed(actor.__name__, e)
         except Exception as e:  # what no actor foresaw is as bad
@@ -206,8 +206,9 @@ def main():
     unused = [a.__name__ for a in soak_actors.ACTORS if not any(name == a.__name__ for name, _ in soak.counts)]
     if unused:
         print("never got to it: " + ", ".join(unused))
-    if not any(result == "busy" for _, result in soak.counts):
-        soak.failed("at the end", "nobody was ever told to come again")
+    for result, what in (("busy", "nobody was ever told to come again"), ("moved", "no weight was ever changed in time")):
+        if not any(found == result for _, found in soak.counts):
+            soak.failed("at the end", what)
     print(f"{sum(soak.counts.values())} done, {len(soak.failures)} wrong")
     sys.exit(1 if soak.failures else 0)
 
