@@ -2,9 +2,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/progress.h"
 #include "serve/api.h"
+
+enum { SENDING_SECONDS = 5 };
 
 static void observe(const char *route, int status, double seconds, void *user) {
     struct server *s = user;
@@ -72,10 +75,15 @@ int server_load(struct server *s, const struct serve_model *model, struct genarm
     return GENARM_OK;
 }
 
+/* Freeing the HTTP server would cut replies off: they are waited for, the last ones for a while after the worker has ended. */
 void server_stop(struct server *s, double grace) {
+    const double end = clock_seconds() + grace + SENDING_SECONDS;
     http_server_quiesce(s->http);
     if (s->worker) {
         worker_stop(s->worker, grace);
+    }
+    while (http_server_n_connections(s->http) > 0 && clock_seconds() < end) {
+        usleep(20000);
     }
 }
 
