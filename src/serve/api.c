@@ -94,10 +94,16 @@ void api_reply(struct http_call *call, json_t *value) {
 
 /* ---- weights ---- */
 
+json_t *api_float(float x) {
+    char text[32];
+    snprintf(text, sizeof text, "%.7g", (double)x);
+    return json_real(strtod(text, NULL));
+}
+
 json_t *api_weights_json(const struct serve_model *m, const float *weights) {
     json_t *object = json_object();
     for (size_t i = 0; i < m->n_arms && object; i++) {
-        json_object_set_new(object, m->arms[i].name, json_real((double)weights[i]));
+        json_object_set_new(object, m->arms[i].name, api_float(weights[i]));
     }
     return object;
 }

@@ -7,7 +7,7 @@
 #include "model/spell.h"
 
 json_t *told_number(float logp) {
-    return json_real(isfinite(logp) ? (double)logp : -9999.0);
+    return json_real(!isfinite(logp) ? -9999.0 : logp < 0 ? (double)logp : 0); /* rounding may leave it just above 0 */
 }
 
 json_t *told_parts(const struct serve_model *m, const struct genarm_token_logprob *t) {
