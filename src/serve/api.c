@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/names.h"
 #include "serve/fields.h"
 
@@ -69,7 +70,11 @@ static const char *param_of(const struct genarm_error *err) {
 json_t *api_error_json(const struct genarm_error *err) {
     const char *type;
     const int status = api_status(err, &type);
-    return json_pack("{s:i, s:s, s:s, s:s?}", "code", status, "message", err->what, "type", type, "param", param_of(err));
+    const char *param = param_of(err);
+    char message[sizeof err->what + sizeof err->hint + 2];
+    snprintf(message, sizeof message, "%s%s%s", err->what, *err->hint ? ": " : "", err->hint);
+    return json_pack("{s:i, s:o, s:s, s:o?}", "code", status, "message", text_json(message), "type", type, "param",
+                     param ? text_json(param) : NULL);
 }
 
 void api_error(struct http_call *call, const struct genarm_error *err) {
