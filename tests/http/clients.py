@@ -257,12 +257,12 @@ def test_all_probabilities_of_few_tokens_sum_to_one(tiny):
 # ---- what steers ------------------------------------------------------------------------------------------------
 
 
-def test_logit_bias_forbids_and_favours_tokens(tiny):
+def test_logit_bias_forbids_and_favours_tokens(tiny, real):
     (favoured,) = fetch(TINY, "/tokenize", {"content": "q"})["tokens"]
     assert text(tiny, max_tokens=4, seed=1, logit_bias={favoured: 100}) == "qqqq"
-    likeliest = answer(tiny, temperature=0, max_tokens=1, logprobs=True).logprobs.content[0].token
-    (forbidden,) = fetch(TINY, "/tokenize", {"content": likeliest})["tokens"]
-    other = answer(tiny, temperature=0, max_tokens=1, logprobs=True, logit_bias={forbidden: -100}).logprobs.content[0]
+    likeliest = answer(real, temperature=0, max_tokens=1, logprobs=True).logprobs.content[0].token
+    (forbidden,) = fetch(REAL, "/tokenize", {"content": likeliest})["tokens"]
+    other = answer(real, temperature=0, max_tokens=1, logprobs=True, logit_bias={forbidden: -100}).logprobs.content[0]
     assert other.token != likeliest
 
 
