@@ -64,7 +64,8 @@ def check_reply(reply):
     if "application/json" in reply.headers["content-type"]:
         reply.read()
         value = reply.json()
-        conforms(value, KINDS[value["object"]] if reply.is_success else "ErrorResponse")
+        if not reply.is_success or "object" in value:
+            conforms(value, KINDS[value["object"]] if reply.is_success else "ErrorResponse")
 
 
 def connect(base, key="unused"):
@@ -497,6 +498,6 @@ def test_a_request_that_times_out_frees_its_slot(real):
 def test_weights_change_while_an_answer_runs(real):
     chunks = iter(real.chat.completions.create(**ASK, extra_body={"grammar": "root ::= [a-z ]{200}"}, stream=True))
     first = next(chunks)
-    changed = fetch(REAL, f"/v1/requests/{first.id}/arms", {"one": 1.25})
+    changed = real.post(f"/requests/{first.id}/arms", body={"one": 1.25}, cast_to=object)
     assert changed["id"] == first.id and changed["arms"] == {"one": 1.25, "two": 0} and len(changed["n_tokens"]) == 1
     assert list(chunks)[-1].arms == {"one": 1.25, "two": 0}

@@ -51,6 +51,8 @@ serve real_url -m "$model" --arm one=one.gguf:0 --arm two=two.gguf:0 -np 2 -c 20
 serve keyed_url -m "$tiny" --arm helpful="$golden/llama.lora.gguf:0" --arm harmless="$golden/llama.lora2.gguf:0" \
     -np 4 -n 8 -c 4096 --metrics --api-key first,second
 
+serve quiet_url -m "$tiny" --no-slots --no-ui -np 1
+
 # ---- curl: every path once ----------------------------------------------------------------------
 
 ask='"messages": [{"role": "user", "content": "How do I bake bread?"}], "max_tokens": 8, "seed": 1'
@@ -146,7 +148,16 @@ json_true chunks 'r[-1]["arms"] == {"one": 1.25, "two": -1} and r[-1]["choices"]
 status=$(curl -s -o out -w '%{http_code}' "$real_url/v1/requests/$id/arms" -d '{"one": 1}' -H "Content-Type: application/json")
 check "an answer that is over has no weights ($status)" [ "$status" = 404 ]
 
-# What is wrong.
+# What is switched off, and what is wrong.
+tiny_address=$tiny_url tiny_url=$quiet_url
+for path in /metrics /slots; do
+    get 501 $path
+    said 'r[0]["error"]["type"] == "not_supported_error"'
+done
+get 404 /
+tiny_url=$tiny_address
+head -c 5000000 /dev/zero | tr '\0' ' ' >large
+get 413 /v1/chat/completions -H "Content-Type: application/json" -H Expect: --data-binary @large
 get 404 /nothing
 said 'r[0]["error"]["type"] == "not_found_error" and r[0]["error"]["code"] == 404'
 get 405 /v1/chat/completions
@@ -165,6 +176,7 @@ for path in /v1/models /props /slots /arms /metrics; do
     get 401 $path
     said 'r[0]["error"]["type"] == "authentication_error"'
     get 401 $path -H "Authorization: Bearer third"
+    get 200 $path -H "X-Api-Key: first"
     get 200 $path -H "Authorization: Bearer second"
 done
 post 401 /v1/chat/completions "{$ask}"
