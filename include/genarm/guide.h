@@ -184,8 +184,7 @@ int genarm_session_step(struct genarm_session *s, int32_t *token, struct genarm_
 /* The same for several sessions of one guide in one batch, each at most once: tokens[i] belongs to sessions[i]. A session that
  * fails by itself (no prompt, full context, a grammar that allows nothing, logits that are not finite) has its error in errors[i]
  * and is as before, and the others go on; errors[i].code is 0 with a token. What the function returns concerns all: no memory, a
- * backend that fails, sessions of different guides; then errors and tokens are not written, and no session has a new token.
- * Logits that are not finite are computed once more for the session alone before it is blamed. */
+ * backend that fails, sessions of different guides; then errors and tokens are not written, and no session has a new token. */
 int genarm_sessions_step_each(struct genarm_session **sessions, size_t n, int32_t *tokens, struct genarm_error *errors,
                               struct genarm_error *err);
 
