@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "answer.h"
+#include "answer_record.h"
 #include "commands.h"
 #include "drafts.h"
 #include "preferences.h"
@@ -76,15 +76,15 @@ static int start_session(struct chat *c, struct genarm_error *err) {
 }
 
 /* Prints the answer as it comes; Ctrl-C ends it. */
-static int print_answer(struct answer *a, struct genarm_error *err) {
-    struct answer *answers[] = {a};
+static int print_answer(struct answer_record *a, struct genarm_error *err) {
+    struct answer_record *answers[] = {a};
     size_t printed = 0;
     int code = 0;
-    while (code == 0 && a->finish == FINISH_RUNNING) {
-        code = interrupt_signal() ? answer_end(a, FINISH_INTERRUPTED, err) : answers_step(answers, 1, err);
-        fwrite(a->text.data + printed, 1, a->n_shown - printed, stdout);
+    while (code == 0 && a->r.finish == FINISH_RUNNING) {
+        code = interrupt_signal() ? answer_end(&a->r, FINISH_INTERRUPTED, err) : answer_records_step(answers, 1, err);
+        fwrite(a->r.text.data + printed, 1, a->r.n_shown - printed, stdout);
         fflush(stdout);
-        printed = a->n_shown;
+        printed = a->r.n_shown;
     }
     fputc('\n', stdout);
     return code ? code : flush_output(stdout, err);
@@ -96,16 +96,16 @@ static bool has_room(const struct chat *c, int32_t share) {
     return left * share >= left + used;
 }
 
-static int start_answer(struct chat *c, struct answer *a, struct genarm_error *err) {
-    answer_deinit(a);
-    const int code = answer_start(a, &c->setup, c->session, c->said.messages, c->said.n, c->args->n_predict, err);
-    a->shift = c->args->shift;
+static int start_answer(struct chat *c, struct answer_record *a, struct genarm_error *err) {
+    answer_record_deinit(a);
+    const int code = answer_record_start(a, &c->setup, c->session, c->said.messages, c->said.n, c->args->n_predict, err);
+    answer_record_shifts(a, &c->args->shift);
     return code;
 }
 
 /* With --context-shift the oldest turns are forgotten when less than a quarter of the context is left for the answer, until
  * half of it is: so it does not happen at every turn, and what is left is evaluated as if it were all that was said. */
-static int begin_answer(struct chat *c, struct answer *a, struct genarm_error *err) {
+static int begin_answer(struct chat *c, struct answer_record *a, struct genarm_error *err) {
     int code = start_answer(c, a, err), n_forgotten = 0;
     if (!c->args->shift.on || (code == 0 && has_room(c, 4))) {
         return code;
@@ -135,24 +135,24 @@ static int refuse_turn(struct chat *c, struct genarm_error *err) {
 }
 
 static int turn(struct chat *c, const char *text, struct genarm_error *err) {
-    struct answer answer = {0};
+    struct answer_record answer = {0};
     int code = transcript_add(&c->said, "user", text, err);
     if (code == 0) {
         code = begin_answer(c, &answer, err);
     }
     if (code == GENARM_ECONTEXT) {
-        answer_deinit(&answer);
+        answer_record_deinit(&answer);
         return refuse_turn(c, err);
     }
     if (code == 0) {
         code = print_answer(&answer, err);
     }
-    if (code == 0 && answer.finish == FINISH_CONTEXT) {
+    if (code == 0 && answer.r.finish == FINISH_CONTEXT) {
         note("the context is full: the answer is cut; %s", c->args->shift.on
                  ? "a shorter question, --keep or -c give it room" : "with --context-shift it would go on");
     }
     if (code == 0) {
-        code = transcript_add(&c->said, "assistant", answer.text.data, err);
+        code = transcript_add(&c->said, "assistant", answer.r.text.data, err);
     }
     if (code == 0 && c->args->model.verbose) {
         drafts_note(&c->setup, c->session);
@@ -160,7 +160,7 @@ static int turn(struct chat *c, const char *text, struct genarm_error *err) {
     if (code == 0 && c->terminal) {
         fprintf(stderr, "\n");
     }
-    answer_deinit(&answer);
+    answer_record_deinit(&answer);
     return code;
 }
 

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "answer.h"
+#include "answer_record.h"
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/rng.h"
@@ -77,7 +77,7 @@ static const char *const not_compared[] = {FREE_TO_CHANGE, "--prompts", "--model
 
 /* A prompt on its way: waiting, running (session), ended (answer kept until those before it are written). */
 struct job {
-    struct answer answer;
+    struct answer_record answer;
     struct genarm_session *session;
     uint64_t seed;
     json_t *record; /* the finished one, until it is written */
@@ -94,7 +94,7 @@ struct generation {
     uint64_t seed;
     struct estimate estimate;
     double started;
-    struct answer **running; /* [n_running], room for n_parallel */
+    struct answer_record **running; /* [n_running], room for n_parallel */
     size_t n_running;
     FILE *out;
     bool records;      /* JSON rather than text */
@@ -147,10 +147,10 @@ static int load_cache(const struct generation *g, struct genarm_session *s, stru
 
 static int save_cache(const struct generation *g, struct genarm_error *err) {
     const struct job *job = &g->jobs[0];
-    if (!g->args->cache || g->args->cache_read_only || job->answer.n_tokens == 0) { /* nothing was computed */
+    if (!g->args->cache || g->args->cache_read_only || job->answer.r.n_tokens == 0) { /* nothing was computed */
         return 0;
     }
-    return genarm_session_save(job->answer.session, g->args->cache, NULL, err);
+    return genarm_session_save(job->answer.r.session, g->args->cache, NULL, err);
 }
 
 /* ---- output ---- */
@@ -161,13 +161,13 @@ static int written(const struct generation *g, int code, struct genarm_error *er
 }
 
 /* What was sampled since the last call. */
-static int stream_text(struct generation *g, const struct answer *a, struct genarm_error *err) {
-    size_t n = a->n_shown - g->n_streamed;
+static int stream_text(struct generation *g, const struct answer_record *a, struct genarm_error *err) {
+    size_t n = a->r.n_shown - g->n_streamed;
     if (g->records || n == 0) {
         return 0;
     }
-    fwrite(a->text.data + g->n_streamed, 1, n, g->out);
-    g->n_streamed = a->n_shown;
+    fwrite(a->r.text.data + g->n_streamed, 1, n, g->out);
+    g->n_streamed = a->r.n_shown;
     return written(g, flush_output(g->out, err), err);
 }
 
@@ -228,7 +228,7 @@ static int finish_job(struct generation *g, size_t index, json_t *facts, struct 
     job->session = NULL;
     g->n_done++;
     if (code == 0 && g->partial.records) {
-        return job->answer.finish == FINISH_INTERRUPTED ? 0 : keep_record(g, index, err);
+        return job->answer.r.finish == FINISH_INTERRUPTED ? 0 : keep_record(g, index, err);
     }
     return code ? code : g->records ? write_finished(g, err) : 0;
 }
@@ -267,9 +267,9 @@ static int start_job(struct generation *g, struct genarm_error *err) {
     if (code) {
         return code;
     }
-    code = answer_start(&job->answer, &g->setup, job->session, prompt->messages, prompt->n_messages, g->args->n_predict,
-                        &failure);
-    job->answer.shift = g->args->shift;
+    code = answer_record_start(&job->answer, &g->setup, job->session, prompt->messages, prompt->n_messages,
+                               g->args->n_predict, &failure);
+    answer_record_shifts(&job->answer, &g->args->shift);
     if (code && many(g->args) && code != GENARM_ENOMEM) {
         return fail_job(g, index, &failure, err);
     }
@@ -277,15 +277,15 @@ static int start_job(struct generation *g, struct genarm_error *err) {
         *err = failure;
         return code;
     }
-    if (job->answer.finish != FINISH_RUNNING) {
-        return finish_job(g, index, answer_json(&job->answer, &g->setup, job->seed), err);
+    if (job->answer.r.finish != FINISH_RUNNING) {
+        return finish_job(g, index, answer_record_json(&job->answer, &g->setup, job->seed), err);
     }
     g->running[g->n_running++] = &job->answer;
     return 0;
 }
 
 /* Job whose answer this is: its first member. */
-static size_t job_index(const struct generation *g, const struct answer *a) {
+static size_t job_index(const struct generation *g, const struct answer_record *a) {
     return (size_t)((const struct job *)(const void *)a - g->jobs);
 }
 
@@ -294,18 +294,18 @@ static int collect(struct generation *g, struct genarm_error *err) {
     size_t kept = 0;
     int code = 0;
     for (size_t i = 0; i < g->n_running; i++) {
-        struct answer *a = g->running[i];
-        if (a->finish == FINISH_RUNNING) {
+        struct answer_record *a = g->running[i];
+        if (a->r.finish == FINISH_RUNNING) {
             g->running[kept++] = a;
             continue;
         }
         size_t index = job_index(g, a);
         g->estimate.n_ended++;
         if (code == 0) {
-            code = finish_job(g, index, answer_json(a, &g->setup, g->jobs[index].seed), err);
+            code = finish_job(g, index, answer_record_json(a, &g->setup, g->jobs[index].seed), err);
         }
         if (many(g->args)) {
-            answer_deinit(a);
+            answer_record_deinit(a);
         }
     }
     g->n_running = kept;
@@ -315,7 +315,7 @@ static int collect(struct generation *g, struct genarm_error *err) {
 static int interrupt(struct generation *g, struct genarm_error *err) {
     int code = 0;
     for (size_t i = 0; i < g->n_running && code == 0; i++) {
-        code = answer_end(g->running[i], FINISH_INTERRUPTED, err);
+        code = answer_end(&g->running[i]->r, FINISH_INTERRUPTED, err);
     }
     return code ? code : collect(g, err);
 }
@@ -334,7 +334,7 @@ static void show_progress(const struct generation *g, struct progress *progress)
     const double elapsed = clock_seconds() - g->started, each = (double)g->estimate.n_tokens / elapsed;
     double left = (double)(g->prompts.n - g->n_done - g->n_running) * estimate_answer(&g->estimate, 0);
     for (size_t i = 0; i < g->n_running; i++) {
-        left += estimate_answer(&g->estimate, (int64_t)g->running[i]->n_tokens);
+        left += estimate_answer(&g->estimate, (int64_t)g->running[i]->r.n_tokens);
     }
     progress_expect(progress, left > 0 && each > 0 ? left / each : 0);
     snprintf(rate, sizeof rate, "%.3g tokens/s", each);
@@ -343,7 +343,7 @@ static void show_progress(const struct generation *g, struct progress *progress)
 
 /* One more token for all that run. */
 static int step_jobs(struct generation *g, struct genarm_error *err) {
-    int code = answers_step(g->running, g->n_running, err);
+    int code = answer_records_step(g->running, g->n_running, err);
     g->estimate.n_tokens += (int64_t)g->n_running;
     if (code == 0 && !g->records) {
         code = stream_text(g, g->running[0], err);
@@ -382,13 +382,13 @@ static int run_jobs(struct generation *g, struct genarm_error *err) {
 static int say_outcome(struct generation *g) {
     const struct job *job = &g->jobs[0];
     if (!g->records) {
-        const struct answer *a = &job->answer;
-        fwrite(a->text.data + g->n_streamed, 1, a->text.len - g->n_streamed, g->out); /* what Ctrl-C cut off */
-        if (a->text.len == 0 || a->text.data[a->text.len - 1] != '\n') {
+        const struct answer_record *a = &job->answer;
+        fwrite(a->r.text.data + g->n_streamed, 1, a->r.text.len - g->n_streamed, g->out); /* what Ctrl-C cut off */
+        if (a->r.text.len == 0 || a->r.text.data[a->r.text.len - 1] != '\n') {
             fputc('\n', g->out);
         }
-        if (g->args->model.verbose || a->finish == FINISH_CONTEXT) {
-            note("%s; %zu tokens, %.1f a second, seed %llu", finish_name(a->finish), a->n_tokens, answer_rate(a),
+        if (g->args->model.verbose || a->r.finish == FINISH_CONTEXT) {
+            note("%s; %zu tokens, %.1f a second, seed %llu", finish_name(a->r.finish), a->r.n_tokens, answer_rate(&a->r),
                  (unsigned long long)job->seed);
         }
     }
@@ -494,7 +494,7 @@ static int prepare(struct generation *g, struct genarm_error *err) {
         code = check_output(g, err);
     }
     g->jobs = calloc(g->prompts.n + 1, sizeof *g->jobs);
-    g->running = calloc(n_slots + 1, sizeof(struct answer *));
+    g->running = calloc(n_slots + 1, sizeof(struct answer_record *));
     if (code == 0 && (!g->jobs || !g->running)) {
         code = error_nomem(err, "prompts");
     }
@@ -572,7 +572,7 @@ static int generate_run(const void *arguments, struct genarm_error *err) {
     log_to_stderr(g.args->model.verbose);
     int code = generate(&g, err);
     for (size_t i = 0; g.jobs && i < g.prompts.n; i++) {
-        answer_deinit(&g.jobs[i].answer);
+        answer_record_deinit(&g.jobs[i].answer);
         genarm_session_free(g.jobs[i].session);
         json_decref(g.jobs[i].record);
     }

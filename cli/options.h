@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "base/names.h"
 
 enum option_type {
     OPTION_GROUP,  /* no option: a heading, in `help` */
@@ -65,11 +66,5 @@ enum { CLI_USAGE = -1000 }; /* code of errors that are wrong use: exit status 2 
  * Returns 0, 1 when help is asked for, or CLI_USAGE. Call command_line_deinit in every case. */
 int command_line_parse(const struct command *command, int argc, char **argv, void *args, struct genarm_error *err);
 void command_line_deinit(const struct command *command, void *args);
-
-/* What `text` was probably meant to be: the nearest of space-separated names, or NULL. Copied to `out`. */
-const char *nearest_name(const char *text, const char *const *names, size_t n, char *out, size_t max);
-
-/* Walks space-separated names (or bar-separated choices): copies the next one, false at the end. */
-bool next_name(const char **cursor, char separator, char *name, size_t max);
 
 #endif

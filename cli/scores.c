@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "guide/answer.h"
 #include "text.h"
 
 enum { TOKEN_TEXT_MAX = 1 << 20 };

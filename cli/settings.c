@@ -8,7 +8,7 @@
 #include "base/hash.h"
 #include "train/run.h"
 
-enum { NAME_MAX_LENGTH = 64, WHOLE_MAX = 1 << 28 /* bytes */, N_SAMPLES = 4096, SAMPLE = 4096 /* bytes */ };
+enum { WHOLE_MAX = 1 << 28 /* bytes */, N_SAMPLES = 4096, SAMPLE = 4096 /* bytes */ };
 
 /* The hash of a file's content; of a large one, of its size and of samples all over it. What is no regular file counts by its
  * name. */

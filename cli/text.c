@@ -4,24 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-int text_push_token(struct text_tail *u, const struct genarm_model *model, int32_t token, struct buf *out,
-                    struct genarm_error *err) {
-    char small[256], *bytes = small;
-    int32_t n = genarm_token_bytes(model, token, false, small, sizeof small);
-    if (n < 0) {
-        bytes = malloc((size_t)-n);
-        if (!bytes) {
-            return error_nomem(err, "text of a token");
-        }
-        n = genarm_token_bytes(model, token, false, bytes, -n);
-    }
-    int code = n > 0 ? text_push(u, bytes, (size_t)n, out, err) : 0;
-    if (bytes != small) {
-        free(bytes);
-    }
-    return code;
-}
-
 json_t *token_text_json(const struct genarm_model *model, int32_t token) {
     int32_t n = -genarm_token_bytes(model, token, true, NULL, 0);
     char *bytes = calloc((size_t)(n > 0 ? n : 0) + 1, 1);

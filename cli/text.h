@@ -6,10 +6,6 @@
 #include "base/utf8.h"
 #include "genarm/model.h"
 
-/* Adds a token's bytes to a text; control tokens add nothing. */
-int text_push_token(struct text_tail *u, const struct genarm_model *model, int32_t token, struct buf *out,
-                    struct genarm_error *err);
-
 /* The text of one token by itself, the spelling of a control token; bytes that are no whole character become U+FFFD. New
  * reference; NULL without memory. */
 json_t *token_text_json(const struct genarm_model *model, int32_t token);
