@@ -131,11 +131,11 @@ int genarm_session_prompt_tokens(struct genarm_session *s, const int32_t *tokens
  *     int32_t left = 1;
  *     while (left > 0 && !stopped && (rc = genarm_session_prefill(s, 512, &left, &err)) == GENARM_OK) { step the others }
  *
- * First takes over what another slot holds of it, then evaluates up to max_rows >= 1 rows, tokens seen by one policy each, of
+ * First takes over what another slot holds of it, then evaluates up to max_rows >= 0 rows, tokens seen by one policy each, of
  * the policies that take part in the next step: a weight of 0 leaves an ARM out, and a raised one has to be caught up with, which
- * is the same. *left: rows still missing; 0: the next step feeds each policy one token, and drafts. Tokens come out as if steps
- * had evaluated all of it, but that rows in other batches may round otherwise. GENARM_EINVAL also without a prompt,
- * GENARM_ECONTEXT when the context is full. On failure the session is as before. */
+ * is the same. *left: rows still missing, which is all that max_rows 0 asks for; 0: the next step feeds each policy one token,
+ * and drafts. Tokens come out as if steps had evaluated all of it, but that rows in other batches may round otherwise.
+ * GENARM_EINVAL also without a prompt, GENARM_ECONTEXT when the context is full. On failure the session is as before. */
 int genarm_session_prefill(struct genarm_session *s, int32_t max_rows, int32_t *left, struct genarm_error *err);
 
 /* Tokens of the base's prompt that were not evaluated for it, because the session or another one had evaluated them before:

@@ -55,6 +55,29 @@ interrupted 130 INT 'records.jsonl.partial' "${many[@]}" -o records.jsonl
 json_true records.jsonl '[[x["id"], x["finish_reason"]] for x in r] == [[0, "error"], [1, "interrupted"]]'
 says err "the same command goes on from records.jsonl.partial"
 
+# The evaluation of a long prompt ends between two pieces of it: no token is there, as there would be after all of it.
+python3 -c '
+import json
+for text in ["Hi.", "The sea is wide and the wind is strong. " * 700]:
+    print(json.dumps({"prompt": text}))' >long.jsonl
+interrupted 130 INT out generate -m "$model" --prompts long.jsonl -n 1 -c 8192 -b 64
+json_true out '[x["finish_reason"] for x in r] == ["length", "interrupted"] and r[1]["tokens"] == []'
+python3 -c 'print("The sea is wide and the wind is strong. " * 700)' >long.txt
+interrupted 130 INT err score -m "$model" -f long.txt -r Yes -c 8192 -b 64 -v
+check "no score is printed" [ ! -s out ]
+(echo "Hello."; cat long.txt; echo "Not asked.") >turns
+rm -f out
+"$genarm" chat -m "$model" --temp 0 -n 4 -c 8192 -b 64 <turns >out 2>err &
+pid=$!
+await out
+sleep 1
+kill -s INT $pid
+status=0
+wait $pid || status=$?
+check "the chat ends with 130 ($status)" [ "$status" = 130 ]
+check "with one answer" [ "$(grep -c . out)" = 1 ]
+says err "the question is taken back"
+
 # A reward program that does not answer is stopped as well, and is gone; what was ranked
 # before is shown.
 slow='cmd:slow=read l; echo $$ >asked; exec sleep 1000'
