@@ -6,9 +6,9 @@
 
 #include "base/json.h"
 #include "guide/answer.h"
+#include "model/spell.h"
 #include "prefill.h"
 #include "terminal.h"
-#include "text.h"
 
 enum { TOKEN_TEXT_MAX = 1 << 20 };
 
@@ -86,7 +86,7 @@ int scores_compute(struct scores *out, const struct setup *setup, const struct g
     struct collector c = {.scores = &s, .model = setup->base, .err = err};
     int32_t *tokens = NULL, end = genarm_token_eos(setup->base);
     size_t n = 0;
-    int code = text_tokenize(&tokens, &n, setup->base, response, err);
+    int code = spell_tokens(&tokens, &n, setup->base, response, false, false, err);
     if (code) {
         return code;
     }

@@ -9,6 +9,8 @@
 #   scripts/deps.sh peers      what benchmarks compare with (PyTorch), into deps/peers; not part of all
 #   scripts/deps.sh peers-decode   the same, llama-cpp-python, and what the published GenARM code needs, for bench/peers.sh
 #   scripts/deps.sh demo       the Python package that measures the demo's answers, into deps/demo
+#   scripts/deps.sh browser    Chromium and what drives it, for the test of the server's page, into deps/page; not part of all
+#   scripts/deps.sh clients    OpenAI's client and others that test the server, into deps/clients; not part of all
 #
 # ggml and libllama come from an installed copy of a fitting version, else from
 # the package pinned in scripts/lock/llama.txt, built here for this machine:
@@ -36,7 +38,7 @@ have_lib() { have pkg-config && pkg-config --exists "$1"; }
 # ---- packages of the system -------------------------------------------------
 
 # Debian packages that are missing, judged by what they provide, so that tools
-# installed some other way count too. $1: "needed" or "wanted" (only made use of).
+# installed some other way count too. $1: "needed", "wanted" (only made use of), "browser" or "none".
 missing_packages() {
     if [ "$1" = needed ]; then
         { have cc && have c++; } || echo build-essential
@@ -53,15 +55,19 @@ missing_packages() {
         have_lib libcurl || echo libcurl4-openssl-dev # a client, in tests and benchmarks
         have python3 || echo python3
         python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || echo python3-venv
-    else
+    elif [ "$1" = browser ]; then
+        have chromium || echo chromium
+        have chromedriver || echo chromium-driver
+    elif [ "$1" = wanted ]; then
         { have clang && have clang++; } || echo clang libclang-rt-dev # the latter for make sanitize
         { have mpirun && have mpicc; } || echo openmpi-bin libopenmpi-dev # training on many machines
     fi
 }
 
+# install_packages NEEDED WANTED: kinds as above
 install_packages() {
-    local needed wanted sudo=()
-    needed=$(missing_packages needed) wanted=$(missing_packages wanted)
+    local kind=$1 needed wanted sudo=()
+    needed=$(missing_packages "$1") wanted=$(missing_packages "$2")
     [ -n "$needed$wanted" ] || return 0
     # shellcheck disable=SC2086  # lists of package names
     set -- $needed $wanted
@@ -85,7 +91,7 @@ install_packages() {
     "${apt[@]}" update >&2 </dev/null || say "apt-get update failed, trying with the lists at hand"
     "${apt[@]}" install --no-install-recommends ca-certificates "$@" >&2 </dev/null ||
         die "apt-get could not install: $*"
-    needed=$(missing_packages needed)
+    needed=$(missing_packages "$kind")
     [ -z "$needed" ] || die "still missing after installing: $needed"
 }
 
@@ -300,6 +306,21 @@ provide_demo() {
     mv "$work/demo" deps/demo
 }
 
+# ---- what tests the server ------------------------------------------------------
+
+# An environment with the packages of a list, wheels only. It stays where it is made: its Python is called by path.
+provide_tools() { # name of folder and list, what it is
+    local stamp folder=deps/$1 list=tests/http/requirements-$1.txt
+    stamp=$(cksum <"$list")
+    [ "$(cat "$folder/stamp" 2>/dev/null)" != "$stamp" ] || return 0
+    say "fetching $2"
+    rm -rf "$folder"
+    python3 -m venv "$folder"
+    env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX "$folder/bin/python" -m pip install -q --disable-pip-version-check \
+        --require-hashes --no-deps --only-binary :all: -r "$list"
+    printf '%s\n' "$stamp" >"$folder/stamp"
+}
+
 # ---- what benchmarks compare with ------------------------------------------------
 
 # An environment that stays where it is made: its Python is called by path.
@@ -348,7 +369,7 @@ provide_official() {
 
 what=${1:-all}
 case $what in
-    all | packages | llama | model | gemma | demo | peers | peers-decode) ;;
+    all | packages | llama | model | gemma | demo | browser | clients | peers | peers-decode) ;;
     *) sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac
 mkdir -p deps
@@ -361,10 +382,12 @@ work=$(mktemp -d "$PWD/deps/work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 python=
 
-case $what in all | packages) install_packages ;; esac
+case $what in all | packages) install_packages needed wanted ;; esac
 case $what in all | llama) provide_llama ;; esac
 case $what in all | model) provide_model ;; esac
 case $what in all | demo) provide_demo ;; esac
 case $what in gemma) provide_gemma ;; esac
+case $what in browser) install_packages browser none; provide_tools page "what drives the browser" ;; esac
+case $what in clients) provide_tools clients "the clients that test the server" ;; esac
 case $what in peers | peers-decode) provide_peers ;; esac
 case $what in peers-decode) provide_llama_python; provide_official ;; esac

@@ -12,7 +12,17 @@ await() {
     fail "nothing came: $1" err
 }
 
-# Runs the program, sends the signal when the file has something, and checks the status.
+# Waits until the output has a whole line.
+await_line() {
+    for _ in $(seq 1200); do
+        [ "$(cat out 2>/dev/null | wc -l)" = 0 ] || return 0
+        sleep 0.05
+    done
+    fail "no line came" out err
+}
+
+# Runs the program, sends the signal soon after the file has something, and checks the status.
+pause=0.2
 interrupted() { # STATUS SIGNAL FILE ARGUMENTS…
     local expected=$1 signal=$2 file=$3 pid status=0
     shift 3
@@ -20,7 +30,7 @@ interrupted() { # STATUS SIGNAL FILE ARGUMENTS…
     "$genarm" "$@" >out 2>err </dev/null &
     pid=$!
     await "$file"
-    sleep 0.2
+    sleep "$pause"
     kill -s "$signal" $pid
     wait $pid || status=$?
     [ "$status" = "$expected" ] || fail "status $status, not $expected: genarm $*" out err
@@ -63,14 +73,16 @@ for text in ["Hi.", "The sea is wide and the wind is strong. " * 700]:
 interrupted 130 INT out generate -m "$model" --prompts long.jsonl -n 1 -c 8192 -b 64
 json_true out '[x["finish_reason"] for x in r] == ["length", "interrupted"] and r[1]["tokens"] == []'
 python3 -c 'print("The sea is wide and the wind is strong. " * 700)' >long.txt
+pause=1 # the model is being loaded
 interrupted 130 INT err score -m "$model" -f long.txt -r Yes -c 8192 -b 64 -v
+pause=0.2
 check "no score is printed" [ ! -s out ]
 (echo "Hello."; cat long.txt; echo "Not asked.") >turns
 rm -f out
 "$genarm" chat -m "$model" --temp 0 -n 4 -c 8192 -b 64 <turns >out 2>err &
 pid=$!
-await out
-sleep 1
+await_line
+sleep 0.5
 kill -s INT $pid
 status=0
 wait $pid || status=$?
@@ -95,12 +107,13 @@ json_true out 'r[0]["pairs"] == 1 and r[0]["trajectory"]["slow"] == {"accuracy":
 
 # A chat that waits for its next line ends as well.
 mkfifo lines
+rm -f out
 "$genarm" chat -m "$model" --temp 0 -n 4 <lines >out 2>err &
 pid=$!
 exec 3>lines
 echo "Hello." >&3
-await out
-sleep 1
+await_line
+sleep 0.5
 kill -s INT $pid
 status=0
 wait $pid || status=$?

@@ -1,0 +1,492 @@
+"""The page of genarm serve in a real browser, by real clicks and keys: tests/http/page.sh starts the servers and this.
+
+PAGE_REAL: the default model with the ARMs "one" and NAME, weights 0. PAGE_TINY: a tiny model with the ARM "both", which has the
+objectives praise and blame, behind the key "open sesame". PAGE_AXE: axe-core, which looks for what keeps people out.
+"""
+import json
+import os
+import re
+import time
+import unittest
+
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.select import Select
+from selenium.webdriver.support.ui import WebDriverWait
+
+REAL, TINY, AXE = os.environ["PAGE_REAL"], os.environ["PAGE_TINY"], os.environ["PAGE_AXE"]
+NAME = "<img src=x onerror=alert(1)>"
+MARKUP = "<img src=x onerror=alert(1)> **bold** <script>alert(2)</script>"
+PLACE = "genarm.page"  # of localStorage
+
+
+def browser():
+    options = webdriver.ChromeOptions()
+    options.binary_location = os.environ["PAGE_CHROMIUM"]
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"):
+        options.add_argument(argument)
+    options.add_experimental_option("prefs", {"download.default_directory": os.getcwd()})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(os.environ["PAGE_DRIVER"]))
+
+
+class PageTest(unittest.TestCase):
+    expected_errors = ()  # of the browser's log: what a test provokes
+
+    @classmethod
+    def setUpClass(cls):
+        cls.d = browser()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.d.quit()
+
+    def setUp(self):
+        self.screen(1280, 860)
+        self.open(REAL)
+
+    def tearDown(self):
+        errors = [entry["message"] for entry in self.d.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+        unexpected = [e for e in errors if not any(re.search(known, e) for known in self.expected_errors)]
+        self.assertEqual(unexpected, [], "the browser's log")
+
+    # ---- what a person does ----
+
+    def screen(self, width, height):
+        self.d.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                               {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False})
+
+    def open(self, url, ready=True):
+        """As somebody who has never been here."""
+        self.d.get("about:blank")
+        self.d.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": url, "storageTypes": "all"})
+        self.d.get(url)
+        self.d.execute_script("sessionStorage.clear()")
+        if ready:
+            self.wait(self.ready)
+
+    def ready(self):
+        return self.d.execute_script("return document.getElementById('status').dataset.state === 'ready'")
+
+    def wait(self, what, seconds=120):
+        return WebDriverWait(self.d, seconds, 0.05).until(lambda _: what())
+
+    def id(self, name):
+        return self.d.find_element(By.ID, name)
+
+    def all(self, selector):
+        return self.d.find_elements(By.CSS_SELECTOR, selector)
+
+    def one(self, selector):
+        return self.d.find_element(By.CSS_SELECTOR, selector)
+
+    def press(self, *keys):
+        """A shortcut: all keys but the last are held."""
+        chain = ActionChains(self.d)
+        for key in keys[:-1]:
+            chain.key_down(key)
+        chain.send_keys(keys[-1])
+        for key in keys[:-1]:
+            chain.key_up(key)
+        chain.perform()
+
+    def settings(self, **values):
+        for name, value in values.items():
+            field = self.id(f"set-{name}")
+            field.clear()
+            field.send_keys(str(value))
+
+    def ask(self, text, wait=True):
+        self.id("input").send_keys(text, Keys.ENTER)
+        if wait:
+            self.ended()
+
+    def busy(self):
+        return "busy" in (self.one("body").get_attribute("class") or "")
+
+    def ended(self):
+        self.wait(lambda: not self.busy())
+        time.sleep(0.1)
+
+    def slider(self, name):
+        return next(e for e in self.all("#arms input[type=range]") if e.get_attribute("aria-label") == f"Weight of {name}")
+
+    def drag(self, slider, to):
+        """To a part of its length, in several moves as a hand would."""
+        width = slider.size["width"]
+        at = lambda share: int(width * (share - 0.5))
+        now = (float(slider.get_property("value")) - float(slider.get_property("min"))) / 4
+        chain = ActionChains(self.d, duration=40).move_to_element_with_offset(slider, at(now), 0).click_and_hold()
+        for k in range(1, 9):
+            chain.move_to_element_with_offset(slider, at(now + (to - now) * k / 8), 0)
+        chain.release().perform()
+
+    def saved(self):
+        return json.loads(self.d.execute_script("return localStorage.getItem(arguments[0])", PLACE))
+
+    def answers(self):
+        """Of the last turn's last variant."""
+        return self.saved()["turns"][-1]["variants"][-1]["answers"]
+
+    def texts(self, answer):
+        return [token["text"] for token in answer["tokens"]]
+
+
+class Chat(PageTest):
+    def test_policy_is_in_force(self):
+        policy = self.d.execute_async_script(
+            "const done = arguments[0]; fetch('/').then((r) => done(r.headers.get('content-security-policy')))")
+        for part in ("default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'", "form-action 'none'"):
+            self.assertIn(part, policy)
+        self.assertNotIn("unsafe", policy)
+        self.d.execute_script("const s = document.createElement('script'); s.textContent = 'window.ran = 1'; document.body.append(s)")
+        self.assertIsNone(self.d.execute_script("return window.ran ?? null"))
+        self.assertTrue(any("Content Security Policy" in entry["message"] for entry in self.d.get_log("browser")))
+
+    def test_slider_dragged_while_an_answer_runs_changes_what_follows(self):
+        self.settings(temperature=0, max_tokens=120, seed=3)
+        self.ask("Tell me a long story about a river.")
+        plain = self.texts(self.answers()[0])
+        self.assertEqual(self.answers()[0]["changes"], [])
+        self.press(Keys.ALT, "r")
+        self.wait(lambda: len(self.all(".running .t")) >= 6)
+        self.drag(self.slider("one"), 0.9)
+        self.assertTrue(self.busy(), "the answer ended before the slider was moved")
+        self.ended()
+        answer = self.answers()[0]
+        first = answer["changes"][0]["at"]
+        self.assertGreater(first, 0)
+        self.assertAlmostEqual(answer["changes"][-1]["arms"]["one"], 2.6, delta=0.2)
+        self.assertEqual(self.texts(answer)[:first], plain[:first], "tokens before the slider moved")
+        self.assertNotEqual(self.texts(answer)[first:], plain[first:], "tokens after it")
+        self.assertEqual(len(self.all(".mark")), len([c for c in answer["changes"] if c["at"] < len(answer["tokens"])]))
+        self.assertEqual(self.one(".pager span").text, "2/2")
+
+    def test_arrow_keys_on_a_slider_are_fine_and_reach_a_running_answer(self):
+        self.settings(temperature=0, max_tokens=150)
+        self.ask("Tell me a long story about a tree.", wait=False)
+        self.wait(lambda: len(self.all(".running .t")) >= 3)
+        self.press(Keys.ALT, "w")
+        self.assertEqual(self.d.switch_to.active_element, self.slider("one"))
+        self.press(Keys.ARROW_RIGHT)
+        self.press(Keys.ARROW_RIGHT)
+        self.press(Keys.PAGE_UP)
+        self.assertEqual(float(self.slider("one").get_property("value")), 0.12)
+        self.wait(lambda: any("changed while it ran" in e.text for e in self.all(".weights")))
+        self.press(Keys.ESCAPE)
+        self.ended()
+        self.assertEqual(self.answers()[0]["changes"][-1]["arms"], {"one": 0.12, NAME: 0})
+        number = self.all("#arms input[type=number]")[0]
+        number.clear()
+        number.send_keys("-2.5", Keys.ENTER)
+        self.assertEqual(self.slider("one").get_attribute("aria-valuetext"), "-2.50")
+        self.all("#arms .reset")[0].click()
+        self.assertEqual(float(number.get_property("value")), 0)
+
+    def test_side_by_side_with_weights_of_zero_both_say_the_same(self):
+        self.settings(max_tokens=24)
+        self.press(Keys.ALT, "b")
+        self.ask("Name three birds.")
+        guided, unguided = self.answers()
+        self.assertEqual(guided["seed"], unguided["seed"])
+        self.assertEqual(guided["text"], unguided["text"])
+        self.assertEqual(len(self.all(".column")), 2)
+        self.drag(self.slider("one"), 0.95)
+        self.press(Keys.ALT, "r")
+        self.ended()
+        guided, unguided = self.answers()
+        self.assertGreater(guided["arms"]["one"], 2)
+        self.assertEqual(set(unguided["arms"].values()), {0})
+        self.assertNotEqual(guided["text"], unguided["text"])
+        self.all(".keep")[1].click()
+        self.ask("And three more?")
+        sent = self.saved()["turns"]
+        self.assertEqual(sent[1]["variants"][1]["kept"], 1)
+
+    def test_every_token_tells_what_each_part_thought(self):
+        self.settings(max_tokens=16)
+        self.ask("Hello!")
+        answer = self.answers()[0]
+        tokens = self.all(".t")
+        self.assertEqual(len(tokens), len(answer["tokens"]))
+        self.assertEqual(self.one(".tokens").get_property("textContent"), answer["text"])
+        ActionChains(self.d).move_to_element(tokens[3]).perform()
+        self.wait(lambda: self.id("pop").is_displayed())
+        heads = [e.text for e in self.all("#pop thead th")]
+        self.assertEqual(heads, ["token", "mixture", "base", "one", NAME])
+        self.check_table(answer["tokens"][3])
+        # The keyboard: one stop of Tab, then arrow keys.
+        self.d.execute_script("arguments[0].focus()", self.one(".turn.assistant .actions button"))
+        self.press(Keys.SHIFT, Keys.TAB)
+        self.press(Keys.HOME)
+        self.press(Keys.ARROW_RIGHT)
+        self.assertEqual(self.d.switch_to.active_element, tokens[1])
+        self.assertEqual(tokens[1].get_attribute("aria-describedby"), "pop")
+        self.check_table(answer["tokens"][1])
+        self.press(Keys.ESCAPE)
+        self.assertFalse(self.id("pop").is_displayed())
+        # A click pins it.
+        tokens[2].click()
+        ActionChains(self.d).move_to_element(self.id("top")).perform()
+        time.sleep(0.4)
+        self.assertTrue(self.id("pop").is_displayed())
+        self.check_table(answer["tokens"][2])
+
+    def check_table(self, token):
+        rows = self.all("#pop tbody tr")
+        self.assertGreaterEqual(len(rows), 5)
+        drawn = self.one("#pop .drawn")
+        shown = [float(e.text.replace("<", "").replace("%", "").replace("\u202f", "")) for e in drawn.find_elements(By.CSS_SELECTOR, ".p")]
+        told = [token["logprob"], token["base"], token["arms"]["one"], token["arms"][NAME]]
+        for percent, logprob in zip(shown, told, strict=True):
+            self.assertAlmostEqual(percent, 100 * 2.718281828 ** logprob, delta=0.51)
+        mixture = [float(row.find_elements(By.CSS_SELECTOR, ".p")[0].text.replace("<", "").replace("%", "").replace("\u202f", ""))
+                   for row in rows]
+        self.assertLess(sum(mixture), 103)
+
+    def test_colours_follow_the_chosen_reward(self):
+        self.settings(max_tokens=24)
+        self.ask("Hello!")
+        token = self.answers()[0]["tokens"]
+        steps = lambda: [int(e.get_attribute("data-step")) for e in self.all(".t")]
+        edges = [-2, -1, -0.5, -0.15, 0.15, 0.5, 1, 2]
+        self.assertEqual(steps(), [sum(t["arms"]["one"] - t["base"] >= e for e in edges) - 4 for t in token])
+        Select(self.id("colour-measure")).select_by_value("logprob")
+        edges = [0.005, 0.02, 0.06, 0.12, 0.25, 0.4, 0.6, 0.8]
+        self.assertEqual(steps(), [sum(2.718281828459045 ** t["arms"]["one"] >= e for e in edges) - 4 for t in token])
+        Select(self.id("colour-arm")).select_by_visible_text("base model")
+        self.assertEqual(steps(), [sum(2.718281828459045 ** t["base"] >= e for e in edges) - 4 for t in token])
+        self.press(Keys.ALT, "c")
+        self.assertEqual(self.all(".t"), [])
+        self.press(Keys.ALT, "c")
+        self.assertEqual(len(self.all(".t")), len(token))
+
+    def test_escape_stops_the_server_too(self):
+        self.settings(max_tokens=2000)
+        self.ask("Count to ten thousand.", wait=False)
+        self.wait(lambda: len(self.all(".running .t")) >= 3)
+        self.assertEqual(self.id("send").text, "Stop")
+        self.press(Keys.ESCAPE)
+        self.ended()
+        self.assertEqual(self.answers()[0]["finish"], "stopped")
+        self.assertIn("stopped", self.one(".stats").text)
+        idle = "const done = arguments[0]; fetch('/slots').then((r) => r.json()).then((s) => done(s.every((x) => !x.is_processing)))"
+        self.wait(lambda: self.d.execute_async_script(idle), 10)
+
+    def test_what_is_said_survives_a_reload_and_a_file(self):
+        self.settings(max_tokens=16, seed=5)
+        self.id("system-box").click()
+        self.id("system").send_keys("Be brief.")
+        self.ask("What is a lake?\nIn short.".replace("\n", Keys.SHIFT + Keys.ENTER + Keys.SHIFT))
+        text = self.one(".tokens").get_property("textContent")
+        self.d.refresh()
+        self.wait(self.ready)
+        self.assertEqual(self.one(".tokens").get_property("textContent"), text)
+        self.press(Keys.ALT, "e")
+        name = self.wait(lambda: next((n for n in os.listdir() if re.fullmatch(r"genarm-[\d-]+\.json", n)), None))
+        with open(name, encoding="utf-8") as f:
+            exported = json.load(f)
+        self.assertEqual(exported["format"], "genarm conversation")
+        self.assertEqual(exported["system"], "Be brief.")
+        self.assertEqual(exported["turns"][0], {"role": "user", "text": "What is a lake?\nIn short."})
+        answer = exported["turns"][1]["variants"][0]["answers"][0]
+        self.assertEqual((answer["seed"], answer["arms"]), (5, {"one": 0, NAME: 0}))
+        self.assertEqual(answer["text"], text)
+        self.press(Keys.ALT, "n")
+        self.assertEqual(self.all(".turn"), [])
+        self.id("file").send_keys(os.path.abspath(name))
+        self.wait(lambda: self.all(".tokens"))
+        self.assertEqual(self.one(".tokens").get_property("textContent"), text)
+        self.ask("And a pond?")
+        self.assertEqual(len(self.saved()["turns"]), 4)
+        with open("wrong.json", "w", encoding="utf-8") as f:
+            f.write('{"format": "another"}')
+        self.id("file").send_keys(os.path.abspath("wrong.json"))
+        self.wait(lambda: "no conversation" in self.id("toast").text)
+        self.assertEqual(len(self.all(".turn")), 4)
+
+    def test_edited_message_replaces_what_followed(self):
+        self.settings(max_tokens=8)
+        self.ask("One?")
+        self.ask("Two?")
+        self.all(".edit")[0].click()
+        self.press(Keys.CONTROL, "a")
+        self.d.switch_to.active_element.send_keys("Three?", Keys.ENTER)
+        self.ended()
+        self.assertEqual([t.get("text") for t in self.saved()["turns"]], ["Three?", None])
+
+    def test_markup_of_anybody_is_text(self):
+        self.assertIn(NAME, [e.text for e in self.all("#arms .name span")])
+        # The model says it, because a grammar lets it say nothing else.
+        self.d.execute_script("""
+            const real = window.fetch;
+            window.fetch = (path, options) => real(path, options?.body && path.includes('chat')
+                ? {...options, body: JSON.stringify({...JSON.parse(options.body), grammar: arguments[0]})} : options);
+            """.replace("arguments[0]", json.dumps('root ::= ' + json.dumps(MARKUP))))
+        self.ask(MARKUP)
+        self.assertEqual(self.answers()[0]["text"], MARKUP)
+        self.assertEqual(self.one(".tokens").get_property("textContent"), MARKUP)
+        self.assertEqual(self.one(".bubble").text, MARKUP)
+        self.all(".t")[1].click()
+        self.assertTrue(self.id("pop").is_displayed())
+        self.press(Keys.ESCAPE)
+        self.press(Keys.ALT, "c")
+        self.assertEqual(self.one(".plain").text, MARKUP.replace("**", ""))
+        self.press(Keys.ALT, "p")
+        self.assertIn(NAME, self.one("#plane-square").text)
+        self.assertEqual(self.all("main img, main script, aside img"), [])
+
+    def test_errors_of_the_server_are_shown_at_the_answer(self):
+        self.expected_errors = (r"status of 400",)
+        self.settings(max_tokens=8)
+        self.ask("word " * 3000)
+        self.assertEqual(self.answers()[0]["finish"], "error")
+        self.assertIn("context", self.one(".error").text)
+        self.id("set-top_p").send_keys("7")
+        self.assertEqual(self.id("set-top_p").get_attribute("aria-invalid"), "true")
+        self.assertNotIn("top_p", self.d.execute_script("return localStorage.getItem(arguments[0])", PLACE) and self.saved()["sampling"])
+
+
+class Plane(PageTest):
+    def test_points_of_the_plane_are_answers(self):
+        self.id("input").send_keys("Name a colour.")
+        self.press(Keys.ALT, "p")
+        self.assertEqual(self.id("plane-prompt").get_property("value"), "Name a colour.")
+        limit = self.id("plane-limit")
+        limit.clear()
+        limit.send_keys("8")
+        square = self.id("plane-square")
+        ActionChains(self.d).move_to_element(square).click().perform()
+        self.wait(lambda: len(self.all("#cards .card")) == 1)
+        self.d.execute_script("arguments[0].focus()", square)
+        self.press(Keys.ARROW_RIGHT)
+        self.press(Keys.ARROW_UP)
+        self.press(Keys.SHIFT, Keys.ARROW_UP)
+        self.press(Keys.ENTER)
+        self.wait(lambda: len(self.all("#cards .card")) == 2 and not self.all("#plane .pending, #cards .running"))
+        first, second = (e.text for e in reversed(self.all("#cards .weights")))
+        number = lambda text, name: float(re.search(re.escape(name) + r" (\S+)", text)[1].replace("\u2212", "-"))
+        self.assertAlmostEqual(number(second, "one"), number(first, "one") + 0.1, places=2)
+        self.assertAlmostEqual(number(second, NAME), number(first, NAME) + 0.11, places=2)
+        self.assertEqual(len(self.all("#plane-square .dot")), 2)
+        self.assertEqual(len(self.all("#plane-outcomes .dot")), 2)
+        self.id("plane-sweep").click()
+        self.wait(lambda: len(self.all("#plane-square .dot")) == 11 and not self.all("#plane .pending, #cards .running"))
+        steps = [int(e.get_attribute("data-step")) for e in self.all("#plane-square .dot")]
+        self.assertEqual((min(steps), max(steps)), (-4, 4))
+        self.assertTrue(all(e.text for e in self.all("#cards .tokens")))
+        # A point that is there is shown, not asked again.
+        dot = self.all("#plane-square .dot")[0]
+        ActionChains(self.d).move_to_element(dot).click().perform()
+        self.assertEqual(len(self.all("#plane-square .dot")), 11)
+        self.assertEqual(self.one("#cards .selected .weights").text, first)
+        self.one("#cards .selected .actions button").click()
+        self.assertAlmostEqual(float(self.slider("one").get_property("value")), number(first, "one"), places=2)
+
+
+class Tiny(PageTest):
+    expected_errors = (r"status of 401",)
+
+    def setUp(self):
+        self.screen(1280, 860)
+        self.open(TINY, ready=False)
+
+    def key(self, text):
+        self.wait(lambda: self.id("key-dialog").is_displayed())
+        self.id("key").clear()
+        self.id("key").send_keys(text, Keys.ENTER)
+
+    def test_key_is_asked_for_until_it_fits(self):
+        self.key("wrong")
+        time.sleep(0.3)
+        self.key("open sesame")
+        self.wait(self.ready)
+        self.assertEqual(self.d.execute_script("return JSON.stringify(localStorage)").count("sesame"), 0)
+        self.d.refresh()
+        self.wait(self.ready)
+        self.settings(max_tokens=4)
+        self.ask("Hi")
+        self.assertEqual(self.answers()[0]["error"], "")
+
+    def test_preference_among_objectives_changes_the_answer(self):
+        self.key("open sesame")
+        self.wait(self.ready)
+        self.settings(max_tokens=24, temperature=0)
+        self.drag(self.slider("both"), 0.75)
+        said = {}
+        for name, other in (("praise", "blame"), ("blame", "praise")):
+            for one, key in ((name, Keys.END), (other, Keys.HOME)):
+                self.one(f'#arms input[type=range][aria-label="both: {one}"]').send_keys(key)
+            self.press(Keys.ALT, "m")
+            if said:
+                self.press(Keys.ALT, "r")
+                self.ended()
+            else:
+                self.ask("3: what about music?")
+            answer = self.answers()[0]
+            self.assertEqual(answer["preferences"], {"both": {name: 1, other: 0}})
+            said[name] = answer["text"]
+        self.assertNotEqual(said["praise"], said["blame"])
+
+
+class Looks(PageTest):
+    def overflow(self):
+        return self.d.execute_script("return document.scrollingElement.scrollWidth - innerWidth")
+
+    def test_narrow_screens_scroll_one_way(self):
+        self.screen(360, 700)
+        self.d.refresh()
+        self.wait(self.ready)
+        self.assertFalse(self.id("panel").is_displayed())
+        self.ask("Hello " + "long" * 40, wait=False)
+        self.wait(lambda: len(self.all(".t")) >= 3)
+        self.assertLessEqual(self.overflow(), 0)
+        self.press(Keys.ESCAPE)
+        self.ended()
+        self.all(".t")[1].click()
+        self.assertTrue(self.id("pop").is_displayed())
+        box = self.id("pop").rect
+        self.assertTrue(box["x"] >= 0 and box["x"] + box["width"] <= 360, box)
+        self.press(Keys.ESCAPE)
+        self.id("toggle-panel").click()
+        self.assertTrue(self.slider("one").is_displayed())
+        self.assertLessEqual(self.overflow(), 0)
+        self.assertTrue(self.id("input").is_displayed())
+        self.id("to-plane").click()
+        self.assertLessEqual(self.overflow(), 0)
+
+    def test_theme_is_switched_and_kept(self):
+        paper = lambda: self.d.execute_script("return getComputedStyle(document.body).backgroundColor")
+        light = paper()
+        self.id("theme").click()
+        dark = paper()
+        self.assertNotEqual(light, dark)
+        self.d.refresh()
+        self.assertEqual(paper(), dark)
+
+    def test_nothing_keeps_people_out(self):
+        with open(AXE, encoding="utf-8") as f:
+            axe = f.read()
+        self.settings(max_tokens=20)
+        self.press(Keys.ALT, "b")
+        self.ask("Hello!")
+        self.all(".t")[2].click()
+        for theme in ("as it is", "switched"):
+            for view in ("chat", "plane", "keyboard"):
+                self.d.execute_script(axe)
+                found = self.d.execute_async_script(
+                    "const done = arguments[0]; axe.run({resultTypes: ['violations']}).then((r) => done(r.violations))")
+                self.assertEqual([(v["id"], v["nodes"][0]["html"]) for v in found], [], f"{view}, theme {theme}")
+                if view == "chat":
+                    self.press(Keys.ALT, "p")
+                elif view == "plane":
+                    self.press(Keys.ALT, "k")
+            self.press(Keys.ESCAPE)
+            self.press(Keys.ALT, "p")
+            self.id("theme").click()
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

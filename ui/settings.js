@@ -1,0 +1,51 @@
+// How answers are drawn: an empty field leaves it to the server. And the system prompt.
+
+import {byId, h} from './dom.js';
+import {server} from './server.js';
+import {save, state} from './store.js';
+
+const FIELDS = [
+    {name: 'temperature', label: 'Temperature', min: 0, max: 5, step: 0.05},
+    {name: 'top_p', label: 'Top-p', min: 0, max: 1, step: 0.01},
+    {name: 'top_k', label: 'Top-k', min: 0, max: 1000000, step: 1},
+    {name: 'min_p', label: 'Min-p', min: 0, max: 1, step: 0.01},
+    {name: 'max_tokens', label: 'Max tokens', min: 1, max: 1000000, step: 1, otherwise: 'no limit'},
+    {name: 'seed', label: 'Seed', min: 0, max: 4294967295, step: 1, otherwise: 'random'},
+];
+
+/** The server's default as a field's placeholder. */
+function placeholder({name, otherwise}) {
+    const value = server.defaults[name];
+    if (otherwise && !(value >= 0 && name === 'max_tokens')) return otherwise;
+    return typeof value === 'number' ? String(Math.round(value * 1000) / 1000) : 'default';
+}
+
+function field(one) {
+    const id = `set-${one.name}`;
+    const input = h('input', {
+        id, type: 'number', min: one.min, max: one.max, step: one.step, placeholder: placeholder(one), inputmode: 'decimal',
+        oninput: () => {
+            const x = input.valueAsNumber;
+            const whole = one.step < 1 || Number.isInteger(x);
+            const fits = input.value === '' ? !input.validity.badInput : x >= one.min && x <= one.max && whole;
+            input.setAttribute('aria-invalid', String(!fits));
+            if (fits && input.value !== '') state.sampling[one.name] = x;
+            else delete state.sampling[one.name];
+            save();
+        },
+    });
+    input.value = state.sampling[one.name] ?? '';
+    return h('div', {class: 'field'}, h('label', {for: id}, one.label), input);
+}
+
+export function drawSettings() {
+    byId('sampling').replaceChildren(...FIELDS.map(field));
+    byId('system').value = state.system;
+}
+
+export function watchSettings() {
+    byId('system').addEventListener('input', (event) => {
+        state.system = event.target.value;
+        save();
+    });
+}

@@ -1,0 +1,186 @@
+// What the page remembers: the conversation, settings and weights, in localStorage as far as they fit, and as a file.
+//
+//   turns: [{role: 'user', text}, {role: 'assistant', variants: [{answers: [guided, unguided?], kept: 0}], shown: 0}, ...]
+//   answer: {guided, arms, changes: [{at, arms}], preferences, seed, sampling, tokens, text, finish, error, speed}
+//   token: {text, bytes?, logprob, base, arms: {NAME: x}, top: [{text, logprob, base, arms}]}, log-probabilities in nats
+
+const PLACE = 'genarm.page';
+const LIMIT = 2_000_000; // characters; browsers keep about five million
+const FILE_LIMIT = 64_000_000;
+
+export const state = fresh();
+
+function fresh() {
+    return {
+        system: '',
+        sampling: {}, // what differs from the server's defaults
+        weights: {},
+        preferences: {},
+        view: {coloured: true, arm: null, measure: 'difference', compare: false, panel: true},
+        draft: '',
+        turns: [],
+    };
+}
+
+/** The answer that the conversation goes on from. */
+export function keptAnswer(turn) {
+    const variant = turn.variants[turn.shown];
+    return variant.answers[variant.kept];
+}
+
+export function allAnswers(turns) {
+    return turns.flatMap((turn) => (turn.variants ?? []).flatMap((variant) => variant.answers));
+}
+
+/** The messages of a request for an answer after `turns`. */
+export function messagesOf(turns) {
+    const system = state.system.trim() === '' ? [] : [{role: 'system', content: state.system}];
+    return system.concat(turns.map((turn) => (turn.role === 'user' ? {role: 'user', content: turn.text}
+        : {role: 'assistant', content: keptAnswer(turn).text})));
+}
+
+// ---- reading what may be anybody's ----
+
+const isObject = (x) => typeof x === 'object' && x !== null && !Array.isArray(x);
+const string = (x) => (typeof x === 'string' ? x : '');
+const number = (x, otherwise = null) => (typeof x === 'number' && Number.isFinite(x) ? x : otherwise);
+const list = (x, read) => (Array.isArray(x) ? x.filter(isObject).map(read) : []);
+
+function numbers(x) {
+    return Object.fromEntries(Object.entries(isObject(x) ? x : {}).filter(([, value]) => number(value) !== null));
+}
+
+function readPart(x) {
+    return {text: string(x.text), logprob: number(x.logprob, 0), base: number(x.base), arms: numbers(x.arms)};
+}
+
+function readToken(x) {
+    const token = {...readPart(x), top: list(x.top, readPart)};
+    if (Array.isArray(x.bytes)) token.bytes = x.bytes.map((byte) => number(byte, 0) & 255);
+    return token;
+}
+
+function readPreferences(x) {
+    return Object.fromEntries(Object.entries(isObject(x) ? x : {}).map(([name, value]) => [name, numbers(value)]));
+}
+
+function readAnswer(x) {
+    return {
+        guided: x.guided !== false,
+        arms: numbers(x.arms),
+        changes: list(x.changes, (change) => ({at: number(change.at, 0), arms: numbers(change.arms)})),
+        preferences: readPreferences(x.preferences),
+        seed: number(x.seed),
+        sampling: numbers(x.sampling),
+        tokens: list(x.tokens, readToken),
+        text: string(x.text),
+        finish: string(x.finish) || 'interrupted',
+        error: string(x.error),
+        speed: number(x.speed),
+    };
+}
+
+function readTurn(x) {
+    if (x.role === 'user') return {role: 'user', text: string(x.text)};
+    const variants = list(x.variants, (variant) => {
+        const answers = list(variant.answers, readAnswer).slice(0, 2);
+        return {answers, kept: variant.kept === 1 && answers.length === 2 ? 1 : 0};
+    }).filter((variant) => variant.answers.length > 0);
+    return {role: 'assistant', variants, shown: Math.min(Math.max(0, number(x.shown, 0) | 0), variants.length - 1)};
+}
+
+function readTurns(x) {
+    return list(x, readTurn).filter((turn, i) => turn.role === (i % 2 === 0 ? 'user' : 'assistant')
+        && (turn.role === 'user' || turn.variants.length > 0));
+}
+
+// ---- localStorage ----
+
+export function load() {
+    let saved = null;
+    try {
+        saved = JSON.parse(localStorage.getItem(PLACE));
+    } catch {
+        // written by something else: begin anew
+    }
+    if (!isObject(saved)) return;
+    const view = isObject(saved.view) ? saved.view : {};
+    Object.assign(state, {
+        system: string(saved.system), sampling: numbers(saved.sampling), weights: numbers(saved.weights),
+        preferences: readPreferences(saved.preferences), draft: string(saved.draft), turns: readTurns(saved.turns),
+        view: {
+            coloured: view.coloured !== false, compare: view.compare === true, panel: view.panel !== false,
+            arm: typeof view.arm === 'string' ? view.arm : null,
+            measure: view.measure === 'logprob' ? 'logprob' : 'difference',
+        },
+    });
+}
+
+/** As much as fits: first old answers lose what is known of their tokens, then the oldest turns go. */
+function bounded(limit) {
+    const size = (value) => JSON.stringify(value).length;
+    let turns = state.turns;
+    let text = JSON.stringify(state);
+    let excess = text.length - limit;
+    if (excess <= 0) return text;
+    const without = new Set();
+    for (const answer of allAnswers(turns)) {
+        if (excess <= 0) break;
+        without.add(answer);
+        excess -= size(answer.tokens);
+    }
+    const stringify = (value) => JSON.stringify(value, (key, part) => (without.has(part) ? {...part, tokens: []} : part));
+    text = stringify(state);
+    while (text.length > limit && turns.length > 0) {
+        turns = turns.slice(2);
+        text = stringify({...state, turns});
+    }
+    return text;
+}
+
+let saveTimer = 0;
+
+export function saveNow() {
+    clearTimeout(saveTimer);
+    for (let limit = LIMIT; limit > 1000; limit /= 2) {
+        try {
+            localStorage.setItem(PLACE, bounded(limit));
+            return;
+        } catch {
+            // the browser grants less than usual, or nothing at all
+        }
+    }
+}
+
+/** Soon, once for many changes. */
+export function save() {
+    clearTimeout(saveTimer);
+    saveTimer = setTimeout(saveNow, 300);
+}
+
+// ---- files ----
+
+export function exported(model) {
+    return {
+        format: 'genarm conversation', version: 1, model, exported: new Date().toISOString(),
+        system: state.system, sampling: state.sampling, weights: state.weights, preferences: state.preferences, turns: state.turns,
+    };
+}
+
+/** Takes an exported conversation in place of this one. Throws with a reason. */
+export function imported(text) {
+    if (text.length > FILE_LIMIT) throw new Error('The file is too large.');
+    let file;
+    try {
+        file = JSON.parse(text);
+    } catch {
+        throw new Error('This is no JSON file.');
+    }
+    if (!isObject(file) || file.format !== 'genarm conversation') throw new Error('This is no conversation exported here.');
+    if (file.version !== 1) throw new Error(`Version ${string(String(file.version))} of such files is not known here.`);
+    Object.assign(state, {
+        system: string(file.system), sampling: numbers(file.sampling), weights: numbers(file.weights),
+        preferences: readPreferences(file.preferences), turns: readTurns(file.turns),
+    });
+    save();
+}
