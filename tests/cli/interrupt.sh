@@ -3,33 +3,27 @@
 . "$(dirname "$0")/../support/cli.sh"
 set -m # jobs get Ctrl-C as they do in an interactive shell
 
-# Waits until a file that matches the pattern has some bytes.
-await() {
+# Waits until a file has something, or so many lines.
+await() { # FILE [LINES]
     for _ in $(seq 1200); do
-        [ "$(find . -name "$1" -size +0)" = "" ] || return
+        if [ -s "$1" ] && [ "$(wc -l <"$1")" -ge "${2:-0}" ]; then return; fi
         sleep 0.05
     done
     fail "nothing came: $1" err
 }
 
-# Waits until the output has a whole line.
-await_line() {
-    for _ in $(seq 1200); do
-        [ "$(cat out 2>/dev/null | wc -l)" = 0 ] || return 0
-        sleep 0.05
-    done
-    fail "no line came" out err
-}
-
 # Runs the program, sends the signal soon after the file has something, and checks the status.
-pause=0.2
-interrupted() { # STATUS SIGNAL FILE ARGUMENTS…
+pause=0.5
+interrupted() { # STATUS SIGNAL FILE[:LINES] ARGUMENTS…
     local expected=$1 signal=$2 file=$3 pid status=0
     shift 3
-    rm -f out
+    rm -f out err
     "$genarm" "$@" >out 2>err </dev/null &
     pid=$!
-    await "$file"
+    case $file in
+    *:*) await "${file%:*}" "${file#*:}" ;;
+    *) await "$file" ;;
+    esac
     sleep "$pause"
     kill -s "$signal" $pid
     wait $pid || status=$?
@@ -61,7 +55,7 @@ interrupted 130 INT out "${many[@]}"
 json_true out '[[x["id"], x["finish_reason"]] for x in r] == [[0, "error"], [1, "interrupted"]]'
 interrupted 130 INT out "${many[@]}" -np 2
 json_true out '[[x["id"], x["finish_reason"]] for x in r] == [[0, "error"], [1, "interrupted"], [2, "interrupted"]]'
-interrupted 130 INT 'records.jsonl.partial' "${many[@]}" -o records.jsonl
+interrupted 130 INT records.jsonl.partial:2 "${many[@]}" -o records.jsonl
 json_true records.jsonl '[[x["id"], x["finish_reason"]] for x in r] == [[0, "error"], [1, "interrupted"]]'
 says err "the same command goes on from records.jsonl.partial"
 
@@ -75,13 +69,13 @@ json_true out '[x["finish_reason"] for x in r] == ["length", "interrupted"] and 
 python3 -c 'print("The sea is wide and the wind is strong. " * 700)' >long.txt
 pause=1 # the model is being loaded
 interrupted 130 INT err score -m "$model" -f long.txt -r Yes -c 8192 -b 64 -v
-pause=0.2
+pause=0.5
 check "no score is printed" [ ! -s out ]
 (echo "Hello."; cat long.txt; echo "Not asked.") >turns
 rm -f out
 "$genarm" chat -m "$model" --temp 0 -n 4 -c 8192 -b 64 <turns >out 2>err &
 pid=$!
-await_line
+await out 1
 sleep 0.5
 kill -s INT $pid
 status=0
@@ -112,7 +106,7 @@ rm -f out
 pid=$!
 exec 3>lines
 echo "Hello." >&3
-await_line
+await out 1
 sleep 0.5
 kill -s INT $pid
 status=0
