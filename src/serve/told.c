@@ -92,7 +92,7 @@ json_t *told_timings(const struct choice *c) {
     json_object_set_new(object, "cache_n", json_integer(c->n_reused));
     add_times(object, "prompt", c->n_prompt - c->n_reused, 1e3 * (a->first - c->began));
     add_times(object, "predicted", (double)a->n_tokens, 1e3 * (a->last - a->first));
-    json_object_set_new(object, "predicted_per_second", rounded(answer_rate(a))); /* of those after the first */
+    json_object_set_new(object, "predicted_per_second", rounded(answer_rate(a))); /* of those after the first pass */
     if (c->drafts.n_drafted > 0) {
         json_object_set_new(object, "draft_n", json_integer((json_int_t)c->drafts.n_drafted));
         json_object_set_new(object, "draft_n_accepted", json_integer((json_int_t)c->drafts.n_accepted));
