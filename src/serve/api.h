@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "serve/server.h"
 
@@ -14,6 +15,7 @@ struct server {
     double started;    /* clock_seconds */
     int64_t created;   /* seconds since 1970 */
     char *alias;       /* NULL before a model is loaded */
+    atomic_bool stopping;
     pthread_rwlock_t lock;
     /* Under the lock: */
     const struct serve_model *model; /* NULL: still loading */

@@ -6,8 +6,12 @@
 #include "base/progress.h"
 #include "serve/api.h"
 
+/* What is shutting down is not healthy, so that who hands out requests looks elsewhere. */
 void api_health(struct http_call *call, void *user) {
-    if (api_model_of(user, call)) {
+    struct server *s = user;
+    if (atomic_load(&s->stopping)) {
+        http_reply_error(call, 503, "unavailable_error", NULL, "the server is shutting down");
+    } else if (api_model_of(s, call)) {
         api_reply(call, json_pack("{s:s}", "status", "ok"));
     }
 }
