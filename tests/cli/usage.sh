@@ -85,7 +85,7 @@ _genarm
 check "bash completes options" [ "${COMPREPLY[*]}" = "--top-k --top-p" ]
 COMP_WORDS=(genarm sc) COMP_CWORD=1
 _genarm
-check "bash completes commands" [ "${COMPREPLY[*]}" = score ]
+check "bash completes commands" [ "${COMPREPLY[*]}" = "serve score" ]
 
 run 0 --man
 says out ".TH GENARM 1"
