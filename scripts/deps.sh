@@ -11,6 +11,7 @@
 #   scripts/deps.sh llama-server   llama.cpp's server, for bench/bench_serve, into deps/llama-server; not part of all
 #   scripts/deps.sh demo       the Python package that measures the demo's answers, into deps/demo
 #   scripts/deps.sh browser    Chromium and what drives it, for the test of the server's page, into deps/page; not part of all
+#   scripts/deps.sh proxy      nginx, for the test of several servers behind it; not part of all
 #   scripts/deps.sh clients    OpenAI's client and others that test the server, into deps/clients; not part of all
 #
 # ggml and libllama come from an installed copy of a fitting version, else from
@@ -39,7 +40,7 @@ have_lib() { have pkg-config && pkg-config --exists "$1"; }
 # ---- packages of the system -------------------------------------------------
 
 # Debian packages that are missing, judged by what they provide, so that tools
-# installed some other way count too. $1: "needed", "wanted" (only made use of), "browser" or "none".
+# installed some other way count too. $1: "needed", "wanted" (only made use of), "browser", "proxy" or "none".
 missing_packages() {
     if [ "$1" = needed ]; then
         { have cc && have c++; } || echo build-essential
@@ -59,6 +60,9 @@ missing_packages() {
     elif [ "$1" = browser ]; then
         have chromium || echo chromium
         have chromedriver || echo chromium-driver
+    elif [ "$1" = proxy ]; then
+        have nginx || [ -x /usr/sbin/nginx ] || echo nginx # Debian has it where only root looks
+        have openssl || echo openssl
     elif [ "$1" = wanted ]; then
         { have clang && have clang++; } || echo clang libclang-rt-dev # the latter for make sanitize
         { have mpirun && have mpicc; } || echo openmpi-bin libopenmpi-dev # training on many machines
@@ -407,7 +411,7 @@ provide_official() {
 
 what=${1:-all}
 case $what in
-    all | packages | llama | llama-server | model | gemma | demo | browser | clients | peers | peers-decode) ;;
+    all | packages | llama | llama-server | model | gemma | demo | browser | proxy | clients | peers | peers-decode) ;;
     *) sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac
 mkdir -p deps
@@ -426,6 +430,7 @@ case $what in all | model) provide_model ;; esac
 case $what in all | demo) provide_demo ;; esac
 case $what in gemma) provide_gemma ;; esac
 case $what in browser) install_packages browser none; provide_tools page "what drives the browser" ;; esac
+case $what in proxy) install_packages proxy none ;; esac
 case $what in clients) provide_tools clients "the clients that test the server" ;; esac
 case $what in peers | peers-decode) provide_peers ;; esac
 case $what in llama-server) provide_llama_server ;; esac

@@ -86,11 +86,11 @@ static json_t *echo_json(const struct conversation *c, const struct choice *choi
     return text ? text : json_string("");
 }
 
-static json_t *joined(json_t *front, const struct buf *text) {
-    json_t *back = text_json_n(text->data, text->len);
-    json_t *all = back ? json_pack("s%+%", front ? json_string_value(front) : "", front ? json_string_length(front) : (size_t)0,
-                                   json_string_value(back), json_string_length(back))
-                       : NULL;
+/* Takes over both. */
+static json_t *joined(json_t *front, json_t *back) {
+    json_t *all = front && back ? json_pack("s#+#", json_string_value(front), (int)json_string_length(front), json_string_value(back),
+                                            (int)json_string_length(back))
+                                : NULL;
     json_decref(front);
     json_decref(back);
     return all;
@@ -108,7 +108,7 @@ static json_t *whole(struct conversation *c) {
         json_t *echo = echo_json(c, choice);
         const size_t offset = echo ? json_string_length(echo) : 0;
         json_t *logprobs = logprobs_json(c, choice, choice->facts, choice_n_told(choice), true, offset);
-        json_array_append_new(choices, json_pack("{s:i, s:o, s:o, s:s}", "index", (int)i, "text", joined(echo, &choice->answer.text),
+        json_array_append_new(choices, json_pack("{s:i, s:o, s:o, s:s}", "index", (int)i, "text", joined(echo, told_text(choice)),
                                                  "logprobs", logprobs, "finish_reason", told_finish(choice)));
     }
     if (reply) {
