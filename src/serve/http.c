@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,6 +85,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
         return take_body(c, bytes, taken);
     }
     c->complete = true;
+    atomic_fetch_add(&s->n_answering, 1);
     http_conn_expect(c->conn, HTTP_NEVER);
     if (c->refused) {
         http_reply_refusal(c);
@@ -128,6 +130,7 @@ static void on_end(void *cls, struct MHD_Connection *mhd, void **context, enum M
         observer(c->route ? c->route->path : "", status, seconds, user);
     }
     const bool unread = !c->complete && why != MHD_REQUEST_TERMINATED_DAEMON_SHUTDOWN && !atomic_load(&conn->cut);
+    atomic_fetch_sub(&s->n_answering, c->complete);
     http_call_free(c);
     http_conn_idle(conn, timeout_ms(s) + (unread ? HTTP_LINGER_MS : 0));
     if (unread) {
@@ -238,11 +241,20 @@ done:
     return rc;
 }
 
+/* libmicrohttpd cuts the connections that are there, with what is still to be sent: it gets some time. */
+static void drain(struct http_server *s) {
+    const int64_t until = http_now_ms() + HTTP_DRAIN_MS;
+    while (atomic_load(&s->n_answering) > 0 && http_now_ms() < until) {
+        poll(NULL, 0, 5);
+    }
+}
+
 void http_server_free(struct http_server *s) {
     if (!s) {
         return;
     }
     if (s->daemon) {
+        drain(s);
         MHD_stop_daemon(s->daemon);
     }
     if (s->quiesced >= 0) {

@@ -24,6 +24,7 @@ enum {
     HTTP_HEAD_MAX = 32 * 1024,   /* bytes of a request's head; more is 431 (or 414) */
     HTTP_POOL_SIZE = 64 * 1024,  /* libmicrohttpd's memory of a connection: the head, and a piece of the body or the reply */
     HTTP_DRAIN_MAX = 64 * 1024,  /* a refused request's body up to this size is read, so that the connection can go on */
+    HTTP_DRAIN_MS = 5000,        /* how long replies that are on their way may take when the server ends */
     HTTP_LINGER_MS = 2000,       /* how long the rest of a refused request is thrown away before the connection is closed */
     HTTP_SLOWEST = 4096,         /* bytes a second that a reader has to take, after the first `timeout` seconds */
     HTTP_HEADERS_MAX = 64,       /* of a reply */
@@ -98,6 +99,7 @@ struct http_server {
     int32_t port;
     bool loopback;  /* only this machine reaches it: names in Host are checked */
     int quiesced;   /* the listening socket when it listens no more, else -1 */
+    atomic_int n_answering; /* requests whose handler was called and whose reply is not out yet */
     pthread_mutex_t lock; /* of the observer */
     http_observer *observer;
     void *observer_user;
