@@ -94,10 +94,19 @@ void api_reply(struct http_call *call, json_t *value) {
 
 /* ---- weights ---- */
 
+json_t *api_float_json(float x) {
+    char text[32];
+    int digits = 5;
+    do {
+        snprintf(text, sizeof text, "%.*g", ++digits, (double)x);
+    } while (digits < 9 && strtof(text, NULL) != x);
+    return json_real(strtod(text, NULL));
+}
+
 json_t *api_weights_json(const struct serve_model *m, const float *weights) {
     json_t *object = json_object();
     for (size_t i = 0; i < m->n_arms && object; i++) {
-        json_object_set_new(object, m->arms[i].name, json_real((double)weights[i]));
+        json_object_set_new(object, m->arms[i].name, api_float_json(weights[i]));
     }
     return object;
 }

@@ -53,6 +53,8 @@ int32_t api_find_arm(const struct serve_model *m, const char *name); /* -1: ther
 
 json_t *api_arms_json(struct server *s); /* as GET /arms; once a model is loaded */
 
+json_t *api_float_json(float x); /* with no more digits than it takes: 1.2, not 1.20000005 */
+
 /* Weights by the ARMs' names. New references; NULL without memory. */
 json_t *api_weights_json(const struct serve_model *m, const float *weights);
 /* Reads {"NAME": weight} over `weights` [n_arms]. `where`: the field. */

@@ -14,7 +14,7 @@ static json_t *objectives_json(const struct serve_arm *a, const float *preferenc
     *preferences = json_object();
     for (int32_t i = 0; i < a->n_objectives && names && *preferences; i++) {
         json_array_append_new(names, json_string(a->objectives[i]));
-        json_object_set_new(*preferences, a->objectives[i], json_real((double)preference[i]));
+        json_object_set_new(*preferences, a->objectives[i], api_float_json(preference[i]));
     }
     return names;
 }
@@ -33,8 +33,8 @@ json_t *api_arms_json(struct server *s) {
         if (preference) {
             names = objectives_json(a, preference, &preferences);
         }
-        json_array_append_new(list, json_pack("{s:i, s:s, s:o, s:f, s:o?, s:o?, s:b}", "id", (int)i, "name", a->name, "file",
-                                              text_json(a->file), "weight", (double)weights[i], "objectives", names, "preference",
+        json_array_append_new(list, json_pack("{s:i, s:s, s:o, s:o, s:o?, s:o?, s:b}", "id", (int)i, "name", a->name, "file",
+                                              text_json(a->file), "weight", api_float_json(weights[i]), "objectives", names, "preference",
                                               preferences, "minus_reference", (int)a->minus_reference));
     }
     free(weights);
@@ -47,17 +47,19 @@ void api_arms(struct http_call *call, void *user) {
     }
 }
 
+struct item {
+    int64_t id;
+    const char *name;
+    double weight;
+};
+
 /* One of [{"id" or "name", "weight"}], the form of llama.cpp's /lora-adapters ("scale" is its word). */
 static int read_item(const struct serve_model *m, const json_t *item, float *weights, struct genarm_error *err) {
-    struct {
-        int64_t id;
-        const char *name;
-        double weight;
-    } in = {-1, NULL, NAN};
+    struct item in = {-1, NULL, NAN};
     static const struct field fields[] = {
-        {FIELD_INTEGER, "id", 0, 0, INT32_MAX, NULL},
-        {FIELD_STRING, "name", sizeof(int64_t), 0, 0, NULL},
-        {FIELD_NUMBER, "weight", sizeof(int64_t) + sizeof(char *), -API_WEIGHT_MAX, API_WEIGHT_MAX, NULL},
+        {FIELD_INTEGER, "id", offsetof(struct item, id), 0, INT32_MAX, NULL},
+        {FIELD_STRING, "name", offsetof(struct item, name), 0, 0, NULL},
+        {FIELD_NUMBER, "weight", offsetof(struct item, weight), -API_WEIGHT_MAX, API_WEIGHT_MAX, NULL},
     };
     if (!json_is_object(item)) {
         return field_error(err, "arms", "each must be an object with \"id\" or \"name\", and \"weight\"");

@@ -85,7 +85,7 @@ static json_t *score_json(struct server *s, const struct serve_model *m, const s
         for (size_t i = 0; i < c->n_facts; i++) {
             sum += (double)c->facts[i]->items[0].arms[k];
         }
-        json_object_set_new(rewards, m->arms[k].name, json_real(sum));
+        json_object_set_new(rewards, m->arms[k].name, told_number((float)sum));
     }
     const json_int_t n_prompt = c->n_prompt, n_response = (json_int_t)c->n_facts;
     return json_pack("{s:s, s:s, s:o, s:o, s:o, s:{s:I, s:I, s:I}}", "object", "score", "model", s->alias, "arms",
@@ -113,10 +113,7 @@ void api_score(struct http_call *call, void *user) {
     if (rc == GENARM_OK) {
         struct job *job = converse_run(call, s, "score-", &params, true);
         if (job) {
-            worker_lock(s->worker);
-            json_t *reply = score_json(s, m, job);
-            worker_unlock(s->worker);
-            api_reply(call, reply);
+            api_reply(call, score_json(s, m, job));
             worker_release(s->worker, job);
         }
     } else {

@@ -33,12 +33,55 @@ static bool wait_for(struct http_call *call, struct worker *w, struct job *job, 
 
 static void refuse(struct http_call *call, int32_t retry_after) {
     char seconds[16];
+    if (retry_after == 0) {
+        http_reply_error(call, 503, "unavailable_error", NULL, "the server is shutting down");
+        return;
+    }
     snprintf(seconds, sizeof seconds, "%d", retry_after);
     http_header(call, "Retry-After", seconds);
     http_reply_error(call, 503, "unavailable_error", NULL, "the queue is full: try again in %d seconds", retry_after);
 }
 
-/* A prompt that does not fit has its own members beside an error's. */
+/* A prompt that does not fit: its length goes beside an error's members, as llama-server has it. */
+static void reply_too_long(struct http_call *call, const struct serve_model *m, int32_t n_tokens, const struct genarm_error *err) {
+    json_t *error = api_error_json(err), *body = error ? json_pack("{s:O}", "error", error) : NULL;
+    char *text = NULL;
+    if (body && json_object_set_new(error, "n_prompt_tokens", json_integer(n_tokens)) == 0 &&
+        json_object_set_new(error, "n_ctx", json_integer(m->n_ctx)) == 0) {
+        text = json_dumps(body, JSON_COMPACT);
+    }
+    if (text) {
+        http_reply(call, 400, "application/json; charset=utf-8", text, strlen(text));
+    } else {
+        http_reply_error(call, 500, NULL, NULL, "out of memory");
+    }
+    free(text);
+    json_decref(body);
+    json_decref(error);
+}
+
+/* Takes over *params also on failure; the call is then answered. */
+static struct job *make_job(struct http_call *call, struct server *s, const char *prefix, struct job_params *params) {
+    const struct serve_model *m = s->model;
+    struct genarm_error err;
+    struct job *job = NULL;
+    int32_t n_tokens = 0;
+    int rc = job_params_fit(params, m, &n_tokens, &err);
+    if (rc == GENARM_ECONTEXT) {
+        reply_too_long(call, m, n_tokens, &err);
+        job_params_deinit(params, m->n_arms);
+        return NULL;
+    }
+    if (rc == GENARM_OK) {
+        rc = job_new(&job, prefix, http_call_client(call), http_call_id(call), params, m->n_arms, &err);
+    }
+    if (rc != GENARM_OK) {
+        api_error(call, &err);
+        job_params_deinit(params, m->n_arms);
+    }
+    return job;
+}
+
 static void reply_failure(struct http_call *call, struct server *s, const struct job *job) {
     struct genarm_error err;
     worker_lock(s->worker);
@@ -49,11 +92,9 @@ static void reply_failure(struct http_call *call, struct server *s, const struct
 }
 
 struct job *converse_run(struct http_call *call, struct server *s, const char *prefix, struct job_params *params, bool until_done) {
-    struct genarm_error err;
-    struct job *job = NULL;
+    struct job *job = make_job(call, s, prefix, params);
     int32_t retry_after;
-    if (job_new(&job, prefix, http_call_client(call), http_call_id(call), params, s->model->n_arms, &err) != GENARM_OK) {
-        api_error(call, &err);
+    if (!job) {
         return NULL;
     }
     job->deadline = s->p.time_limit > 0 ? job->submitted + s->p.time_limit : 0;
@@ -101,18 +142,22 @@ static int put_event(struct buf *out, json_t *value) {
 /* What is new of a choice, and with its end one more event. */
 static int put_piece(struct conversation *c, struct choice *choice, struct buf *out) {
     struct reader *r = &c->readers[choice->index];
-    struct piece piece = {.choice = choice, .text_at = r->n_text, .facts_at = r->n_facts};
+    struct piece piece = {.choice = choice, .text_at = r->n_text, .facts_at = r->n_facts, .tokens_at = r->n_tokens};
     worker_lock(c->server->worker);
     const struct answer *a = &choice->answer;
-    const size_t n_facts = choice_n_told(choice);
+    const size_t n_facts = choice_n_told(choice, r->n_facts);
     const bool ended = choice->state == CHOICE_DONE && choice->error.code == GENARM_OK;
     buf_clear(&c->text);
     int rc = buf_append(&c->text, a->n_shown > r->n_text ? a->text.data + r->n_text : "", a->n_shown - r->n_text, NULL);
     struct token_fact **facts = calloc(n_facts - r->n_facts + 1, sizeof(struct token_fact *));
     int32_t *tokens = calloc(a->n_tokens - r->n_tokens + 1, sizeof *tokens);
     if (rc == GENARM_OK && facts && tokens) {
-        memcpy(facts, choice->facts + r->n_facts, (n_facts - r->n_facts) * sizeof(struct token_fact *));
-        memcpy(tokens, a->tokens + r->n_tokens, (a->n_tokens - r->n_tokens) * sizeof *tokens);
+        for (size_t i = r->n_facts; i < n_facts; i++) {
+            facts[i - r->n_facts] = choice->facts[i];
+        }
+        for (size_t i = r->n_tokens; i < a->n_tokens; i++) {
+            tokens[i - r->n_tokens] = a->tokens[i];
+        }
         piece.text = c->text.data ? c->text.data : "";
         piece.n_text = c->text.len;
         piece.facts = facts;
@@ -128,11 +173,14 @@ static int put_piece(struct conversation *c, struct choice *choice, struct buf *
     worker_unlock(c->server->worker);
     if (rc == GENARM_OK && (piece.n_text > 0 || piece.n_facts > 0)) {
         rc = put_event(out, c->dialect->event(c, &piece));
+        piece.tokens_at += piece.n_tokens;
+        piece.n_tokens = 0;
     }
     if (rc == GENARM_OK && ended) {
         r->told_end = true;
         c->n_ended++;
-        rc = put_event(out, c->dialect->event(c, &(struct piece){.choice = choice, .text = "", .text_at = r->n_text, .last = true}));
+        rc = put_event(out, c->dialect->event(c, &(struct piece){.choice = choice, .text = "", .text_at = r->n_text, .last = true,
+                                                                 .tokens = tokens, .tokens_at = piece.tokens_at, .n_tokens = piece.n_tokens}));
     }
     free(facts);
     free(tokens);
@@ -242,13 +290,6 @@ json_t *converse_usage_event(struct conversation *c, json_t *head) {
 
 /* ---- the call ---- */
 
-static void reply_whole(struct http_call *call, struct conversation *c) {
-    worker_lock(c->server->worker);
-    json_t *reply = c->dialect->whole(c);
-    worker_unlock(c->server->worker);
-    api_reply(call, reply);
-}
-
 void converse(struct http_call *call, struct server *s, const struct serve_model *m, const struct dialect *dialect,
               const struct request *r, struct job_params *params) {
     struct conversation *c = calloc(1, sizeof *c);
@@ -272,7 +313,7 @@ void converse(struct http_call *call, struct server *s, const struct serve_model
         http_reply_stream(call, 200, "text/event-stream; charset=utf-8",
                           &(struct http_stream){.next = stream_next, .done = conversation_free, .user = c});
     } else {
-        reply_whole(call, c);
+        api_reply(call, dialect->whole(c));
         conversation_free(c);
     }
 }

@@ -197,6 +197,9 @@ static int read_stop(struct job_params *out, const json_t *stop, struct genarm_e
         if (!texts[i] || !*texts[i]) {
             return field_error(err, "stop", "'stop' must be a text that is not empty, or up to %d of them", REQUEST_MAX_STOPS);
         }
+        if (strlen(texts[i]) > REQUEST_MAX_STOP_BYTES) { /* it is looked for with every token */
+            return field_error(err, "stop", "a stop text is longer than %d bytes", REQUEST_MAX_STOP_BYTES);
+        }
     }
     return n ? genarm_stop_new(&out->stop, texts, n, err) : GENARM_OK;
 }
