@@ -113,7 +113,7 @@ static bool is_over(const struct worker *w, const struct choice *c, double now, 
         error_set(why, GENARM_ECANCELED, "the client has gone");
         return true;
     }
-    if (w->stopping && (waits || now >= w->stop_at)) {
+    if (w->stopping && (now >= w->stop_at || is_waiting(c->job))) { /* all of a request that has begun may go on */
         error_set(why, GENARM_ECANCELED, "the server is shutting down");
         return true;
     }

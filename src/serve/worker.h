@@ -22,7 +22,7 @@ struct worker_params {
 
 /* Starts the thread; the guide is then its own, until worker_free. */
 int worker_new(struct worker **out, const struct worker_params *params, struct genarm_error *err);
-/* Accepts nothing more. Jobs that wait end with an error; those that run may go on for so many seconds, then end so too. */
+/* Accepts nothing more. Jobs that wait end with an error; those that have begun may go on for so many seconds, then end so too. */
 void worker_stop(struct worker *w, double grace);
 void worker_join(struct worker *w); /* waits until it has stopped, see worker_stop: jobs then have ended */
 void worker_free(struct worker *w); /* joins it; NULL is fine */
