@@ -37,15 +37,37 @@ struct genarm_guide *api_guide(const struct api *a, int n_arms, int32_t n_slots)
     return g;
 }
 
-struct genarm_session *api_session(struct genarm_guide *g, const char *prompt, int32_t forbidden) {
+json_t *no_end(const struct api *a) {
+    struct genarm_model_info info;
+    json_t *biases = json_object();
+    genarm_model_get_info(a->model, &info);
+    for (int32_t token = 0; token < info.n_vocab; token++) {
+        char id[16];
+        snprintf(id, sizeof id, "%d", token);
+        if (genarm_token_ends(a->model, token)) {
+            json_object_set_new(biases, id, json_integer(-100));
+        }
+    }
+    return biases;
+}
+
+struct genarm_session *api_session(const struct api *a, struct genarm_guide *g, const char *prompt) {
     struct genarm_error err;
     struct genarm_session *s;
     struct genarm_sampling sampling = genarm_sampling_default();
     const struct genarm_message message = {"user", prompt};
-    const struct genarm_token_bias bias = {forbidden, -INFINITY};
+    struct genarm_token_bias biases[16];
+    json_t *ends = no_end(a), *value;
+    const char *id;
+    size_t n = 0;
+    json_object_foreach(ends, id, value) {
+        assert_true(n < 16);
+        biases[n++] = (struct genarm_token_bias){atoi(id), -INFINITY};
+    }
+    json_decref(ends);
     sampling.temperature = 0;
     must(genarm_session_new(&s, g, &sampling, &err), &err);
-    must(genarm_session_set_bias(s, &bias, 1, &err), &err);
+    must(genarm_session_set_bias(s, biases, n, &err), &err);
     must(genarm_session_prompt(s, &message, 1, &err), &err);
     return s;
 }

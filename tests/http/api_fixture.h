@@ -33,8 +33,10 @@ void api_stop(struct api *a); /* at once, unless server_stop was called */
 
 /* Another guide with the first n ARMs of the same models: what the server's answers are compared with. */
 struct genarm_guide *api_guide(const struct api *a, int n_arms, int32_t n_slots);
-/* A greedy session of it with a user's message. */
-struct genarm_session *api_session(struct genarm_guide *g, const char *prompt, int32_t forbidden);
+/* A greedy session of it with a user's message, which does not end its turn. */
+struct genarm_session *api_session(const struct api *a, struct genarm_guide *g, const char *prompt);
+/* The same for a request: what "logit_bias" is then. */
+json_t *no_end(const struct api *a);
 
 /* What the server said. */
 struct got {

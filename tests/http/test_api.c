@@ -24,20 +24,16 @@ static int teardown(void **state) {
     return 0;
 }
 
-static int32_t eos(const struct api *a) { return genarm_token_eos(a->model); }
-
 /* Forbids the end of a turn, so that answers have the length that is asked for. */
 static json_t *endless(const struct api *a, const char *prompt, int n) {
-    char id[16];
-    snprintf(id, sizeof id, "%d", eos(a));
-    return chat(prompt, "{s:i, s:i, s:{s:i}}", "max_tokens", n, "temperature", 0, "logit_bias", id, -100);
+    return chat(prompt, "{s:i, s:i, s:o}", "max_tokens", n, "temperature", 0, "logit_bias", no_end(a));
 }
 
 /* The same for /completion, which tells tokens. */
 static json_t *endless_completion(const struct api *a, const char *prompt, int n) {
     struct got *g = ask_api(a, "/apply-template", chat(prompt, "{}"));
-    json_t *body = json_pack("{s:s, s:i, s:i, s:[[i, i]], s:b}", "prompt", text_at(g->json, "prompt"), "n_predict", n, "temperature", 0,
-                             "logit_bias", eos(a), -100, "return_tokens", 1);
+    json_t *body = json_pack("{s:s, s:i, s:i, s:o, s:b}", "prompt", text_at(g->json, "prompt"), "n_predict", n, "temperature", 0,
+                             "logit_bias", no_end(a), "return_tokens", 1);
     got_free(g);
     return body;
 }
@@ -124,7 +120,7 @@ static void test_all_weights_zero_is_the_base_alone(void **state) {
     const struct api *a = *state;
     struct genarm_error err;
     struct genarm_guide *g = api_guide(a, 0, 1);
-    struct genarm_session *s = api_session(g, "Tell me more.", eos(a));
+    struct genarm_session *s = api_session(a, g, "Tell me more.");
     json_t *body = endless_completion(a, "Tell me more.", 60);
     json_object_set_new(body, "arms", json_pack("{s:i, s:i}", "helpful", 0, "harmless", 0));
     struct got *got = good(ask_api(a, "/completion", body));
@@ -143,7 +139,7 @@ static void test_default_weights_are_those_of_the_guide(void **state) {
     const struct api *a = *state;
     struct genarm_error err;
     struct genarm_guide *g = api_guide(a, API_ARMS, 1);
-    struct genarm_session *s = api_session(g, "Tell me more.", eos(a));
+    struct genarm_session *s = api_session(a, g, "Tell me more.");
     struct got *got = good(ask_api(a, "/completion", endless_completion(a, "Tell me more.", 60)));
     for (size_t i = 0; i < 60; i++) {
         int32_t token;
@@ -256,7 +252,7 @@ static void test_changed_weights_count_from_the_token_that_is_told(void **state)
     const struct api *a = *state;
     struct genarm_error err;
     struct genarm_guide *g = api_guide(a, API_ARMS, 1);
-    struct genarm_session *s = api_session(g, "And then?", eos(a));
+    struct genarm_session *s = api_session(a, g, "And then?");
     struct change change = {a, 5, NULL};
     json_t *body = endless_completion(a, "And then?", 400);
     json_object_set_new(body, "stream", json_true());
@@ -287,7 +283,7 @@ static void test_an_arm_that_wakes_up_has_seen_everything(void **state) {
     const struct api *a = *state;
     struct genarm_error err;
     struct genarm_guide *g = api_guide(a, API_ARMS, 1);
-    struct genarm_session *s = api_session(g, "And then?", eos(a));
+    struct genarm_session *s = api_session(a, g, "And then?");
     struct change change = {a, 5, NULL};
     json_t *body = endless_completion(a, "And then?", 400);
     json_object_set_new(body, "stream", json_true());
@@ -524,11 +520,12 @@ static void test_stop_texts_across_tokens_and_characters(void **state) {
 static void test_zero_bytes_are_text(void **state) {
     const struct api *a = *state;
     int32_t zero = -1;
-    char id[16], end[16];
+    char id[16];
     assert_int_equal(genarm_tokenize(a->model, "\0", 1, false, false, &zero, 1), 1);
     snprintf(id, sizeof id, "%d", zero);
-    snprintf(end, sizeof end, "%d", eos(a));
-    json_t *body = chat("Hi", "{s:i, s:{s:i, s:i}, s:b}", "max_tokens", 3, "logit_bias", id, 100, end, -100, "logprobs", 1);
+    json_t *biases = no_end(a);
+    json_object_set_new(biases, id, json_integer(100));
+    json_t *body = chat("Hi", "{s:i, s:o, s:b}", "max_tokens", 3, "logit_bias", biases, "logprobs", 1);
     struct got *whole = good(ask_api(a, "/v1/chat/completions", json_deep_copy(body)));
     json_object_set_new(body, "stream", json_true());
     struct got *stream = good(ask_api(a, "/v1/chat/completions", body));

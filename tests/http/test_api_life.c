@@ -45,10 +45,8 @@ static void *holding(void *user) {
 
 /* Many answers one after the other: seconds of work. Returns when the first event is there. */
 static void holder_start(struct holder *h, const struct api *a, const char *key, int n) {
-    char eos[16];
-    snprintf(eos, sizeof eos, "%d", genarm_token_eos(a->model));
     *h = (struct holder){.a = a, .key = key};
-    h->body = chat("Hold on.", "{s:b, s:i, s:i, s:{s:i}}", "stream", 1, "n", n, "max_tokens", 400, "logit_bias", eos, -100);
+    h->body = chat("Hold on.", "{s:b, s:i, s:i, s:o}", "stream", 1, "n", n, "max_tokens", 400, "logit_bias", no_end(a));
     assert_int_equal(pthread_create(&h->thread, NULL, holding, h), 0);
     for (int i = 0; i < 1000 && atomic_load(&h->n_events) == 0; i++) {
         usleep(5000);
@@ -278,12 +276,10 @@ static void test_an_answer_ends_when_its_time_is_over(void **state) {
 
 static void test_a_lone_answer_whose_time_is_over_has_a_length(void **state) {
     struct api a;
-    char eos[16];
     (void)state;
     api_start(&a, &(struct api_options){.n_slots = 1, .n_ctx = 16384, .max_queue = 4, .time_limit = 1});
-    snprintf(eos, sizeof eos, "%d", genarm_token_eos(a.model));
     const double start = clock_seconds();
-    struct got *g = ask_api(&a, "/v1/chat/completions", chat("Hi", "{s:i, s:{s:i}}", "max_tokens", 16000, "logit_bias", eos, -100));
+    struct got *g = ask_api(&a, "/v1/chat/completions", chat("Hi", "{s:i, s:o}", "max_tokens", 16000, "logit_bias", no_end(&a)));
     assert_int_equal(g->status, 200);
     assert_string_equal(text_at(g->json, "choices.0.finish_reason"), "length");
     assert_true(number_at(g->json, "usage.completion_tokens") < 16000);
