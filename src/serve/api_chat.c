@@ -52,7 +52,7 @@ static json_t *whole(struct conversation *c) {
     json_t *choices = json_array(), *reply = head(c, "chat.completion");
     for (size_t i = 0; i < c->job->n_choices && choices; i++) {
         const struct choice *choice = &c->job->choices[i];
-        json_t *message = json_pack("{s:s, s:o, s:n}", "role", "assistant", "content", text_json_n(choice->answer.text.data, choice->answer.text.len), "refusal");
+        json_t *message = json_pack("{s:s, s:o, s:n}", "role", "assistant", "content", told_text(choice), "refusal");
         json_array_append_new(choices, json_pack("{s:i, s:o, s:o, s:s}", "index", (int)i, "message", message, "logprobs",
                                                  logprobs_json(c, choice->facts, choice_n_told(choice, 0)), "finish_reason", told_finish(choice)));
     }

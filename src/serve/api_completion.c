@@ -65,10 +65,10 @@ static void add_end(json_t *reply, const struct conversation *c, const struct ch
     converse_add_facts(reply, c);
 }
 
-static json_t *head(const struct conversation *c, const struct choice *choice, const char *text, size_t n_text, size_t n_tokens) {
-    return json_pack("{s:i, s:s, s:o, s:i, s:i, s:i, s:b}", "index", (int)choice->index, "id", c->job->id, "content",
-                     text_json_n(text, n_text), "id_slot", (int)choice->slot, "tokens_predicted", (int)n_tokens, "tokens_evaluated",
-                     (int)choice->n_prompt, "stop", 0);
+/* Takes over `text`. */
+static json_t *head(const struct conversation *c, const struct choice *choice, json_t *text, size_t n_tokens) {
+    return json_pack("{s:i, s:s, s:o, s:i, s:i, s:i, s:b}", "index", (int)choice->index, "id", c->job->id, "content", text,
+                     "id_slot", (int)choice->slot, "tokens_predicted", (int)n_tokens, "tokens_evaluated", (int)choice->n_prompt, "stop", 0);
 }
 
 static void add_tokens(json_t *reply, const struct conversation *c, const struct piece *piece) {
@@ -80,7 +80,7 @@ static void add_tokens(json_t *reply, const struct conversation *c, const struct
 
 static json_t *one(struct conversation *c, const struct choice *choice) {
     const struct answer *a = &choice->answer;
-    json_t *reply = head(c, choice, a->text.data, a->text.len, a->n_tokens);
+    json_t *reply = head(c, choice, told_text(choice), a->n_tokens);
     if (reply) {
         add_tokens(reply, c, &(struct piece){.choice = choice, .tokens = a->tokens, .n_tokens = a->n_tokens,
                                              .facts = choice->facts, .n_facts = choice_n_told(choice, 0)});
@@ -104,7 +104,7 @@ static json_t *event(struct conversation *c, const struct piece *piece) {
     if (piece->first) { /* it has the id only */
         return NULL;
     }
-    json_t *reply = head(c, piece->choice, piece->text, piece->n_text, piece->tokens_at + piece->n_tokens);
+    json_t *reply = head(c, piece->choice, text_json_n(piece->text, piece->n_text), piece->tokens_at + piece->n_tokens);
     if (reply) {
         add_tokens(reply, c, piece);
     }

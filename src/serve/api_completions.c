@@ -89,18 +89,14 @@ static json_t *echo_json(const struct conversation *c, const struct choice *choi
     return text ? text : json_string("");
 }
 
-/* Takes over `front`. */
-static json_t *joined(json_t *front, const struct buf *text) {
-    struct buf all;
-    json_t *value = NULL;
-    buf_init(&all, SIZE_MAX - 1);
-    if (front && buf_append(&all, json_string_value(front), json_string_length(front), NULL) == GENARM_OK &&
-        buf_append(&all, text->data, text->len, NULL) == GENARM_OK) {
-        value = json_stringn(all.data, all.len);
-    }
-    buf_deinit(&all);
+/* Takes over both. */
+static json_t *joined(json_t *front, json_t *back) {
+    json_t *all = front && back ? json_pack("s#+#", json_string_value(front), (int)json_string_length(front), json_string_value(back),
+                                            (int)json_string_length(back))
+                                : NULL;
     json_decref(front);
-    return value;
+    json_decref(back);
+    return all;
 }
 
 static json_t *head(const struct conversation *c) {
@@ -116,7 +112,7 @@ static json_t *whole(struct conversation *c) {
         const size_t offset = echo ? json_string_length(echo) : 0;
         const struct piece all = {.choice = choice, .facts = choice->facts, .n_facts = choice_n_told(choice, 0)};
         json_t *logprobs = logprobs_json(c, &all, true, offset);
-        json_array_append_new(choices, json_pack("{s:i, s:o, s:o, s:s}", "index", (int)i, "text", joined(echo, &choice->answer.text),
+        json_array_append_new(choices, json_pack("{s:i, s:o, s:o, s:s}", "index", (int)i, "text", joined(echo, told_text(choice)),
                                                  "logprobs", logprobs, "finish_reason", told_finish(choice)));
     }
     if (reply) {

@@ -31,9 +31,9 @@ static bool wait_for(struct http_call *call, struct worker *w, struct job *job, 
     return true;
 }
 
-static void refuse(struct http_call *call, int32_t retry_after) {
+static void refuse(struct http_call *call, struct server *s, int32_t retry_after) {
     char seconds[16];
-    if (retry_after == 0) {
+    if (atomic_load(&s->stopping)) {
         http_reply_error(call, 503, "unavailable_error", NULL, "the server is shutting down");
         return;
     }
@@ -99,7 +99,7 @@ struct job *converse_run(struct http_call *call, struct server *s, const char *p
     }
     job->deadline = s->p.time_limit > 0 ? job->submitted + s->p.time_limit : 0;
     if (!worker_submit(s->worker, job, &retry_after)) {
-        refuse(call, retry_after);
+        refuse(call, s, retry_after);
         worker_release(s->worker, job);
         return NULL;
     }

@@ -100,7 +100,7 @@ static bool has_room(const struct worker *w, const struct job *job) {
 bool worker_submit(struct worker *w, struct job *job, int32_t *retry_after) {
     pthread_mutex_lock(&w->lock);
     const bool room = !w->stopping && has_room(w, job);
-    *retry_after = w->stopping ? 0 : expected_wait(w);
+    *retry_after = expected_wait(w);
     for (size_t i = 0; i < job->n_choices && room; i++) {
         *w->queue_end = &job->choices[i];
         w->queue_end = &job->choices[i].next;
@@ -237,7 +237,7 @@ static bool want_weights(struct job *job, const float *weights) {
 bool worker_set_weights(struct worker *w, const char *id, float *weights, size_t *n_tokens, size_t max, size_t *n) {
     pthread_mutex_lock(&w->lock);
     struct job *job = find_job(w, id);
-    const bool found = job && want_weights(job, weights);
+    bool found = job && want_weights(job, weights);
     if (found) {
         const size_t before = job->n_changes;
         job->refs++;
@@ -247,10 +247,10 @@ bool worker_set_weights(struct worker *w, const char *id, float *weights, size_t
         }
         *n = job->n_choices;
         for (size_t i = 0; i < job->n_choices && i < max; i++) {
-            /* Not how many there are: the worker may have gone on. */
-            n_tokens[i] = job->n_changes == before ? job->choices[i].answer.n_tokens : job->choices[i].n_before;
+            n_tokens[i] = job->choices[i].n_before; /* not how many there are: the worker may have gone on */
         }
         memcpy(weights, job->params.weights, job->n_arms * sizeof *weights);
+        found = job->n_changes != before; /* else it ended meanwhile, under its old weights */
         if (--job->refs == 0) {
             job_free(job);
         }

@@ -27,8 +27,8 @@ void worker_stop(struct worker *w, double grace);
 void worker_join(struct worker *w); /* waits until it has stopped, see worker_stop: jobs then have ended */
 void worker_free(struct worker *w); /* joins it; NULL is fine */
 
-/* Queues a job. False when the queue is full, and *retry_after becomes seconds, or 0: the worker is stopping. A client of whom nothing
- * waits yet finds room in a queue that others have filled, up to once more as many. */
+/* Queues a job. False when the queue is full or the worker is stopping; *retry_after becomes seconds. A client of whom nothing waits yet
+ * finds room in a queue that others have filled, up to once more as many. */
 bool worker_submit(struct worker *w, struct job *job, int32_t *retry_after);
 
 /* Lets go of the caller's reference. A job that still runs is canceled. */

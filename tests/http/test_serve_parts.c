@@ -130,7 +130,7 @@ static void test_numbers_are_told_with_the_digits_that_it_takes(void **state) {
     (void)state;
     static const float numbers[] = {1.2f, 0.1f, -0.7f, 1e-7f, 123456.79f, 0.0f, 1.0f / 3.0f, 1000.0f};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        json_t *value = api_float_json(numbers[i]);
+        json_t *value = api_float(numbers[i]);
         char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
         assert_true(strtof(text, NULL) == numbers[i]);
         assert_true(strlen(text) <= 12);
