@@ -55,7 +55,7 @@ static const struct bad table[] = {
     {CHAT, HI "\"temperature\": \"hot\"}", "temperature", "must be a number, not a string"},
     {CHAT, HI "\"temperature\": -0.1}", "temperature", "must be from 0"},
     {CHAT, HI "\"temperature\": 101}", "temperature", NULL},
-    {CHAT, HI "\"top_p\": 0}", "top_p", NULL},
+    {CHAT, HI "\"top_p\": -0.1}", "top_p", NULL},
     {CHAT, HI "\"top_p\": 1.01}", "top_p", NULL},
     {CHAT, HI "\"min_p\": 1}", "min_p", NULL},
     {CHAT, HI "\"top_k\": 1.5}", "top_k", "must be an integer"},
