@@ -84,7 +84,7 @@ void api_start(struct api *a, const struct api_options *o) {
     a->guide = api_guide(a, API_ARMS, o->n_slots);
     a->served = (struct serve_model){.guide = a->guide, .base = a->model, .file = "llama.gguf", .n_slots = o->n_slots, .n_ctx = context,
                                      .n_batch = 512, .arms = a->arms, .n_arms = API_ARMS, .sampling = genarm_sampling_default(),
-                                     .n_predict = -1, .keep = -1, .draft = o->draft};
+                                     .n_predict = -1, .keep = -1, .draft = o->draft, .shift = o->shift};
     const struct server_params params = {.host = "127.0.0.1", .keys = o->keys, .n_keys = o->n_keys, .max_body = 4 << 20,
                                          .max_connections = 100, .timeout = 30, .max_queue = o->max_queue, .time_limit = o->time_limit,
                                          .metrics = true, .slots = true, .page = true};

@@ -15,6 +15,7 @@ struct api_options {
     const char *keys[2];
     size_t n_keys;
     const struct genarm_draft_params *draft;
+    bool shift; /* a full context forgets */
 };
 
 struct api {
