@@ -186,20 +186,27 @@ static int check_length(const struct genarm_guide *g, int32_t policy, size_t n, 
     return error_hint(err, rc, "shorten the prompt or raise the context size (-c)");
 }
 
-/* A prompt's tokens under every policy: tokens[p] (malloc'ed; also on failure the caller's to free) and n[p]. */
-static int prompt_tokens(const struct genarm_guide *g, const struct genarm_message *messages, size_t n_messages, int32_t **tokens,
-                         int32_t *n, struct genarm_error *err) {
+int guide_prompt_tokens(const struct genarm_guide *g, const struct genarm_message *messages, size_t n_messages,
+                        struct prompt_tokens *out, struct genarm_error *err) {
     for (int32_t i = 0; i < g->n_policies; i++) {
         const struct policy *p = &g->policies[i];
-        int rc = template_tokens(&tokens[i], &n[i], p->model, p->template_name, messages, n_messages, err);
+        int rc = template_tokens(&out->tokens[i], &out->n[i], p->model, p->template_name, messages, n_messages, err);
         if (rc == GENARM_OK) {
-            rc = check_length(g, i, (size_t)n[i], err);
+            out->longest = out->n[i] > out->longest ? out->n[i] : out->longest;
+            rc = check_length(g, i, (size_t)out->n[i], err);
         }
         if (rc != GENARM_OK) {
             return rc;
         }
     }
     return GENARM_OK;
+}
+
+void prompt_tokens_deinit(struct prompt_tokens *p) {
+    for (int32_t i = 0; i < GUIDE_MAX_POLICIES; i++) {
+        free(p->tokens[i]);
+    }
+    *p = (struct prompt_tokens){0};
 }
 
 /* tokens[p] [n[p]] becomes the prompt of policy p. */
@@ -223,16 +230,16 @@ static int begin_prompt(struct genarm_session *s, const int32_t *const *tokens, 
     return GENARM_OK;
 }
 
+int session_prompt_each(struct genarm_session *s, const struct prompt_tokens *p, struct genarm_error *err) {
+    return begin_prompt(s, (const int32_t *const *)p->tokens, p->n, err);
+}
+
 int genarm_session_prompt(struct genarm_session *s, const struct genarm_message *messages, size_t n_messages,
                           struct genarm_error *err) {
-    int32_t *tokens[GUIDE_MAX_POLICIES] = {0}, n[GUIDE_MAX_POLICIES] = {0};
-    int rc = prompt_tokens(s->guide, messages, n_messages, tokens, n, err);
-    if (rc == GENARM_OK) {
-        rc = begin_prompt(s, (const int32_t *const *)tokens, n, err);
-    }
-    for (int32_t p = 0; p < s->guide->n_policies; p++) {
-        free(tokens[p]);
-    }
+    struct prompt_tokens prompt = {0};
+    int rc = guide_prompt_tokens(s->guide, messages, n_messages, &prompt, err);
+    rc = rc == GENARM_OK ? session_prompt_each(s, &prompt, err) : rc;
+    prompt_tokens_deinit(&prompt);
     return rc;
 }
 

@@ -89,6 +89,22 @@ void session_push_row(const struct genarm_session *s, int32_t policy, int32_t ad
 /* Room for the rows and logits of a pass, with those of drafting. */
 int session_reserve_pass(struct genarm_session **sessions, size_t n, struct genarm_error *err);
 
+/* A prompt as each policy of a guide sees it. */
+struct prompt_tokens {
+    int32_t *tokens[GUIDE_MAX_POLICIES]; /* [n of it] malloc'ed */
+    int32_t n[GUIDE_MAX_POLICIES];
+    int32_t longest; /* of those looked at: on GENARM_ECONTEXT what does not fit */
+};
+
+/* Messages under the templates of a guide that has started. It reads only what never changes, so any thread may do it while another
+ * steps. Zero-initialise *out; prompt_tokens_deinit in every case. */
+int guide_prompt_tokens(const struct genarm_guide *g, const struct genarm_message *messages, size_t n_messages,
+                        struct prompt_tokens *out, struct genarm_error *err);
+void prompt_tokens_deinit(struct prompt_tokens *p);
+
+/* As genarm_session_prompt, with what guide_prompt_tokens gave. */
+int session_prompt_each(struct genarm_session *s, const struct prompt_tokens *p, struct genarm_error *err);
+
 /* Whether there is something to step: a prompt, and room in the context. */
 int session_check(const struct genarm_session *s, struct genarm_error *err);
 

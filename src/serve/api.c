@@ -101,7 +101,10 @@ void api_reply(struct http_call *call, json_t *value) {
 
 json_t *api_float(float x) {
     char text[32];
-    snprintf(text, sizeof text, "%.7g", (double)x);
+    int digits = 5;
+    do {
+        snprintf(text, sizeof text, "%.*g", ++digits, (double)x);
+    } while (digits < 9 && strtof(text, NULL) != x);
     return json_real(strtod(text, NULL));
 }
 

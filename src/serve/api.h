@@ -55,7 +55,7 @@ int32_t api_find_arm(const struct serve_model *m, const char *name); /* -1: ther
 
 json_t *api_arms_json(struct server *s); /* as GET /arms; once a model is loaded */
 
-/* As many digits as a float was typed with. New reference. */
+/* With no more digits than it takes: 1.2, not 1.20000005. New reference. */
 json_t *api_float(float x);
 /* Weights by the ARMs' names. New references; NULL without memory. */
 json_t *api_weights_json(const struct serve_model *m, const float *weights);

@@ -47,17 +47,19 @@ void api_arms(struct http_call *call, void *user) {
     }
 }
 
+struct item {
+    int64_t id;
+    const char *name;
+    double weight;
+};
+
 /* One of [{"id" or "name", "weight"}], the form of llama.cpp's /lora-adapters ("scale" is its word). */
 static int read_item(const struct serve_model *m, const json_t *item, float *weights, struct genarm_error *err) {
-    struct {
-        int64_t id;
-        const char *name;
-        double weight;
-    } in = {-1, NULL, NAN};
+    struct item in = {-1, NULL, NAN};
     static const struct field fields[] = {
-        {FIELD_INTEGER, "id", 0, 0, INT32_MAX, NULL},
-        {FIELD_STRING, "name", sizeof(int64_t), 0, 0, NULL},
-        {FIELD_NUMBER, "weight", sizeof(int64_t) + sizeof(char *), -API_WEIGHT_MAX, API_WEIGHT_MAX, NULL},
+        {FIELD_INTEGER, "id", offsetof(struct item, id), 0, INT32_MAX, NULL},
+        {FIELD_STRING, "name", offsetof(struct item, name), 0, 0, NULL},
+        {FIELD_NUMBER, "weight", offsetof(struct item, weight), -API_WEIGHT_MAX, API_WEIGHT_MAX, NULL},
     };
     if (!json_is_object(item)) {
         return field_error(err, "arms", "each must be an object with \"id\" or \"name\", and \"weight\"");

@@ -10,7 +10,7 @@ static const struct field fields[] = {
     REQUEST_FIELD(FIELD_ANY, "prompt", prompt),
     REQUEST_RANGE(FIELD_INTEGER, "n_predict", n_predict, -1, INT32_MAX),
     REQUEST_RANGE(FIELD_INTEGER, "max_tokens", max_tokens, -1, INT32_MAX),
-    REQUEST_RANGE(FIELD_INTEGER, "n_probs", n_logprobs, 0, 1000),
+    REQUEST_RANGE(FIELD_INTEGER, "n_probs", n_logprobs, 0, REQUEST_MAX_PROBS),
     REQUEST_FIELD(FIELD_BOOL, "return_tokens", return_tokens),
     REQUEST_NEUTRAL("repeat_penalty", "1"),
     REQUEST_NEUTRAL("typical_p", "1"),
@@ -66,10 +66,9 @@ static void add_end(json_t *reply, const struct conversation *c, const struct ch
 }
 
 /* Takes over `text`. */
-static json_t *head(const struct conversation *c, const struct choice *choice, json_t *text) {
+static json_t *head(const struct conversation *c, const struct choice *choice, json_t *text, size_t n_tokens) {
     return json_pack("{s:i, s:s, s:o, s:i, s:i, s:i, s:b}", "index", (int)choice->index, "id", c->job->id, "content", text,
-                     "id_slot", (int)choice->slot, "tokens_predicted", (int)choice->answer.n_tokens, "tokens_evaluated", (int)choice->n_prompt,
-                     "stop", 0);
+                     "id_slot", (int)choice->slot, "tokens_predicted", (int)n_tokens, "tokens_evaluated", (int)choice->n_prompt, "stop", 0);
 }
 
 static void add_tokens(json_t *reply, const struct conversation *c, const struct piece *piece) {
@@ -80,10 +79,11 @@ static void add_tokens(json_t *reply, const struct conversation *c, const struct
 }
 
 static json_t *one(struct conversation *c, const struct choice *choice) {
-    json_t *reply = head(c, choice, told_text(choice));
+    const struct answer *a = &choice->answer;
+    json_t *reply = head(c, choice, told_text(choice), a->n_tokens);
     if (reply) {
-        add_tokens(reply, c, &(struct piece){.choice = choice, .tokens = choice->answer.tokens, .n_tokens = choice->answer.n_tokens,
-                                             .facts = choice->facts, .n_facts = choice_n_told(choice)});
+        add_tokens(reply, c, &(struct piece){.choice = choice, .tokens = a->tokens, .n_tokens = a->n_tokens,
+                                             .facts = choice->facts, .n_facts = choice_n_told(choice, 0)});
         add_end(reply, c, choice);
     }
     return reply;
@@ -104,11 +104,11 @@ static json_t *event(struct conversation *c, const struct piece *piece) {
     if (piece->first) { /* it has the id only */
         return NULL;
     }
-    worker_lock(c->server->worker);
-    json_t *reply = head(c, piece->choice, text_json_n(piece->text, piece->n_text));
+    json_t *reply = head(c, piece->choice, text_json_n(piece->text, piece->n_text), piece->tokens_at + piece->n_tokens);
     if (reply) {
         add_tokens(reply, c, piece);
     }
+    worker_lock(c->server->worker);
     if (reply && piece->last) {
         add_end(reply, c, piece->choice);
     } else if (reply && c->request.timings_per_token) {
@@ -132,6 +132,9 @@ void api_completion(struct http_call *call, void *user) {
     r.n_logprobs = r.n_logprobs == 0 ? -1 : r.n_logprobs;
     int rc = r.prompt ? request_params(&params, s, m, &r, root, &err) : field_error(&err, "prompt", "'prompt' is missing");
     rc = rc == GENARM_OK ? request_prompts(&params, m, r.prompt, &err) : rc;
+    if (rc == GENARM_OK && params.n_logprobs > 0 && params.n_prompts > 1 && (size_t)params.n_logprobs * params.n_prompts > 4 * REQUEST_MAX_PROBS) {
+        rc = field_error(&err, "n_probs", "%d tokens for each of %zu prompts are too many", params.n_logprobs, params.n_prompts);
+    }
     if (rc == GENARM_OK) {
         converse(call, s, m, &dialect, &r, &params);
     } else {

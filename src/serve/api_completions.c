@@ -58,19 +58,22 @@ static size_t n_bytes(const struct serve_model *m, int32_t token) {
     return n < 0 ? (size_t)-n : 0;
 }
 
-/* Log-probabilities of some tokens; `offset`: bytes of an echoed prompt before an answer. */
-static json_t *logprobs_json(const struct conversation *c, const struct choice *choice, struct token_fact *const *facts, size_t n, bool begins,
-                             size_t offset) {
+/* Log-probabilities of a piece's tokens; `offset`: bytes of an echoed prompt before an answer. */
+static json_t *logprobs_json(const struct conversation *c, const struct piece *piece, bool begins, size_t offset) {
     if (c->request.n_logprobs < 0) {
         return json_null();
     }
+    const struct job_prompt *prompt = piece->choice->prompt;
+    struct token_fact *const *facts = piece->facts;
     const struct lists l = lists_new();
     size_t at = 0;
     if (begins && c->job->params.score_prompt) {
-        add_first(&l, c->model, choice->prompt->tokens[0]);
-        at = n_bytes(c->model, choice->prompt->tokens[0]);
+        add_first(&l, c->model, prompt->tokens[0]);
     }
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i <= piece->facts_at && i < prompt->n_tokens && c->job->params.score_prompt; i++) {
+        at += n_bytes(c->model, prompt->tokens[i]); /* fact i is of token i + 1 */
+    }
+    for (size_t i = 0; i < piece->n_facts; i++) {
         add_token(&l, c->model, facts[i], facts[i]->of_prompt ? at : offset + facts[i]->start);
         at += n_bytes(c->model, facts[i]->items[0].token);
     }
@@ -107,7 +110,8 @@ static json_t *whole(struct conversation *c) {
         const struct choice *choice = &c->job->choices[i];
         json_t *echo = echo_json(c, choice);
         const size_t offset = echo ? json_string_length(echo) : 0;
-        json_t *logprobs = logprobs_json(c, choice, choice->facts, choice_n_told(choice), true, offset);
+        const struct piece all = {.choice = choice, .facts = choice->facts, .n_facts = choice_n_told(choice, 0)};
+        json_t *logprobs = logprobs_json(c, &all, true, offset);
         json_array_append_new(choices, json_pack("{s:i, s:o, s:o, s:s}", "index", (int)i, "text", joined(echo, told_text(choice)),
                                                  "logprobs", logprobs, "finish_reason", told_finish(choice)));
     }
@@ -123,9 +127,8 @@ static json_t *event(struct conversation *c, const struct piece *piece) {
     json_t *chunk = head(c), *echo = echo_json(c, piece->choice);
     const size_t offset = echo ? json_string_length(echo) : 0;
     json_t *text = piece->first ? json_incref(echo) : text_json_n(piece->text, piece->n_text);
-    const bool begins = piece->facts_at == 0;
-    json_t *logprobs = piece->first || piece->last ? json_null()
-                                                   : logprobs_json(c, piece->choice, piece->facts, piece->n_facts, begins, offset);
+    const bool tells = piece->n_facts > 0 || (piece->first && c->job->params.score_prompt);
+    json_t *logprobs = tells ? logprobs_json(c, piece, piece->first, offset) : json_null();
     json_decref(echo);
     json_t *choice = json_pack("{s:i, s:o, s:o, s:s?}", "index", (int)piece->choice->index, "text", text, "logprobs", logprobs,
                                "finish_reason", piece->last ? told_finish(piece->choice) : NULL);

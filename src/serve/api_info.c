@@ -29,7 +29,7 @@ void api_metrics(struct http_call *call, void *user) {
     }
     struct counters_state state = {.n_slots = m->n_slots, .n_connections = http_server_n_connections(s->http),
                                   .uptime = clock_seconds() - s->started};
-    worker_load(s->worker, &state.n_running, &state.n_queued);
+    worker_load(s->worker, &state.n_running, &state.n_queued, &state.n_busy);
     buf_init(&text, 1 << 24);
     if (counters_write(s->counters, &state, &text, &err) == GENARM_OK) {
         http_reply(call, 200, "text/plain; version=0.0.4; charset=utf-8", text.data, text.len);

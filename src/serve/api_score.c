@@ -114,10 +114,7 @@ void api_score(struct http_call *call, void *user) {
     if (rc == GENARM_OK) {
         struct job *job = converse_run(call, s, "score-", &params, true);
         if (job) {
-            worker_lock(s->worker);
-            json_t *reply = score_json(s, m, job);
-            worker_unlock(s->worker);
-            api_reply(call, reply);
+            api_reply(call, score_json(s, m, job));
             worker_release(s->worker, job);
         }
     } else {

@@ -6,7 +6,6 @@
 #include <time.h>
 
 #include "base/progress.h"
-#include "model/model.h"
 
 static const double look_around = 0.1; /* seconds after which one looks whether the client is still there */
 
@@ -43,35 +42,44 @@ static void refuse(struct http_call *call, struct server *s, int32_t retry_after
     http_reply_error(call, 503, "unavailable_error", NULL, "the queue is full: try again in %d seconds", retry_after);
 }
 
-/* Tokens of the longest prompt under the base; 0 where that cannot be said. */
-static size_t longest_prompt(const struct serve_model *m, const struct job *job) {
-    size_t longest = 0;
-    for (size_t i = 0; i < job->params.n_prompts; i++) {
-        const struct job_prompt *p = &job->params.prompts[i];
-        int32_t n = (int32_t)p->n_tokens, *tokens = NULL;
-        if (p->messages && template_tokens(&tokens, &n, m->base, m->template_name, p->messages, p->n_messages, NULL) != GENARM_OK) {
-            n = 0;
-        }
-        longest = (size_t)n > longest ? (size_t)n : longest;
-        free(tokens);
+/* A prompt that does not fit: its length goes beside an error's members, as llama-server has it. */
+static void reply_too_long(struct http_call *call, const struct serve_model *m, int32_t n_tokens, const struct genarm_error *err) {
+    json_t *error = api_error_json(err), *body = error ? json_pack("{s:O}", "error", error) : NULL;
+    char *text = NULL;
+    if (body && json_object_set_new(error, "n_prompt_tokens", json_integer(n_tokens)) == 0 &&
+        json_object_set_new(error, "n_ctx", json_integer(m->n_ctx)) == 0) {
+        text = json_dumps(body, JSON_COMPACT);
     }
-    return longest;
-}
-
-/* A prompt that does not fit has its own members beside an error's, as llama-server has them. */
-static void reply_too_long(struct http_call *call, const struct serve_model *m, const struct job *job, const struct genarm_error *err) {
-    json_t *error = api_error_json(err);
-    json_t *body = json_pack("{s:o}", "error", error);
-    json_object_set_new(error, "n_prompt_tokens", json_integer((json_int_t)longest_prompt(m, job)));
-    json_object_set_new(error, "n_ctx", json_integer(m->n_ctx));
-    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
     if (text) {
         http_reply(call, 400, "application/json; charset=utf-8", text, strlen(text));
     } else {
-        api_error(call, err);
+        http_reply_error(call, 500, NULL, NULL, "out of memory");
     }
-    json_decref(body);
     free(text);
+    json_decref(body);
+    json_decref(error);
+}
+
+/* Takes over *params also on failure; the call is then answered. */
+static struct job *make_job(struct http_call *call, struct server *s, const char *prefix, struct job_params *params) {
+    const struct serve_model *m = s->model;
+    struct genarm_error err;
+    struct job *job = NULL;
+    int32_t n_tokens = 0;
+    int rc = job_params_fit(params, m, &n_tokens, &err);
+    if (rc == GENARM_ECONTEXT) {
+        reply_too_long(call, m, n_tokens, &err);
+        job_params_deinit(params, m->n_arms);
+        return NULL;
+    }
+    if (rc == GENARM_OK) {
+        rc = job_new(&job, prefix, http_call_client(call), http_call_id(call), params, m->n_arms, &err);
+    }
+    if (rc != GENARM_OK) {
+        api_error(call, &err);
+        job_params_deinit(params, m->n_arms);
+    }
+    return job;
 }
 
 static void reply_failure(struct http_call *call, struct server *s, const struct job *job) {
@@ -80,19 +88,13 @@ static void reply_failure(struct http_call *call, struct server *s, const struct
     const struct genarm_error *found = error_of(job);
     err = found ? *found : (struct genarm_error){0};
     worker_unlock(s->worker);
-    if (err.code == GENARM_ECONTEXT) {
-        reply_too_long(call, s->model, job, &err);
-    } else {
-        api_error(call, &err);
-    }
+    api_error(call, &err);
 }
 
 struct job *converse_run(struct http_call *call, struct server *s, const char *prefix, struct job_params *params, bool until_done) {
-    struct genarm_error err;
-    struct job *job = NULL;
+    struct job *job = make_job(call, s, prefix, params);
     int32_t retry_after;
-    if (job_new(&job, prefix, http_call_client(call), http_call_id(call), params, s->model->n_arms, &err) != GENARM_OK) {
-        api_error(call, &err);
+    if (!job) {
         return NULL;
     }
     job->deadline = s->p.time_limit > 0 ? job->submitted + s->p.time_limit : 0;
@@ -140,10 +142,10 @@ static int put_event(struct buf *out, json_t *value) {
 /* What is new of a choice, and with its end one more event. */
 static int put_piece(struct conversation *c, struct choice *choice, struct buf *out) {
     struct reader *r = &c->readers[choice->index];
-    struct piece piece = {.choice = choice, .text_at = r->n_text, .facts_at = r->n_facts};
+    struct piece piece = {.choice = choice, .text_at = r->n_text, .facts_at = r->n_facts, .tokens_at = r->n_tokens};
     worker_lock(c->server->worker);
     const struct answer *a = &choice->answer;
-    const size_t n_facts = choice_n_told(choice);
+    const size_t n_facts = choice_n_told(choice, r->n_facts);
     const bool ended = choice->state == CHOICE_DONE && choice->error.code == GENARM_OK;
     buf_clear(&c->text);
     int rc = buf_append(&c->text, a->n_shown > r->n_text ? a->text.data + r->n_text : "", a->n_shown - r->n_text, NULL);
@@ -171,11 +173,14 @@ static int put_piece(struct conversation *c, struct choice *choice, struct buf *
     worker_unlock(c->server->worker);
     if (rc == GENARM_OK && (piece.n_text > 0 || piece.n_facts > 0)) {
         rc = put_event(out, c->dialect->event(c, &piece));
+        piece.tokens_at += piece.n_tokens;
+        piece.n_tokens = 0;
     }
     if (rc == GENARM_OK && ended) {
         r->told_end = true;
         c->n_ended++;
-        rc = put_event(out, c->dialect->event(c, &(struct piece){.choice = choice, .text = "", .text_at = r->n_text, .last = true}));
+        rc = put_event(out, c->dialect->event(c, &(struct piece){.choice = choice, .text = "", .text_at = r->n_text, .last = true,
+                                                                 .tokens = tokens, .tokens_at = piece.tokens_at, .n_tokens = piece.n_tokens}));
     }
     free(facts);
     free(tokens);
@@ -285,13 +290,6 @@ json_t *converse_usage_event(struct conversation *c, json_t *head) {
 
 /* ---- the call ---- */
 
-static void reply_whole(struct http_call *call, struct conversation *c) {
-    worker_lock(c->server->worker);
-    json_t *reply = c->dialect->whole(c);
-    worker_unlock(c->server->worker);
-    api_reply(call, reply);
-}
-
 void converse(struct http_call *call, struct server *s, const struct serve_model *m, const struct dialect *dialect,
               const struct request *r, struct job_params *params) {
     struct conversation *c = calloc(1, sizeof *c);
@@ -315,7 +313,7 @@ void converse(struct http_call *call, struct server *s, const struct serve_model
         http_reply_stream(call, 200, "text/event-stream; charset=utf-8",
                           &(struct http_stream){.next = stream_next, .done = conversation_free, .user = c});
     } else {
-        reply_whole(call, c);
+        api_reply(call, dialect->whole(c));
         conversation_free(c);
     }
 }

@@ -14,8 +14,8 @@ struct piece {
     struct token_fact *const *facts; /* [n_facts] with log-probabilities */
     size_t n_facts, facts_at;    /* facts_at: those before */
     const int32_t *tokens;       /* [n_tokens] */
-    size_t n_tokens;
-    bool first, last;            /* of the choice; the last one comes by itself */
+    size_t n_tokens, tokens_at;  /* tokens_at: those before */
+    bool first, last;            /* of the choice; the last one comes by itself, without text */
 };
 
 struct conversation;
@@ -23,7 +23,7 @@ struct conversation;
 struct dialect {
     const char *prefix; /* of ids */
     bool done;          /* a stream ends in [DONE] */
-    /* The whole reply. Under the worker's lock. */
+    /* The whole reply, of a job that has ended: nobody changes it any longer. */
     json_t *(*whole)(struct conversation *c);
     /* One event. */
     json_t *(*event)(struct conversation *c, const struct piece *piece);

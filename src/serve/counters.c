@@ -181,9 +181,10 @@ static int write_arms(struct buf *out, const struct counters *m, struct genarm_e
 }
 
 static int write_state(struct buf *out, const struct counters_state *s, struct genarm_error *err) {
-    int rc = write_value(out, "genarm_requests_running", "Answers that are being given.", "gauge", s->n_running, err);
+    int rc = write_value(out, "genarm_requests_running", "Requests that are being answered.", "gauge", s->n_running, err);
     rc = rc == GENARM_OK ? write_value(out, "genarm_requests_queued", "Requests that wait for a slot.", "gauge", s->n_queued, err) : rc;
     rc = rc == GENARM_OK ? write_value(out, "genarm_slots", "Answers that can be given at once.", "gauge", s->n_slots, err) : rc;
+    rc = rc == GENARM_OK ? write_value(out, "genarm_slots_busy", "Answers that are being given.", "gauge", s->n_busy, err) : rc;
     rc = rc == GENARM_OK ? write_value(out, "genarm_connections", "Open connections.", "gauge", s->n_connections, err) : rc;
     rc = rc == GENARM_OK ? write_value(out, "genarm_uptime_seconds", "Since the start.", "gauge", s->uptime, err) : rc;
     rc = rc == GENARM_OK ? begin(out, "genarm_build_info", "The program's version.", "gauge", err) : rc;

@@ -36,7 +36,7 @@ void counters_request(struct counters *m, const char *route, int status);
 
 /* What is as it is now, for a scrape. */
 struct counters_state {
-    int32_t n_running, n_queued, n_slots, n_connections;
+    int32_t n_running, n_queued, n_slots, n_busy, n_connections; /* requests; slots */
     double uptime;
 };
 int counters_write(struct counters *m, const struct counters_state *state, struct buf *out, struct genarm_error *err);

@@ -56,13 +56,17 @@ static int read_number(const struct field *f, const json_t *value, void *member,
     return GENARM_OK;
 }
 
+static bool same_value(const json_t *a, const json_t *b) { /* 0 and 0.0 too */
+    return json_equal(a, b) || (json_is_number(a) && json_is_number(b) && json_number_value(a) == json_number_value(b));
+}
+
 /* Whether a value is the neutral one, or one of a list of them. */
 static bool is_neutral(const struct field *f, const json_t *value) {
     json_t *neutral = json_loads(f->neutral, JSON_DECODE_ANY, NULL), *each;
-    bool found = json_equal(neutral, value) || (json_is_number(value) && json_is_number(neutral) && json_number_value(value) == json_number_value(neutral));
+    bool found = same_value(neutral, value);
     size_t i;
     json_array_foreach(neutral, i, each) {
-        found = found || json_equal(each, value);
+        found = found || same_value(each, value);
     }
     json_decref(neutral);
     return found;

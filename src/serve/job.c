@@ -12,6 +12,10 @@
 void job_params_deinit(struct job_params *p, size_t n_arms) {
     for (size_t i = 0; i < p->n_prompts && p->prompts; i++) {
         free(p->prompts[i].messages);
+        if (p->prompts[i].each) {
+            prompt_tokens_deinit(p->prompts[i].each);
+            free(p->prompts[i].each);
+        }
         free(p->prompts[i].tokens);
     }
     for (size_t i = 0; i < n_arms; i++) {
@@ -28,6 +32,37 @@ void job_params_deinit(struct job_params *p, size_t n_arms) {
     genarm_stop_free(p->stop);
     json_decref(p->source);
     *p = (struct job_params){0};
+}
+
+static int fit_prompt(struct job_prompt *p, const struct serve_model *m, int32_t *n, struct genarm_error *err) {
+    if (!p->messages) {
+        *n = (int32_t)p->n_tokens;
+        const int rc = p->n_tokens < (size_t)m->n_ctx ? GENARM_OK
+                                                      : error_set(err, GENARM_ECONTEXT, "the prompt has %zu tokens, the context %d", p->n_tokens,
+                                                                  m->n_ctx);
+        return error_hint(err, rc, "shorten the prompt or raise the context size (-c)");
+    }
+    p->each = calloc(1, sizeof *p->each);
+    if (!p->each) {
+        return error_nomem(err, "a prompt");
+    }
+    const int rc = guide_prompt_tokens(m->guide, p->messages, p->n_messages, p->each, err);
+    *n = p->each->longest;
+    return rc;
+}
+
+int job_params_fit(struct job_params *p, const struct serve_model *m, int32_t *n_tokens, struct genarm_error *err) {
+    int rc = GENARM_OK;
+    for (size_t i = 0; i < p->n_prompts && rc == GENARM_OK; i++) {
+        rc = fit_prompt(&p->prompts[i], m, n_tokens, err);
+    }
+    const int32_t n_left = m->n_ctx - *n_tokens;
+    if (rc == GENARM_OK && p->response && p->n_response > (size_t)n_left) {
+        *n_tokens += (int32_t)p->n_response;
+        rc = error_set(err, GENARM_ECONTEXT, "a response of %zu tokens does not fit: %d of %d are left", p->n_response, n_left, m->n_ctx);
+        rc = error_hint(err, rc, "shorten it or raise the context size (-c)");
+    }
+    return rc;
 }
 
 /* An id that nobody can guess: who knows it may change the job's weights. */
@@ -143,7 +178,8 @@ int choice_add_kept(struct choice *c, size_t start, struct genarm_error *err) {
         memcpy(f->parts + i * n_arms, kept[i].arms, n_arms * sizeof *f->parts);
     }
     f->start = start;
-    f->end = c->answer.text.len;
+    /* Cut by a stop text, it goes on behind what is shown. */
+    f->end = c->answer.text.len + (c->answer.stopped_by < 0 ? c->answer.tail.n : 1);
     return GENARM_OK;
 }
 
@@ -161,14 +197,14 @@ int choice_add_score(struct choice *c, const struct genarm_token_score *score, s
     return GENARM_OK;
 }
 
-size_t choice_n_told(const struct choice *c) {
+size_t choice_n_told(const struct choice *c, size_t from) {
     const struct answer *a = &c->answer;
     const bool ended = c->state == CHOICE_DONE;
-    size_t n = 0;
+    size_t n = from;
     while (n < c->n_facts) {
         const struct token_fact *f = c->facts[n];
-        const bool told = f->of_prompt || (ended ? a->stopped_by < 0 || f->start < a->n_shown : f->end <= a->n_shown);
-        if (!told) {
+        const bool shown = f->of_prompt || f->end <= a->n_shown || (ended && (a->stopped_by < 0 || f->start < a->n_shown));
+        if (!shown) {
             break;
         }
         n++;

@@ -11,13 +11,15 @@
 #include <pthread.h>
 
 #include "guide/answer.h"
+#include "guide/session.h"
 #include "serve/model.h"
 
-enum { JOB_ID_LENGTH = 48 };
+enum { JOB_ID_LENGTH = 48, CLIENT_LENGTH = 64 };
 
 struct job_prompt {
     struct genarm_message *messages; /* [n_messages] their strings are the request's; NULL: tokens */
     size_t n_messages;
+    struct prompt_tokens *each; /* what the messages are to each policy: job_params_fit */
     int32_t *tokens; /* [n_tokens] seen by every policy without a template */
     size_t n_tokens;
 };
@@ -54,13 +56,17 @@ struct job_params {
 };
 void job_params_deinit(struct job_params *p, size_t n_arms); /* safe on a zeroed struct */
 
+/* Turns messages into tokens, here rather than in the worker's thread, and sees whether all fits in the context: GENARM_ECONTEXT, and
+ * *n_tokens says what did not. */
+int job_params_fit(struct job_params *p, const struct serve_model *m, int32_t *n_tokens, struct genarm_error *err);
+
 /* A token of an answer with its log-probabilities. Does not change once it is published. */
 struct token_fact {
     struct genarm_token_logprob *items; /* [n] itself, then the likeliest ones, best first */
     size_t n;
     float *parts;           /* what the items' arms, and `reference`, point into */
     const float *reference; /* [n_arms] of a scored token, as in genarm_token_score; else NULL */
-    size_t start, end;      /* of its text, in bytes of the answer's, as far as its characters are complete */
+    size_t start, end;      /* of its text, in bytes of the answer's; a character that is not complete yet counts in `end` */
     bool of_prompt;
 };
 
@@ -82,6 +88,7 @@ struct choice {
     int32_t n_prompt, n_reused; /* tokens of the base's prompt */
     uint64_t seed;
     double began;            /* when it got its slot */
+    size_t n_before;         /* tokens that it had when the weights were changed last */
     struct genarm_draft_stats drafts;
     struct genarm_error error; /* code 0: none */
 };
@@ -90,7 +97,7 @@ struct job {
     struct job_params params;
     size_t n_arms;
     char id[JOB_ID_LENGTH];
-    char client[64];
+    char client[CLIENT_LENGTH];
     char request[72];  /* the HTTP request's id, for the log */
     double submitted, deadline; /* of clock_seconds; deadline 0: none */
     struct choice *choices; /* [n_choices] */
@@ -114,7 +121,7 @@ int choice_add_kept(struct choice *c, size_t start, struct genarm_error *err);
 /* Adds those of a scored token. */
 int choice_add_score(struct choice *c, const struct genarm_token_score *score, struct genarm_error *err);
 
-/* How much of the facts may be told: those whose text is shown. */
-size_t choice_n_told(const struct choice *c);
+/* How many of the facts may be told, the first `from` of which were: those whose text is shown. It never becomes less. */
+size_t choice_n_told(const struct choice *c, size_t from);
 
 #endif

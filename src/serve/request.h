@@ -7,7 +7,7 @@
 #include "serve/api.h"
 #include "serve/fields.h"
 
-enum { REQUEST_MAX_CHOICES = 128, REQUEST_MAX_LOGPROBS = 20, REQUEST_MAX_STOPS = 16 };
+enum { REQUEST_MAX_CHOICES = 128, REQUEST_MAX_LOGPROBS = 20, REQUEST_MAX_STOPS = 16, REQUEST_MAX_STOP_LENGTH = 1024, REQUEST_MAX_PROBS = 1000 };
 
 struct request {
     const char *grammar, *suffix;

@@ -19,7 +19,8 @@ bool rounds_reserve(struct worker *w) {
     w->stepped = calloc(n, sizeof(struct choice *));
     w->tokens = calloc(n, sizeof *w->tokens);
     w->errors = calloc(n, sizeof *w->errors);
-    return w->sessions && w->stepped && w->tokens && w->errors;
+    w->served = calloc(SERVED_KEPT, sizeof *w->served);
+    return w->sessions && w->stepped && w->tokens && w->errors && w->served;
 }
 
 void rounds_release(struct worker *w) {
@@ -27,11 +28,20 @@ void rounds_release(struct worker *w) {
     free(w->stepped);
     free(w->tokens);
     free(w->errors);
+    free(w->served);
 }
 
 static void tell(struct job *job) { pthread_cond_broadcast(&job->changed); }
 
 /* ---- letting out: under the lock ---- */
+
+/* The tokens since the last change of the weights. */
+static void count_steered(struct worker *w, const struct choice *c) {
+    const size_t n = c->answer.n_tokens - c->n_before;
+    for (size_t i = 0; i < c->job->n_arms && n > 0; i++) {
+        counters_arm_tokens(w->p.counters, i, c->job->params.weights[i] != 0.0f ? (double)n : 0);
+    }
+}
 
 static void count_end(struct worker *w, const struct choice *c) {
     const double seconds = clock_seconds() - c->began;
@@ -43,9 +53,7 @@ static void count_end(struct worker *w, const struct choice *c) {
     counters_add(w->p.counters, COUNT_DRAFTED, (double)c->drafts.n_drafted);
     counters_add(w->p.counters, COUNT_ACCEPTED, (double)c->drafts.n_accepted);
     counters_add(w->p.counters, COUNT_CANCELED, c->job->canceled);
-    for (size_t i = 0; i < c->job->n_arms; i++) {
-        counters_arm_tokens(w->p.counters, i, c->job->params.weights[i] != 0.0f ? (double)c->answer.n_tokens : 0);
-    }
+    count_steered(w, c);
 }
 
 /* A choice is over, by `error` if its code is not 0. Its slot is free. */
@@ -54,7 +62,7 @@ static void end_choice(struct worker *w, struct choice *c, const struct genarm_e
         c->error = *error;
     }
     if (c->session) {
-        c->n_reused = genarm_session_n_reused(c->session);
+        c->n_reused = c->job->params.score_prompt ? 0 : genarm_session_n_reused(c->session); /* what it scored itself is none */
         genarm_session_get_draft_stats(c->session, &c->drafts);
         genarm_session_free(c->session);
         c->session = NULL;
@@ -105,12 +113,12 @@ static bool is_over(const struct worker *w, const struct choice *c, double now, 
         error_set(why, GENARM_ECANCELED, "the client has gone");
         return true;
     }
-    if (w->stopping && (waits || now >= w->stop_at)) {
+    if (w->stopping && (now >= w->stop_at || is_waiting(c->job))) { /* all of a request that has begun may go on */
         error_set(why, GENARM_ECANCELED, "the server is shutting down");
         return true;
     }
     if (c->job->deadline > 0 && now >= c->job->deadline) {
-        if (c->state != CHOICE_RUNNING) {
+        if (c->state != CHOICE_RUNNING && c->answer.n_tokens == 0) {
             error_set(why, GENARM_ECANCELED, waits ? "no slot was free in time" : "the prompt was not evaluated in time");
         }
         return true;
@@ -156,14 +164,35 @@ static int32_t n_running_of(const struct worker *w, const char *client) {
     return n;
 }
 
-/* Who is next: of the client with the fewest choices in slots, the one that came first. */
+/* When a client got a slot last, as the number of those that got one before; 0: not lately. */
+static uint64_t served_at(const struct worker *w, const char *client) {
+    for (uint64_t n = w->n_served; n > 0 && n + SERVED_KEPT > w->n_served; n--) {
+        if (strcmp(w->served[(n - 1) % SERVED_KEPT], client) == 0) {
+            return n;
+        }
+    }
+    return 0;
+}
+
+/* Who is next: of the client with the fewest choices in slots, and of several such of the one who waits longest since its last, the
+ * choice that came first. */
 static struct choice *next_choice(const struct worker *w) {
     struct choice *best = NULL;
-    int32_t fewest = INT32_MAX;
-    for (struct choice *c = w->queue; c && fewest > 0; c = c->next) {
-        const int32_t n = n_running_of(w, c->job->client);
-        best = n < fewest ? c : best;
-        fewest = n < fewest ? n : fewest;
+    int32_t fewest = 0;
+    uint64_t earliest = 0;
+    const char *before = "";
+    for (struct choice *c = w->queue; c; c = c->next) {
+        if (strcmp(c->job->client, before) == 0) { /* comes after one of the same client */
+            continue;
+        }
+        before = c->job->client;
+        const int32_t n = n_running_of(w, before);
+        const uint64_t at = served_at(w, before);
+        if (!best || n < fewest || (n == fewest && at < earliest)) {
+            best = c;
+            fewest = n;
+            earliest = at;
+        }
     }
     return best;
 }
@@ -190,7 +219,7 @@ static int set_steering(const struct choice *c, struct genarm_error *err) {
 static int set_prompt(struct choice *c, bool to_score, struct genarm_error *err) {
     const struct job_prompt *p = c->prompt;
     if (p->messages) {
-        return genarm_session_prompt(c->session, p->messages, p->n_messages, err);
+        return session_prompt_each(c->session, p->each, err);
     }
     return genarm_session_prompt_tokens(c->session, p->tokens, to_score ? 1 : p->n_tokens, err);
 }
@@ -224,7 +253,7 @@ static int begin_choice(const struct worker *w, struct choice *c, struct genarm_
     }
     c->n_prompt = p->score_prompt ? (int32_t)c->prompt->n_tokens : genarm_session_n_prompt(c->session);
     if (to_score) {
-        c->state = CHOICE_SCORING;
+        c->state = p->response ? CHOICE_PREFILLING : CHOICE_SCORING;
         return GENARM_OK;
     }
     return begin_answer(w, c, err);
@@ -237,6 +266,7 @@ static void let_in(struct worker *w) {
             struct choice *c = next_choice(w);
             struct job *job = c->job;
             unlink_choice(w, c);
+            memcpy(w->served[w->n_served++ % SERVED_KEPT], job->client, CLIENT_LENGTH);
             c->began = clock_seconds();
             c->slot = slot;
             w->slots[slot] = c;
@@ -247,7 +277,7 @@ static void let_in(struct worker *w) {
                 w->slots[slot] = NULL;
                 w->n_active--;
             }
-            if (rc != GENARM_OK || (c->answer.finish != FINISH_RUNNING && c->state != CHOICE_SCORING)) {
+            if (rc != GENARM_OK || (c->answer.finish != FINISH_RUNNING && c->state != CHOICE_SCORING)) { /* no token is asked for */
                 end_choice(w, c, &error);
                 drop_if_over(job);
             } else {
@@ -259,19 +289,28 @@ static void let_in(struct worker *w) {
 
 /* ---- changed weights ---- */
 
-static void take_weights(struct job *job) {
+static void take_weights(struct worker *w, struct job *job) {
     if (!job->wanted) {
         return;
+    }
+    bool wakes = false; /* an ARM that has seen nothing of it so far */
+    for (size_t i = 0; i < job->n_arms; i++) {
+        wakes = wakes || (job->params.weights[i] == 0.0f && job->wanted[i] != 0.0f);
+    }
+    for (size_t k = 0; k < job->n_choices; k++) {
+        struct choice *c = &job->choices[k];
+        if (c->session) {
+            count_steered(w, c);
+        }
+        for (size_t i = 0; i < job->n_arms && c->session; i++) {
+            genarm_session_set_weight(c->session, (int32_t)i, job->wanted[i], NULL); /* was checked */
+        }
+        c->n_before = c->answer.n_tokens;
+        c->state = wakes && c->state == CHOICE_RUNNING ? CHOICE_PREFILLING : c->state; /* it reads what it missed in pieces */
     }
     memcpy(job->params.weights, job->wanted, job->n_arms * sizeof *job->wanted);
     free(job->wanted);
     job->wanted = NULL;
-    for (size_t k = 0; k < job->n_choices; k++) {
-        struct choice *c = &job->choices[k];
-        for (size_t i = 0; i < job->n_arms && c->session; i++) {
-            genarm_session_set_weight(c->session, (int32_t)i, job->params.weights[i], NULL); /* was checked */
-        }
-    }
     job->n_changes++;
     tell(job);
 }
@@ -279,11 +318,11 @@ static void take_weights(struct job *job) {
 static void take_changes(struct worker *w) {
     for (int32_t i = 0; i < w->p.model->n_slots; i++) {
         if (w->slots[i]) {
-            take_weights(w->slots[i]->job);
+            take_weights(w, w->slots[i]->job);
         }
     }
     for (struct choice *c = w->queue; c; c = c->next) {
-        take_weights(c->job);
+        take_weights(w, c->job);
     }
 }
 
@@ -330,8 +369,8 @@ static void prefill(struct worker *w) {
     if (error.code != GENARM_OK) {
         end_in_slot(w, c, &error);
     } else if (left == 0) {
-        c->state = CHOICE_RUNNING;
-        c->n_reused = genarm_session_n_reused(c->session);
+        c->state = c->job->params.response ? CHOICE_SCORING : CHOICE_RUNNING;
+        c->n_reused = c->job->params.score_prompt ? 0 : genarm_session_n_reused(c->session);
     }
     pthread_mutex_unlock(&w->lock);
 }

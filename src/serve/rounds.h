@@ -4,6 +4,8 @@
 
 #include "serve/worker.h"
 
+enum { SERVED_KEPT = 64 };
+
 struct worker {
     struct worker_params p;
     pthread_t thread;
@@ -17,6 +19,8 @@ struct worker {
     bool stopping;
     double stop_at;      /* what runs then is ended */
     double seconds_each; /* that a choice took lately */
+    char (*served)[CLIENT_LENGTH]; /* [SERVED_KEPT] whose choices got slots last: number n at n % SERVED_KEPT */
+    uint64_t n_served;
     /* The thread's own: */
     struct genarm_session **sessions; /* [n_slots] scratch of a step, with */
     struct choice **stepped;

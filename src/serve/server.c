@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "base/progress.h"
+#include "base/utf8.h"
 #include "serve/api.h"
 
 static const double last_words = 5; /* seconds in which the ends of answers that were cut short reach their clients */
@@ -54,8 +55,12 @@ int server_load(struct server *s, const struct serve_model *model, struct genarm
     float *weights = calloc(model->n_arms + 1, sizeof *weights);
     char *alias = s->p.alias ? strdup(s->p.alias) : default_alias(model->file);
     int rc = names && weights && alias ? GENARM_OK : error_nomem(err, "the server");
+    utf8_clean(alias ? alias : (char[1]){0}); /* it is said in JSON */
     for (size_t i = 0; i < model->n_arms && rc == GENARM_OK; i++) {
         names[i] = model->arms[i].name;
+        if (!utf8_valid(names[i], strlen(names[i]))) {
+            rc = error_set(err, GENARM_EINVAL, "the name of ARM %zu is not UTF-8: it cannot be said in JSON", i);
+        }
         weights[i] = model->arms[i].weight;
     }
     rc = rc == GENARM_OK ? counters_set_arms(s->counters, names, model->n_arms, err) : rc;
@@ -100,6 +105,7 @@ void server_free(struct server *s) {
     }
     if (s->worker) {
         worker_stop(s->worker, 1e9); /* as said before, if it was */
+        worker_join(s->worker);      /* answers have come to their end before their connections do */
     }
     http_server_free(s->http); /* when the last reply is sent, nobody uses the worker */
     worker_free(s->worker);

@@ -16,7 +16,7 @@ json_t *told_parts(const struct serve_model *m, const struct genarm_token_logpro
 json_t *told_number(float logp);
 json_t *told_bytes(const struct serve_model *m, int32_t token);
 
-/* Of a job that has ended, or as far as it got: take the worker's lock. */
+/* Of a job that has ended; or, under the worker's lock, as far as it got. */
 json_t *told_usage(const struct job *job);
 json_t *told_timings(const struct choice *c);
 const char *told_finish(const struct choice *c); /* "stop" or "length" */

@@ -53,13 +53,18 @@ void worker_stop(struct worker *w, double grace) {
     pthread_mutex_unlock(&w->lock);
 }
 
+void worker_join(struct worker *w) {
+    if (w->started) {
+        pthread_join(w->thread, NULL);
+        w->started = false;
+    }
+}
+
 void worker_free(struct worker *w) {
     if (!w) {
         return;
     }
-    if (w->started) {
-        pthread_join(w->thread, NULL);
-    }
+    worker_join(w);
     if (w->ready) {
         pthread_mutex_destroy(&w->lock);
         pthread_cond_destroy(&w->wake);
@@ -77,9 +82,24 @@ static int32_t expected_wait(const struct worker *w) {
     return seconds < 1 ? 1 : seconds > 600 ? 600 : (int32_t)ceil(seconds);
 }
 
+static bool waits(const struct worker *w, const char *client) {
+    for (const struct choice *c = w->queue; c; c = c->next) {
+        if (strcmp(c->job->client, client) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Who finds a slot free does not wait, although only the worker's next round takes it out of the queue. */
+static bool has_room(const struct worker *w, const struct job *job) {
+    const int64_t n_waiting = (int64_t)w->n_jobs_queued - (w->p.model->n_slots - w->n_active);
+    return n_waiting < w->p.max_queue || (n_waiting < 2 * (int64_t)w->p.max_queue && !waits(w, job->client));
+}
+
 bool worker_submit(struct worker *w, struct job *job, int32_t *retry_after) {
     pthread_mutex_lock(&w->lock);
-    const bool room = !w->stopping && w->n_jobs_queued < w->p.max_queue;
+    const bool room = !w->stopping && has_room(w, job);
     *retry_after = expected_wait(w);
     for (size_t i = 0; i < job->n_choices && room; i++) {
         *w->queue_end = &job->choices[i];
@@ -135,7 +155,7 @@ static bool has_ended(const struct job *job, const struct reader *unused) {
 }
 
 static bool is_new(const struct choice *c, const struct reader *r) {
-    return (c->state == CHOICE_DONE && !r->told_end) || c->answer.n_shown > r->n_text || choice_n_told(c) > r->n_facts;
+    return (c->state == CHOICE_DONE && !r->told_end) || c->answer.n_shown > r->n_text || choice_n_told(c, r->n_facts) > r->n_facts;
 }
 
 static bool has_news(const struct job *job, const struct reader *readers) {
@@ -227,7 +247,7 @@ bool worker_set_weights(struct worker *w, const char *id, float *weights, size_t
         }
         *n = job->n_choices;
         for (size_t i = 0; i < job->n_choices && i < max; i++) {
-            n_tokens[i] = job->choices[i].answer.n_tokens;
+            n_tokens[i] = job->choices[i].n_before; /* not how many there are: the worker may have gone on */
         }
         memcpy(weights, job->params.weights, job->n_arms * sizeof *weights);
         found = job->n_changes != before; /* else it ended meanwhile, under its old weights */
@@ -255,9 +275,17 @@ void worker_slots(struct worker *w, struct slot_facts *slots, float *weights) {
     pthread_mutex_unlock(&w->lock);
 }
 
-void worker_load(struct worker *w, int32_t *n_running, int32_t *n_queued) {
+void worker_load(struct worker *w, int32_t *n_running, int32_t *n_queued, int32_t *n_busy) {
     pthread_mutex_lock(&w->lock);
-    *n_running = w->n_active;
+    *n_running = 0;
+    for (int32_t i = 0; i < w->p.model->n_slots; i++) {
+        bool counted = !w->slots[i];
+        for (int32_t k = 0; k < i && !counted; k++) {
+            counted = w->slots[k] && w->slots[k]->job == w->slots[i]->job;
+        }
+        *n_running += !counted;
+    }
+    *n_busy = w->n_active;
     *n_queued = w->n_jobs_queued;
     pthread_mutex_unlock(&w->lock);
 }

@@ -2,7 +2,7 @@
  *
  * Continuous batching: each round evaluates a piece of one waiting prompt, then makes one step of all answers that run, in one
  * batch. A choice that waits gets the next free slot; among clients the one with the fewest choices in slots goes first, then
- * the one that asked first.
+ * the one that got a slot the longest ago, then the one that asked first.
  */
 #ifndef SERVE_WORKER_H
 #define SERVE_WORKER_H
@@ -22,11 +22,13 @@ struct worker_params {
 
 /* Starts the thread; the guide is then its own, until worker_free. */
 int worker_new(struct worker **out, const struct worker_params *params, struct genarm_error *err);
-/* Accepts nothing more. Jobs that wait end with an error; those that run may go on for so many seconds, then end so too. */
+/* Accepts nothing more. Jobs that wait end with an error; those that have begun may go on for so many seconds, then end so too. */
 void worker_stop(struct worker *w, double grace);
-void worker_free(struct worker *w); /* waits until it has stopped, see worker_stop; NULL is fine */
+void worker_join(struct worker *w); /* waits until it has stopped, see worker_stop: jobs then have ended */
+void worker_free(struct worker *w); /* joins it; NULL is fine */
 
-/* Queues a job. GENARM_EBUSY... : false when the queue is full or the worker is stopping; *retry_after becomes seconds. */
+/* Queues a job. False when the queue is full or the worker is stopping; *retry_after becomes seconds. A client of whom nothing waits yet
+ * finds room in a queue that others have filled, up to once more as many. */
 bool worker_submit(struct worker *w, struct job *job, int32_t *retry_after);
 
 /* Lets go of the caller's reference. A job that still runs is canceled. */
@@ -41,7 +43,7 @@ struct reader {
     bool told_end;
 };
 
-/* Whether every choice has got a slot or ended: from then on there is a reply to begin. Waits up to `seconds`. */
+/* Whether a choice has got a slot or ended: from then on there is a reply to begin. Waits up to `seconds`. */
 bool worker_wait_begun(struct worker *w, struct job *job, double seconds);
 /* Whether all choices have ended. Waits up to `seconds`. */
 bool worker_wait_done(struct worker *w, struct job *job, double seconds);
@@ -63,8 +65,8 @@ struct slot_facts {
     int32_t n_prompt;
     size_t n_decoded;
 };
-/* Choices that run, and jobs that wait. */
-void worker_load(struct worker *w, int32_t *n_running, int32_t *n_queued);
+/* Jobs that run, jobs that wait, and slots in use. */
+void worker_load(struct worker *w, int32_t *n_running, int32_t *n_queued, int32_t *n_busy);
 
 void worker_slots(struct worker *w, struct slot_facts *slots /* [n_slots] */, float *weights /* [n_slots, n_arms] */);
 
