@@ -50,7 +50,7 @@ serve tiny_url -m "$tiny" --arm kind="$golden/llama.lora.gguf:0" --arm short="$g
     -np 4 --metrics "${exact[@]}" --no-cache-prompt
 serve real_url -m "$model" --arm one=one.gguf:0 --arm two=two.gguf:0 -np 2 -c 2048
 serve keyed_url -m "$tiny" --arm helpful="$golden/llama.lora.gguf:0" --arm harmless="$golden/llama.lora2.gguf:0" \
-    -np 4 -n 8 -c 4096 --metrics --api-key first,second
+    -np 4 -n 8 -c 1024 --metrics --api-key first,second
 
 serve quiet_url -m "$tiny" --no-slots --no-ui -np 1
 
