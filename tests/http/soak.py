@@ -23,7 +23,7 @@ import soak_actors
 from soak_client import Failure, Stream, Target, check
 
 N_CLIENTS = 12
-MAX_GROWTH, MAX_GROWTH_KB = 0.04, 4096  # of the memory of the second half over that of the first, after the warm-up
+MAX_GROWTH, MAX_GROWTH_KB = 0.04, 2048  # of the memory of the second half over that of the first, after the warm-up
 SHOWN = 20
 
 
@@ -130,7 +130,7 @@ def look_at_rest(soak, pid, before, scores):
 
 
 def look_at_memory(samples, sanitized):
-    """The first third warms up: caches fill, arenas of threads appear. Sanitizers keep what is freed, and find leaks better."""
+    """The first third warms up: caches fill. Sanitizers keep what is freed, and find leaks better."""
     kept = samples[len(samples) // 3:]
     first, second = statistics.median(kept[:len(kept) // 2]), statistics.median(kept[len(kept) // 2:])
     n = len(samples)
