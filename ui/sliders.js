@@ -43,9 +43,10 @@ function slider({label, value, min, max, limit, reset, set}) {
         if (x >= limit[0] && x <= limit[1]) change(x);
     });
     number.addEventListener('change', () => {
-        const x = number.valueAsNumber;
-        number.blur();
-        change(Number.isNaN(x) ? reset() : Math.min(Math.max(x, limit[0]), limit[1]));
+        const typed = number.valueAsNumber;
+        const x = Number.isNaN(typed) ? reset() : Math.min(Math.max(typed, limit[0]), limit[1]);
+        change(x);
+        number.value = x.toFixed(2);
     });
     show(value);
     const again = button(icon('reset'), () => change(reset()), {class: 'quiet reset', 'aria-label': `Reset ${label}`, title: 'Reset'});
