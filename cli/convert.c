@@ -3,9 +3,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/json.h"
 #include "commands.h"
 #include "common.h"
-#include "text.h"
 
 struct convert_args {
     struct model_args model;

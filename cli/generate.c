@@ -412,7 +412,7 @@ static int check_written(const struct generation *g, const char *path, struct ge
     genarm_model_get_info(g->setup.base, &base);
     const char *const inputs[] = {base.path,           g->args->prompts,     g->args->file,
                                   g->args->guide.lora, g->args->draft.model, g->args->steer.grammar_file,
-                                  g->args->cache};
+                                  g->args->cache,      g->args->steer.json_schema_file};
     int code = 0;
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs && code == 0; i++) {
         code = keep_input("-o", path, inputs[i], err);

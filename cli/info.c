@@ -10,7 +10,6 @@
 #include "common.h"
 #include "model/gguf_check.h"
 #include "model/objectives.h"
-#include "text.h"
 
 struct info_args {
     struct model_args model;

@@ -1,14 +1,15 @@
 /* See logprobs.h. */
 #include "logprobs.h"
 
-#include "text.h"
+#include "model/spell.h"
+
 
 static json_t *token_json(const struct setup *s, const struct genarm_token_logprob *t) {
     json_t *arms = json_object();
     for (size_t i = 0; i < s->n_arms && arms; i++) {
         json_object_set_new(arms, s->arms[i].name, json_rounded((double)t->arms[i], 6));
     }
-    return json_pack("{s:i, s:o, s:o, s:o, s:o}", "id", (int)t->token, "text", token_text_json(s->base, t->token), "guided",
+    return json_pack("{s:i, s:o, s:o, s:o, s:o}", "id", (int)t->token, "text", spell_token_json(s->base, t->token), "guided",
                      json_rounded((double)t->guided, 6), "base", json_rounded((double)t->base, 6), "arms", arms);
 }
 

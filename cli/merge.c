@@ -10,7 +10,6 @@
 #include "model/adapter.h"
 #include "preferences.h"
 #include "terminal.h"
-#include "text.h"
 
 struct merge_args {
     struct model_args model;

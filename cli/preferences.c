@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "text.h"
+#include "base/json.h"
+
 
 enum { MAX_OBJECTIVES = 16, ITEM_MAX = 128 };
 

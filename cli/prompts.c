@@ -10,7 +10,6 @@
 #include "base/utf8.h"
 #include "common.h"
 #include "records.h"
-#include "text.h"
 #include "train/run.h"
 
 enum { PROMPT_MAX_BYTES = 64 << 20 };

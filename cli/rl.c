@@ -3,12 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/progress.h"
 #include "commands.h"
 #include "prompts.h"
 #include "rewards.h"
 #include "terminal.h"
-#include "text.h"
 #include "training.h"
 
 struct rl_args {

@@ -12,7 +12,6 @@
 #include "rewards.h"
 #include "scores.h"
 #include "terminal.h"
-#include "text.h"
 
 struct score_args {
     struct model_args model;

@@ -6,7 +6,7 @@
 
 #include "base/json.h"
 #include "guide/answer.h"
-#include "text.h"
+#include "model/spell.h"
 
 enum { TOKEN_TEXT_MAX = 1 << 20 };
 
@@ -76,7 +76,7 @@ int scores_compute(struct scores *out, const struct setup *setup, struct genarm_
     struct collector c = {.scores = &s, .model = setup->base, .err = err};
     int32_t *tokens = NULL, end = genarm_token_eos(setup->base);
     size_t n = 0;
-    int code = text_tokenize(&tokens, &n, setup->base, response, err);
+    int code = spell_tokens(&tokens, &n, setup->base, response, false, false, err);
     if (code) {
         return code;
     }

@@ -103,28 +103,54 @@ static int load_biases(struct steer *s, const struct option_list *texts, struct 
     return code;
 }
 
+/* The option that a grammar comes from, "" if there is none; two are a mistake. */
+static int choose_grammar(const char **option, const struct steer_args *args, struct genarm_error *err) {
+    const struct {
+        const char *option, *value;
+    } all[] = {{"--grammar", args->grammar},
+               {"--grammar-file", args->grammar_file},
+               {"--json-schema", args->json_schema},
+               {"--json-schema-file", args->json_schema_file}};
+    *option = "";
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        if (all[i].value && **option) {
+            return usage_error(err, *option, "there is one grammar or schema: leave out %s", all[i].option);
+        }
+        *option = all[i].value ? all[i].option : *option;
+    }
+    return 0;
+}
+
+static int read_text(struct buf *text, const char *path, const char *what, struct genarm_error *err) {
+    const int code = file_read(text, path, err);
+    return code == 0 && text->len > 0 && strlen(text->data) != text->len
+               ? error_set(err, GENARM_EFORMAT, "there is a zero byte in the %s", what)
+               : code;
+}
+
 static int load_grammar(struct steer *s, const struct steer_args *args, const struct genarm_model *base,
                         struct genarm_error *err) {
+    const bool is_schema = args->json_schema || args->json_schema_file;
+    const char *path = is_schema ? args->json_schema_file : args->grammar_file, *option;
+    const char *given = is_schema ? args->json_schema : args->grammar;
+    char *gbnf = NULL;
     struct buf text;
-    int code = 0;
-    if (args->grammar && args->grammar_file) {
-        return usage_error(err, "--grammar", "there is one grammar: leave out --grammar-file");
-    }
-    if (!args->grammar && !args->grammar_file) {
-        return 0;
+    int code = choose_grammar(&option, args, err);
+    if (code != 0 || !*option) {
+        return code;
     }
     buf_init(&text, GRAMMAR_MAX_BYTES);
-    if (args->grammar_file) {
-        code = file_read(&text, args->grammar_file, err);
-        if (code == 0 && text.len > 0 && strlen(text.data) != text.len) {
-            code = error_set(err, GENARM_EFORMAT, "there is a zero byte in the grammar");
-        }
+    code = path ? read_text(&text, path, is_schema ? "schema" : "grammar", err) : 0;
+    given = path ? (text.data ? text.data : "") : given;
+    if (code == 0 && is_schema) {
+        code = genarm_schema_to_gbnf(&gbnf, given, err);
     }
     if (code == 0) {
-        code = genarm_grammar_new(&s->grammar, base, args->grammar ? args->grammar : text.data ? text.data : "", err);
+        code = genarm_grammar_new(&s->grammar, base, is_schema ? gbnf : given, err);
     }
+    free(gbnf);
     buf_deinit(&text);
-    return error_at(err, code, "%s", args->grammar ? "--grammar" : args->grammar_file);
+    return error_at(err, code, "%s", path ? path : option);
 }
 
 int steer_load(struct steer *s, const struct steer_args *args, int32_t n_logprobs, const struct genarm_guide *guide,

@@ -8,7 +8,7 @@
 struct steer_args {
     struct option_list schedules, biases, stops;
     double min_entropy;
-    const char *grammar, *grammar_file;
+    const char *grammar, *grammar_file, *json_schema, *json_schema_file;
 };
 
 /* Rows of a command's option table; its arguments have the member `steer`. */
@@ -24,6 +24,10 @@ struct steer_args {
     {OPTION_TEXT, "--grammar", "GRAMMAR", offsetof(ARGS, steer.grammar),                                              \
      .help = "the answer follows this grammar, in llama.cpp's GBNF"},                                                 \
     {OPTION_FILE, "--grammar-file", "FILE", offsetof(ARGS, steer.grammar_file), .help = "read the grammar from a file"}, \
+    {OPTION_TEXT, "-j --json-schema", "SCHEMA", offsetof(ARGS, steer.json_schema),                                    \
+     .help = "the answer is JSON that satisfies this schema; {} is any JSON"},                                        \
+    {OPTION_FILE, "-jf --json-schema-file", "FILE", offsetof(ARGS, steer.json_schema_file),                           \
+     .help = "read the schema from a file"},                                                                          \
     {OPTION_TEXTS, "-r --reverse-prompt --stop", "TEXT", offsetof(ARGS, steer.stops),                                 \
      .help = "end the answer before this text; repeatable"}
 

@@ -5,13 +5,13 @@
 #include <string.h>
 
 #include "base/cores.h"
+#include "base/json.h"
 #include "base/progress.h"
 #include "commands.h"
 #include "common.h"
 #include "objectives.h"
 #include "ranks.h"
 #include "terminal.h"
-#include "text.h"
 #include "train/team.h"
 #include "training.h"
 

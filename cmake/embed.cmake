@@ -1,8 +1,8 @@
-# Writes the page's files as C arrays: src/serve/ui.h says what they are.
+# Writes files that the server has in itself as C arrays: src/serve/ui.h says what they are.
 #
 #   cmake -DOUT=ui.c "-DFILES=a/index.html;a/style.css" -P embed.cmake
 set(types html "text/html; charset=utf-8" css "text/css; charset=utf-8" js "text/javascript; charset=utf-8"
-    svg "image/svg+xml")
+    svg "image/svg+xml" json "application/json; charset=utf-8")
 
 set(arrays "")
 set(table "")

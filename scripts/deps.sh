@@ -10,6 +10,7 @@
 #   scripts/deps.sh peers-decode   the same, llama-cpp-python, and what the published GenARM code needs, for bench/peers.sh
 #   scripts/deps.sh demo       the Python package that measures the demo's answers, into deps/demo
 #   scripts/deps.sh browser    Chromium and what drives it, for the test of the server's page, into deps/page; not part of all
+#   scripts/deps.sh clients    OpenAI's client and others that test the server, into deps/clients; not part of all
 #
 # ggml and libllama come from an installed copy of a fitting version, else from
 # the package pinned in scripts/lock/llama.txt, built here for this machine:
@@ -305,19 +306,19 @@ provide_demo() {
     mv "$work/demo" deps/demo
 }
 
-# ---- what tests the server's page ------------------------------------------------
+# ---- what tests the server ------------------------------------------------------
 
-# An environment that stays where it is made: its Python is called by path.
-provide_page() {
-    local stamp
-    stamp=$(cksum <tests/http/requirements-page.txt)
-    [ "$(cat deps/page/stamp 2>/dev/null)" != "$stamp" ] || return 0
-    say "fetching what drives the browser"
-    rm -rf deps/page
-    python3 -m venv deps/page
-    env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX deps/page/bin/python -m pip install -q --disable-pip-version-check \
-        --require-hashes --no-deps --only-binary :all: -r tests/http/requirements-page.txt
-    printf '%s\n' "$stamp" >deps/page/stamp
+# An environment with the packages of a list, wheels only. It stays where it is made: its Python is called by path.
+provide_tools() { # name of folder and list, what it is
+    local stamp folder=deps/$1 list=tests/http/requirements-$1.txt
+    stamp=$(cksum <"$list")
+    [ "$(cat "$folder/stamp" 2>/dev/null)" != "$stamp" ] || return 0
+    say "fetching $2"
+    rm -rf "$folder"
+    python3 -m venv "$folder"
+    env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX "$folder/bin/python" -m pip install -q --disable-pip-version-check \
+        --require-hashes --no-deps --only-binary :all: -r "$list"
+    printf '%s\n' "$stamp" >"$folder/stamp"
 }
 
 # ---- what benchmarks compare with ------------------------------------------------
@@ -368,7 +369,7 @@ provide_official() {
 
 what=${1:-all}
 case $what in
-    all | packages | llama | model | gemma | demo | browser | peers | peers-decode) ;;
+    all | packages | llama | model | gemma | demo | browser | clients | peers | peers-decode) ;;
     *) sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac
 mkdir -p deps
@@ -386,6 +387,7 @@ case $what in all | llama) provide_llama ;; esac
 case $what in all | model) provide_model ;; esac
 case $what in all | demo) provide_demo ;; esac
 case $what in gemma) provide_gemma ;; esac
-case $what in browser) install_packages browser none; provide_page ;; esac
+case $what in browser) install_packages browser none; provide_tools page "what drives the browser" ;; esac
+case $what in clients) provide_tools clients "the clients that test the server" ;; esac
 case $what in peers | peers-decode) provide_peers ;; esac
 case $what in peers-decode) provide_llama_python; provide_official ;; esac

@@ -63,6 +63,35 @@ int genarm_grammar_new(struct genarm_grammar **out, const struct genarm_model *m
                        struct genarm_error *err);
 void genarm_grammar_free(struct genarm_grammar *grammar); /* after the sessions that use it; NULL is fine */
 
+/* A JSON schema as a grammar for genarm_grammar_new: every text that it allows is one JSON value that satisfies the schema. *out is
+ * freed by the caller with free().
+ *
+ *     char *gbnf;
+ *     if (genarm_schema_to_gbnf(&gbnf, "{\"type\": \"array\", \"items\": {\"type\": \"integer\"}}", &err) == GENARM_OK)
+ *         ...genarm_grammar_new(&grammar, model, gbnf, &err)...; free(gbnf);
+ *
+ * Read are the keywords of JSON Schema 2020-12, with the older names of OpenAPI 3.0 and drafts 4 to 7 where there are any:
+ *   any value    {}, true, type (also a list), nullable, enum, const; $ref to # and #/..., also recursive; allOf, anyOf; oneOf
+ *                where it is clear that no value satisfies two alternatives
+ *   objects      properties, required, additionalProperties; minProperties and maxProperties where names decide them;
+ *                unevaluatedProperties. Properties come in the order of the schema
+ *   arrays       items, prefixItems, additionalItems, minItems, maxItems; uniqueItems up to one item
+ *   strings      minLength, maxLength; pattern; format: date, time, date-time, duration, email, hostname, ipv4, ipv6, uuid, uri
+ *   numbers      minimum, maximum, exclusiveMinimum, exclusiveMaximum, also of numbers that are no integers; multipleOf of
+ *                whole numbers, between bounds or for powers of ten; format: int32, int64, float, double
+ *   notes        title, description, default, examples and the like, and names that begin with "x-", have no effect
+ *
+ * All else is refused and never skipped, names that are no keywords too: not, if, patternProperties, contains, ... .
+ *
+ * A grammar allows less than the schema where that is of use to an answer: objects whose `properties` are listed have no others
+ * unless additionalProperties allows them, tuples (prefixItems) are whole unless minItems says otherwise and end with their
+ * last item unless `items` says what follows; a schema without `type` means the types that its other keywords are about;
+ * white space is a space or a line end with indentation, numbers have up to 16 digits, and strings no zero character.
+ *
+ * GENARM_EFORMAT: no JSON, no schema, or one that nothing satisfies; GENARM_EUNSUPPORTED: it asks for what cannot be enforced, or is
+ * too large. The error begins with the JSON pointer of the place, as in "/properties/a/not: ...". Thread-safe. */
+int genarm_schema_to_gbnf(char **out, const char *schema, struct genarm_error *err);
+
 /* What is answered from the next token on, and every answer after a new prompt, follows the grammar: the turn can end only
  * where the grammar is complete. NULL: anything goes again. A step fails with GENARM_EINVAL where the grammar allows no token
  * that the mixture gives any probability. */

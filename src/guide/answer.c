@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/progress.h"
+#include "model/spell.h"
 
 enum { TEXT_MAX_BYTES = 1 << 28 };
 
@@ -36,19 +37,11 @@ int answer_end(struct answer *r, enum finish finish, struct genarm_error *err) {
 
 int text_push_token(struct text_tail *u, const struct genarm_model *model, int32_t token, struct buf *out,
                     struct genarm_error *err) {
-    char small[256], *bytes = small;
-    int32_t n = genarm_token_bytes(model, token, false, small, sizeof small);
-    if (n < 0) {
-        bytes = malloc((size_t)-n);
-        if (!bytes) {
-            return error_nomem(err, "text of a token");
-        }
-        n = genarm_token_bytes(model, token, false, bytes, -n);
-    }
-    const int rc = n > 0 ? text_push(u, bytes, (size_t)n, out, err) : GENARM_OK;
-    if (bytes != small) {
-        free(bytes);
-    }
+    struct buf bytes;
+    buf_init(&bytes, TEXT_MAX_BYTES);
+    int rc = spell_bytes(&bytes, model, token, false, err);
+    rc = rc == GENARM_OK && bytes.len > 0 ? text_push(u, bytes.data, bytes.len, out, err) : rc;
+    buf_deinit(&bytes);
     return rc;
 }
 

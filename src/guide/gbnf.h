@@ -48,6 +48,9 @@ void gbnf_deinit(struct gbnf *g);
 /* *rule: one that can call itself before a character; -1: none can. */
 int gbnf_left_recursive(const struct gbnf *g, int32_t *rule, struct genarm_error *err);
 
+/* *endless: a rule that the root comes to can never end, because it calls itself on every way. */
+int gbnf_endless(const struct gbnf *g, bool *endless, struct genarm_error *err);
+
 /* Whether a class has a character of [low, high]. */
 bool class_meets(const struct gbnf *g, int32_t class_index, uint32_t low, uint32_t high);
 

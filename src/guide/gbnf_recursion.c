@@ -1,4 +1,5 @@
-/* Left recursion: rules that can call themselves before a character, on which the automaton's stacks would grow without end. */
+/* Left recursion: rules that can call themselves before a character, on which the automaton's stacks would grow without end; and
+ * rules that never end. */
 #include <stdlib.h>
 
 #include "guide/gbnf.h"
@@ -95,5 +96,66 @@ int gbnf_left_recursive(const struct gbnf *g, int32_t *rule, struct genarm_error
     free(stack);
     free(color);
     free(empty);
+    return rc;
+}
+
+/* Whether an alternative of rule r calls only rules that can end. */
+static bool may_finish(const struct gbnf *g, int32_t r, const bool *ends) {
+    bool fine = true;
+    for (int32_t e = g->starts[r];; e++) {
+        const struct element *x = &g->elements[e];
+        if (element_ends(x)) {
+            if (fine || x->kind == ELEMENT_END) {
+                return fine;
+            }
+            fine = true;
+        } else if (x->kind == ELEMENT_RULE && !ends[x->value]) {
+            fine = false;
+        }
+    }
+}
+
+/* Marks the rules that the root comes to; todo[n_rules]. */
+static void find_reached(const struct gbnf *g, bool *reached, int32_t *todo) {
+    int32_t n = 0;
+    reached[g->root] = true;
+    todo[n++] = g->root;
+    while (n > 0) {
+        for (int32_t e = g->starts[todo[--n]];; e++) {
+            const struct element *x = &g->elements[e];
+            if (x->kind == ELEMENT_END) {
+                break;
+            }
+            if (x->kind == ELEMENT_RULE && !reached[x->value]) {
+                reached[x->value] = true;
+                todo[n++] = x->value;
+            }
+        }
+    }
+}
+
+int gbnf_endless(const struct gbnf *g, bool *endless, struct genarm_error *err) {
+    const size_t n = (size_t)g->n_rules;
+    bool *ends = calloc(n + 1, sizeof *ends), *reached = calloc(n + 1, sizeof *reached);
+    int32_t *todo = calloc(n + 1, sizeof *todo);
+    const int rc = ends && reached && todo ? GENARM_OK : error_nomem(err, "a grammar");
+    for (bool changed = rc == GENARM_OK; changed;) {
+        changed = false;
+        for (int32_t r = g->n_rules - 1; r >= 0; r--) {
+            const bool now = !ends[r] && may_finish(g, r, ends);
+            ends[r] = ends[r] || now;
+            changed = changed || now;
+        }
+    }
+    if (rc == GENARM_OK) {
+        find_reached(g, reached, todo);
+        *endless = false;
+        for (size_t r = 0; r < n; r++) {
+            *endless = *endless || (reached[r] && !ends[r]);
+        }
+    }
+    free(todo);
+    free(reached);
+    free(ends);
     return rc;
 }

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "serve/api.h"
+
 static const char policy[] = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
                              "base-uri 'none'; frame-ancestors 'none'; form-action 'none'";
 
@@ -36,13 +38,7 @@ static bool listed(const char *list, const char *etag) {
     return false;
 }
 
-void api_ui(struct http_call *call, void *user) {
-    (void)user;
-    const struct ui_file *file = find(http_call_path(call));
-    if (file == NULL) {
-        http_reply_error(call, 404, NULL, NULL, "File Not Found");
-        return;
-    }
+static void reply_file(struct http_call *call, const struct ui_file *file) {
     http_header(call, "ETag", file->etag);
     http_header(call, "Cache-Control", "no-cache"); /* kept, but asked for again: another version of the program has another page */
     http_header(call, "Content-Security-Policy", policy);
@@ -53,4 +49,19 @@ void api_ui(struct http_call *call, void *user) {
         return;
     }
     http_reply_static(call, 200, file->type, file->data, file->n);
+}
+
+void api_openapi(struct http_call *call, void *user) {
+    (void)user;
+    reply_file(call, find("/openapi.json"));
+}
+
+void api_ui(struct http_call *call, void *user) {
+    const struct server *s = user;
+    const struct ui_file *file = s->p.page ? find(http_call_path(call)) : NULL;
+    if (file) {
+        reply_file(call, file);
+    } else {
+        http_reply_error(call, 404, NULL, NULL, "File Not Found");
+    }
 }

@@ -266,5 +266,10 @@ void http_reply_stream(struct http_call *c, int status, const char *type, const 
     }
     c->stream = *stream;
     c->handed_at = http_now_ms();
-    queue(c, MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16 * 1024, pull, c, NULL));
+    struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16 * 1024, pull, c, NULL);
+    if (response && !has_body(c)) {
+        /* libmicrohttpd would end the chunks that a HEAD does not have. */
+        MHD_set_response_options(response, MHD_RF_HTTP_VERSION_1_0_ONLY, MHD_RO_END);
+    }
+    queue(c, response);
 }

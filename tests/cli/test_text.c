@@ -8,10 +8,11 @@
 
 #include <cmocka.h>
 
+#include "guide/answer.h"
+#include "model/spell.h"
 #include "support/edit.h"
 #include "support/golden.h"
 #include "support/temp.h"
-#include "text.h"
 
 #define BAD "\xEF\xBF\xBD"
 
@@ -87,7 +88,7 @@ static void test_a_text_without_tokens_is_an_error(void **state) {
     gguf_set_arr_data(e.gguf, "tokenizer.ggml.scores", GGUF_TYPE_FLOAT32, scores, 301);
     free(scores);
     must(genarm_model_load(&model, edit_save(&e, temp_path("spm.gguf")), NULL, &err), &err);
-    assert_int_equal(text_tokenize(&tokens, &n, model, "\xE2\x82\xAC", &err), GENARM_EINVAL);
+    assert_int_equal(spell_tokens(&tokens, &n, model, "\xE2\x82\xAC", false, false, &err), GENARM_EINVAL);
     assert_null(tokens);
     genarm_model_free(model);
 }

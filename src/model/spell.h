@@ -1,0 +1,22 @@
+/* Tokens from text, and text from tokens. */
+#ifndef MODEL_SPELL_H
+#define MODEL_SPELL_H
+
+#include "base/json.h"
+#include "genarm/model.h"
+
+/* A whole text to tokens, as genarm_tokenize. *out is malloc'ed. GENARM_EINVAL: the text cannot be tokenised. */
+int spell_tokens(int32_t **out, size_t *n, const struct genarm_model *model, const char *text, bool bos, bool special,
+                 struct genarm_error *err);
+
+/* Appends a token's bytes; those of control tokens only if `special`. */
+int spell_bytes(struct buf *out, const struct genarm_model *model, int32_t token, bool special, struct genarm_error *err);
+
+/* The text of tokens, control tokens left out; bytes that are no character become U+FFFD. *out is a new reference. */
+int spell_json(json_t **out, const struct genarm_model *model, const int32_t *tokens, size_t n, struct genarm_error *err);
+
+/* The text of one token by itself, the spelling of a control token; bytes that are no whole character become U+FFFD. New
+ * reference; NULL without memory. */
+json_t *spell_token_json(const struct genarm_model *model, int32_t token);
+
+#endif

@@ -1,0 +1,115 @@
+/* POST /v1/chat/completions, as OpenAI and llama-server have it. */
+#include <stdlib.h>
+
+#include "base/json.h"
+#include "serve/converse.h"
+
+static const struct field fields[] = {
+    REQUEST_FIELDS,
+    REQUEST_OPENAI_FIELDS,
+    REQUEST_FIELD(FIELD_ARRAY, "messages", messages),
+    REQUEST_FIELD(FIELD_OBJECT, "response_format", response_format),
+    REQUEST_RANGE(FIELD_INTEGER, "max_completion_tokens", max_completion_tokens, 0, INT32_MAX),
+    REQUEST_FIELD(FIELD_BOOL, "logprobs", logprobs),
+    REQUEST_RANGE(FIELD_INTEGER, "top_logprobs", n_logprobs, 0, REQUEST_MAX_LOGPROBS),
+    REQUEST_NEUTRAL("tools", "[]"),
+    REQUEST_NEUTRAL("tool_choice", "[\"none\", \"auto\"]"),
+    REQUEST_NEUTRAL("functions", "[]"),
+    REQUEST_NEUTRAL("function_call", "[\"none\", \"auto\"]"),
+    REQUEST_NEUTRAL("modalities", "[[\"text\"]]"),
+    REQUEST_NEUTRAL("audio", "null"),
+    REQUEST_NEUTRAL("prediction", "null"),
+    REQUEST_NEUTRAL("web_search_options", "null"),
+    REQUEST_IGNORED("parallel_tool_calls"),
+    REQUEST_IGNORED("metadata"),
+    REQUEST_IGNORED("store"),
+    REQUEST_IGNORED("service_tier"),
+    REQUEST_IGNORED("reasoning_effort"),
+    REQUEST_IGNORED("verbosity"),
+    REQUEST_IGNORED("prompt_cache_key"),
+    REQUEST_IGNORED("prompt_cache_retention"),
+    REQUEST_IGNORED("safety_identifier"),
+};
+
+/* {"content": [TOKEN...]}, or null where no log-probabilities are kept. */
+static json_t *logprobs_json(const struct conversation *c, struct token_fact *const *facts, size_t n) {
+    if (c->job->params.n_logprobs < 0) {
+        return json_null();
+    }
+    json_t *list = json_array();
+    for (size_t i = 0; i < n && list; i++) {
+        json_array_append_new(list, told_token(c->model, facts[i], true));
+    }
+    return json_pack("{s:o, s:n}", "content", list, "refusal");
+}
+
+static json_t *head(const struct conversation *c, const char *object) {
+    return json_pack("{s:s, s:s, s:I, s:s, s:s}", "id", c->job->id, "object", object, "created", (json_int_t)c->created, "model",
+                     c->server->alias, "system_fingerprint", "genarm-" GENARM_VERSION);
+}
+
+static json_t *whole(struct conversation *c) {
+    json_t *choices = json_array(), *reply = head(c, "chat.completion");
+    for (size_t i = 0; i < c->job->n_choices && choices; i++) {
+        const struct choice *choice = &c->job->choices[i];
+        json_t *message = json_pack("{s:s, s:o, s:n}", "role", "assistant", "content", text_json(choice->answer.text.data), "refusal");
+        json_array_append_new(choices, json_pack("{s:i, s:o, s:o, s:s}", "index", (int)i, "message", message, "logprobs",
+                                                 logprobs_json(c, choice->facts, choice_n_told(choice)), "finish_reason", told_finish(choice)));
+    }
+    if (reply) {
+        json_object_set_new(reply, "choices", choices);
+        json_object_set_new(reply, "usage", told_usage(c->job));
+        converse_add_facts(reply, c);
+    }
+    return reply;
+}
+
+static json_t *event(struct conversation *c, const struct piece *piece) {
+    json_t *chunk = head(c, "chat.completion.chunk");
+    json_t *delta = piece->first  ? json_pack("{s:s, s:s}", "role", "assistant", "content", "")
+                    : piece->last ? json_object()
+                                  : json_pack("{s:o}", "content", text_json(piece->text));
+    json_t *logprobs = piece->first || piece->last ? json_null() : logprobs_json(c, piece->facts, piece->n_facts);
+    json_t *choice = json_pack("{s:i, s:o, s:o, s:s?}", "index", (int)piece->choice->index, "delta", delta, "logprobs", logprobs,
+                               "finish_reason", piece->last ? told_finish(piece->choice) : NULL);
+    if (!chunk || json_object_set_new(chunk, "choices", json_pack("[o]", choice)) != 0) {
+        json_decref(chunk);
+        return NULL;
+    }
+    converse_add_to_event(chunk, c, piece);
+    return chunk;
+}
+
+static json_t *usage(struct conversation *c) {
+    return converse_usage_event(c, head(c, "chat.completion.chunk"));
+}
+
+void api_chat(struct http_call *call, void *user) {
+    static const struct dialect dialect = {"chatcmpl-", true, whole, event, usage};
+    struct server *s = user;
+    struct genarm_error err;
+    const struct serve_model *m = api_model_of(s, call);
+    struct request r = m ? request_default(m) : (struct request){0};
+    struct job_params params = {0};
+    json_t *root = m ? api_body(call, fields, sizeof fields / sizeof *fields, &r) : NULL;
+    if (!root) {
+        return;
+    }
+    int rc = request_stream_options(&r, &err);
+    if (rc == GENARM_OK && r.n_logprobs >= 0 && !r.logprobs) {
+        rc = field_error(&err, "top_logprobs", "'top_logprobs' needs \"logprobs\": true");
+    }
+    r.n_logprobs = !r.logprobs ? -1 : r.n_logprobs < 0 ? 0 : r.n_logprobs;
+    params.prompts = calloc(1, sizeof *params.prompts);
+    params.n_prompts = 1;
+    rc = rc == GENARM_OK && !params.prompts ? error_nomem(&err, "a request") : rc;
+    rc = rc == GENARM_OK ? request_params(&params, s, m, &r, root, &err) : rc;
+    rc = rc == GENARM_OK ? request_messages(&params.prompts[0], r.messages, &err) : rc;
+    if (rc == GENARM_OK) {
+        converse(call, s, m, &dialect, &r, &params);
+    } else {
+        api_error(call, &err);
+        job_params_deinit(&params, m->n_arms);
+    }
+    json_decref(root);
+}

@@ -1,0 +1,141 @@
+/* POST /completion: llama.cpp's own kind, which continues a text. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "serve/converse.h"
+
+static const struct field fields[] = {
+    REQUEST_FIELDS,
+    REQUEST_FIELD(FIELD_ANY, "prompt", prompt),
+    REQUEST_RANGE(FIELD_INTEGER, "n_predict", n_predict, -1, INT32_MAX),
+    REQUEST_RANGE(FIELD_INTEGER, "max_tokens", max_tokens, -1, INT32_MAX),
+    REQUEST_RANGE(FIELD_INTEGER, "n_probs", n_logprobs, 0, 1000),
+    REQUEST_FIELD(FIELD_BOOL, "return_tokens", return_tokens),
+    REQUEST_NEUTRAL("repeat_penalty", "1"),
+    REQUEST_NEUTRAL("typical_p", "1"),
+    REQUEST_NEUTRAL("mirostat", "0"),
+    REQUEST_NEUTRAL("dynatemp_range", "0"),
+    REQUEST_NEUTRAL("dry_multiplier", "0"),
+    REQUEST_NEUTRAL("xtc_probability", "0"),
+    REQUEST_NEUTRAL("top_n_sigma", "-1"),
+    REQUEST_NEUTRAL("ignore_eos", "false"),
+    REQUEST_NEUTRAL("lora", "[]"),
+    REQUEST_IGNORED("n_keep"),
+    REQUEST_IGNORED("id_slot"),
+    REQUEST_IGNORED("samplers"),
+    REQUEST_IGNORED("repeat_last_n"),
+    REQUEST_IGNORED("dynatemp_exponent"),
+    REQUEST_IGNORED("mirostat_tau"),
+    REQUEST_IGNORED("mirostat_eta"),
+    REQUEST_IGNORED("min_keep"),
+};
+
+/* [{"id", "token", "bytes", "logprob", "top_logprobs", "parts"}] */
+static json_t *probabilities(const struct conversation *c, struct token_fact *const *facts, size_t n) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < n && list; i++) {
+        json_t *token = told_token(c->model, facts[i], true);
+        json_t *id = json_integer(facts[i]->items[0].token);
+        if (token && json_object_set_new(token, "id", id) == 0) {
+            json_array_append_new(list, token);
+        }
+    }
+    return list;
+}
+
+static json_t *tokens_json(const int32_t *tokens, size_t n) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < n && list; i++) {
+        json_array_append_new(list, json_integer(tokens[i]));
+    }
+    return list;
+}
+
+/* Why it ended, in llama.cpp's words. */
+static void add_end(json_t *reply, const struct conversation *c, const struct choice *choice) {
+    const struct answer *a = &choice->answer;
+    const bool word = a->stopped_by >= 0;
+    json_object_set_new(reply, "stop", json_true());
+    json_object_set_new(reply, "stop_type", json_string(word ? "word" : a->finish == FINISH_STOP ? "eos" : "limit"));
+    json_object_set_new(reply, "stopping_word", word ? text_json(genarm_stop_text(a->stop, a->stopped_by)) : json_string(""));
+    json_object_set_new(reply, "truncated", json_boolean(a->finish == FINISH_CONTEXT));
+    json_object_set_new(reply, "tokens_cached", json_integer(choice->n_reused));
+    json_object_set_new(reply, "model", json_string(c->server->alias));
+    converse_add_facts(reply, c);
+}
+
+static json_t *head(const struct conversation *c, const struct choice *choice, const char *text) {
+    return json_pack("{s:i, s:s, s:o, s:i, s:i, s:i, s:b}", "index", (int)choice->index, "id", c->job->id, "content", text_json(text),
+                     "id_slot", (int)choice->slot, "tokens_predicted", (int)choice->answer.n_tokens, "tokens_evaluated", (int)choice->n_prompt,
+                     "stop", 0);
+}
+
+static void add_tokens(json_t *reply, const struct conversation *c, const struct piece *piece) {
+    json_object_set_new(reply, "tokens", tokens_json(piece->tokens, c->request.return_tokens || c->request.stream ? piece->n_tokens : 0));
+    if (c->request.n_logprobs >= 0 && !piece->last) {
+        json_object_set_new(reply, "completion_probabilities", probabilities(c, piece->facts, piece->n_facts));
+    }
+}
+
+static json_t *one(struct conversation *c, const struct choice *choice) {
+    json_t *reply = head(c, choice, choice->answer.text.data);
+    if (reply) {
+        add_tokens(reply, c, &(struct piece){.choice = choice, .tokens = choice->answer.tokens, .n_tokens = choice->answer.n_tokens,
+                                             .facts = choice->facts, .n_facts = choice_n_told(choice)});
+        add_end(reply, c, choice);
+    }
+    return reply;
+}
+
+static json_t *whole(struct conversation *c) {
+    if (c->job->n_choices == 1) {
+        return one(c, &c->job->choices[0]);
+    }
+    json_t *list = json_array();
+    for (size_t i = 0; i < c->job->n_choices && list; i++) {
+        json_array_append_new(list, one(c, &c->job->choices[i]));
+    }
+    return list;
+}
+
+static json_t *event(struct conversation *c, const struct piece *piece) {
+    if (piece->first) { /* it has the id only */
+        return NULL;
+    }
+    worker_lock(c->server->worker);
+    json_t *reply = head(c, piece->choice, piece->text);
+    if (reply) {
+        add_tokens(reply, c, piece);
+    }
+    if (reply && piece->last) {
+        add_end(reply, c, piece->choice);
+    } else if (reply && c->request.timings_per_token) {
+        json_object_set_new(reply, "timings", told_timings(piece->choice));
+    }
+    worker_unlock(c->server->worker);
+    return reply;
+}
+
+void api_completion(struct http_call *call, void *user) {
+    static const struct dialect dialect = {"cmpl-", false, whole, event, NULL};
+    struct server *s = user;
+    struct genarm_error err;
+    const struct serve_model *m = api_model_of(s, call);
+    struct request r = m ? request_default(m) : (struct request){0};
+    struct job_params params = {0};
+    json_t *root = m ? api_body(call, fields, sizeof fields / sizeof *fields, &r) : NULL;
+    if (!root) {
+        return;
+    }
+    r.n_logprobs = r.n_logprobs == 0 ? -1 : r.n_logprobs;
+    int rc = r.prompt ? request_params(&params, s, m, &r, root, &err) : field_error(&err, "prompt", "'prompt' is missing");
+    rc = rc == GENARM_OK ? request_prompts(&params, m, r.prompt, &err) : rc;
+    if (rc == GENARM_OK) {
+        converse(call, s, m, &dialect, &r, &params);
+    } else {
+        api_error(call, &err);
+        job_params_deinit(&params, m->n_arms);
+    }
+    json_decref(root);
+}

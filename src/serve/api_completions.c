@@ -1,0 +1,176 @@
+/* POST /v1/completions: OpenAI's older kind, which continues a text. */
+#include <stdlib.h>
+
+#include "base/json.h"
+#include "model/spell.h"
+#include "serve/converse.h"
+
+static const struct field fields[] = {
+    REQUEST_FIELDS,
+    REQUEST_OPENAI_FIELDS,
+    REQUEST_FIELD(FIELD_ANY, "prompt", prompt),
+    REQUEST_FIELD(FIELD_BOOL, "echo", echo),
+    REQUEST_RANGE(FIELD_INTEGER, "logprobs", n_logprobs, 0, REQUEST_MAX_LOGPROBS),
+    REQUEST_FIELD(FIELD_STRING, "suffix", suffix),
+    REQUEST_RANGE(FIELD_INTEGER, "best_of", best_of, 1, REQUEST_MAX_CHOICES),
+    REQUEST_FIELD(FIELD_OBJECT, "response_format", response_format),
+};
+
+/* The lists that log-probabilities come as. */
+struct lists {
+    json_t *tokens, *logprobs, *tops, *offsets, *parts;
+};
+
+static struct lists lists_new(void) {
+    return (struct lists){json_array(), json_array(), json_array(), json_array(), json_array()};
+}
+
+static json_t *lists_json(const struct lists *l) {
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "tokens", l->tokens, "token_logprobs", l->logprobs, "top_logprobs", l->tops, "text_offset",
+                     l->offsets, "parts", l->parts);
+}
+
+static void add_token(const struct lists *l, const struct serve_model *m, const struct token_fact *f, size_t offset) {
+    json_t *top = f->n > 1 ? json_object() : json_null();
+    for (size_t i = 1; i < f->n; i++) {
+        json_t *text = spell_token_json(m->base, f->items[i].token);
+        json_object_set_new(top, text ? json_string_value(text) : "", told_number(f->items[i].guided));
+        json_decref(text);
+    }
+    json_array_append_new(l->tokens, spell_token_json(m->base, f->items[0].token));
+    json_array_append_new(l->logprobs, told_number(f->items[0].guided));
+    json_array_append_new(l->tops, top);
+    json_array_append_new(l->offsets, json_integer((json_int_t)offset));
+    json_array_append_new(l->parts, told_parts(m, &f->items[0]));
+}
+
+/* The first token of a prompt follows nothing. */
+static void add_first(const struct lists *l, const struct serve_model *m, int32_t token) {
+    json_array_append_new(l->tokens, spell_token_json(m->base, token));
+    json_array_append_new(l->logprobs, json_null());
+    json_array_append_new(l->tops, json_null());
+    json_array_append_new(l->offsets, json_integer(0));
+    json_array_append_new(l->parts, json_null());
+}
+
+static size_t n_bytes(const struct serve_model *m, int32_t token) {
+    const int32_t n = genarm_token_bytes(m->base, token, false, NULL, 0);
+    return n < 0 ? (size_t)-n : 0;
+}
+
+/* Log-probabilities of some tokens; `offset`: bytes of an echoed prompt before an answer. */
+static json_t *logprobs_json(const struct conversation *c, const struct choice *choice, struct token_fact *const *facts, size_t n, bool begins,
+                             size_t offset) {
+    if (c->request.n_logprobs < 0) {
+        return json_null();
+    }
+    const struct lists l = lists_new();
+    size_t at = 0;
+    if (begins && c->job->params.score_prompt) {
+        add_first(&l, c->model, choice->prompt->tokens[0]);
+        at = n_bytes(c->model, choice->prompt->tokens[0]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        add_token(&l, c->model, facts[i], facts[i]->of_prompt ? at : offset + facts[i]->start);
+        at += n_bytes(c->model, facts[i]->items[0].token);
+    }
+    return lists_json(&l);
+}
+
+/* The text of the prompt, where it is echoed. */
+static json_t *echo_json(const struct conversation *c, const struct choice *choice) {
+    json_t *text = NULL;
+    if (c->request.echo) {
+        spell_json(&text, c->model->base, choice->prompt->tokens, choice->prompt->n_tokens, NULL);
+    }
+    return text ? text : json_string("");
+}
+
+static json_t *joined(json_t *front, const char *text) {
+    json_t *all = json_pack("s+", front ? json_string_value(front) : "", text);
+    json_decref(front);
+    return all;
+}
+
+static json_t *head(const struct conversation *c) {
+    return json_pack("{s:s, s:s, s:I, s:s, s:s}", "id", c->job->id, "object", "text_completion", "created", (json_int_t)c->created, "model",
+                     c->server->alias, "system_fingerprint", "genarm-" GENARM_VERSION);
+}
+
+static json_t *whole(struct conversation *c) {
+    json_t *choices = json_array(), *reply = head(c);
+    for (size_t i = 0; i < c->job->n_choices && choices; i++) {
+        const struct choice *choice = &c->job->choices[i];
+        json_t *echo = echo_json(c, choice);
+        const size_t offset = echo ? json_string_length(echo) : 0;
+        json_t *logprobs = logprobs_json(c, choice, choice->facts, choice_n_told(choice), true, offset);
+        json_array_append_new(choices, json_pack("{s:i, s:o, s:o, s:s}", "index", (int)i, "text", joined(echo, choice->answer.text.data),
+                                                 "logprobs", logprobs, "finish_reason", told_finish(choice)));
+    }
+    if (reply) {
+        json_object_set_new(reply, "choices", choices);
+        json_object_set_new(reply, "usage", told_usage(c->job));
+        converse_add_facts(reply, c);
+    }
+    return reply;
+}
+
+static json_t *event(struct conversation *c, const struct piece *piece) {
+    json_t *chunk = head(c), *echo = echo_json(c, piece->choice);
+    const size_t offset = echo ? json_string_length(echo) : 0;
+    json_t *text = piece->first ? json_incref(echo) : text_json(piece->text);
+    const bool begins = piece->facts_at == 0;
+    json_t *logprobs = piece->first || piece->last ? json_null()
+                                                   : logprobs_json(c, piece->choice, piece->facts, piece->n_facts, begins, offset);
+    json_decref(echo);
+    json_t *choice = json_pack("{s:i, s:o, s:o, s:s?}", "index", (int)piece->choice->index, "text", text, "logprobs", logprobs,
+                               "finish_reason", piece->last ? told_finish(piece->choice) : NULL);
+    if (!chunk || json_object_set_new(chunk, "choices", json_pack("[o]", choice)) != 0) {
+        json_decref(chunk);
+        return NULL;
+    }
+    converse_add_to_event(chunk, c, piece);
+    return chunk;
+}
+
+static json_t *usage(struct conversation *c) {
+    return converse_usage_event(c, head(c));
+}
+
+static int check(const struct request *r, struct genarm_error *err) {
+    if (!r->prompt) {
+        return field_error(err, "prompt", "'prompt' is missing");
+    }
+    if (r->suffix && *r->suffix) {
+        return field_error(err, "suffix", "'suffix' is not supported");
+    }
+    return r->best_of == 0 || r->best_of == r->n ? GENARM_OK : field_error(err, "best_of", "'best_of' other than 'n' is not supported");
+}
+
+void api_completions(struct http_call *call, void *user) {
+    static const struct dialect dialect = {"cmpl-", true, whole, event, usage};
+    struct server *s = user;
+    struct genarm_error err;
+    const struct serve_model *m = api_model_of(s, call);
+    struct request r = m ? request_default(m) : (struct request){0};
+    struct job_params params = {0};
+    json_t *root = m ? api_body(call, fields, sizeof fields / sizeof *fields, &r) : NULL;
+    if (!root) {
+        return;
+    }
+    int rc = check(&r, &err);
+    rc = rc == GENARM_OK ? request_stream_options(&r, &err) : rc;
+    rc = rc == GENARM_OK ? request_params(&params, s, m, &r, root, &err) : rc;
+    rc = rc == GENARM_OK ? request_prompts(&params, m, r.prompt, &err) : rc;
+    if (rc == GENARM_OK && params.n_prompts * params.n_each > REQUEST_MAX_CHOICES) {
+        rc = field_error(&err, "n", "%zu prompts with %zu answers each: at most %d in all", params.n_prompts, params.n_each, REQUEST_MAX_CHOICES);
+    }
+    params.score_prompt = r.echo && r.n_logprobs >= 0;
+    if (rc == GENARM_OK) {
+        converse(call, s, m, &dialect, &r, &params);
+    } else {
+        api_error(call, &err);
+        job_params_deinit(&params, m->n_arms);
+    }
+    json_decref(root);
+}

@@ -1,0 +1,278 @@
+/* See converse.h. */
+#include "serve/converse.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/progress.h"
+
+static const double look_around = 0.1; /* seconds after which one looks whether the client is still there */
+
+/* ---- the job ---- */
+
+/* The error of a job, with the lock; NULL: there is none. */
+static const struct genarm_error *error_of(const struct job *job) {
+    for (size_t i = 0; i < job->n_choices; i++) {
+        if (job->choices[i].error.code != GENARM_OK) {
+            return &job->choices[i].error;
+        }
+    }
+    return NULL;
+}
+
+static bool wait_for(struct http_call *call, struct worker *w, struct job *job, bool until_done) {
+    while (!(until_done ? worker_wait_done(w, job, look_around) : worker_wait_begun(w, job, look_around))) {
+        if (http_call_gone(call)) {
+            http_reply_error(call, 503, "unavailable_error", NULL, "the client has gone"); /* nobody reads it */
+            return false;
+        }
+    }
+    return true;
+}
+
+static void refuse(struct http_call *call, int32_t retry_after) {
+    char seconds[16];
+    snprintf(seconds, sizeof seconds, "%d", retry_after);
+    http_header(call, "Retry-After", seconds);
+    http_reply_error(call, 503, "unavailable_error", NULL, "the queue is full: try again in %d seconds", retry_after);
+}
+
+/* A prompt that does not fit has its own members beside an error's. */
+static void reply_failure(struct http_call *call, struct server *s, const struct job *job) {
+    struct genarm_error err;
+    worker_lock(s->worker);
+    const struct genarm_error *found = error_of(job);
+    err = found ? *found : (struct genarm_error){0};
+    worker_unlock(s->worker);
+    api_error(call, &err);
+}
+
+struct job *converse_run(struct http_call *call, struct server *s, const char *prefix, struct job_params *params, bool until_done) {
+    struct genarm_error err;
+    struct job *job = NULL;
+    int32_t retry_after;
+    if (job_new(&job, prefix, http_call_client(call), http_call_id(call), params, s->model->n_arms, &err) != GENARM_OK) {
+        api_error(call, &err);
+        return NULL;
+    }
+    job->deadline = s->p.time_limit > 0 ? job->submitted + s->p.time_limit : 0;
+    if (!worker_submit(s->worker, job, &retry_after)) {
+        refuse(call, retry_after);
+        worker_release(s->worker, job);
+        return NULL;
+    }
+    if (!wait_for(call, s->worker, job, until_done)) {
+        worker_release(s->worker, job);
+        return NULL;
+    }
+    worker_lock(s->worker);
+    const bool failed = error_of(job) != NULL;
+    worker_unlock(s->worker);
+    if (failed) {
+        reply_failure(call, s, job);
+        worker_release(s->worker, job);
+        return NULL;
+    }
+    return job;
+}
+
+/* ---- streams ---- */
+
+static void conversation_free(void *user) {
+    struct conversation *c = user;
+    worker_release(c->server->worker, c->job);
+    buf_deinit(&c->text);
+    free(c->readers);
+    free(c);
+}
+
+/* Takes over `value`. */
+static int put_event(struct buf *out, json_t *value) {
+    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    int rc = text ? buf_puts(out, "data: ", NULL) : GENARM_ENOMEM;
+    rc = rc == GENARM_OK ? buf_puts(out, text, NULL) : rc;
+    rc = rc == GENARM_OK ? buf_puts(out, "\n\n", NULL) : rc;
+    json_decref(value);
+    free(text);
+    return rc;
+}
+
+/* What is new of a choice, and with its end one more event. */
+static int put_piece(struct conversation *c, struct choice *choice, struct buf *out) {
+    struct reader *r = &c->readers[choice->index];
+    struct piece piece = {.choice = choice, .text_at = r->n_text, .facts_at = r->n_facts};
+    worker_lock(c->server->worker);
+    const struct answer *a = &choice->answer;
+    const size_t n_facts = choice_n_told(choice);
+    const bool ended = choice->state == CHOICE_DONE && choice->error.code == GENARM_OK;
+    buf_clear(&c->text);
+    int rc = buf_append(&c->text, a->n_shown > r->n_text ? a->text.data + r->n_text : "", a->n_shown - r->n_text, NULL);
+    struct token_fact **facts = calloc(n_facts - r->n_facts + 1, sizeof(struct token_fact *));
+    int32_t *tokens = calloc(a->n_tokens - r->n_tokens + 1, sizeof *tokens);
+    if (rc == GENARM_OK && facts && tokens) {
+        memcpy(facts, choice->facts + r->n_facts, (n_facts - r->n_facts) * sizeof(struct token_fact *));
+        memcpy(tokens, a->tokens + r->n_tokens, (a->n_tokens - r->n_tokens) * sizeof *tokens);
+        piece.text = c->text.data ? c->text.data : "";
+        piece.n_text = c->text.len;
+        piece.facts = facts;
+        piece.n_facts = n_facts - r->n_facts;
+        piece.tokens = tokens;
+        piece.n_tokens = a->n_tokens - r->n_tokens;
+        r->n_text = a->n_shown;
+        r->n_facts = n_facts;
+        r->n_tokens = a->n_tokens;
+    } else {
+        rc = GENARM_ENOMEM;
+    }
+    worker_unlock(c->server->worker);
+    if (rc == GENARM_OK && (piece.n_text > 0 || piece.n_facts > 0)) {
+        rc = put_event(out, c->dialect->event(c, &piece));
+    }
+    if (rc == GENARM_OK && ended) {
+        r->told_end = true;
+        c->n_ended++;
+        rc = put_event(out, c->dialect->event(c, &(struct piece){.choice = choice, .text = "", .text_at = r->n_text, .last = true}));
+    }
+    free(facts);
+    free(tokens);
+    return rc;
+}
+
+static int put_error(struct conversation *c, struct buf *out) {
+    struct genarm_error err;
+    worker_lock(c->server->worker);
+    const struct genarm_error *found = error_of(c->job);
+    const bool failed = found != NULL;
+    err = failed ? *found : (struct genarm_error){0};
+    worker_unlock(c->server->worker);
+    if (!failed) {
+        return GENARM_OK;
+    }
+    c->over = true;
+    return put_event(out, json_pack("{s:o}", "error", api_error_json(&err)));
+}
+
+static int put_end(struct conversation *c, struct buf *out) {
+    int rc = GENARM_OK;
+    json_t *usage = c->over || !c->dialect->usage ? NULL : c->dialect->usage(c);
+    c->over = true;
+    if (usage) {
+        rc = put_event(out, usage);
+    }
+    return rc == GENARM_OK && c->dialect->done ? buf_puts(out, "data: [DONE]\n\n", NULL) : rc;
+}
+
+static int next_events(struct http_call *call, struct buf *out, void *user) {
+    struct conversation *c = user;
+    if (c->over) {
+        return 0;
+    }
+    int32_t i;
+    while ((i = worker_wait_news(c->server->worker, c->job, c->readers, look_around)) < 0) {
+        if (http_call_gone(call)) {
+            return -1;
+        }
+    }
+    int rc = put_piece(c, &c->job->choices[i], out);
+    rc = rc == GENARM_OK ? put_error(c, out) : rc; /* one that fails ends the stream */
+    if (rc == GENARM_OK && (c->over || c->n_ended == c->job->n_choices)) {
+        rc = put_end(c, out);
+    }
+    return rc == GENARM_OK ? 1 : -1;
+}
+
+/* The first event of each choice goes out at once: it says the id. */
+static int first_events(struct http_call *call, struct buf *out, void *user) {
+    struct conversation *c = user;
+    (void)call;
+    for (size_t i = 0; i < c->job->n_choices; i++) {
+        json_t *event = c->dialect->event(c, &(struct piece){.choice = &c->job->choices[i], .text = "", .first = true});
+        if (event && put_event(out, event) != GENARM_OK) {
+            return -1;
+        }
+    }
+    return out->len > 0 ? 1 : next_events(call, out, user);
+}
+
+static int stream_next(struct http_call *call, struct buf *out, void *user) {
+    struct conversation *c = user;
+    if (!c->begun) {
+        c->begun = true;
+        return first_events(call, out, user);
+    }
+    return next_events(call, out, user);
+}
+
+/* ---- what dialects add ---- */
+
+void converse_add_facts(json_t *reply, const struct conversation *c) {
+    const struct job *job = c->job;
+    json_object_set_new(reply, "timings", told_timings(&job->choices[0]));
+    json_object_set_new(reply, "arms", api_weights_json(c->model, job->params.weights));
+    json_object_set_new(reply, "seed", json_integer((json_int_t)job->params.sampling.seed));
+}
+
+void converse_add_to_event(json_t *event, struct conversation *c, const struct piece *piece) {
+    if (c->request.include_usage) {
+        json_object_set_new(event, "usage", json_null());
+    }
+    worker_lock(c->server->worker);
+    if (piece->last && c->n_ended == c->job->n_choices) {
+        converse_add_facts(event, c);
+    } else if (c->request.timings_per_token && !piece->first) {
+        json_object_set_new(event, "timings", told_timings(piece->choice));
+    }
+    worker_unlock(c->server->worker);
+}
+
+json_t *converse_usage_event(struct conversation *c, json_t *head) {
+    if (!c->request.include_usage) {
+        json_decref(head);
+        return NULL;
+    }
+    worker_lock(c->server->worker);
+    if (head) {
+        json_object_set_new(head, "choices", json_array());
+        json_object_set_new(head, "usage", told_usage(c->job));
+    }
+    worker_unlock(c->server->worker);
+    return head;
+}
+
+/* ---- the call ---- */
+
+static void reply_whole(struct http_call *call, struct conversation *c) {
+    worker_lock(c->server->worker);
+    json_t *reply = c->dialect->whole(c);
+    worker_unlock(c->server->worker);
+    api_reply(call, reply);
+}
+
+void converse(struct http_call *call, struct server *s, const struct serve_model *m, const struct dialect *dialect,
+              const struct request *r, struct job_params *params) {
+    struct conversation *c = calloc(1, sizeof *c);
+    struct reader *readers = calloc(params->n_prompts * params->n_each + 1, sizeof *readers);
+    struct job *job = NULL;
+    if (c && readers) {
+        job = converse_run(call, s, dialect->prefix, params, !r->stream);
+    } else {
+        http_reply_error(call, 500, NULL, NULL, "out of memory");
+        job_params_deinit(params, m->n_arms);
+    }
+    if (!job) {
+        free(c);
+        free(readers);
+        return;
+    }
+    *c = (struct conversation){.server = s, .model = m, .dialect = dialect, .request = *r, .job = job, .readers = readers,
+                               .created = (int64_t)time(NULL)};
+    buf_init(&c->text, 1 << 28);
+    if (r->stream) {
+        http_reply_stream(call, 200, "text/event-stream; charset=utf-8",
+                          &(struct http_stream){.next = stream_next, .done = conversation_free, .user = c});
+    } else {
+        reply_whole(call, c);
+        conversation_free(c);
+    }
+}

@@ -1,0 +1,177 @@
+/* See job.h. */
+#include "serve/job.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/progress.h"
+#include "base/rng.h"
+
+void job_params_deinit(struct job_params *p, size_t n_arms) {
+    for (size_t i = 0; i < p->n_prompts && p->prompts; i++) {
+        free(p->prompts[i].messages);
+        free(p->prompts[i].tokens);
+    }
+    for (size_t i = 0; i < n_arms; i++) {
+        free(p->preferences ? p->preferences[i].weights : NULL);
+        free(p->schedules ? p->schedules[i].knots : NULL);
+    }
+    free(p->prompts);
+    free(p->weights);
+    free(p->preferences);
+    free(p->schedules);
+    free(p->biases);
+    free(p->response);
+    genarm_grammar_free(p->grammar);
+    genarm_stop_free(p->stop);
+    json_decref(p->source);
+    *p = (struct job_params){0};
+}
+
+/* An id that nobody can guess: who knows it may change the job's weights. */
+static int draw_id(char *id, const char *prefix, struct genarm_error *err) {
+    unsigned char bytes[16];
+    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes) {
+        return error_set(err, GENARM_EIO, "no random numbers: %s", strerror(errno));
+    }
+    size_t at = (size_t)snprintf(id, JOB_ID_LENGTH, "%s", prefix);
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        at += (size_t)snprintf(id + at, JOB_ID_LENGTH - at, "%02x", bytes[i]);
+    }
+    return GENARM_OK;
+}
+
+int job_new(struct job **out, const char *prefix, const char *client, const char *request, struct job_params *params, size_t n_arms,
+            struct genarm_error *err) {
+    const size_t n_choices = params->n_prompts * params->n_each;
+    struct job *job = calloc(1, sizeof *job);
+    struct choice *choices = calloc(n_choices ? n_choices : 1, sizeof *choices);
+    if (!job || !choices) {
+        free(job);
+        free(choices);
+        job_params_deinit(params, n_arms);
+        return error_nomem(err, "a request");
+    }
+    *job = (struct job){.params = *params, .n_arms = n_arms, .choices = choices, .n_choices = n_choices, .refs = 1,
+                        .submitted = clock_seconds()};
+    *params = (struct job_params){0};
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&job->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    snprintf(job->client, sizeof job->client, "%s", client);
+    snprintf(job->request, sizeof job->request, "%s", request);
+    const uint64_t seed = job->params.sampling.seed;
+    for (size_t i = 0; i < n_choices; i++) {
+        choices[i] = (struct choice){.job = job, .prompt = &job->params.prompts[i / job->params.n_each], .index = (int32_t)i,
+                                     .seed = i == 0 ? seed : rng_hash(seed, i, 0) >> 11};
+    }
+    const int rc = draw_id(job->id, prefix, err);
+    if (rc != GENARM_OK) {
+        job_free(job);
+        return rc;
+    }
+    *out = job;
+    return GENARM_OK;
+}
+
+static void fact_free(struct token_fact *f) {
+    if (f) {
+        free(f->items);
+        free(f->parts);
+        free(f);
+    }
+}
+
+void job_free(struct job *job) {
+    if (!job) {
+        return;
+    }
+    for (size_t i = 0; i < job->n_choices; i++) {
+        struct choice *c = &job->choices[i];
+        answer_deinit(&c->answer);
+        for (size_t k = 0; k < c->n_facts; k++) {
+            fact_free(c->facts[k]);
+        }
+        free(c->facts);
+    }
+    job_params_deinit(&job->params, job->n_arms);
+    pthread_cond_destroy(&job->changed);
+    free(job->choices);
+    free(job->wanted);
+    free(job);
+}
+
+/* An empty fact of n items with room for n_parts numbers, at the end of the choice's. */
+static struct token_fact *add_fact(struct choice *c, size_t n, size_t n_parts, struct genarm_error *err) {
+    if ((c->n_facts & (c->n_facts - 1)) == 0) { /* full: the capacity is the next power of two */
+        struct token_fact **facts = realloc(c->facts, sizeof(struct token_fact *) * (c->n_facts ? 2 * c->n_facts : 1));
+        if (!facts) {
+            error_nomem(err, "log-probabilities");
+            return NULL;
+        }
+        c->facts = facts;
+    }
+    struct token_fact *f = calloc(1, sizeof *f);
+    if (f) {
+        f->n = n;
+        f->items = calloc(n, sizeof *f->items);
+        f->parts = calloc(n_parts + 1, sizeof *f->parts);
+    }
+    if (!f || !f->items || !f->parts) {
+        fact_free(f);
+        error_nomem(err, "log-probabilities");
+        return NULL;
+    }
+    return c->facts[c->n_facts++] = f;
+}
+
+int choice_add_kept(struct choice *c, size_t start, struct genarm_error *err) {
+    size_t n = 0;
+    const size_t n_arms = c->job->n_arms;
+    const struct genarm_token_logprob *kept = genarm_session_logprobs(c->session, &n);
+    struct token_fact *f = add_fact(c, n, n * n_arms, err);
+    if (!f) {
+        return GENARM_ENOMEM;
+    }
+    for (size_t i = 0; i < n; i++) {
+        f->items[i] = kept[i];
+        f->items[i].arms = f->parts + i * n_arms;
+        memcpy(f->parts + i * n_arms, kept[i].arms, n_arms * sizeof *f->parts);
+    }
+    f->start = start;
+    f->end = c->answer.text.len;
+    return GENARM_OK;
+}
+
+int choice_add_score(struct choice *c, const struct genarm_token_score *score, struct genarm_error *err) {
+    const size_t n_arms = c->job->n_arms;
+    struct token_fact *f = add_fact(c, 1, 2 * n_arms, err);
+    if (!f) {
+        return GENARM_ENOMEM;
+    }
+    f->items[0] = (struct genarm_token_logprob){.token = score->token, .guided = score->guided, .base = score->base, .arms = f->parts};
+    f->reference = f->parts + n_arms;
+    memcpy(f->parts, score->arms, n_arms * sizeof *f->parts);
+    memcpy(f->parts + n_arms, score->reference, n_arms * sizeof *f->parts);
+    f->of_prompt = !c->job->params.response;
+    return GENARM_OK;
+}
+
+size_t choice_n_told(const struct choice *c) {
+    const struct answer *a = &c->answer;
+    const bool ended = c->state == CHOICE_DONE;
+    size_t n = 0;
+    while (n < c->n_facts) {
+        const struct token_fact *f = c->facts[n];
+        const bool told = f->of_prompt || (ended ? a->stopped_by < 0 || f->start < a->n_shown : f->end <= a->n_shown);
+        if (!told) {
+            break;
+        }
+        n++;
+    }
+    return n;
+}

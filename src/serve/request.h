@@ -1,0 +1,63 @@
+/* A request for answers: its fields as they are read, and the job that they ask for. */
+#ifndef SERVE_REQUEST_H
+#define SERVE_REQUEST_H
+
+#include <math.h>
+
+#include "serve/api.h"
+#include "serve/fields.h"
+
+enum { REQUEST_MAX_CHOICES = 128, REQUEST_MAX_LOGPROBS = 20, REQUEST_MAX_STOPS = 16 };
+
+struct request {
+    const char *grammar, *suffix;
+    const json_t *messages, *prompt, *stop, *logit_bias, *response_format, *json_schema, *stream_options, *arms, *preferences, *schedules;
+    bool stream, echo, logprobs, return_tokens, timings_per_token;
+    int64_t n, best_of, max_tokens, max_completion_tokens, n_predict, n_logprobs, top_k, seed; /* n_logprobs -1: none */
+    double temperature, top_p, min_p, min_entropy;
+    bool include_usage;
+};
+
+#define REQUEST_FIELD(TYPE, NAME, MEMBER) {.type = TYPE, .name = NAME, .offset = offsetof(struct request, MEMBER)}
+#define REQUEST_RANGE(TYPE, NAME, MEMBER, MIN, MAX)                                                                           \
+    {.type = TYPE, .name = NAME, .offset = offsetof(struct request, MEMBER), .min = MIN, .max = MAX}
+#define REQUEST_IGNORED(NAME) {.type = FIELD_IGNORED, .name = NAME}
+#define REQUEST_NEUTRAL(NAME, VALUES) {.type = FIELD_NEUTRAL, .name = NAME, .neutral = VALUES}
+
+/* Rows that all kinds of requests have. Integers are exact up to 2^53 in JSON. */
+#define REQUEST_FIELDS                                                                                                        \
+    REQUEST_IGNORED("model"), REQUEST_IGNORED("user"), REQUEST_FIELD(FIELD_BOOL, "stream", stream),                           \
+        REQUEST_FIELD(FIELD_ANY, "stop", stop), REQUEST_FIELD(FIELD_ANY, "logit_bias", logit_bias),                           \
+        REQUEST_FIELD(FIELD_STRING, "grammar", grammar), REQUEST_FIELD(FIELD_ANY, "json_schema", json_schema),                \
+        REQUEST_RANGE(FIELD_NUMBER, "temperature", temperature, 0, 100), REQUEST_RANGE(FIELD_NUMBER, "top_p", top_p, 0, 1),   \
+        REQUEST_RANGE(FIELD_NUMBER, "min_p", min_p, 0, 0.999999), REQUEST_RANGE(FIELD_INTEGER, "top_k", top_k, -1, INT32_MAX), \
+        REQUEST_RANGE(FIELD_INTEGER, "seed", seed, -9007199254740991.0, 9007199254740991.0),                                  \
+        REQUEST_NEUTRAL("frequency_penalty", "0"), REQUEST_NEUTRAL("presence_penalty", "0"),                                  \
+        REQUEST_FIELD(FIELD_OBJECT, "arms", arms), REQUEST_FIELD(FIELD_OBJECT, "preferences", preferences),                   \
+        REQUEST_FIELD(FIELD_OBJECT, "arm_schedules", schedules),                                                              \
+        REQUEST_RANGE(FIELD_NUMBER, "min_entropy", min_entropy, 0, 1000), REQUEST_IGNORED("cache_prompt"),                    \
+        REQUEST_FIELD(FIELD_BOOL, "timings_per_token", timings_per_token)
+
+/* What OpenAI's two kinds have beside. */
+#define REQUEST_OPENAI_FIELDS                                                                                                 \
+    REQUEST_RANGE(FIELD_INTEGER, "n", n, 1, REQUEST_MAX_CHOICES), REQUEST_FIELD(FIELD_OBJECT, "stream_options", stream_options), \
+        REQUEST_RANGE(FIELD_INTEGER, "max_tokens", max_tokens, 0, INT32_MAX)
+
+/* The values of a request that says nothing. */
+struct request request_default(const struct serve_model *m);
+
+/* Messages as the templates take them: "developer" is the system, and texts of several parts are joined, in the request too, which
+ * owns all strings. */
+int request_messages(struct job_prompt *out, const json_t *messages, struct genarm_error *err);
+
+/* Reads "stream_options". */
+int request_stream_options(struct request *r, struct genarm_error *err);
+
+/* Everything but prompts, for a job: sampling, weights, steering, what ends an answer. Takes a reference of `root`. */
+int request_params(struct job_params *out, struct server *s, const struct serve_model *m, const struct request *r, json_t *root,
+                   struct genarm_error *err);
+
+/* Appends prompts that a text, tokens, or a list of either stands for. */
+int request_prompts(struct job_params *out, const struct serve_model *m, const json_t *prompt, struct genarm_error *err);
+
+#endif

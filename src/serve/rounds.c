@@ -1,0 +1,452 @@
+/* The rounds of the worker's thread: let in, take changes over, work on one prompt, step all that answer, let out. */
+#include "serve/rounds.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/progress.h"
+
+/* While others answer, a piece of a prompt may hold them up for about so long. */
+static const double piece_seconds = 0.06;
+enum { PIECE_MIN = 16, SCORED_AT_ONCE = 64 };
+
+bool rounds_reserve(struct worker *w) {
+    const size_t n = (size_t)w->p.model->n_slots;
+    w->queue_end = &w->queue;
+    w->seconds_each = 1;
+    w->sessions = calloc(n, sizeof(struct genarm_session *));
+    w->stepped = calloc(n, sizeof(struct choice *));
+    w->tokens = calloc(n, sizeof *w->tokens);
+    w->errors = calloc(n, sizeof *w->errors);
+    return w->sessions && w->stepped && w->tokens && w->errors;
+}
+
+void rounds_release(struct worker *w) {
+    free(w->sessions);
+    free(w->stepped);
+    free(w->tokens);
+    free(w->errors);
+}
+
+static void tell(struct job *job) { pthread_cond_broadcast(&job->changed); }
+
+/* ---- letting out: under the lock ---- */
+
+static void count_end(struct worker *w, const struct choice *c) {
+    const double seconds = clock_seconds() - c->began;
+    w->seconds_each += 0.2 * (seconds - w->seconds_each);
+    metrics_add(w->p.metrics, METRICS_PROMPT_TOKENS, c->n_prompt);
+    metrics_add(w->p.metrics, METRICS_PROMPT_REUSED, c->n_reused);
+    metrics_add(w->p.metrics, METRICS_TOKENS, (double)c->answer.n_tokens);
+    metrics_add(w->p.metrics, METRICS_SCORED, (double)c->n_scored);
+    metrics_add(w->p.metrics, METRICS_DRAFTED, (double)c->drafts.n_drafted);
+    metrics_add(w->p.metrics, METRICS_ACCEPTED, (double)c->drafts.n_accepted);
+    metrics_add(w->p.metrics, METRICS_CANCELED, c->job->canceled);
+    for (size_t i = 0; i < c->job->n_arms; i++) {
+        metrics_arm_tokens(w->p.metrics, i, c->job->params.weights[i] != 0.0f ? (double)c->answer.n_tokens : 0);
+    }
+}
+
+/* A choice is over, by `error` if its code is not 0. Its slot is free. */
+static void end_choice(struct worker *w, struct choice *c, const struct genarm_error *error) {
+    if (error && error->code != GENARM_OK) {
+        c->error = *error;
+    }
+    if (c->session) {
+        c->n_reused = genarm_session_n_reused(c->session);
+        genarm_session_get_draft_stats(c->session, &c->drafts);
+        genarm_session_free(c->session);
+        c->session = NULL;
+        w->slots[c->slot] = NULL;
+        w->n_active--;
+        count_end(w, c);
+    }
+    c->state = CHOICE_DONE;
+    c->job->n_done++;
+    tell(c->job);
+}
+
+/* The worker's reference goes when all choices are done. */
+static void drop_if_over(struct job *job) {
+    if (job->n_done == job->n_choices && --job->refs == 0) {
+        job_free(job);
+    }
+}
+
+static bool is_waiting(const struct job *job) {
+    for (size_t i = 0; i < job->n_choices; i++) {
+        if (job->choices[i].state != CHOICE_WAITING) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Takes a choice out of the queue. */
+static void unlink_choice(struct worker *w, struct choice *c) {
+    struct choice **at = &w->queue;
+    w->n_jobs_queued -= is_waiting(c->job);
+    while (*at != c) {
+        at = &(*at)->next;
+    }
+    *at = c->next;
+    if (w->queue_end == &c->next) {
+        w->queue_end = at;
+    }
+    c->next = NULL;
+}
+
+/* Why a choice should go on no longer; false: it should. An error without a code: it has answered as far as it got. */
+static bool is_over(const struct worker *w, const struct choice *c, double now, struct genarm_error *why) {
+    const bool waits = c->state == CHOICE_WAITING;
+    *why = (struct genarm_error){0};
+    if (c->job->canceled) {
+        error_set(why, GENARM_ECANCELED, "the client has gone");
+        return true;
+    }
+    if (w->stopping && (waits || now >= w->stop_at)) {
+        error_set(why, GENARM_ECANCELED, "the server is shutting down");
+        return true;
+    }
+    if (c->job->deadline > 0 && now >= c->job->deadline) {
+        if (c->state != CHOICE_RUNNING) {
+            error_set(why, GENARM_ECANCELED, waits ? "no slot was free in time" : "the prompt was not evaluated in time");
+        }
+        return true;
+    }
+    return false;
+}
+
+static void end_in_slot(struct worker *w, struct choice *c, struct genarm_error *why) {
+    struct job *job = c->job;
+    if (why->code == GENARM_OK && c->answer.finish == FINISH_RUNNING) {
+        answer_end(&c->answer, FINISH_LENGTH, why);
+    }
+    end_choice(w, c, why);
+    drop_if_over(job);
+}
+
+static void let_out(struct worker *w) {
+    const double now = clock_seconds();
+    struct genarm_error why;
+    for (int32_t i = 0; i < w->p.model->n_slots; i++) {
+        if (w->slots[i] && is_over(w, w->slots[i], now, &why)) {
+            end_in_slot(w, w->slots[i], &why);
+        }
+    }
+    for (struct choice *c = w->queue, *next; c; c = next) {
+        next = c->next;
+        if (is_over(w, c, now, &why)) {
+            struct job *job = c->job;
+            unlink_choice(w, c);
+            end_choice(w, c, &why);
+            drop_if_over(job);
+        }
+    }
+}
+
+/* ---- letting in ---- */
+
+static int32_t n_running_of(const struct worker *w, const char *client) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < w->p.model->n_slots; i++) {
+        n += w->slots[i] && strcmp(w->slots[i]->job->client, client) == 0;
+    }
+    return n;
+}
+
+/* Who is next: of the client with the fewest choices in slots, the one that came first. */
+static struct choice *next_choice(const struct worker *w) {
+    struct choice *best = NULL;
+    int32_t fewest = INT32_MAX;
+    for (struct choice *c = w->queue; c && fewest > 0; c = c->next) {
+        const int32_t n = n_running_of(w, c->job->client);
+        best = n < fewest ? c : best;
+        fewest = n < fewest ? n : fewest;
+    }
+    return best;
+}
+
+static int set_steering(const struct choice *c, struct genarm_error *err) {
+    const struct job_params *p = &c->job->params;
+    struct genarm_session *s = c->session;
+    int rc = GENARM_OK;
+    for (size_t i = 0; i < c->job->n_arms && rc == GENARM_OK; i++) {
+        rc = genarm_session_set_weight(s, (int32_t)i, p->weights[i], err);
+        if (rc == GENARM_OK && p->preferences[i].n > 0) {
+            rc = genarm_session_set_preference(s, (int32_t)i, p->preferences[i].weights, p->preferences[i].n, err);
+        }
+        if (rc == GENARM_OK && p->schedules[i].n > 0) {
+            rc = genarm_session_set_schedule(s, (int32_t)i, p->schedules[i].knots, p->schedules[i].n, err);
+        }
+    }
+    rc = rc == GENARM_OK ? genarm_session_set_min_entropy(s, p->min_entropy, err) : rc;
+    rc = rc == GENARM_OK ? genarm_session_set_bias(s, p->biases, p->n_biases, err) : rc;
+    return rc == GENARM_OK ? genarm_session_keep_logprobs(s, p->n_logprobs, err) : rc;
+}
+
+/* The whole prompt as what is to be continued, or the first token of it where the others are to be scored. */
+static int set_prompt(struct choice *c, bool to_score, struct genarm_error *err) {
+    const struct job_prompt *p = c->prompt;
+    if (p->messages) {
+        return genarm_session_prompt(c->session, p->messages, p->n_messages, err);
+    }
+    return genarm_session_prompt_tokens(c->session, p->tokens, to_score ? 1 : p->n_tokens, err);
+}
+
+/* Begins the answer to a prompt that is set. */
+static int begin_answer(const struct worker *w, struct choice *c, struct genarm_error *err) {
+    const struct job_params *p = &c->job->params;
+    const int rc = genarm_session_set_grammar(c->session, p->grammar, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    c->answer.shift = w->p.model->shift;
+    c->answer.keep = w->p.model->keep;
+    c->answer.started = clock_seconds();
+    c->state = CHOICE_PREFILLING;
+    return w->p.model->draft ? genarm_session_set_draft(c->session, w->p.model->draft, err) : GENARM_OK;
+}
+
+/* What a choice does first in its slot. Under the lock: its answer is read by others. */
+static int begin_choice(const struct worker *w, struct choice *c, struct genarm_error *err) {
+    const struct job_params *p = &c->job->params;
+    const bool to_score = p->response || p->score_prompt;
+    struct genarm_sampling sampling = p->sampling;
+    sampling.seed = c->seed;
+    int rc = genarm_session_new(&c->session, w->p.model->guide, &sampling, err);
+    rc = rc == GENARM_OK ? set_steering(c, err) : rc;
+    rc = rc == GENARM_OK ? set_prompt(c, p->score_prompt, err) : rc;
+    rc = rc == GENARM_OK ? answer_start(&c->answer, w->p.model->base, c->session, p->stop, p->n_predict, err) : rc;
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    c->n_prompt = p->score_prompt ? (int32_t)c->prompt->n_tokens : genarm_session_n_prompt(c->session);
+    if (to_score) {
+        c->state = CHOICE_SCORING;
+        return GENARM_OK;
+    }
+    return begin_answer(w, c, err);
+}
+
+static void let_in(struct worker *w) {
+    for (int32_t slot = 0; slot < w->p.model->n_slots && w->queue; slot++) {
+        while (!w->slots[slot] && w->queue) {
+            struct genarm_error error = {0};
+            struct choice *c = next_choice(w);
+            struct job *job = c->job;
+            unlink_choice(w, c);
+            c->began = clock_seconds();
+            c->slot = slot;
+            w->slots[slot] = c;
+            w->n_active++;
+            metrics_time(w->p.metrics, METRICS_QUEUE, c->began - job->submitted);
+            const int rc = begin_choice(w, c, &error);
+            if (!c->session) {
+                w->slots[slot] = NULL;
+                w->n_active--;
+            }
+            if (rc != GENARM_OK || (c->answer.finish != FINISH_RUNNING && c->state != CHOICE_SCORING)) {
+                end_choice(w, c, &error);
+                drop_if_over(job);
+            } else {
+                tell(job);
+            }
+        }
+    }
+}
+
+/* ---- changed weights ---- */
+
+static void take_weights(struct job *job) {
+    if (!job->wanted) {
+        return;
+    }
+    memcpy(job->params.weights, job->wanted, job->n_arms * sizeof *job->wanted);
+    free(job->wanted);
+    job->wanted = NULL;
+    for (size_t k = 0; k < job->n_choices; k++) {
+        struct choice *c = &job->choices[k];
+        for (size_t i = 0; i < job->n_arms && c->session; i++) {
+            genarm_session_set_weight(c->session, (int32_t)i, job->params.weights[i], NULL); /* was checked */
+        }
+    }
+    job->n_changes++;
+    tell(job);
+}
+
+static void take_changes(struct worker *w) {
+    for (int32_t i = 0; i < w->p.model->n_slots; i++) {
+        if (w->slots[i]) {
+            take_weights(w->slots[i]->job);
+        }
+    }
+    for (struct choice *c = w->queue; c; c = c->next) {
+        take_weights(c->job);
+    }
+}
+
+/* ---- working ---- */
+
+/* Rows of a piece of a prompt: many when nobody waits for it to end. */
+static int32_t piece_rows(const struct worker *w, bool others_run) {
+    const int32_t most = w->p.model->n_batch;
+    const double rows = w->rows_per_second * piece_seconds;
+    if (!others_run) {
+        return most;
+    }
+    return rows < PIECE_MIN ? PIECE_MIN : rows > most ? most : (int32_t)rows;
+}
+
+/* Works on one prompt, those of the slots in turn. */
+static void prefill(struct worker *w) {
+    struct choice *c = NULL;
+    bool others_run = false;
+    for (int32_t i = 1; i <= w->p.model->n_slots; i++) {
+        const int32_t slot = (w->turn + i) % w->p.model->n_slots;
+        struct choice *at = w->slots[slot];
+        others_run = others_run || (at && at->state == CHOICE_RUNNING);
+        if (at && at->state == CHOICE_PREFILLING && !c) {
+            c = at;
+            w->turn = slot;
+        }
+    }
+    if (!c) {
+        return;
+    }
+    struct genarm_error error = {0};
+    struct genarm_guide_stats before, after;
+    int32_t left = 0;
+    const double start = clock_seconds();
+    genarm_guide_get_stats(w->p.model->guide, &before);
+    genarm_session_prefill(c->session, piece_rows(w, others_run), &left, &error);
+    genarm_guide_get_stats(w->p.model->guide, &after);
+    const double seconds = clock_seconds() - start, rows = (double)(after.n_evaluated - before.n_evaluated);
+    if (rows >= PIECE_MIN && seconds > 0) {
+        w->rows_per_second = w->rows_per_second > 0 ? 0.7 * w->rows_per_second + 0.3 * rows / seconds : rows / seconds;
+    }
+    pthread_mutex_lock(&w->lock);
+    if (error.code != GENARM_OK) {
+        end_in_slot(w, c, &error);
+    } else if (left == 0) {
+        c->state = CHOICE_RUNNING;
+        c->n_reused = genarm_session_n_reused(c->session);
+    }
+    pthread_mutex_unlock(&w->lock);
+}
+
+struct scoring {
+    struct worker *w;
+    struct choice *c;
+    struct genarm_error *err;
+};
+
+static int take_score(const struct genarm_token_score *score, void *user) {
+    const struct scoring *s = user;
+    pthread_mutex_lock(&s->w->lock);
+    const int rc = choice_add_score(s->c, score, s->err);
+    pthread_mutex_unlock(&s->w->lock);
+    return rc;
+}
+
+/* Scores some tokens of a choice. Then it is over, or answers the prompt that was scored. */
+static void score_some(struct worker *w, struct choice *c) {
+    const struct job_params *p = &c->job->params;
+    const int32_t *tokens = p->response ? p->response : c->prompt->tokens + 1;
+    const size_t n = p->response ? p->n_response : c->prompt->n_tokens - 1, left = n - c->n_scored;
+    const size_t n_now = left < SCORED_AT_ONCE ? left : SCORED_AT_ONCE;
+    struct genarm_error error = {0};
+    struct scoring s = {w, c, &error};
+    int rc = n_now ? genarm_session_score(c->session, tokens + c->n_scored, n_now, take_score, &s, &error) : GENARM_OK;
+    pthread_mutex_lock(&w->lock);
+    c->n_scored += rc == GENARM_OK ? n_now : 0;
+    const bool scored = rc == GENARM_OK && c->n_scored == n;
+    if (scored && p->score_prompt) {
+        rc = set_prompt(c, false, &error);
+        rc = rc == GENARM_OK ? begin_answer(w, c, &error) : rc;
+    }
+    if (rc != GENARM_OK || (scored && (p->response || c->answer.finish != FINISH_RUNNING))) {
+        end_in_slot(w, c, &error);
+    }
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void score(struct worker *w) {
+    for (int32_t i = 0; i < w->p.model->n_slots; i++) {
+        if (w->slots[i] && w->slots[i]->state == CHOICE_SCORING) {
+            score_some(w, w->slots[i]);
+        }
+    }
+}
+
+/* A choice's new token. Under the lock. */
+static void take_token(struct worker *w, struct choice *c, int32_t token, double now) {
+    struct genarm_error error = {0};
+    struct answer *a = &c->answer;
+    const size_t start = a->text.len;
+    int rc = answer_push(a, token, now, &error);
+    if (a->n_tokens == 1) {
+        metrics_time(w->p.metrics, METRICS_FIRST_TOKEN, now - c->job->submitted);
+    }
+    if (rc == GENARM_OK && c->job->params.n_logprobs >= 0 && !genarm_token_ends(w->p.model->base, token)) {
+        rc = choice_add_kept(c, start, &error);
+    }
+    if (rc != GENARM_OK || a->finish != FINISH_RUNNING) {
+        end_in_slot(w, c, &error);
+    } else {
+        tell(c->job);
+    }
+}
+
+/* One more token for all that answer. */
+static void step(struct worker *w) {
+    struct genarm_error error = {0};
+    size_t n = 0;
+    for (int32_t i = 0; i < w->p.model->n_slots; i++) {
+        if (w->slots[i] && w->slots[i]->state == CHOICE_RUNNING) {
+            w->stepped[n] = w->slots[i];
+            w->sessions[n++] = w->slots[i]->session;
+        }
+    }
+    if (n == 0) {
+        return;
+    }
+    const double start = clock_seconds();
+    const int rc = genarm_sessions_step_each(w->sessions, n, w->tokens, w->errors, &error);
+    const double now = clock_seconds();
+    metrics_time(w->p.metrics, METRICS_STEP, now - start);
+    pthread_mutex_lock(&w->lock);
+    for (size_t i = 0; i < n; i++) {
+        struct genarm_error *failure = rc == GENARM_OK ? &w->errors[i] : &error;
+        if (failure->code != GENARM_OK) {
+            end_in_slot(w, w->stepped[i], failure);
+        } else {
+            take_token(w, w->stepped[i], w->tokens[i], now);
+        }
+    }
+    pthread_mutex_unlock(&w->lock);
+}
+
+void *rounds_run(void *worker) {
+    struct worker *w = worker;
+    pthread_mutex_lock(&w->lock);
+    while (!w->stopping || w->n_active > 0 || w->queue) {
+        let_out(w);
+        take_changes(w);
+        let_in(w);
+        if (w->n_active == 0) {
+            if (!w->stopping && !w->queue) {
+                pthread_cond_wait(&w->wake, &w->lock);
+            }
+            continue;
+        }
+        pthread_mutex_unlock(&w->lock);
+        prefill(w);
+        score(w);
+        step(w);
+        pthread_mutex_lock(&w->lock);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return NULL;
+}
