@@ -10,7 +10,7 @@
 struct server {
     struct server_params p;
     struct http_server *http;
-    struct metrics *metrics;
+    struct counters *counters;
     double started;    /* clock_seconds */
     int64_t created;   /* seconds since 1970 */
     char *alias;       /* NULL before a model is loaded */

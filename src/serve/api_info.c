@@ -23,11 +23,11 @@ void api_metrics(struct http_call *call, void *user) {
     if (!m) {
         return;
     }
-    struct metrics_state state = {.n_slots = m->n_slots, .n_connections = http_server_n_connections(s->http),
+    struct counters_state state = {.n_slots = m->n_slots, .n_connections = http_server_n_connections(s->http),
                                   .uptime = clock_seconds() - s->started};
     worker_load(s->worker, &state.n_running, &state.n_queued);
     buf_init(&text, 1 << 24);
-    if (metrics_write(s->metrics, &state, &text, &err) == GENARM_OK) {
+    if (counters_write(s->counters, &state, &text, &err) == GENARM_OK) {
         http_reply(call, 200, "text/plain; version=0.0.4; charset=utf-8", text.data, text.len);
     } else {
         api_error(call, &err);

@@ -36,15 +36,15 @@ static void tell(struct job *job) { pthread_cond_broadcast(&job->changed); }
 static void count_end(struct worker *w, const struct choice *c) {
     const double seconds = clock_seconds() - c->began;
     w->seconds_each += 0.2 * (seconds - w->seconds_each);
-    metrics_add(w->p.metrics, METRICS_PROMPT_TOKENS, c->n_prompt);
-    metrics_add(w->p.metrics, METRICS_PROMPT_REUSED, c->n_reused);
-    metrics_add(w->p.metrics, METRICS_TOKENS, (double)c->answer.n_tokens);
-    metrics_add(w->p.metrics, METRICS_SCORED, (double)c->n_scored);
-    metrics_add(w->p.metrics, METRICS_DRAFTED, (double)c->drafts.n_drafted);
-    metrics_add(w->p.metrics, METRICS_ACCEPTED, (double)c->drafts.n_accepted);
-    metrics_add(w->p.metrics, METRICS_CANCELED, c->job->canceled);
+    counters_add(w->p.counters, COUNT_PROMPT_TOKENS, c->n_prompt);
+    counters_add(w->p.counters, COUNT_PROMPT_REUSED, c->n_reused);
+    counters_add(w->p.counters, COUNT_TOKENS, (double)c->answer.n_tokens);
+    counters_add(w->p.counters, COUNT_SCORED, (double)c->n_scored);
+    counters_add(w->p.counters, COUNT_DRAFTED, (double)c->drafts.n_drafted);
+    counters_add(w->p.counters, COUNT_ACCEPTED, (double)c->drafts.n_accepted);
+    counters_add(w->p.counters, COUNT_CANCELED, c->job->canceled);
     for (size_t i = 0; i < c->job->n_arms; i++) {
-        metrics_arm_tokens(w->p.metrics, i, c->job->params.weights[i] != 0.0f ? (double)c->answer.n_tokens : 0);
+        counters_arm_tokens(w->p.counters, i, c->job->params.weights[i] != 0.0f ? (double)c->answer.n_tokens : 0);
     }
 }
 
@@ -241,7 +241,7 @@ static void let_in(struct worker *w) {
             c->slot = slot;
             w->slots[slot] = c;
             w->n_active++;
-            metrics_time(w->p.metrics, METRICS_QUEUE, c->began - job->submitted);
+            counters_time(w->p.counters, COUNT_QUEUE, c->began - job->submitted);
             const int rc = begin_choice(w, c, &error);
             if (!c->session) {
                 w->slots[slot] = NULL;
@@ -387,7 +387,7 @@ static void take_token(struct worker *w, struct choice *c, int32_t token, double
     const size_t start = a->text.len;
     int rc = answer_push(a, token, now, &error);
     if (a->n_tokens == 1) {
-        metrics_time(w->p.metrics, METRICS_FIRST_TOKEN, now - c->job->submitted);
+        counters_time(w->p.counters, COUNT_FIRST_TOKEN, now - c->job->submitted);
     }
     if (rc == GENARM_OK && c->job->params.n_logprobs >= 0 && !genarm_token_ends(w->p.model->base, token)) {
         rc = choice_add_kept(c, start, &error);
@@ -415,7 +415,7 @@ static void step(struct worker *w) {
     const double start = clock_seconds();
     const int rc = genarm_sessions_step_each(w->sessions, n, w->tokens, w->errors, &error);
     const double now = clock_seconds();
-    metrics_time(w->p.metrics, METRICS_STEP, now - start);
+    counters_time(w->p.counters, COUNT_STEP, now - start);
     pthread_mutex_lock(&w->lock);
     for (size_t i = 0; i < n; i++) {
         struct genarm_error *failure = rc == GENARM_OK ? &w->errors[i] : &error;

@@ -8,8 +8,8 @@
 
 static void observe(const char *route, int status, double seconds, void *user) {
     struct server *s = user;
-    metrics_request(s->metrics, route, status);
-    metrics_time(s->metrics, METRICS_REQUEST, seconds);
+    counters_request(s->counters, route, status);
+    counters_time(s->counters, COUNT_REQUEST, seconds);
 }
 
 int server_new(struct server **out, const struct server_params *params, struct genarm_error *err) {
@@ -25,7 +25,7 @@ int server_new(struct server **out, const struct server_params *params, struct g
         .host = params->host, .port = params->port, .max_body = params->max_body, .max_connections = params->max_connections,
         .timeout = params->timeout, .keys = params->keys, .n_keys = params->n_keys, .cors = params->cors, .routes = server_routes,
         .n_routes = n_server_routes, .log = params->log, .user = s};
-    int rc = metrics_new(&s->metrics, err);
+    int rc = counters_new(&s->counters, err);
     rc = rc == GENARM_OK ? http_server_new(&s->http, &http, err) : rc;
     if (rc != GENARM_OK) {
         server_free(s);
@@ -45,7 +45,7 @@ static char *default_alias(const char *file) {
 }
 
 int server_load(struct server *s, const struct serve_model *model, struct genarm_error *err) {
-    const struct worker_params params = {.model = model, .max_queue = s->p.max_queue, .metrics = s->metrics, .log = s->p.log};
+    const struct worker_params params = {.model = model, .max_queue = s->p.max_queue, .counters = s->counters, .log = s->p.log};
     struct worker *worker = NULL;
     const char **names = calloc(model->n_arms + 1, sizeof *names);
     float *weights = calloc(model->n_arms + 1, sizeof *weights);
@@ -55,7 +55,7 @@ int server_load(struct server *s, const struct serve_model *model, struct genarm
         names[i] = model->arms[i].name;
         weights[i] = model->arms[i].weight;
     }
-    rc = rc == GENARM_OK ? metrics_set_arms(s->metrics, names, model->n_arms, err) : rc;
+    rc = rc == GENARM_OK ? counters_set_arms(s->counters, names, model->n_arms, err) : rc;
     rc = rc == GENARM_OK ? worker_new(&worker, &params, err) : rc;
     free(names);
     if (rc != GENARM_OK) {
@@ -88,7 +88,7 @@ void server_free(struct server *s) {
     }
     http_server_free(s->http); /* when the last reply is sent, nobody uses the worker */
     worker_free(s->worker);
-    metrics_free(s->metrics);
+    counters_free(s->counters);
     pthread_rwlock_destroy(&s->lock);
     free(s->weights);
     free(s->alias);

@@ -92,7 +92,7 @@ bool worker_submit(struct worker *w, struct job *job, int32_t *retry_after) {
     }
     pthread_mutex_unlock(&w->lock);
     if (!room) {
-        metrics_add(w->p.metrics, METRICS_REFUSED, 1);
+        counters_add(w->p.counters, COUNT_REFUSED, 1);
     }
     return room;
 }

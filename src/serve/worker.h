@@ -9,14 +9,14 @@
 
 #include "serve/job.h"
 #include "serve/log.h"
-#include "serve/metrics.h"
+#include "serve/counters.h"
 
 struct worker;
 
 struct worker_params {
     const struct serve_model *model;
     int32_t max_queue;        /* jobs that wait for a slot, at most */
-    struct metrics *metrics;
+    struct counters *counters;
     struct serve_log *log;    /* NULL: none */
 };
 

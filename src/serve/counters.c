@@ -1,5 +1,5 @@
-/* See metrics.h. */
-#include "serve/metrics.h"
+/* See counters.h. */
+#include "serve/counters.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -22,10 +22,10 @@ struct route_count {
     uint64_t n;
 };
 
-struct metrics {
+struct counters {
     pthread_mutex_t lock;
-    double sums[METRICS_N_SUMS];
-    struct histogram times[METRICS_N_TIMES];
+    double sums[COUNT_N_SUMS];
+    struct histogram times[COUNT_N_TIMES];
     struct route_count routes[MAX_ROUTES]; /* [n_routes] there are few: routes are those of the table */
     size_t n_routes;
     const char **arms; /* [n_arms] */
@@ -35,24 +35,24 @@ struct metrics {
 
 static const struct {
     const char *name, *help;
-} sums[METRICS_N_SUMS] = {
-    [METRICS_PROMPT_TOKENS] = {"genarm_prompt_tokens_total", "Tokens of prompts."},
-    [METRICS_PROMPT_REUSED] = {"genarm_prompt_tokens_reused_total", "Tokens of prompts that were known from an earlier one."},
-    [METRICS_TOKENS] = {"genarm_tokens_total", "Tokens of answers."},
-    [METRICS_DRAFTED] = {"genarm_draft_tokens_total", "Tokens that were drafted."},
-    [METRICS_ACCEPTED] = {"genarm_draft_accepted_total", "Drafted tokens that were accepted."},
-    [METRICS_SCORED] = {"genarm_scored_tokens_total", "Tokens of given texts that were scored."},
-    [METRICS_CANCELED] = {"genarm_canceled_total", "Answers whose client had gone."},
-    [METRICS_REFUSED] = {"genarm_refused_total", "Requests that found the queue full."},
-}, times[METRICS_N_TIMES] = {
-    [METRICS_STEP] = {"genarm_step_seconds", "One step of all answers that run."},
-    [METRICS_FIRST_TOKEN] = {"genarm_time_to_first_token_seconds", "From a request's arrival to its first token."},
-    [METRICS_REQUEST] = {"genarm_request_seconds", "Requests, from head to reply."},
-    [METRICS_QUEUE] = {"genarm_queue_seconds", "Waiting for a slot."},
+} sums[COUNT_N_SUMS] = {
+    [COUNT_PROMPT_TOKENS] = {"genarm_prompt_tokens_total", "Tokens of prompts."},
+    [COUNT_PROMPT_REUSED] = {"genarm_prompt_tokens_reused_total", "Tokens of prompts that were known from an earlier one."},
+    [COUNT_TOKENS] = {"genarm_tokens_total", "Tokens of answers."},
+    [COUNT_DRAFTED] = {"genarm_draft_tokens_total", "Tokens that were drafted."},
+    [COUNT_ACCEPTED] = {"genarm_draft_accepted_total", "Drafted tokens that were accepted."},
+    [COUNT_SCORED] = {"genarm_scored_tokens_total", "Tokens of given texts that were scored."},
+    [COUNT_CANCELED] = {"genarm_canceled_total", "Answers whose client had gone."},
+    [COUNT_REFUSED] = {"genarm_refused_total", "Requests that found the queue full."},
+}, times[COUNT_N_TIMES] = {
+    [COUNT_STEP] = {"genarm_step_seconds", "One step of all answers that run."},
+    [COUNT_FIRST_TOKEN] = {"genarm_time_to_first_token_seconds", "From a request's arrival to its first token."},
+    [COUNT_REQUEST] = {"genarm_request_seconds", "Requests, from head to reply."},
+    [COUNT_QUEUE] = {"genarm_queue_seconds", "Waiting for a slot."},
 };
 
-int metrics_new(struct metrics **out, struct genarm_error *err) {
-    struct metrics *m = calloc(1, sizeof *m);
+int counters_new(struct counters **out, struct genarm_error *err) {
+    struct counters *m = calloc(1, sizeof *m);
     if (!m) {
         return error_nomem(err, "metrics");
     }
@@ -61,7 +61,7 @@ int metrics_new(struct metrics **out, struct genarm_error *err) {
     return GENARM_OK;
 }
 
-void metrics_free(struct metrics *m) {
+void counters_free(struct counters *m) {
     if (m) {
         pthread_mutex_destroy(&m->lock);
         free(m->arms);
@@ -70,7 +70,7 @@ void metrics_free(struct metrics *m) {
     }
 }
 
-int metrics_set_arms(struct metrics *m, const char *const *names, size_t n, struct genarm_error *err) {
+int counters_set_arms(struct counters *m, const char *const *names, size_t n, struct genarm_error *err) {
     const char **arms = calloc(n + 1, sizeof *arms);
     double *tokens = calloc(n + 1, sizeof *tokens);
     if (!arms || !tokens) {
@@ -87,19 +87,19 @@ int metrics_set_arms(struct metrics *m, const char *const *names, size_t n, stru
     return GENARM_OK;
 }
 
-void metrics_add(struct metrics *m, enum metrics_sum which, double n) {
+void counters_add(struct counters *m, enum counters_sum which, double n) {
     pthread_mutex_lock(&m->lock);
     m->sums[which] += n;
     pthread_mutex_unlock(&m->lock);
 }
 
-void metrics_arm_tokens(struct metrics *m, size_t arm, double n) {
+void counters_arm_tokens(struct counters *m, size_t arm, double n) {
     pthread_mutex_lock(&m->lock);
     m->arm_tokens[arm] += n;
     pthread_mutex_unlock(&m->lock);
 }
 
-void metrics_time(struct metrics *m, enum metrics_time which, double seconds) {
+void counters_time(struct counters *m, enum counters_time which, double seconds) {
     size_t i = 0;
     while (i < N_BOUNDS && seconds > bounds[i]) {
         i++;
@@ -110,7 +110,7 @@ void metrics_time(struct metrics *m, enum metrics_time which, double seconds) {
     pthread_mutex_unlock(&m->lock);
 }
 
-void metrics_request(struct metrics *m, const char *route, int status) {
+void counters_request(struct counters *m, const char *route, int status) {
     size_t i = 0;
     pthread_mutex_lock(&m->lock);
     while (i < m->n_routes && (m->routes[i].status != status || strcmp(m->routes[i].route, route) != 0)) {
@@ -160,7 +160,7 @@ static int write_histogram(struct buf *out, const struct histogram *h, const cha
                            : rc;
 }
 
-static int write_routes(struct buf *out, const struct metrics *m, struct genarm_error *err) {
+static int write_routes(struct buf *out, const struct counters *m, struct genarm_error *err) {
     int rc = begin(out, "genarm_requests_total", "Requests by route and status.", "counter", err);
     for (size_t i = 0; i < m->n_routes && rc == GENARM_OK; i++) {
         rc = buf_puts(out, "genarm_requests_total{route=\"", err);
@@ -170,7 +170,7 @@ static int write_routes(struct buf *out, const struct metrics *m, struct genarm_
     return rc;
 }
 
-static int write_arms(struct buf *out, const struct metrics *m, struct genarm_error *err) {
+static int write_arms(struct buf *out, const struct counters *m, struct genarm_error *err) {
     int rc = begin(out, "genarm_arm_tokens_total", "Tokens of answers that an ARM steered.", "counter", err);
     for (size_t i = 0; i < m->n_arms && rc == GENARM_OK; i++) {
         rc = buf_puts(out, "genarm_arm_tokens_total{arm=\"", err);
@@ -180,7 +180,7 @@ static int write_arms(struct buf *out, const struct metrics *m, struct genarm_er
     return rc;
 }
 
-static int write_state(struct buf *out, const struct metrics_state *s, struct genarm_error *err) {
+static int write_state(struct buf *out, const struct counters_state *s, struct genarm_error *err) {
     int rc = write_value(out, "genarm_requests_running", "Answers that are being given.", "gauge", s->n_running, err);
     rc = rc == GENARM_OK ? write_value(out, "genarm_requests_queued", "Requests that wait for a slot.", "gauge", s->n_queued, err) : rc;
     rc = rc == GENARM_OK ? write_value(out, "genarm_slots", "Answers that can be given at once.", "gauge", s->n_slots, err) : rc;
@@ -190,14 +190,14 @@ static int write_state(struct buf *out, const struct metrics_state *s, struct ge
     return rc == GENARM_OK ? buf_puts(out, "genarm_build_info{version=\"" GENARM_VERSION "\"} 1\n", err) : rc;
 }
 
-int metrics_write(struct metrics *m, const struct metrics_state *state, struct buf *out, struct genarm_error *err) {
+int counters_write(struct counters *m, const struct counters_state *state, struct buf *out, struct genarm_error *err) {
     pthread_mutex_lock(&m->lock);
     int rc = write_routes(out, m, err);
-    for (size_t i = 0; i < METRICS_N_SUMS && rc == GENARM_OK; i++) {
+    for (size_t i = 0; i < COUNT_N_SUMS && rc == GENARM_OK; i++) {
         rc = write_value(out, sums[i].name, sums[i].help, "counter", m->sums[i], err);
     }
     rc = rc == GENARM_OK ? write_arms(out, m, err) : rc;
-    for (size_t i = 0; i < METRICS_N_TIMES && rc == GENARM_OK; i++) {
+    for (size_t i = 0; i < COUNT_N_TIMES && rc == GENARM_OK; i++) {
         rc = write_histogram(out, &m->times[i], times[i].name, times[i].help, err);
     }
     pthread_mutex_unlock(&m->lock);
