@@ -106,8 +106,9 @@ class AnswerView {
 
     drawWeights() {
         const {answer} = this;
-        const last = Object.entries(weightsAt(answer, Infinity));
-        const changed = answer.changes.length > 0 ? ', changed while it ran' : '';
+        const drawn = answer.tokens.length;
+        const last = Object.entries(weightsAt(answer, drawn - 1));
+        const changed = answer.changes.some((change) => change.at < drawn) ? ', changed while it ran' : '';
         this.weights.textContent = answer.guided ? last.map(([name, x]) => `${name} ${signed(x)}`).join(' \u00b7 ') + changed : 'all weights 0';
     }
 

@@ -3,14 +3,14 @@
 import {connect, getKey, onKeyNeeded} from './api.js';
 import {draw, recolourAll, regenerate, send, startOver, watchScroll} from './chat.js';
 import {announce, byId, download, h, toast} from './dom.js';
-import {openPlane, recolourPlane, watchPlane} from './plane.js';
+import {openPlane, recolourPlane, stopPlane, watchPlane} from './plane.js';
 import {hidePopover, watchTokens} from './popover.js';
 import {isRunning, onRuns, stopAll} from './run.js';
 import {BASE, describe, ends} from './scale.js';
 import {colourArm, learn, server} from './server.js';
 import {drawSettings, watchSettings} from './settings.js';
 import {drawSliders, tell, watchSliders} from './sliders.js';
-import {exported, imported, load, save, saveNow, state} from './store.js';
+import {exported, imported, load, save, saveSettings, saveTurns, state} from './store.js';
 
 const narrow = matchMedia('(max-width: 860px)');
 
@@ -69,7 +69,8 @@ function recolour() {
 }
 
 /** What depends on whether an answer is running. */
-function drawRunning() {
+function drawRunning({lost = false} = {}) {
+    if (lost && server.ready) reach();
     const busy = isRunning();
     document.body.classList.toggle('busy', busy);
     byId('send').textContent = busy ? 'Stop' : 'Send';
@@ -85,6 +86,11 @@ function fitInput() {
     const input = byId('input');
     input.style.height = 'auto';
     input.style.height = `${Math.min(input.scrollHeight, innerHeight * 0.35)}px`;
+}
+
+function stop() {
+    stopPlane(); // first, else its next point would begin
+    stopAll();
 }
 
 function submit() {
@@ -110,7 +116,7 @@ function watchComposer() {
             submit();
         }
     });
-    byId('send').addEventListener('click', () => (isRunning() ? stopAll() : submit()));
+    byId('send').addEventListener('click', () => (isRunning() ? stop() : submit()));
     byId('compare').checked = state.view.compare;
     byId('compare').addEventListener('change', (event) => {
         state.view.compare = event.target.checked;
@@ -169,7 +175,7 @@ function watchKeys() {
     addEventListener('keydown', (event) => {
         if (document.querySelector('dialog[open]')) return;
         if (event.key === 'Escape') {
-            if (!hidePopover()) stopAll();
+            if (!hidePopover()) stop();
             return;
         }
         const found = event.altKey && !event.ctrlKey && !event.metaKey && SHORTCUTS.find(([, , code]) => code === event.code);
@@ -239,8 +245,18 @@ async function start() {
     drawSettings();
     drawRunning();
     draw();
-    addEventListener('pagehide', saveNow);
+    addEventListener('pagehide', () => {
+        saveSettings();
+        saveTurns();
+    });
 
+    await reach();
+}
+
+/** Now, or as soon as there is a server. */
+async function reach() {
+    server.ready = false;
+    drawRunning();
     learn(await connect(say));
     byId('banner').hidden = true;
     byId('status').dataset.state = 'ready';

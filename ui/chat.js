@@ -3,7 +3,7 @@
 import {byId, button, copy, h, icon} from './dom.js';
 import {isRunning, newAnswer, randomSeed, run, stopAll} from './run.js';
 import {currentPreferences, currentWeights, server, zeroWeights} from './server.js';
-import {allAnswers, keptAnswer, messagesOf, save, saveNow, state} from './store.js';
+import {allAnswers, keptAnswer, messagesOf, saveTurns, state} from './store.js';
 import {viewOf} from './answer.js';
 
 let editing = null; // index of the user's turn that is being edited
@@ -30,7 +30,7 @@ async function answerLast() {
     stick = true;
     draw();
     await Promise.all(answers.map((answer) => run(answer, messages, viewOf(answer, follow), {steered: answer.guided})));
-    saveNow();
+    saveTurns();
 }
 
 export function send(text) {
@@ -57,7 +57,7 @@ export function startOver() {
     stopAll();
     editing = null;
     state.turns = [];
-    save();
+    saveTurns();
     draw();
 }
 
@@ -100,7 +100,7 @@ function pager(turn) {
     if (n < 2) return null;
     const to = (k) => () => {
         turn.shown = k;
-        save();
+        saveTurns();
         draw();
     };
     return h('span', {class: 'pager'},
@@ -113,7 +113,7 @@ function keepButton(variant, k) {
     const kept = variant.kept === k;
     return button(kept ? 'The conversation goes on from this one' : 'Go on from this one', () => {
         variant.kept = k;
-        save();
+        saveTurns();
         draw();
     }, {class: 'quiet keep', 'aria-pressed': kept});
 }

@@ -197,6 +197,8 @@ export function openPlane() {
     setUp();
 }
 
+export const stopPlane = () => points.stop();
+
 export function recolourPlane() {
     for (const point of points.list) point.view.recolour();
     draw();
@@ -208,6 +210,6 @@ export function watchPlane() {
     weights.element.addEventListener('click', clicked);
     weights.element.addEventListener('keydown', key);
     byId('plane-sweep').addEventListener('click', sweep);
-    byId('plane-stop').addEventListener('click', () => points.stop());
+    byId('plane-stop').addEventListener('click', stopPlane);
     byId('plane-export').addEventListener('click', exportPoints);
 }

@@ -32,7 +32,7 @@ done
 run 0 train -m "$tiny" --lora-rank 4 -lr 1e-2 --batch-size 8 --epochs 2 --beta 0.5 -s 5 --objective praise=praise.jsonl \
     --objective blame=blame.jsonl -o both.gguf
 serve PAGE_REAL -m "$model" --arm one.gguf:0 --arm '<img src=x onerror=alert(1)>.gguf:0' -np 2 -c 4096
-serve PAGE_TINY -m "$tiny" --arm both.gguf:0 --api-key "open sesame"
+serve PAGE_TINY -m "$tiny" --arm both.gguf:0 --api-key "open-sesame"
 
 PAGE_AXE=$(ls "$source_dir"/deps/page/lib/python*/site-packages/axe_playwright_python/axe.min.js)
 export PAGE_AXE PYTHONDONTWRITEBYTECODE=1
