@@ -39,6 +39,11 @@ class AnswerView {
 
     // ---- what a run tells ----
 
+    queued() {
+        this.note = 'waiting for its turn\u2026';
+        this.soon();
+    }
+
     start() {
         this.element.classList.add('running');
         this.note = 'waiting for the first token\u2026';

@@ -99,7 +99,7 @@ function dot(point, x, y) {
     const value = meanOf(point);
     const all = points.list.map(meanOf).filter((mean) => mean !== null);
     const classes = [point === selected ? 'selected' : '', point.answer.finish === '' ? 'pending' : ''].join(' ');
-    const title = value === null ? nameOf(point) : `${nameOf(point)}: mean ${signed(value, 2, true)}`;
+    const title = value === null ? nameOf(point) : `${nameOf(point)}: mean ${signed(value, 3, true)}`;
     return {x, y, step: value === null ? 0 : rank(value, all), classes, title};
 }
 
@@ -141,7 +141,7 @@ function card(point) {
 function drawDots() {
     const means = points.list.map(meanOf).filter((mean) => mean !== null);
     byId('plane-scale').textContent = means.length < 2 ? '' : `Dots: mean ${describe(colourArm(), state.view.measure)}, from `
-        + `${signed(Math.min(...means), 2, true)} (orange) to ${signed(Math.max(...means), 2, true)} (blue)`;
+        + `${signed(Math.min(...means), 3, true)} (orange) to ${signed(Math.max(...means), 3, true)} (blue)`;
     weights.drawDots(points.list.map((point) => dot(point, point.x, point.y)));
     drawOutcomes();
 }

@@ -36,6 +36,7 @@ export class Points {
         });
         const point = {x, y, answer, view: this.viewOf(answer)};
         this.list.push(point);
+        point.view.queued();
         this.queue.add(async () => {
             if (this.list.includes(point)) await run(answer, messages, point.view, {steered: false});
             this.draw();

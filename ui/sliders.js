@@ -17,10 +17,11 @@ let pointerDown = false;
 function slider({label, value, min, max, limit, reset, set}) {
     const range = h('input', {type: 'range', min, max, step: RANGE.step, 'aria-label': label});
     const number = h('input', {type: 'number', step: 'any', min: limit[0], max: limit[1], 'aria-label': `${label}, value`});
+    range.style.setProperty('--zero', -min / (max - min));
     const show = (x) => {
         range.value = x;
         range.setAttribute('aria-valuetext', x.toFixed(2));
-        range.style.setProperty('--at', `${(100 * (Math.min(Math.max(x, min), max) - min)) / (max - min)}%`);
+        range.style.setProperty('--at', (Math.min(Math.max(x, min), max) - min) / (max - min));
         if (document.activeElement !== number) number.value = x.toFixed(2);
     };
     const change = (x) => {
@@ -112,7 +113,7 @@ function row(arm) {
 export function tell() {
     const hint = byId('arms-hint');
     if (server.arms.length === 0) {
-        hint.textContent = 'The server has no ARMs: start it with --arm NAME=FILE:WEIGHT.';
+        hint.textContent = server.ready ? 'The server has no ARMs: start it with --arm NAME=FILE:WEIGHT.' : '';
     } else {
         hint.textContent = isSteered() ? 'Acts on the running answer from its next token.' : '0 leaves an ARM out. Move a slider while an answer runs.';
     }
