@@ -250,6 +250,7 @@ static int run_serve(const void *args, struct genarm_error *err) {
 const struct command command_serve = {
     .name = "serve",
     .summary = "an HTTP server: OpenAI's API, llama.cpp's, and a page with a slider for every reward model",
+    .usage = "[options]",
     .details = "It listens at once and answers 503 until the models are loaded. Endpoints and what requests may say are in "
                "docs/serve.md and, for machines, at /openapi.json.",
     .examples = "genarm serve -m model.gguf --arm helpful=a.gguf:1 --arm harmless=b.gguf:0.5\n"

@@ -1,8 +1,11 @@
 # Writes files that the server has in itself as C arrays: src/serve/ui.h says what they are.
 #
 #   cmake -DOUT=ui.c "-DFILES=a/index.html;a/style.css" -P embed.cmake
-set(types html "text/html; charset=utf-8" css "text/css; charset=utf-8" js "text/javascript; charset=utf-8"
-    svg "image/svg+xml" json "application/json; charset=utf-8")
+set(type_html "text/html; charset=utf-8")
+set(type_css "text/css; charset=utf-8")
+set(type_js "text/javascript; charset=utf-8")
+set(type_svg "image/svg+xml")
+set(type_json "application/json; charset=utf-8")
 
 set(arrays "")
 set(table "")
@@ -11,12 +14,10 @@ foreach(file IN LISTS FILES)
     cmake_path(GET file FILENAME name)
     cmake_path(GET file EXTENSION LAST_ONLY extension)
     string(SUBSTRING "${extension}" 1 -1 extension)
-    list(FIND types "${extension}" at)
-    if(at EQUAL -1)
+    set(type "${type_${extension}}")
+    if(type STREQUAL "")
         message(FATAL_ERROR "${file}: no content type is known for .${extension}")
     endif()
-    math(EXPR at "${at} + 1")
-    list(GET types ${at} type)
     if(name STREQUAL "index.html")
         set(name "")
     endif()

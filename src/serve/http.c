@@ -30,7 +30,7 @@ static void *on_line(void *cls, const char *target, struct MHD_Connection *mhd) 
     if (!conn) {
         return NULL;
     }
-    http_conn_expect(conn, timeout_ms(s));
+    http_conn_expect(conn, conn->surplus ? HTTP_SURPLUS_MS : timeout_ms(s));
     return http_call_new(s, mhd, conn, target);
 }
 
@@ -119,7 +119,7 @@ static void on_end(void *cls, struct MHD_Connection *mhd, void **context, enum M
     if (!c->path[0]) { /* malformed: as it came, without what may be a query */
         c->target[strcspn(c->target, "?")] = '\0';
     }
-    serve_log_request(s->params.log, c->id, conn->address, c->method, c->path[0] ? c->path : c->target, status, seconds, c->bytes);
+    serve_log_request(s->params.log, c->id, conn->address, c->method, c->path[0] ? c->path : c->target, status, seconds, c->sent);
     pthread_mutex_lock(&s->lock);
     http_observer *observer = s->observer;
     void *user = s->observer_user;
@@ -149,8 +149,10 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
     if (!fd) {
         return;
     }
-    const int yes = 1;
+    /* Pieces of a stream leave at once; and the system holds little for a client that does not read. */
+    const int yes = 1, held = HTTP_SEND_BUFFER;
     setsockopt(fd->connect_fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    setsockopt(fd->connect_fd, SOL_SOCKET, SO_SNDBUF, &held, sizeof held);
     *context = http_conn_open(&s->conns, fd->connect_fd, address ? address->client_addr : NULL);
     if (!*context) {
         shutdown(fd->connect_fd, SHUT_RDWR);
@@ -160,8 +162,9 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 /* What clients do wrong is of little interest; what libmicrohttpd cannot do is. */
 static void on_message(void *cls, const char *fmt, va_list args) PRINTF_LIKE(2, 0);
 static void on_message(void *cls, const char *fmt, va_list args) {
-    static const char *const serious[] = {"Failed to create", "Error allocating", "Error accepting", "Error during", "Failed to join"};
-    const struct http_server *s = cls;
+    static const char *const serious[] = {"Failed to create", "Error allocating", "Error accepting", "Error during",
+                                          "Failed to join"};
+    struct http_server *s = cls;
     char line[512];
     vsnprintf(line, sizeof line, fmt, args);
     line[strcspn(line, "\n")] = '\0';
@@ -171,13 +174,19 @@ static void on_message(void *cls, const char *fmt, va_list args) {
             level = GENARM_LOG_WARN;
         }
     }
+    /* At most one of those a second: what cannot be done may be tried without a pause. */
+    if (level == GENARM_LOG_WARN) {
+        const int64_t now = http_now_ms();
+        level = now - atomic_exchange(&s->warned, now) < 1000 ? GENARM_LOG_DEBUG : level;
+    }
     serve_log_line(s->params.log, level, NULL, "http: %s", line);
 }
 
 /* ---- the server ---- */
 
 static int check_params(const struct http_params *p, struct genarm_error *err) {
-    if (!p->host || p->max_connections < 1 || p->max_connections_per_ip < 0 || p->timeout < 1 || p->max_body > SIZE_MAX / 4) {
+    const bool connections = p->max_connections >= 1 && p->max_connections <= 1000000 && p->max_connections_per_ip >= 0;
+    if (!p->host || !connections || p->timeout < 1 || p->max_body > SIZE_MAX / 4) {
         return error_set(err, GENARM_EINVAL, "limits of the server are out of range");
     }
     if (p->cors && (!p->cors[0] || strpbrk(p->cors, "\r\n ,"))) {
@@ -189,15 +198,16 @@ static int check_params(const struct http_params *p, struct genarm_error *err) {
 /* Takes the socket over when it succeeds. */
 static struct MHD_Daemon *start(struct http_server *s, int fd) {
     const struct http_params *p = &s->params;
-    const unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC |
-                           MHD_USE_ERROR_LOG;
+    const unsigned flags =
+        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC | MHD_USE_ERROR_LOG;
+    const int32_t surplus = http_conns_surplus(p->max_connections);
     /* Threads inherit the mask: signals are for the program's own thread. */
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     struct MHD_Daemon *daemon = MHD_start_daemon(
         flags, (uint16_t)s->port, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_message, s, MHD_OPTION_LISTEN_SOCKET,
-        fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)p->max_connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+        fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)(p->max_connections + surplus), MHD_OPTION_PER_IP_CONNECTION_LIMIT,
         (unsigned)p->max_connections_per_ip, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_POOL_SIZE,
         MHD_OPTION_URI_LOG_CALLBACK, on_line, s, MHD_OPTION_UNESCAPE_CALLBACK, leave_escapes, NULL, MHD_OPTION_NOTIFY_COMPLETED,
         on_end, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_END);
@@ -215,11 +225,16 @@ int http_server_new(struct http_server **out, const struct http_params *params, 
         return error_nomem(err, "the server");
     }
     s->params = *params;
+    s->params.max_connections = http_conns_possible(params->max_connections);
+    if (s->params.max_connections < params->max_connections) {
+        serve_log_line(params->log, GENARM_LOG_WARN, NULL, "the limit on open files (ulimit -n) allows %d connections, not %d",
+                       s->params.max_connections, params->max_connections);
+    }
     s->quiesced = -1;
     pthread_mutex_init(&s->lock, NULL);
     if ((rc = http_keys_init(&s->keys, params->keys, params->n_keys, err)) != GENARM_OK ||
         (rc = http_listen(&fd, &s->port, &s->loopback, params->host, params->port, err)) != GENARM_OK ||
-        (rc = http_conns_init(&s->conns, params->max_connections, params->timeout, err)) != GENARM_OK) {
+        (rc = http_conns_init(&s->conns, s->params.max_connections, params->timeout, err)) != GENARM_OK) {
         goto done;
     }
     s->daemon = start(s, fd);
@@ -263,6 +278,7 @@ int32_t http_server_n_connections(const struct http_server *s) {
 /* The socket may be closed only once libmicrohttpd has stopped, but shut down it refuses who comes. */
 void http_server_quiesce(struct http_server *s) {
     if (s->quiesced < 0) {
+        atomic_store(&s->conns.closing, true);
         const MHD_socket fd = MHD_quiesce_daemon(s->daemon);
         if (fd != MHD_INVALID_SOCKET) {
             shutdown(fd, SHUT_RDWR);

@@ -27,37 +27,41 @@ struct http_route {
 };
 
 struct http_params {
-    const char *host;           /* an address or a name (its first address); IPv4 or IPv6, also in brackets */
-    int32_t port;               /* 0: a free one */
-    size_t max_body;            /* bytes of a request's body; more is 413 */
-    int32_t max_connections, max_connections_per_ip; /* per_ip 0: no limit of its own */
-    int32_t timeout;            /* seconds that a connection may be idle, and that a request may take to arrive; > 0 */
-    const char *const *keys;    /* [n_keys] accepted as "Authorization: Bearer KEY" (or X-Api-Key); none: everything is open */
+    const char *host; /* an address or a name (its first address); IPv4 or IPv6, also in brackets */
+    int32_t port;     /* 0: a free one */
+    size_t max_body;  /* bytes of a request's body; more is 413 */
+    /* All taken: the one that has been idle longest is closed; none is idle: the new one gets a 503. */
+    int32_t max_connections;
+    int32_t max_connections_per_ip; /* more are closed at once; 0: no limit of its own */
+    int32_t timeout;                /* seconds that a connection may be idle, and that a request may take to arrive; > 0 */
+    const char *const *keys; /* [n_keys] accepted as "Authorization: Bearer KEY" (or X-Api-Key); none: everything is open */
     size_t n_keys;
-    const char *cors;           /* Access-Control-Allow-Origin: an origin or "*"; NULL: no CORS */
+    const char *cors; /* Access-Control-Allow-Origin: an origin or "*"; NULL: no CORS, and other sites' pages get a 403 */
     const struct http_route *routes; /* [n_routes]; the first that fits: exact paths before those with "*" */
     size_t n_routes;
-    struct serve_log *log;      /* a line for every request; NULL: none */
-    void *user;                 /* of the handlers */
+    struct serve_log *log; /* a line for every request; NULL: none */
+    void *user;            /* of the handlers */
 };
 
 /* Listens at once. GENARM_EIO names the address and says why (in use, not permitted, unknown name). */
 int http_server_new(struct http_server **out, const struct http_params *params, struct genarm_error *err);
 int32_t http_server_port(const struct http_server *s);
 int32_t http_server_n_connections(const struct http_server *s);
-void http_server_quiesce(struct http_server *s); /* accepts no further connection; those that are there go on */
-void http_server_free(struct http_server *s);    /* waits for the handlers and streams that run: end those first */
+/* Accepts no further connection; requests that are there go on, their connections are closed after them, and the idle ones. */
+void http_server_quiesce(struct http_server *s);
+void http_server_free(struct http_server *s); /* waits for the handlers and streams that run: end those first */
 
 /* ---- the request ---- */
 const char *http_call_method(const struct http_call *c);
-const char *http_call_path(const struct http_call *c);   /* decoded, without the query */
-const char *http_call_param(const struct http_call *c);  /* what "*" stands for; "" */
-const char *http_call_query(const struct http_call *c, const char *name);   /* decoded; NULL: not given */
-const char *http_call_header(const struct http_call *c, const char *name);  /* NULL: not given; any case */
-const char *http_call_body(const struct http_call *c, size_t *n);           /* NUL-terminated, never NULL; n may be NULL */
-const char *http_call_id(const struct http_call *c);     /* the request's id, as in X-Request-Id */
+const char *http_call_path(const struct http_call *c);                     /* decoded, without the query */
+const char *http_call_param(const struct http_call *c);                    /* what "*" stands for; "" */
+const char *http_call_query(const struct http_call *c, const char *name);  /* decoded; NULL: not given */
+const char *http_call_header(const struct http_call *c, const char *name); /* NULL: not given; any case */
+const char *http_call_body(const struct http_call *c, size_t *n);          /* NUL-terminated, never NULL; n may be NULL */
+const char *http_call_id(const struct http_call *c);                       /* the request's id, as in X-Request-Id */
 const char *http_call_client(const struct http_call *c); /* who asks, for fairness: "key-1" for the first key, or its address */
-bool http_call_gone(struct http_call *c); /* the client has closed the connection; cheap, may be asked often. Also while streaming */
+/* The client has closed the connection, or its sending side; cheap, may be asked often. Also while streaming. */
+bool http_call_gone(struct http_call *c);
 
 /* ---- the reply ---- */
 
@@ -68,7 +72,8 @@ void http_reply(struct http_call *c, int status, const char *type, const void *d
 /* Of static storage, not copied. Without Cache-Control: no-store: what may be kept is for http_header to say. */
 void http_reply_static(struct http_call *c, int status, const char *type, const void *data, size_t n);
 /* {"error": ...} as llama-server has it; `param` may be NULL. The type follows from the status unless given. */
-void http_reply_error(struct http_call *c, int status, const char *type, const char *param, const char *fmt, ...) PRINTF_LIKE(5, 6);
+void http_reply_error(struct http_call *c, int status, const char *type, const char *param, const char *fmt, ...)
+    PRINTF_LIKE(5, 6);
 
 /* A body of unknown length, in pieces. next() blocks until there is more, appends it to `out` (which is empty) and returns 1;
  * 0: the end (what it appended is still sent); negative: the connection is cut. It should ask http_call_gone now and then. `done`

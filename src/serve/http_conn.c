@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "serve/http_internal.h"
@@ -25,22 +26,36 @@ static void cut(struct http_conn *c) {
     shutdown(c->fd, SHUT_RDWR);
 }
 
-/* Closes what is overdue; and when no more connections are admitted, the one that has been idle longest, for those who wait. */
+/* Closes what is overdue; and, when the server is to end, what has nothing to do. */
 static void sweep(struct http_conns *t) {
     const int64_t now = http_now_ms();
-    struct http_conn *idlest = NULL;
-    int64_t since = now - 1000;
+    const int64_t idle_before = atomic_load(&t->closing) ? now - HTTP_IDLE_MS : INT64_MIN;
     for (struct http_conn *c = t->first; c; c = c->next) {
-        if (atomic_load(&c->deadline) < now) {
+        if (atomic_load(&c->deadline) < now || atomic_load(&c->idle) < idle_before) {
             cut(c);
-        } else if (!atomic_load(&c->cut) && atomic_load(&c->idle) < since) {
-            since = atomic_load(&c->idle);
-            idlest = c;
         }
     }
-    if (idlest && t->n >= t->max) {
-        cut(idlest);
+}
+
+/* Room for one more, the newest on the list, which is locked. False: there is none. */
+static bool make_room(struct http_conns *t) {
+    struct http_conn *idlest = NULL;
+    int64_t since = http_now_ms() - HTTP_IDLE_MS;
+    int32_t n = 0; /* those that are not on their way out */
+    for (struct http_conn *c = t->first; c; c = c->next) {
+        if (!atomic_load(&c->cut)) {
+            n++;
+            if (c != t->first && atomic_load(&c->idle) < since) {
+                since = atomic_load(&c->idle);
+                idlest = c;
+            }
+        }
     }
+    if (n > t->max && idlest) {
+        cut(idlest);
+        n--;
+    }
+    return n <= t->max;
 }
 
 static void *keep(void *arg) {
@@ -61,6 +76,24 @@ static void *keep(void *arg) {
     }
     pthread_mutex_unlock(&t->lock);
     return NULL;
+}
+
+int32_t http_conns_surplus(int32_t max) { return 8 + max / 8; }
+
+int32_t http_conns_possible(int32_t wanted) {
+    const rlim_t need = (rlim_t)wanted + (rlim_t)http_conns_surplus(wanted) + HTTP_FD_RESERVE;
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur >= need) { /* RLIM_INFINITY is the largest */
+        return wanted;
+    }
+    const rlim_t before = r.rlim_cur;
+    r.rlim_cur = r.rlim_max < need ? r.rlim_max : need;
+    const rlim_t now = setrlimit(RLIMIT_NOFILE, &r) == 0 ? r.rlim_cur : before;
+    if (now >= need) {
+        return wanted;
+    }
+    const int64_t left = (int64_t)now - HTTP_FD_RESERVE - http_conns_surplus(0);
+    return left * 8 / 9 > 1 ? (int32_t)(left * 8 / 9) : 1;
 }
 
 int http_conns_init(struct http_conns *t, int32_t max, int32_t timeout, struct genarm_error *err) {
@@ -137,6 +170,10 @@ struct http_conn *http_conn_open(struct http_conns *t, int fd, const struct sock
     }
     t->first = c;
     t->n++;
+    c->surplus = t->n > t->max && !make_room(t);
+    if (c->surplus) {
+        http_conn_idle(c, HTTP_SURPLUS_MS);
+    }
     pthread_mutex_unlock(&t->lock);
     return c;
 }

@@ -212,6 +212,10 @@ void http_head_check(struct http_call *c, const char *method, const char *versio
     if (size && size->header_size > HTTP_HEAD_MAX) {
         http_refuse(c, 431, "the head of the request is too long");
     }
+    if (c->conn->surplus) {
+        http_header(c, MHD_HTTP_HEADER_CONNECTION, "close");
+        http_refuse(c, 503, "too many connections");
+    }
     if (!c->refused) {
         check_sender(c);
     }

@@ -21,15 +21,20 @@
 #include "serve/http.h"
 
 enum {
-    HTTP_HEAD_MAX = 32 * 1024,   /* bytes of a request's head; more is 431 (or 414) */
-    HTTP_POOL_SIZE = 64 * 1024,  /* libmicrohttpd's memory of a connection: the head, and a piece of the body or the reply */
-    HTTP_DRAIN_MAX = 64 * 1024,  /* a refused request's body up to this size is read, so that the connection can go on */
-    HTTP_LINGER_MS = 2000,       /* how long the rest of a refused request is thrown away before the connection is closed */
-    HTTP_SLOWEST = 4096,         /* bytes a second that a reader has to take, after the first `timeout` seconds */
-    HTTP_HEADERS_MAX = 64,       /* of a reply */
-    HTTP_QUERY_MAX = 64,         /* names in a query */
-    HTTP_ID_MAX = 64,            /* characters of a request id */
-    HTTP_KEY_MAX = 512,          /* bytes of a key */
+    HTTP_HEAD_MAX = 32 * 1024,     /* bytes of a request's head; more is 431 (or 414) */
+    HTTP_POOL_SIZE = 64 * 1024,    /* libmicrohttpd's memory of a connection: the head, and a piece of the body or the reply */
+    HTTP_DRAIN_MAX = 64 * 1024,    /* a refused request's body up to this size is read, so that the connection can go on */
+    HTTP_LINGER_MS = 2000,         /* how long the rest of a refused request is thrown away before the connection is closed */
+    HTTP_WHOLE_MAX = 64 * 1024,    /* a larger body of a reply is handed out in pieces */
+    HTTP_SEND_BUFFER = 256 * 1024, /* bytes of a reply that the system may hold */
+    HTTP_SLOWEST = 4096,           /* bytes a second that a reader has to take in the long run */
+    HTTP_SURPLUS_MS = 5000,        /* how long one connection too many may take to ask and be refused */
+    HTTP_FD_RESERVE = 128,         /* open files for everything else */
+    HTTP_IDLE_MS = 250,            /* who has been idle for less is not closed to make room */
+    HTTP_HEADERS_MAX = 64,         /* of a reply */
+    HTTP_QUERY_MAX = 64,           /* names in a query */
+    HTTP_ID_MAX = 64,              /* characters of a request id */
+    HTTP_KEY_MAX = 512,            /* bytes of a key */
 };
 
 /* ---- http_conn.c ---- */
@@ -39,7 +44,8 @@ struct http_conn {
     int fd;
     atomic_int_least64_t deadline; /* ms of the monotonic clock, or HTTP_NEVER */
     atomic_int_least64_t idle;     /* since when no request is there; HTTP_NEVER: one is */
-    atomic_bool cut;               /* by the keeper, because of the deadline */
+    atomic_bool cut;               /* by us, because of the deadline or to make room */
+    bool surplus;                  /* one too many: gets a 503 */
     char address[INET6_ADDRSTRLEN];
 };
 #define HTTP_NEVER INT64_MAX
@@ -50,16 +56,24 @@ struct http_conns {
     pthread_cond_t wake;
     pthread_t keeper;
     bool running, stop;
+    atomic_bool closing; /* idle connections are closed */
     struct http_conn *first;
     int32_t n, max;
     int32_t timeout; /* s */
 };
 
+/* How many of these the limit on open files allows, beside surplus ones and HTTP_FD_RESERVE other files; raises it where it may.
+ * Without a file for a connection libmicrohttpd would try to accept it again and again, without a pause. */
+int32_t http_conns_possible(int32_t wanted);
+/* A few more than `max`, which get an answer. */
+int32_t http_conns_surplus(int32_t max);
+
 int http_conns_init(struct http_conns *t, int32_t max, int32_t timeout, struct genarm_error *err);
 void http_conns_deinit(struct http_conns *t); /* once libmicrohttpd is gone */
 int32_t http_conns_count(struct http_conns *t);
-struct http_conn *http_conn_open(struct http_conns *t, int fd, const struct sockaddr *address); /* NULL: no memory */
-void http_conn_close(struct http_conns *t, struct http_conn *c);                                /* before its socket is closed */
+/* When all are taken, the one that has been idle longest is closed; if none is, the new one is surplus. NULL: no memory. */
+struct http_conn *http_conn_open(struct http_conns *t, int fd, const struct sockaddr *address);
+void http_conn_close(struct http_conns *t, struct http_conn *c); /* before its socket is closed */
 int64_t http_now_ms(void);
 
 /* From now on the client has `ms` to do its part; HTTP_NEVER: it is our turn. */
@@ -96,9 +110,10 @@ struct http_server {
     struct http_keys keys;
     struct http_conns conns;
     int32_t port;
-    bool loopback;  /* only this machine reaches it: names in Host are checked */
-    int quiesced;   /* the listening socket when it listens no more, else -1 */
-    pthread_mutex_t lock; /* of the observer */
+    bool loopback;               /* only this machine reaches it: names in Host are checked */
+    int quiesced;                /* the listening socket when it listens no more, else -1 */
+    pthread_mutex_t lock;        /* of the observer */
+    atomic_int_least64_t warned; /* ms: when libmicrohttpd last had something serious to say */
     http_observer *observer;
     void *observer_user;
 };
@@ -115,8 +130,8 @@ struct http_call {
     char id[HTTP_ID_MAX + 1];
     char client[INET6_ADDRSTRLEN + 16];
 
-    const char *method; /* of libmicrohttpd */
-    char *target;       /* as it came; cut apart by http_head.c */
+    const char *method;    /* of libmicrohttpd */
+    char *target;          /* as it came; cut apart by http_head.c */
     const char *authority; /* in the target; NULL: Host says it */
     char *path;            /* decoded; not yet: "" */
     struct http_pair query[HTTP_QUERY_MAX];
@@ -125,22 +140,24 @@ struct http_call {
     char *param;
     struct buf body;
 
-    bool head_seen;   /* the head has been checked */
-    bool complete;    /* the body has arrived */
+    bool head_seen;       /* the head has been checked */
+    bool complete;        /* the body has arrived */
     bool replied, broken; /* broken: libmicrohttpd did not take the reply */
-    int refused;      /* the status of a request that reaches no handler; 0: it does */
-    const char *refusal; /* why, for the client */
+    int refused;          /* the status of a request that reaches no handler; 0: it does */
+    const char *refusal;  /* why, for the client */
 
-    int status; /* of the reply; 0: none yet */
-    size_t bytes;
+    int status;                                 /* of the reply; 0: none yet */
+    size_t sent;                                /* bytes of its body that libmicrohttpd has */
     struct http_pair headers[HTTP_HEADERS_MAX]; /* of the reply, owned */
     size_t n_headers;
 
     struct http_stream stream;
-    struct buf piece; /* what next() gave last */
-    size_t piece_at;  /* how much of it libmicrohttpd has */
-    int stream_end;   /* 0: goes on; 1: over; -1: to be cut */
-    int64_t handed_at, stalled; /* ms: since when it is the client's turn, and how often it was before, in all */
+    struct buf piece; /* what next() gave last, or a whole body */
+    const char *piece_data;
+    size_t piece_n, piece_at; /* how much of it libmicrohttpd has */
+    int stream_end;           /* 0: goes on; 1: over; -1: to be cut */
+    int64_t handed_at;        /* ms: since when it is the client's turn */
+    int64_t patience;         /* ms that it has */
 };
 
 /* ---- http_head.c ---- */

@@ -85,8 +85,7 @@ int http_listen(int *out, int32_t *port, bool *loopback, const char *host, int32
         return rc;
     }
     snprintf(service, sizeof service, "%d", port_wanted);
-    const struct addrinfo hints = {
-        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *found = NULL;
     const int gai = getaddrinfo(name, service, &hints, &found);
     if (gai != 0) {

@@ -67,6 +67,9 @@ static bool begin(struct http_call *c, int status, const char *type, bool is_sta
     if (status == 503) {
         default_header(c, MHD_HTTP_HEADER_RETRY_AFTER, "1");
     }
+    if (atomic_load(&c->server->conns.closing)) {
+        default_header(c, MHD_HTTP_HEADER_CONNECTION, "close");
+    }
     if (p->cors) {
         default_header(c, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_ORIGIN, p->cors);
         default_header(c, MHD_HTTP_HEADER_ACCESS_CONTROL_EXPOSE_HEADERS, "X-Request-Id, Retry-After");
@@ -79,11 +82,6 @@ static bool begin(struct http_call *c, int status, const char *type, bool is_sta
     return true;
 }
 
-/* The time that the client has for the reply so far. */
-static int64_t allowed_ms(const struct http_call *c) {
-    return (int64_t)c->server->params.timeout * 1000 + (int64_t)(c->bytes / HTTP_SLOWEST) * 1000;
-}
-
 /* Takes the response over. */
 static void queue(struct http_call *c, struct MHD_Response *response) {
     if (!response) {
@@ -93,31 +91,86 @@ static void queue(struct http_call *c, struct MHD_Response *response) {
     for (size_t i = 0; i < c->n_headers; i++) {
         MHD_add_response_header(response, c->headers[i].name, c->headers[i].value);
     }
-    http_conn_expect(c->conn, allowed_ms(c));
+    c->patience = (int64_t)c->server->params.timeout * 1000;
+    c->handed_at = http_now_ms();
+    http_conn_expect(c->conn, c->patience);
     c->broken = MHD_queue_response(c->mhd, (unsigned)c->status, response) != MHD_YES;
     MHD_destroy_response(response);
 }
 
-/* ---- whole bodies ---- */
+/* ---- bodies in pieces ---- */
 
-static bool has_body(const struct http_call *c) {
-    return strcmp(c->method, "HEAD") != 0 && c->status != 204 && c->status != 304;
+/* Asks for pieces until there is one. False: it is over. */
+static bool next_piece(struct http_call *c) {
+    while (c->piece_at == c->piece_n && c->stream_end == 0) {
+        buf_clear(&c->piece);
+        const int rc = c->stream.next(c, &c->piece, c->stream.user);
+        c->stream_end = rc > 0 ? 0 : rc == 0 ? 1 : -1;
+        c->piece_data = c->piece.data;
+        c->piece_n = c->piece.len;
+        c->piece_at = 0;
+    }
+    return c->stream_end >= 0 && c->piece_at < c->piece_n;
 }
 
-static void reply_bytes(struct http_call *c, const void *data, size_t n, enum MHD_ResponseMemoryMode mode) {
-    c->bytes = has_body(c) ? n : 0;
-    queue(c, MHD_create_response_from_buffer(n, (void *)(uintptr_t)data, mode));
+/* libmicrohttpd asks when the client, or the socket's buffer, has taken what there was. A client that lets us wait uses up its
+ * patience, `timeout` seconds, and what it takes gives it some back: neither a standstill nor a trickle lasts. */
+static ssize_t pull(void *cls, uint64_t pos, char *out, size_t max) {
+    (void)pos;
+    struct http_call *c = cls;
+    c->patience -= http_now_ms() - c->handed_at;
+    http_conn_expect(c->conn, HTTP_NEVER);
+    ssize_t n = MHD_CONTENT_READER_END_OF_STREAM;
+    if (next_piece(c)) {
+        const size_t left = c->piece_n - c->piece_at;
+        const size_t take = left < max ? left : max;
+        memcpy(out, c->piece_data + c->piece_at, take);
+        c->piece_at += take;
+        c->sent += take;
+        n = (ssize_t)take;
+        c->patience += (int64_t)take * 1000 / HTTP_SLOWEST;
+    } else if (c->stream_end < 0) {
+        n = MHD_CONTENT_READER_END_WITH_ERROR;
+    }
+    const int64_t most = (int64_t)c->server->params.timeout * 1000;
+    c->patience = c->patience > most ? most : c->patience < 0 ? 0 : c->patience;
+    c->handed_at = http_now_ms();
+    http_conn_expect(c->conn, c->patience);
+    return n;
+}
+
+/* ---- whole bodies ---- */
+
+static bool has_body(const struct http_call *c) { return strcmp(c->method, "HEAD") != 0 && c->status != 204 && c->status != 304; }
+
+/* Large ones are handed out in pieces, so that it shows whether the client takes them. */
+static void reply_bytes(struct http_call *c, const void *data, size_t n, bool is_static) {
+    c->sent = has_body(c) ? n : 0;
+    if (c->sent <= HTTP_WHOLE_MAX) {
+        const enum MHD_ResponseMemoryMode mode = is_static || n == 0 ? MHD_RESPMEM_PERSISTENT : MHD_RESPMEM_MUST_COPY;
+        queue(c, MHD_create_response_from_buffer(n, n ? (void *)(uintptr_t)data : (void *)(uintptr_t) "", mode));
+        return;
+    }
+    c->sent = 0;
+    if (!is_static && buf_append(&c->piece, data, n, NULL) != GENARM_OK) {
+        c->broken = true;
+        return;
+    }
+    c->piece_data = is_static ? data : c->piece.data;
+    c->piece_n = n;
+    c->stream_end = 1;
+    queue(c, MHD_create_response_from_callback(n, 16 * 1024, pull, c, NULL));
 }
 
 void http_reply(struct http_call *c, int status, const char *type, const void *data, size_t n) {
     if (begin(c, status, type, false)) {
-        reply_bytes(c, n ? data : "", n, n ? MHD_RESPMEM_MUST_COPY : MHD_RESPMEM_PERSISTENT);
+        reply_bytes(c, data, n, false);
     }
 }
 
 void http_reply_static(struct http_call *c, int status, const char *type, const void *data, size_t n) {
     if (begin(c, status, type, true)) {
-        reply_bytes(c, n ? data : "", n, MHD_RESPMEM_PERSISTENT);
+        reply_bytes(c, data, n, true);
     }
 }
 
@@ -166,7 +219,7 @@ void http_reply_error(struct http_call *c, int status, const char *type, const c
     }
     if (begin(c, status, "application/json; charset=utf-8", false)) {
         const bool ok = error_body(&body, status, type, param, message ? message : "not enough memory");
-        reply_bytes(c, ok ? body.data : "{}", ok ? body.len : 2, MHD_RESPMEM_MUST_COPY);
+        reply_bytes(c, ok ? body.data : "{}", ok ? body.len : 2, false);
     }
     free(message);
     buf_deinit(&body);
@@ -203,17 +256,17 @@ void http_reply_refusal_raw(struct http_call *c) {
     struct buf body, head;
     buf_init(&body, SIZE_MAX - 1);
     buf_init(&head, SIZE_MAX - 1);
-    if (begin(c, c->refused, "application/json; charset=utf-8", false) &&
-        error_body(&body, c->refused, NULL, NULL, c->refusal) &&
-        buf_printf(&head, NULL, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %zu\r\n", c->refused,
+    http_header(c, MHD_HTTP_HEADER_CONNECTION, "close");
+    if (begin(c, c->refused, "application/json; charset=utf-8", false) && error_body(&body, c->refused, NULL, NULL, c->refusal) &&
+        buf_printf(&head, NULL, "HTTP/1.1 %d %s\r\nContent-Length: %zu\r\n", c->refused,
                    MHD_get_reason_phrase_for((unsigned)c->refused), body.len) == GENARM_OK) {
         bool ok = true;
         for (size_t i = 0; i < c->n_headers; i++) {
             ok = ok && buf_printf(&head, NULL, "%s: %s\r\n", c->headers[i].name, c->headers[i].value) == GENARM_OK;
         }
         if (ok && buf_puts(&head, "\r\n", NULL) == GENARM_OK && buf_append(&head, body.data, body.len, NULL) == GENARM_OK) {
-            c->bytes = body.len;
-            http_conn_expect(c->conn, allowed_ms(c));
+            c->sent = body.len;
+            http_conn_expect(c->conn, (int64_t)c->server->params.timeout * 1000);
             send_all(c->conn->fd, head.data, head.len);
         }
     }
@@ -223,40 +276,6 @@ void http_reply_refusal_raw(struct http_call *c) {
 
 /* ---- streams ---- */
 
-/* Asks for pieces until there is one. False: it is over. */
-static bool next_piece(struct http_call *c) {
-    while (c->piece_at == c->piece.len && c->stream_end == 0) {
-        buf_clear(&c->piece);
-        c->piece_at = 0;
-        const int rc = c->stream.next(c, &c->piece, c->stream.user);
-        c->stream_end = rc > 0 ? 0 : rc == 0 ? 1 : -1;
-    }
-    return c->stream_end >= 0 && c->piece_at < c->piece.len;
-}
-
-/* libmicrohttpd asks when the client has taken what there was, or room for it was found in the socket's buffer. */
-static ssize_t pull(void *cls, uint64_t pos, char *out, size_t max) {
-    (void)pos;
-    struct http_call *c = cls;
-    c->stalled += http_now_ms() - c->handed_at;
-    http_conn_expect(c->conn, HTTP_NEVER);
-    ssize_t n = MHD_CONTENT_READER_END_OF_STREAM;
-    if (next_piece(c)) {
-        const size_t left = c->piece.len - c->piece_at;
-        const size_t take = left < max ? left : max;
-        memcpy(out, c->piece.data + c->piece_at, take);
-        c->piece_at += take;
-        c->bytes += take;
-        n = (ssize_t)take;
-    } else if (c->stream_end < 0) {
-        n = MHD_CONTENT_READER_END_WITH_ERROR;
-    }
-    c->handed_at = http_now_ms();
-    const int64_t left_ms = allowed_ms(c) - c->stalled;
-    http_conn_expect(c->conn, left_ms > 0 ? left_ms : 0);
-    return n;
-}
-
 void http_reply_stream(struct http_call *c, int status, const char *type, const struct http_stream *stream) {
     if (!begin(c, status, type, false)) {
         if (stream->done) {
@@ -265,7 +284,6 @@ void http_reply_stream(struct http_call *c, int status, const char *type, const 
         return;
     }
     c->stream = *stream;
-    c->handed_at = http_now_ms();
     struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16 * 1024, pull, c, NULL);
     if (response && !has_body(c)) {
         /* libmicrohttpd would end the chunks that a HEAD does not have. */

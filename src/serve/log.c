@@ -175,11 +175,10 @@ void serve_log_line(struct serve_log *log, enum genarm_log_level level, const ch
     char message[2048];
     va_list args;
     va_start(args, fmt);
-    const int n = vsnprintf(message, sizeof message, fmt, args);
-    va_end(args);
-    if (n < 0) {
-        return;
+    if (vsnprintf(message, sizeof message, fmt, args) < 0) {
+        message[0] = '\0';
     }
+    va_end(args);
     struct buf line;
     buf_init(&line, LINE_MAX_BYTES);
     if (log->json) {
@@ -196,8 +195,8 @@ void serve_log_line(struct serve_log *log, enum genarm_log_level level, const ch
     buf_deinit(&line);
 }
 
-void serve_log_request(struct serve_log *log, const char *id, const char *client, const char *method, const char *path, int status,
-                       double seconds, size_t bytes) {
+void serve_log_request(struct serve_log *log, const char *id, const char *client, const char *method, const char *path,
+                       int status, double seconds, size_t bytes) {
     if (!log) {
         return;
     }

@@ -16,6 +16,8 @@
 
 #include <cmocka.h>
 
+#include "base/json.h"
+
 int64_t now_ms(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -134,20 +136,37 @@ static void flood(struct http_call *c, void *user) {
 
 static void big(struct http_call *c, void *user) {
     (void)user;
-    const size_t n = 8u << 20;
-    char *data = malloc(n);
-    memset(data, 'x', n);
-    http_reply(c, 200, "application/octet-stream", data, n);
+    char *data = malloc(BIG);
+    memset(data, 'x', BIG);
+    http_reply(c, 200, "application/octet-stream", data, BIG);
     free(data);
 }
 
 static const struct http_route routes[] = {
-    {"GET", "/open", hello, true},       {"GET", "/hello", hello, false},          {"POST", "/echo", echo, false},
-    {"GET", "/echo", echo, false},       {"POST", "/v1/requests/" "*" "/arms", echo, false},
-    {"GET", "/v1/" "*", echo, false},    {"GET", "/v1/exact", hello, false},       {"GET", "/static", fixed, true},
-    {"GET", "/silent", silent, false},   {"GET", "/twice", twice, false},          {"GET", "/failing", failing, false},
-    {"GET", "/block", block, false},     {"GET", "/gated", gated, false},          {"GET", "/short", short_stream, false},
-    {"GET", "/flood", flood, false},     {"GET", "/big", big, false},              {"POST", "/only-post", echo, false},
+    {"GET", "/open", hello, true},
+    {"GET", "/hello", hello, false},
+    {"POST", "/echo", echo, false},
+    {"GET", "/echo", echo, false},
+    {"POST",
+     "/v1/requests/"
+     "*"
+     "/arms",
+     echo, false},
+    {"GET",
+     "/v1/"
+     "*",
+     echo, false},
+    {"GET", "/v1/exact", hello, false},
+    {"GET", "/static", fixed, true},
+    {"GET", "/silent", silent, false},
+    {"GET", "/twice", twice, false},
+    {"GET", "/failing", failing, false},
+    {"GET", "/block", block, false},
+    {"GET", "/gated", gated, false},
+    {"GET", "/short", short_stream, false},
+    {"GET", "/flood", flood, false},
+    {"GET", "/big", big, false},
+    {"POST", "/only-post", echo, false},
 };
 
 /* ---- the server ---- */
@@ -185,11 +204,26 @@ void fixture_stop(struct fixture *f) {
     sem_destroy(&f->world.go);
 }
 
+int fixture_setup(void **state) {
+    struct fixture *f = calloc(1, sizeof *f);
+    fixture_start(f, fixture_params());
+    *state = f;
+    return 0;
+}
+
+int fixture_teardown(void **state) {
+    fixture_stop(*state);
+    free(*state);
+    return 0;
+}
+
 /* ---- the client ---- */
 
 void raw_open(struct raw *r, int port) {
     buf_init(&r->in, 64u << 20);
     r->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const int held = 256 * 1024; /* whatever the system would hold for one that does not read */
+    setsockopt(r->fd, SOL_SOCKET, SO_RCVBUF, &held, sizeof held);
     const struct sockaddr_in to = {
         .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     assert_int_equal(connect(r->fd, (const struct sockaddr *)&to, sizeof to), 0);
@@ -295,8 +329,8 @@ static bool read_chunks(struct raw *r, struct buf *body) {
 }
 
 const char *reply_header(const struct reply *p, const char *name) {
-    static char values[4][1024];
-    static int next;
+    static _Thread_local char values[4][1024];
+    static _Thread_local int next;
     const size_t n = strlen(name);
     for (const char *line = p->head; line && *line; line = strstr(line, "\r\n") ? strstr(line, "\r\n") + 2 : NULL) {
         if (strncasecmp(line, name, n) == 0 && line[n] == ':') {
@@ -359,4 +393,34 @@ struct reply *ask(int port, const char *method, const char *path, const char *he
     struct reply *p = raw_reply(&r, strcmp(method, "HEAD") == 0);
     raw_close(&r);
     return p;
+}
+
+/* ---- what is expected ---- */
+
+void assert_error(struct reply *p, int status, const char *type) {
+    json_t *o = NULL;
+    assert_int_equal(p->status, status);
+    assert_int_equal(json_parse(&o, p->body.data ? p->body.data : "", p->body.len, "reply", NULL), GENARM_OK);
+    json_t *e = json_object_get(o, "error");
+    assert_int_equal(json_integer_value(json_object_get(e, "code")), status);
+    assert_string_equal(json_string_value(json_object_get(e, "type")), type);
+    assert_true(strlen(json_string_value(json_object_get(e, "message"))) > 0);
+    assert_non_null(json_object_get(e, "param"));
+    assert_non_null(reply_header(p, "X-Request-Id"));
+    assert_string_equal(reply_header(p, "Cache-Control"), "no-store");
+    json_decref(o);
+}
+
+void assert_refused(int port, const char *method, const char *path, const char *headers, const char *body, int status,
+                    const char *type) {
+    struct reply *p = ask(port, method, path, headers, body);
+    assert_error(p, status, type);
+    reply_free(p);
+}
+
+void assert_status(int port, const char *method, const char *path, const char *headers, const char *body, int status) {
+    struct reply *p = ask(port, method, path, headers, body);
+    assert_int_equal(p->status, status);
+    assert_true(p->whole);
+    reply_free(p);
 }

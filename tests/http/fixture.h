@@ -12,6 +12,8 @@
 
 /* ---- the server ---- */
 
+enum { BIG = 8 << 20 }; /* bytes of /big: more than the systems at both ends of a connection hold */
+
 /* What its handlers saw and what they wait for. */
 struct world {
     sem_t go;                       /* /gated streams one piece for each */
@@ -29,6 +31,8 @@ struct fixture {
 struct http_params fixture_params(void); /* 127.0.0.1, any port, 64 KiB of body, no keys, a timeout of 20 s */
 void fixture_start(struct fixture *f, struct http_params params);
 void fixture_stop(struct fixture *f);
+int fixture_setup(void **state); /* the same for cmocka: *state is a server with these parameters */
+int fixture_teardown(void **state);
 
 /* Waits some seconds for a counter to reach a value. */
 bool reaches(atomic_int *counter, int value);
@@ -41,10 +45,10 @@ struct raw {
 };
 
 struct reply {
-    int status;   /* 0: none came */
-    char *head;   /* lines between the status line and the empty line */
+    int status; /* 0: none came */
+    char *head; /* lines between the status line and the empty line */
     struct buf body;
-    bool whole;   /* false: the connection ended within the body */
+    bool whole; /* false: the connection ended within the body */
 };
 
 void raw_open(struct raw *r, int port);
@@ -54,11 +58,17 @@ bool raw_try_send(struct raw *r, const void *bytes, size_t n); /* false: the oth
 struct reply *raw_reply(struct raw *r, bool to_head);          /* the next reply; to_head: of a request for a head only */
 bool raw_more(struct raw *r, int ms);                          /* receives something; false: the end, or nothing in that time */
 bool raw_ended(struct raw *r, int ms);                         /* the server closes the connection within that time */
-const char *reply_header(const struct reply *p, const char *name); /* NULL: none; one of four static buffers */
+const char *reply_header(const struct reply *p, const char *name); /* NULL: none; one of four buffers of the thread */
 void reply_free(struct reply *p);
 
 /* One request on a connection of its own. `headers`: whole lines, or NULL. */
 struct reply *ask(int port, const char *method, const char *path, const char *headers, const char *body);
+
+/* Fail the test that calls them. An error has the form that clients of llama-server know. */
+void assert_error(struct reply *p, int status, const char *type);
+void assert_refused(int port, const char *method, const char *path, const char *headers, const char *body, int status,
+                    const char *type);
+void assert_status(int port, const char *method, const char *path, const char *headers, const char *body, int status);
 
 int64_t now_ms(void);
 

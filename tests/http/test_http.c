@@ -1,4 +1,4 @@
-/* The HTTP layer: what reaches a handler, what is refused and how, what a reply carries. */
+/* The HTTP layer: what reaches a handler, what is malformed, what a reply carries. */
 #include <curl/curl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,50 +13,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "fixture.h"
-#include "serve/http_internal.h"
 #include "support/temp.h"
-
-static int start(void **state) {
-    struct fixture *f = calloc(1, sizeof *f);
-    fixture_start(f, fixture_params());
-    *state = f;
-    return 0;
-}
-
-static int stop(void **state) {
-    fixture_stop(*state);
-    free(*state);
-    return 0;
-}
-
-/* An error of the form that clients of llama-server know. */
-static void assert_error(struct reply *p, int status, const char *type) {
-    json_t *o = NULL;
-    assert_int_equal(p->status, status);
-    assert_int_equal(json_parse(&o, p->body.data ? p->body.data : "", p->body.len, "reply", NULL), GENARM_OK);
-    json_t *e = json_object_get(o, "error");
-    assert_int_equal(json_integer_value(json_object_get(e, "code")), status);
-    assert_string_equal(json_string_value(json_object_get(e, "type")), type);
-    assert_true(strlen(json_string_value(json_object_get(e, "message"))) > 0);
-    assert_non_null(json_object_get(e, "param"));
-    assert_non_null(reply_header(p, "X-Request-Id"));
-    assert_string_equal(reply_header(p, "Cache-Control"), "no-store");
-    json_decref(o);
-}
-
-static void assert_refused(int port, const char *method, const char *path, const char *headers, const char *body, int status,
-                           const char *type) {
-    struct reply *p = ask(port, method, path, headers, body);
-    assert_error(p, status, type);
-    reply_free(p);
-}
-
-static void assert_status(int port, const char *method, const char *path, const char *headers, const char *body, int status) {
-    struct reply *p = ask(port, method, path, headers, body);
-    assert_int_equal(p->status, status);
-    assert_true(p->whole);
-    reply_free(p);
-}
 
 /* ---- requests ---- */
 
@@ -159,17 +116,19 @@ static void test_a_head_is_a_get_without_its_body(void **state) {
 static void test_paths_and_methods_that_no_route_has(void **state) {
     struct fixture *f = *state;
     static const char *const absent[] = {
-        "/",     "/nothing", "/hello/", "/hello/x", "//hello", "/./hello",  "/x/../hello", "/hello%00", "/hello%00.css", "/%2e%2e/hello",
-        "/v1/..", "/v1/",     "/v1/a/b", "/v1/%2e%2e", "/v1/a%2fb", "/v1/%ff", "/v1/a%0ab",   "/v1/a%5cb", "/HELLO",        "/v1/a%00",
+        "/",         "/nothing",      "/hello/",       "/hello/x",  "//hello", "/./hello", "/x/../hello",
+        "/hello%00", "/hello%00.css", "/%2e%2e/hello", "/v1/..",    "/v1/",    "/v1/a/b",  "/v1/%2e%2e",
+        "/v1/a%2fb", "/v1/%ff",       "/v1/a%0ab",     "/v1/a%5cb", "/HELLO",  "/v1/a%00",
     };
     for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) {
         assert_refused(f->port, "GET", absent[i], NULL, NULL, 404, "not_found_error");
     }
     static const struct {
         const char *method, *path, *allow;
-    } others[] = {{"POST", "/hello", "GET, HEAD"},      {"GET", "/only-post", "POST"}, {"HEAD", "/only-post", "POST"},
-                  {"DELETE", "/echo", "POST, GET, HEAD"}, {"OPTIONS", "/echo", "POST, GET, HEAD"}, {"BREW", "/hello", "GET, HEAD"},
-                  {"get", "/hello", "GET, HEAD"},       {"TRACE", "/hello", "GET, HEAD"}};
+    } others[] = {{"POST", "/hello", "GET, HEAD"},         {"GET", "/only-post", "POST"},
+                  {"HEAD", "/only-post", "POST"},          {"DELETE", "/echo", "POST, GET, HEAD"},
+                  {"OPTIONS", "/echo", "POST, GET, HEAD"}, {"BREW", "/hello", "GET, HEAD"},
+                  {"get", "/hello", "GET, HEAD"},          {"TRACE", "/hello", "GET, HEAD"}};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         struct reply *p = ask(f->port, others[i].method, others[i].path, NULL, NULL);
         assert_int_equal(p->status, 405);
@@ -184,7 +143,8 @@ static void test_exact_paths_come_before_those_with_a_star(void **state) {
     struct reply *p = ask(f->port, "GET", "/v1/exact", NULL, NULL), *q = ask(f->port, "GET", "/v1/%65x%C3%A4ct", NULL, NULL);
     assert_string_equal(p->body.data, "hello");
     assert_int_equal(q->status, 200);
-    assert_string_equal(reply_header(q, "X-Param"), "ex\xC3\xA4""ct");
+    assert_string_equal(reply_header(q, "X-Param"), "ex\xC3\xA4"
+                                                    "ct");
     reply_free(p);
     reply_free(q);
 }
@@ -193,17 +153,25 @@ static void test_a_query_is_decoded(void **state) {
     struct fixture *f = *state;
     static const struct {
         const char *path, *value;
-    } cases[] = {{"/echo?q=1", "1"},      {"/echo?a=b&q=a%26b+c%2B", "a&b c+"}, {"/echo?q=first&q=second", "first"},
-                 {"/echo?q", "(empty)"},         {"/echo?x=q", "(none)"},              {"/echo?%71=yes", "yes"},
-                 {"/echo?&&=&q=a=b", "a=b"}, {"/echo?q=/../?", "/../?"}};
+    } cases[] = {{"/echo?q=1", "1"},
+                 {"/echo?a=b&q=a%26b+c%2B", "a&b c+"},
+                 {"/echo?q=first&q=second", "first"},
+                 {"/echo?q", "(empty)"},
+                 {"/echo?x=q", "(none)"},
+                 {"/echo?%71=yes", "yes"},
+                 {"/echo?&&=&q=a=b", "a=b"},
+                 {"/echo?q=/../?", "/../?"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct reply *p = ask(f->port, "GET", cases[i].path, NULL, NULL);
         assert_int_equal(p->status, 200);
         assert_string_equal(reply_header(p, "X-Query"), cases[i].value);
         reply_free(p);
     }
-    static const char *const malformed[] = {"/%", "/%4", "/%zz", "/hello%", "/echo?q=%", "/echo?q=%1g", "/echo?%=1", "/%u0041", "hello",
-                                            "*", "http://", "http://localhost", "/hello#x", "/h\x80llo", "ftp://localhost/hello"};
+    static const char *const malformed[] = {"/%",        "/%4",       "/%zz",
+                                            "/hello%",   "/echo?q=%", "/echo?q=%1g",
+                                            "/echo?%=1", "/%u0041",   "hello",
+                                            "*",         "http://",   "http://localhost",
+                                            "/hello#x",  "/h\x80llo", "ftp://localhost/hello"};
     for (size_t i = 0; i < sizeof malformed / sizeof *malformed; i++) {
         assert_refused(f->port, "GET", malformed[i], NULL, NULL, 400, "invalid_request_error");
     }
@@ -214,8 +182,8 @@ static void test_a_query_is_decoded(void **state) {
 static void test_malformed_requests_are_refused_and_closed(void **state) {
     struct fixture *f = *state;
     static const char *const heads[] = {
-        "GET /hello HTTP/1.1\r\n\r\n",                                                            /* no Host */
-        "GET /hello HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",                      /* two */
+        "GET /hello HTTP/1.1\r\n\r\n",                                       /* no Host */
+        "GET /hello HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", /* two */
         "GET /hello HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n",
         "GET /hello HTTP/1.1\r\nHost: localhost\r\nA b: c\r\n\r\n",
         "GET /hello HTTP/1.1\r\nHost: localhost\r\nA: \x01\r\n\r\n",
@@ -358,138 +326,6 @@ static void test_ends_of_streams(void **state) {
     assert_int_equal(atomic_load(&f->world.streams_done), 3);
 }
 
-/* ---- who may ask ---- */
-
-static const char *const two_keys[] = {"sk-first-key", "sk-second"};
-
-static void test_keys(void **state) {
-    (void)state;
-    struct fixture f;
-    struct http_params params = fixture_params();
-    params.keys = two_keys;
-    params.n_keys = 2;
-    fixture_start(&f, params);
-    static const char *const wrong[] = {
-        NULL, "Authorization: Bearer sk-first-ke\r\n", "Authorization: Bearer sk-first-keyy\r\n", "Authorization: Bearer \r\n",
-        "Authorization: Basic sk-first-key\r\n", "Authorization: sk-first-key\r\n", "X-Api-Key: \r\n", "Authorization: Bearer SK-FIRST-KEY\r\n"};
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        struct reply *p = ask(f.port, "POST", "/echo", wrong[i], "{}");
-        assert_error(p, 401, "authentication_error");
-        assert_string_equal(reply_header(p, "WWW-Authenticate"), "Bearer");
-        reply_free(p);
-    }
-    static const struct {
-        const char *header, *client;
-    } right[] = {{"Authorization: Bearer sk-first-key\r\n", "key-1"},
-                 {"authorization: bearer  sk-second\r\n", "key-2"},
-                 {"X-API-Key: sk-second\r\n", "key-2"}};
-    for (size_t i = 0; i < sizeof right / sizeof *right; i++) {
-        struct reply *p = ask(f.port, "POST", "/echo", right[i].header, "{}");
-        assert_int_equal(p->status, 200);
-        assert_string_equal(reply_header(p, "X-Client"), right[i].client);
-        reply_free(p);
-    }
-    assert_status(f.port, "GET", "/open", NULL, NULL, 200);
-    struct raw r; /* a small body is read, and the connection goes on */
-    raw_open(&r, f.port);
-    raw_send(&r, "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
-                 "GET /open HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    for (int i = 0; i < 2; i++) {
-        struct reply *p = raw_reply(&r, false);
-        assert_int_equal(p->status, i == 0 ? 401 : 200);
-        reply_free(p);
-    }
-    raw_close(&r);
-    fixture_stop(&f);
-}
-
-static void test_a_key_is_found_only_whole(void **state) {
-    (void)state;
-    struct http_keys k;
-    struct genarm_error err;
-    char longest[HTTP_KEY_MAX + 2];
-    memset(longest, 'k', sizeof longest);
-    longest[HTTP_KEY_MAX] = '\0';
-    const char *const keys[] = {"a", longest, "ab"};
-    assert_int_equal(http_keys_init(&k, keys, 3, &err), GENARM_OK);
-    assert_int_equal(http_keys_find(&k, "a", 1), 0);
-    assert_int_equal(http_keys_find(&k, longest, HTTP_KEY_MAX), 1);
-    assert_int_equal(http_keys_find(&k, "ab", 2), 2);
-    assert_int_equal(http_keys_find(&k, "ac", 2), -1);
-    assert_int_equal(http_keys_find(&k, "", 0), -1);
-    assert_int_equal(http_keys_find(&k, longest, HTTP_KEY_MAX - 1), -1);
-    longest[HTTP_KEY_MAX] = 'k';
-    assert_int_equal(http_keys_find(&k, longest, HTTP_KEY_MAX + 1), -1);
-    http_keys_deinit(&k);
-    assert_int_equal(http_keys_init(&k, (const char *const[]){""}, 1, &err), GENARM_EINVAL);
-    assert_int_equal(http_keys_init(&k, (const char *const[]){"a b"}, 1, &err), GENARM_EINVAL);
-}
-
-static int status_with(int port, const char *method, const char *host, const char *origin) {
-    struct raw r;
-    raw_open(&r, port);
-    raw_send(&r, "%s /echo HTTP/1.1\r\nHost: %s\r\n%s%s%s\r\n", method, host, origin ? "Origin: " : "", origin ? origin : "",
-             origin ? "\r\n" : "");
-    struct reply *p = raw_reply(&r, false);
-    const int status = p->status;
-    reply_free(p);
-    raw_close(&r);
-    return status;
-}
-
-static void test_pages_of_other_sites_get_nowhere(void **state) {
-    struct fixture *f = *state;
-    static const char *const ours[] = {"localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]:80", "[::1]"};
-    static const char *const others[] = {"evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "localhost:80@evil", "[::1", "",
-                                         "127.0.0.2", "[::2]", "localhost:", "localhost:x"};
-    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
-        assert_int_equal(status_with(f->port, "GET", ours[i], NULL), 200);
-    }
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        const int status = status_with(f->port, "GET", others[i], NULL);
-        assert_int_equal(status, strcmp(others[i], "localhost:") == 0 ? 200 : 403); /* an empty port is one */
-    }
-    assert_int_equal(status_with(f->port, "POST", "localhost:80", "http://localhost:80"), 200);
-    assert_int_equal(status_with(f->port, "POST", "localhost:80", "http://localhost:81"), 403);
-    assert_int_equal(status_with(f->port, "POST", "localhost:80", "https://evil.example"), 403);
-    assert_int_equal(status_with(f->port, "POST", "localhost:80", "null"), 403);
-    assert_int_equal(status_with(f->port, "GET", "localhost:80", "https://evil.example"), 200);
-    assert_int_equal(status_with(f->port, "OPTIONS", "localhost:80", "https://evil.example"), 405);
-}
-
-static void test_cors(void **state) {
-    (void)state;
-    struct fixture f;
-    struct http_params params = fixture_params();
-    params.cors = "https://app.example";
-    params.keys = two_keys;
-    params.n_keys = 2;
-    fixture_start(&f, params);
-    struct reply *p = ask(f.port, "OPTIONS", "/echo",
-                          "Origin: https://app.example\r\nAccess-Control-Request-Method: POST\r\n"
-                          "Access-Control-Request-Headers: authorization, content-type\r\n", NULL);
-    assert_int_equal(p->status, 204);
-    assert_string_equal(reply_header(p, "Access-Control-Allow-Origin"), "https://app.example");
-    assert_string_equal(reply_header(p, "Access-Control-Allow-Methods"), "POST, GET, HEAD, OPTIONS");
-    assert_string_equal(reply_header(p, "Access-Control-Allow-Headers"), "authorization, content-type");
-    assert_int_equal(atoi(reply_header(p, "Access-Control-Max-Age")), 86400);
-    reply_free(p);
-    p = ask(f.port, "POST", "/echo", "Origin: https://app.example\r\nX-Api-Key: sk-second\r\n", "x");
-    assert_int_equal(p->status, 200);
-    assert_string_equal(reply_header(p, "Access-Control-Allow-Origin"), "https://app.example");
-    assert_non_null(strstr(reply_header(p, "Access-Control-Expose-Headers"), "X-Request-Id"));
-    assert_string_equal(reply_header(p, "Vary"), "Origin");
-    reply_free(p);
-    p = ask(f.port, "POST", "/echo", "Origin: https://app.example\r\n", "x"); /* the page has to be able to read why */
-    assert_int_equal(p->status, 401);
-    assert_string_equal(reply_header(p, "Access-Control-Allow-Origin"), "https://app.example");
-    reply_free(p);
-    assert_refused(f.port, "POST", "/echo", "Origin: https://evil.example\r\nX-Api-Key: sk-second\r\n", "x", 403, "permission_error");
-    assert_refused(f.port, "OPTIONS", "/absent", "Origin: https://app.example\r\n", NULL, 404, "not_found_error");
-    assert_int_equal(status_with(f.port, "OPTIONS", "any.example", NULL), 204);
-    fixture_stop(&f);
-}
-
 /* ---- the server ---- */
 
 static void test_what_cannot_be_listened_on_is_said(void **state) {
@@ -572,7 +408,7 @@ static void test_requests_are_logged_without_their_secrets(void **state) {
 
 int main(void) {
     curl_global_init(CURL_GLOBAL_DEFAULT);
-#define SERVED(t) cmocka_unit_test_setup_teardown(t, start, stop)
+#define SERVED(t) cmocka_unit_test_setup_teardown(t, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         SERVED(test_a_body_comes_back_and_the_connection_is_kept),
         SERVED(test_a_chunked_body_arrives),
@@ -587,10 +423,6 @@ int main(void) {
         SERVED(test_every_request_gets_one_answer),
         SERVED(test_pieces_of_a_stream_leave_at_once),
         SERVED(test_ends_of_streams),
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_a_key_is_found_only_whole),
-        SERVED(test_pages_of_other_sites_get_nowhere),
-        cmocka_unit_test(test_cors),
         SERVED(test_what_cannot_be_listened_on_is_said),
         cmocka_unit_test(test_ipv6),
         cmocka_unit_test(test_requests_are_logged_without_their_secrets),
