@@ -124,7 +124,8 @@ export async function* chat(body, {signal, waiting}) {
     if (!ended) throw new ApiError(0, LOST);
 }
 
-/** Resolves to what the server says about itself as soon as it answers; `say` hears why it does not yet. */
+/** Resolves to what the server says about itself as soon as it answers; `say` hears why it does not yet, and may return a promise of
+ *  when to try again. */
 export async function connect(say) {
     for (;;) {
         try {
@@ -132,8 +133,7 @@ export async function connect(say) {
             const [props, arms] = await Promise.all([get('props'), get('arms')]);
             return {props, arms};
         } catch (error) {
-            say(error.status);
-            await wait(error.status === 401 ? 5 : 1);
+            await (say(error.status) ?? wait(1));
         }
     }
 }

@@ -219,12 +219,16 @@ function askKey() {
 }
 
 function say(status) {
-    const text = {0: 'The server cannot be reached. Trying again\u2026', 401: 'The server asks for a key.', 503: 'The model is loading\u2026'};
+    const text = {0: 'The server cannot be reached. Trying again\u2026', 401: 'The server asks for a key. ', 503: 'The model is loading\u2026'};
     const banner = byId('banner');
     banner.hidden = false;
     banner.textContent = text[status] ?? `The server answers with status ${status}. Trying again\u2026`;
     byId('status').dataset.state = status === 503 ? 'loading' : 'down';
     byId('model-name').textContent = status === 503 ? 'loading\u2026' : 'no connection';
+    if (status !== 401) return null;
+    return new Promise((resolve) => {
+        banner.append(h('button', {type: 'button', class: 'small', onclick: resolve}, 'Enter the key'));
+    });
 }
 
 async function start() {

@@ -1,6 +1,6 @@
 // The conversation: sending, answering, regenerating, editing, and its list on the page.
 
-import {byId, button, copy, h, icon} from './dom.js';
+import {byId, button, copy, h, icon, toast} from './dom.js';
 import {isRunning, newAnswer, randomSeed, run, stopAll} from './run.js';
 import {currentPreferences, currentWeights, server, zeroWeights} from './server.js';
 import {allAnswers, keptAnswer, messagesOf, saveTurns, state} from './store.js';
@@ -53,12 +53,18 @@ function resend(i, text) {
     send(text);
 }
 
-export function startOver() {
+function replaceTurns(turns) {
     stopAll();
     editing = null;
-    state.turns = [];
+    state.turns = turns;
     saveTurns();
     draw();
+}
+
+export function startOver() {
+    const {turns} = state;
+    replaceTurns([]);
+    if (turns.length > 0) toast('A new conversation', () => replaceTurns(turns));
 }
 
 // ---- how it looks ----

@@ -1,11 +1,15 @@
 """The page of genarm serve in a real browser, by real clicks and keys: tests/http/page.sh starts the servers and this.
 
 PAGE_REAL: the default model with the ARMs "one" and NAME, weights 0. PAGE_TINY: a tiny model with the ARM "both", which has the
-objectives praise and blame, behind the key "open-sesame". PAGE_AXE: axe-core, which looks for what keeps people out.
+objectives praise and blame, behind the key "open-sesame". PAGE_SERVE: a command that starts another one. PAGE_AXE: axe-core, which
+looks for what keeps people out.
 """
 import json
 import os
 import re
+import shlex
+import socket
+import subprocess
 import time
 import unittest
 import urllib.error
@@ -31,6 +35,14 @@ def browser():
     options.add_experimental_option("prefs", {"download.default_directory": os.getcwd()})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(os.environ["PAGE_DRIVER"]))
+
+
+def answers(port):
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1):
+            return True
+    except OSError:
+        return False
 
 
 class PageTest(unittest.TestCase):
@@ -212,7 +224,7 @@ class Chat(PageTest):
 
     def test_every_token_tells_what_each_part_thought(self):
         self.settings(max_tokens=16, temperature=0)
-        self.ask("Hello!")
+        self.ask("Tell me a long story about a river.")
         answer = self.answers()[0]
         tokens = self.all(".t")
         self.assertEqual(len(tokens), len(answer["tokens"]))
@@ -253,7 +265,7 @@ class Chat(PageTest):
 
     def test_colours_follow_the_chosen_reward(self):
         self.settings(max_tokens=24, temperature=0)
-        self.ask("Hello!")
+        self.ask("Tell me a long story about a river.")
         token = self.answers()[0]["tokens"]
         steps = lambda: [int(e.get_attribute("data-step")) for e in self.all(".t")]
         edges = [-2, -1, -0.5, -0.15, 0.15, 0.5, 1, 2]
@@ -300,6 +312,10 @@ class Chat(PageTest):
         self.assertEqual((answer["seed"], answer["arms"]), (5, {"one": 0, NAME: 0}))
         self.assertEqual(answer["text"], text)
         self.press(Keys.ALT, "n")
+        self.assertEqual(self.all(".turn"), [])
+        self.one("#toast button").click()
+        self.assertEqual(len(self.all(".turn")), 2)
+        self.id("new").click()
         self.assertEqual(self.all(".turn"), [])
         self.id("file").send_keys(os.path.abspath(name))
         self.wait(lambda: self.all(".tokens"))
@@ -355,6 +371,36 @@ class Chat(PageTest):
         time.sleep(0.5)
         self.assertEqual(self.saved()["sampling"], {"max_tokens": 8})
 
+
+    def test_server_that_goes_away_is_found_again(self):
+        self.expected_errors = ("ERR_", "status of 503")
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        serve = lambda: subprocess.Popen([*shlex.split(os.environ["PAGE_SERVE"]), "--port", str(port)], stdin=subprocess.DEVNULL,
+                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        server = serve()
+        try:
+            self.wait(lambda: answers(port))
+            self.open(f"http://127.0.0.1:{port}")
+            self.ask("Tell me a long story about a river.", wait=False)
+            self.wait(lambda: len(self.all(".running .t")) >= 3)
+            server.kill()
+            server.wait()
+            self.ended()
+            self.assertIn("connection was lost", self.one(".error").text)
+            self.wait(lambda: "cannot be reached" in self.id("banner").text)
+            self.assertFalse(self.id("send").is_enabled())
+            server = serve()
+            self.wait(self.ready)
+            self.assertFalse(self.id("banner").is_displayed())
+            self.settings(max_tokens=4)
+            self.press(Keys.ALT, "r")
+            self.ended()
+            self.assertEqual(self.answers()[0]["finish"], "length")
+        finally:
+            server.kill()
+            server.wait()
 
     def test_files_of_the_page_are_sent_once(self):
         for path in ("/", "/app.js", "/style.css", "/favicon.svg"):
@@ -418,6 +464,9 @@ class Tiny(PageTest):
         self.id("key").send_keys(text, Keys.ENTER)
 
     def test_key_is_asked_for_until_it_fits(self):
+        self.wait(lambda: self.id("key-dialog").is_displayed())
+        self.id("key-cancel").click()
+        self.wait(lambda: self.all("#banner button"))[0].click()
         self.key("wrong")
         time.sleep(0.3)
         self.key("open-sesame")
@@ -490,7 +539,7 @@ class Looks(PageTest):
             axe = f.read()
         self.settings(max_tokens=20, temperature=0)
         self.press(Keys.ALT, "b")
-        self.ask("Hello!")
+        self.ask("Tell me a long story about a river.")
         self.all(".t")[2].click()
         for theme in ("as it is", "switched"):
             for view in ("chat", "plane", "keyboard"):

@@ -35,6 +35,7 @@ serve PAGE_REAL -m "$model" --arm one.gguf:0 --arm '<img src=x onerror=alert(1)>
 serve PAGE_TINY -m "$tiny" --arm both.gguf:0 --api-key "open-sesame"
 
 PAGE_AXE=$(ls "$source_dir"/deps/page/lib/python*/site-packages/axe_playwright_python/axe.min.js)
-export PAGE_AXE PYTHONDONTWRITEBYTECODE=1
+PAGE_SERVE=$(printf '%q ' "$genarm" serve -m "$model" --arm one.gguf:0)
+export PAGE_AXE PAGE_SERVE PYTHONDONTWRITEBYTECODE=1
 "$python" "$source_dir/tests/http/page.py" "${@:3}" >out 2>&1 || { cat out; fail "page.py"; }
 finish
