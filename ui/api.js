@@ -124,8 +124,8 @@ export async function* chat(body, {signal, waiting}) {
     if (!ended) throw new ApiError(0, LOST);
 }
 
-/** Resolves to what the server says about itself as soon as it answers; `say` hears why it does not yet, and may return a promise of
- *  when to try again. */
+/** Resolves to what the server says about itself as soon as it answers; `say` hears why it does not yet, and may return a promise
+ *  of when to try again. */
 export async function connect(say) {
     for (;;) {
         try {

@@ -170,7 +170,8 @@ const SHORTCUTS = [
 
 function watchKeys() {
     byId('shortcuts').replaceChildren(...SHORTCUTS.flatMap(([keys, what]) => [
-        h('dt', {}, ...keys.split(/(\+|, )/).map((part) => (part === '+' || part === ', ' ? part : h('kbd', {}, part)))), h('dd', {}, what),
+        h('dt', {}, ...keys.split(/(\+|, )/).map((part) => (part === '+' || part === ', ' ? part : h('kbd', {}, part)))),
+        h('dd', {}, what),
     ]));
     addEventListener('keydown', (event) => {
         if (document.querySelector('dialog[open]')) return;
@@ -219,7 +220,11 @@ function askKey() {
 }
 
 function say(status) {
-    const text = {0: 'The server cannot be reached. Trying again\u2026', 401: 'The server asks for a key. ', 503: 'The model is loading\u2026'};
+    const text = {
+        0: 'The server cannot be reached. Trying again\u2026',
+        401: 'The server asks for a key. ',
+        503: 'The model is loading\u2026',
+    };
     const banner = byId('banner');
     banner.hidden = false;
     banner.textContent = text[status] ?? `The server answers with status ${status}. Trying again\u2026`;
@@ -265,7 +270,7 @@ async function reach() {
     byId('banner').hidden = true;
     byId('status').dataset.state = 'ready';
     byId('model-name').textContent = byId('model-name').title = server.model;
-    byId('about').textContent = [server.build, `context ${server.context} tokens`, `${server.slots} slots`].filter(Boolean).join(' \u00b7 ');
+    byId('about').textContent = `${server.build} \u00b7 context ${server.context} tokens \u00b7 ${server.slots} slots`;
     document.title = `${server.model} \u00b7 genarm`;
     drawSliders();
     drawSettings();

@@ -119,7 +119,8 @@ function drawOutcomes() {
         && (other[0] > at[0] || other[1] > at[1])));
     outcomes.drawAxes([...span(0), ...span(1)], pair.map((name) => `mean ${name} minus base`));
     outcomes.drawDots(known.map(({point, at}) => dot(point, ...at)), best.map(({at}) => at).sort((a, b) => a[0] - b[0]));
-    outcomes.element.setAttribute('aria-label', `Mean rewards of ${known.length} answers; ${best.length} are beaten by none in both.`);
+    const label = `Mean rewards of ${known.length} answers; ${best.length} are beaten by none in both.`;
+    outcomes.element.setAttribute('aria-label', label);
 }
 
 function card(point) {

@@ -58,7 +58,7 @@ function take(run, chunk) {
     if (typeof rate === 'number') answer.speed = rate;
 }
 
-/** Fills `answer`, telling `view`, until it ends; whatever goes wrong is in answer.error. Sliders act on it if it is `steered`. */
+/** Fills `answer`, telling `view`, until it ends; what goes wrong is in answer.error. Sliders act on it if it is `steered`. */
 export async function run(answer, messages, view, {steered}) {
     const one = {answer, view, steered, controller: new AbortController(), id: null, wanted: null, sending: false};
     running.add(one);

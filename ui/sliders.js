@@ -1,5 +1,5 @@
-// A slider for each ARM, and for each objective of those that have some. They act on the running answer from its next token, and on
-// the answers after it.
+// A slider for each ARM, and for each objective of those that have some. They act on the running answer from its next token, and
+// on the answers after it.
 
 import {button, byId, h, icon} from './dom.js';
 import {isSteered, steer} from './run.js';
@@ -50,7 +50,8 @@ function slider({label, value, min, max, limit, reset, set}) {
         number.value = x.toFixed(2);
     });
     show(value);
-    const again = button(icon('reset'), () => change(reset()), {class: 'quiet reset', 'aria-label': `Reset ${label}`, title: 'Reset'});
+    const again = button(icon('reset'), () => change(reset()),
+        {class: 'quiet reset', 'aria-label': `Reset ${label}`, title: 'Reset'});
     return {element: h('div', {class: 'slider'}, range, number, again), show};
 }
 
@@ -76,7 +77,9 @@ function objectives(arm) {
     const shares = new Map();
     const showShares = () => {
         const sum = Object.values(preference).reduce((a, b) => a + b, 0);
-        for (const [name, element] of shares) element.textContent = sum > 0 ? `${Math.round((100 * preference[name]) / sum)}\u202f%` : '\u2013';
+        for (const [name, element] of shares) {
+            element.textContent = sum > 0 ? `${Math.round((100 * preference[name]) / sum)}\u202f%` : '\u2013';
+        }
     };
     const rows = arm.objectives.map((name) => {
         shares.set(name, h('span', {class: 'share'}));
@@ -115,7 +118,8 @@ export function tell() {
     if (server.arms.length === 0) {
         hint.textContent = server.ready ? 'The server has no ARMs: start it with --arm NAME=FILE:WEIGHT.' : '';
     } else {
-        hint.textContent = isSteered() ? 'Acts on the running answer from its next token.' : '0 leaves an ARM out. Move a slider while an answer runs.';
+        hint.textContent = isSteered() ? 'Acts on the running answer from its next token.'
+            : '0 leaves an ARM out. Move a slider while an answer runs.';
     }
     hint.classList.toggle('live', isSteered() && server.arms.length > 0);
 }

@@ -25,7 +25,7 @@ export class Square {
         this.axes = svg('g', {class: 'axes'});
         this.marks = svg('g');
         this.cross = svg('g', {class: 'cross', 'aria-hidden': 'true'});
-        this.element = svg('svg', {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: 'square', ...props}, this.axes, this.marks, this.cross);
+        this.element = svg('svg', {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, ...props}, this.axes, this.marks, this.cross);
         this.range = [0, 1, 0, 1];
     }
 
@@ -68,8 +68,9 @@ export class Square {
             parts.push(line([LEFT, this.y(tick)], [LEFT + SIZE, this.y(tick)], tick),
                 svg('text', {x: LEFT - 8, y: this.y(tick) + 4, 'text-anchor': 'end'}, text));
         }
+        const upright = `translate(14 ${TOP + SIZE / 2}) rotate(-90)`;
         parts.push(svg('text', {x: LEFT + SIZE / 2, y: HEIGHT - 8, class: 'label', 'text-anchor': 'middle'}, labels[0]),
-            svg('text', {x: 0, y: 0, class: 'label', 'text-anchor': 'middle', transform: `translate(14 ${TOP + SIZE / 2}) rotate(-90)`}, labels[1]));
+            svg('text', {class: 'label', 'text-anchor': 'middle', transform: upright}, labels[1]));
         this.axes.replaceChildren(...parts);
     }
 

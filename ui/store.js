@@ -177,7 +177,8 @@ export function saveSettings() {
 export function exported(model) {
     return {
         format: 'genarm conversation', version: 1, model, exported: new Date().toISOString(),
-        system: state.system, sampling: state.sampling, weights: state.weights, preferences: state.preferences, turns: state.turns,
+        system: state.system, sampling: state.sampling, weights: state.weights, preferences: state.preferences,
+        turns: state.turns,
     };
 }
 

@@ -1,8 +1,8 @@
 """The page of genarm serve in a real browser, by real clicks and keys: tests/http/page.sh starts the servers and this.
 
 PAGE_REAL: the default model with the ARMs "one" and NAME, weights 0. PAGE_TINY: a tiny model with the ARM "both", which has the
-objectives praise and blame, behind the key "open-sesame". PAGE_SERVE: a command that starts another one. PAGE_AXE: axe-core, which
-looks for what keeps people out.
+objectives praise and blame, behind the key "open-sesame". PAGE_SERVE: a command that starts another one. PAGE_AXE: axe-core,
+which looks for what keeps people out.
 """
 import json
 import os
@@ -153,10 +153,11 @@ class Chat(PageTest):
     def test_policy_is_in_force(self):
         policy = self.d.execute_async_script(
             "const done = arguments[0]; fetch('/').then((r) => done(r.headers.get('content-security-policy')))")
-        for part in ("default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'", "form-action 'none'"):
+        for part in ("default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"):
             self.assertIn(part, policy)
         self.assertNotIn("unsafe", policy)
-        self.d.execute_script("const s = document.createElement('script'); s.textContent = 'window.ran = 1'; document.body.append(s)")
+        self.d.execute_script(
+            "const s = document.createElement('script'); s.textContent = 'window.ran = 1'; document.body.append(s)")
         self.assertIsNone(self.d.execute_script("return window.ran ?? null"))
         self.assertTrue(any("Content Security Policy" in entry["message"] for entry in self.d.get_log("browser")))
 
@@ -255,12 +256,12 @@ class Chat(PageTest):
         rows = self.all("#pop tbody tr")
         self.assertGreaterEqual(len(rows), 5)
         drawn = self.one("#pop .drawn")
-        shown = [float(e.text.replace("<", "").replace("%", "").replace("\u202f", "")) for e in drawn.find_elements(By.CSS_SELECTOR, ".p")]
+        number = lambda e: float(re.sub("[<%\u202f]", "", e.text))
+        shown = [number(e) for e in drawn.find_elements(By.CSS_SELECTOR, ".p")]
         told = [token["logprob"], token["base"], token["arms"]["one"], token["arms"][NAME]]
         for percent, logprob in zip(shown, told, strict=True):
             self.assertAlmostEqual(percent, 100 * 2.718281828 ** logprob, delta=0.51)
-        mixture = [float(row.find_elements(By.CSS_SELECTOR, ".p")[0].text.replace("<", "").replace("%", "").replace("\u202f", ""))
-                   for row in rows]
+        mixture = [number(row.find_element(By.CSS_SELECTOR, ".p")) for row in rows]
         self.assertLess(sum(mixture), 103)
 
     def test_colours_follow_the_chosen_reward(self):
@@ -289,7 +290,7 @@ class Chat(PageTest):
         self.ended()
         self.assertEqual(self.answers()[0]["finish"], "stopped")
         self.assertIn("stopped", self.one(".stats").text)
-        idle = "const done = arguments[0]; fetch('/slots').then((r) => r.json()).then((s) => done(s.every((x) => !x.is_processing)))"
+        idle = "fetch('/slots').then((r) => r.json()).then((s) => arguments[0](s.every((x) => !x.is_processing)))"
         self.wait(lambda: self.d.execute_async_script(idle), 60)
 
     def test_what_is_said_survives_a_reload_and_a_file(self):

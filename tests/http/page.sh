@@ -15,7 +15,7 @@ serve() { # NAME ARGUMENTS…: starts a server; its address is put into the vari
     "$genarm" serve --port "$port" "$@" >"$name.out" 2>"$name.err" </dev/null &
     servers+=($!)
     for _ in $(seq 300); do
-        ! python3 -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1])' "http://127.0.0.1:$port/health" 2>/dev/null || break
+        ! python3 -c "import urllib.request; urllib.request.urlopen('http://127.0.0.1:$port/health')" 2>/dev/null || break
         kill -0 $! 2>/dev/null || { fail "genarm serve $* does not get ready" "$name.err"; finish; }
         sleep 0.1
     done
