@@ -5,7 +5,7 @@
 #   make test       all tests
 #   make test-arm   kernels for ARM processors, cross-compiled and run under qemu
 #   make bench      measurements
-#   make bench-peers  PyTorch on the same training pairs, and others that answer under an ARM (a few GB in deps/)
+#   make bench-peers  llama-server, PyTorch on the same training pairs, and others that answer under an ARM (a few GB in deps/)
 #   make models     the default model in the other types that tests and bench compare
 #   make sanitize   the tests under the address and undefined-behaviour sanitizers
 #   make install    PREFIX=/usr/local, DESTDIR=
@@ -60,6 +60,8 @@ bench: models
 
 bench-peers: models
 	@cmake --build "$(BUILD)" --parallel $(JOBS) --target bench_programs
+	@scripts/deps.sh llama-server
+	@"$(BUILD)/bench/bench_serve"
 	@scripts/deps.sh peers
 	@"$(BUILD)/bench/bench_train"
 	@deps/peers/bin/python bench/peer_torch.py

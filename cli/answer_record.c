@@ -30,23 +30,38 @@ void answer_record_shifts(struct answer_record *a, const struct shift_args *args
     a->r.keep = args->keep;
 }
 
+/* What came of a step for one answer. */
+static int take(struct answer_record *a, int32_t token, double now, struct genarm_error *err) {
+    int code = a->failure.code;
+    if (code == 0 && a->logprobs) {
+        code = logprobs_append(a->logprobs, a->setup, a->r.session, &a->failure);
+    }
+    code = code ? code : answer_push(&a->r, token, now, &a->failure);
+    if (code == GENARM_ENOMEM) {
+        *err = a->failure;
+        return code;
+    }
+    return code ? answer_end(&a->r, FINISH_FAILED, err) : 0;
+}
+
 int answer_records_step(struct answer_record **answers, size_t n, struct genarm_error *err) {
     struct genarm_session **sessions = calloc(n + 1, sizeof(struct genarm_session *));
+    struct genarm_error *failures = calloc(n + 1, sizeof *failures);
     int32_t *tokens = calloc(n + 1, sizeof *tokens);
-    int code = sessions && tokens ? 0 : error_nomem(err, "a step");
+    int code = sessions && failures && tokens ? 0 : error_nomem(err, "a step");
     for (size_t i = 0; i < n && code == 0; i++) {
         sessions[i] = answers[i]->r.session;
     }
     if (code == 0) {
-        code = genarm_sessions_step(sessions, n, tokens, err);
+        code = genarm_sessions_step_each(sessions, n, tokens, failures, err);
     }
     double now = clock_seconds();
     for (size_t i = 0; i < n && code == 0; i++) {
-        struct answer_record *a = answers[i];
-        code = a->logprobs ? logprobs_append(a->logprobs, a->setup, a->r.session, err) : 0;
-        code = code ? code : answer_push(&a->r, tokens[i], now, err);
+        answers[i]->failure = failures[i];
+        code = take(answers[i], tokens[i], now, err);
     }
     free(tokens);
+    free(failures);
     free(sessions);
     return code;
 }

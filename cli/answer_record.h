@@ -12,6 +12,7 @@ struct answer_record {
     const struct setup *setup; /* borrowed */
     json_t *logprobs;          /* of each token, if they are kept */
     int32_t n_prompt;
+    struct genarm_error failure; /* what ended it with FINISH_FAILED */
 };
 
 /* Begins an answer to the messages. Call answer_record_deinit in every case. */
@@ -22,7 +23,7 @@ void answer_record_deinit(struct answer_record *a); /* safe on a zeroed struct *
 /* When the context is full: as the options say; without it the answer ends. */
 void answer_record_shifts(struct answer_record *a, const struct shift_args *args);
 
-/* One more token for each of the answers, which all run; some may end by it. */
+/* One more token for each of the answers, which all run; some may end by it. What fails with one of them ends that one. */
 int answer_records_step(struct answer_record **answers, size_t n, struct genarm_error *err);
 
 /* {"response", "tokens", "arms", "preferences", "seed", "finish_reason", "stop", "logprobs", "model", "timings"}; preferences

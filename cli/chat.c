@@ -9,6 +9,7 @@
 #include "commands.h"
 #include "drafts.h"
 #include "preferences.h"
+#include "prefill.h"
 #include "terminal.h"
 #include "transcript.h"
 
@@ -76,10 +77,12 @@ static int start_session(struct chat *c, struct genarm_error *err) {
 }
 
 /* Prints the answer as it comes; Ctrl-C ends it. */
-static int print_answer(struct answer_record *a, struct genarm_error *err) {
+static int print_answer(const struct chat *c, struct answer_record *a, struct genarm_error *err) {
     struct answer_record *answers[] = {a};
     size_t printed = 0;
-    int code = 0;
+    const struct guide_args *guide = &c->args->guide;
+    int32_t left;
+    int code = a->r.finish == FINISH_RUNNING ? prefill_prompt(c->session, guide, guide->n_batch, &left, err) : 0;
     while (code == 0 && a->r.finish == FINISH_RUNNING) {
         code = interrupt_signal() ? answer_end(&a->r, FINISH_INTERRUPTED, err) : answer_records_step(answers, 1, err);
         fwrite(a->r.text.data + printed, 1, a->r.n_shown - printed, stdout);
@@ -87,6 +90,10 @@ static int print_answer(struct answer_record *a, struct genarm_error *err) {
         printed = a->r.n_shown;
     }
     fputc('\n', stdout);
+    if (code == 0 && a->r.finish == FINISH_FAILED) {
+        *err = a->failure;
+        code = err->code;
+    }
     return code ? code : flush_output(stdout, err);
 }
 
@@ -145,13 +152,16 @@ static int turn(struct chat *c, const char *text, struct genarm_error *err) {
         return refuse_turn(c, err);
     }
     if (code == 0) {
-        code = print_answer(&answer, err);
+        code = print_answer(c, &answer, err);
     }
     if (code == 0 && answer.r.finish == FINISH_CONTEXT) {
         note("the context is full: the answer is cut; %s", c->args->shift.on
                  ? "a shorter question, --keep or -c give it room" : "with --context-shift it would go on");
     }
-    if (code == 0) {
+    if (code == 0 && answer.r.finish == FINISH_INTERRUPTED && answer.r.n_tokens == 0) {
+        note("nothing was answered yet: the question is taken back");
+        transcript_drop(&c->said, c->said.n - 1);
+    } else if (code == 0) {
         code = transcript_add(&c->said, "assistant", answer.r.text.data, err);
     }
     if (code == 0 && c->args->model.verbose) {

@@ -104,7 +104,7 @@ static int score_response(const struct score_args *args, struct scorers *s, cons
     if (code == 0 && s->guided) {
         code = genarm_session_new(&session, s->setup.guide, NULL, err);
         code = code ? code : genarm_session_prompt(session, messages, n, err);
-        code = code ? code : scores_compute(&scores, &s->setup, session, args->response, args->open, err);
+        code = code ? code : scores_compute(&scores, &s->setup, &args->guide, session, args->response, args->open, err);
     }
     if (code == 0) {
         const struct genarm_sample sample = {messages, n, args->response, !args->open};
@@ -190,7 +190,8 @@ static int score_pair(struct rankings *r, const struct score_args *args, const s
     }
     for (int side = 0; side < 2 && code == 0 && s->guided; side++) {
         code = genarm_session_prompt(session, messages, n, err);
-        code = code ? code : scores_compute(&scores[side], &s->setup, session, responses[side], args->open, err);
+        code = code ? code : scores_compute(&scores[side], &s->setup, &args->guide, session, responses[side], args->open,
+                                            err);
     }
     free(messages);
     if (code == 0 && s->guided) {

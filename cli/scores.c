@@ -7,6 +7,8 @@
 #include "base/json.h"
 #include "guide/answer.h"
 #include "model/spell.h"
+#include "prefill.h"
+#include "terminal.h"
 
 enum { TOKEN_TEXT_MAX = 1 << 20 };
 
@@ -70,8 +72,16 @@ static int collect(const struct genarm_token_score *score, void *user) {
     return c->code;
 }
 
-int scores_compute(struct scores *out, const struct setup *setup, struct genarm_session *session, const char *response,
-                   bool open, struct genarm_error *err) {
+/* All that is longer than a pass is evaluated before, in pieces. */
+static int prefill(struct genarm_session *session, const struct guide_args *args, struct genarm_error *err) {
+    int32_t left;
+    int code = genarm_session_keep_logprobs(session, 0, err); /* every part is scored, whatever it weighs */
+    code = code ? code : prefill_prompt(session, args, args->n_batch, &left, err);
+    return code == 0 && interrupt_signal() ? error_set(err, GENARM_ECANCELED, "scoring was stopped") : code;
+}
+
+int scores_compute(struct scores *out, const struct setup *setup, const struct guide_args *args, struct genarm_session *session,
+                   const char *response, bool open, struct genarm_error *err) {
     struct scores s = {.n_arms = setup->n_arms};
     struct collector c = {.scores = &s, .model = setup->base, .err = err};
     int32_t *tokens = NULL, end = genarm_token_eos(setup->base);
@@ -97,6 +107,9 @@ int scores_compute(struct scores *out, const struct setup *setup, struct genarm_
     }
     if (code == 0) {
         s.reference = s.arms + s.n_arms;
+        code = prefill(session, args, err);
+    }
+    if (code == 0) {
         code = genarm_session_score(session, tokens, n, collect, &c, err);
     }
     free(tokens);

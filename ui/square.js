@@ -3,7 +3,7 @@
 import {h, signed, svg} from './dom.js';
 
 const SIZE = 400;
-const LEFT = 52;
+const LEFT = 66;
 const BOTTOM = 46;
 const TOP = 12;
 const WIDTH = LEFT + SIZE + 14;
@@ -68,7 +68,7 @@ export class Square {
             parts.push(line([LEFT, this.y(tick)], [LEFT + SIZE, this.y(tick)], tick),
                 svg('text', {x: LEFT - 8, y: this.y(tick) + 4, 'text-anchor': 'end'}, text));
         }
-        const upright = `translate(14 ${TOP + SIZE / 2}) rotate(-90)`;
+        const upright = `translate(13 ${TOP + SIZE / 2}) rotate(-90)`;
         parts.push(svg('text', {x: LEFT + SIZE / 2, y: HEIGHT - 8, class: 'label', 'text-anchor': 'middle'}, labels[0]),
             svg('text', {class: 'label', 'text-anchor': 'middle', transform: upright}, labels[1]));
         this.axes.replaceChildren(...parts);

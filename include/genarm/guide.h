@@ -131,11 +131,11 @@ int genarm_session_prompt_tokens(struct genarm_session *s, const int32_t *tokens
  *     int32_t left = 1;
  *     while (left > 0 && !stopped && (rc = genarm_session_prefill(s, 512, &left, &err)) == GENARM_OK) { step the others }
  *
- * First takes over what another slot holds of it, then evaluates up to max_rows >= 1 rows, tokens seen by one policy each, of
+ * First takes over what another slot holds of it, then evaluates up to max_rows >= 0 rows, tokens seen by one policy each, of
  * the policies that take part in the next step: a weight of 0 leaves an ARM out, and a raised one has to be caught up with, which
- * is the same. *left: rows still missing; 0: the next step feeds each policy one token, and drafts. Tokens come out as if steps
- * had evaluated all of it, but that rows in other batches may round otherwise. GENARM_EINVAL also without a prompt,
- * GENARM_ECONTEXT when the context is full. On failure the session is as before. */
+ * is the same. *left: rows still missing, which is all that max_rows 0 asks for; 0: the next step feeds each policy one token,
+ * and drafts. Tokens come out as if steps had evaluated all of it, but that rows in other batches may round otherwise.
+ * GENARM_EINVAL also without a prompt, GENARM_ECONTEXT when the context is full. On failure the session is as before. */
 int genarm_session_prefill(struct genarm_session *s, int32_t max_rows, int32_t *left, struct genarm_error *err);
 
 /* Tokens of the base's prompt that were not evaluated for it, because the session or another one had evaluated them before:
@@ -184,8 +184,7 @@ int genarm_session_step(struct genarm_session *s, int32_t *token, struct genarm_
 /* The same for several sessions of one guide in one batch, each at most once: tokens[i] belongs to sessions[i]. A session that
  * fails by itself (no prompt, full context, a grammar that allows nothing, logits that are not finite) has its error in errors[i]
  * and is as before, and the others go on; errors[i].code is 0 with a token. What the function returns concerns all: no memory, a
- * backend that fails, sessions of different guides; then errors and tokens are not written, and no session has a new token.
- * Logits that are not finite are computed once more for the session alone before it is blamed. */
+ * backend that fails, sessions of different guides; then errors and tokens are not written, and no session has a new token. */
 int genarm_sessions_step_each(struct genarm_session **sessions, size_t n, int32_t *tokens, struct genarm_error *errors,
                               struct genarm_error *err);
 

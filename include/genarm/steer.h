@@ -63,8 +63,8 @@ int genarm_grammar_new(struct genarm_grammar **out, const struct genarm_model *m
                        struct genarm_error *err);
 void genarm_grammar_free(struct genarm_grammar *grammar); /* after the sessions that use it; NULL is fine */
 
-/* A JSON schema as a grammar for genarm_grammar_new: every text that it allows is one JSON value that satisfies the schema. *out is
- * freed by the caller with free().
+/* A JSON schema as a grammar for genarm_grammar_new: every text that it allows is one JSON value that satisfies the schema.
+ * The caller frees *out with free().
  *
  *     char *gbnf;
  *     if (genarm_schema_to_gbnf(&gbnf, "{\"type\": \"array\", \"items\": {\"type\": \"integer\"}}", &err) == GENARM_OK)
@@ -88,8 +88,8 @@ void genarm_grammar_free(struct genarm_grammar *grammar); /* after the sessions 
  * last item unless `items` says what follows; a schema without `type` means the types that its other keywords are about;
  * white space is a space or a line end with indentation, numbers have up to 16 digits, and strings no zero character.
  *
- * GENARM_EFORMAT: no JSON, no schema, or one that nothing satisfies; GENARM_EUNSUPPORTED: it asks for what cannot be enforced, or is
- * too large. The error begins with the JSON pointer of the place, as in "/properties/a/not: ...". Thread-safe. */
+ * GENARM_EFORMAT: no JSON, no schema, or one that nothing satisfies; GENARM_EUNSUPPORTED: it asks for what cannot be enforced,
+ * or is too large. The error begins with the JSON pointer of the place, as in "/properties/a/not: ...". Thread-safe. */
 int genarm_schema_to_gbnf(char **out, const char *schema, struct genarm_error *err);
 
 /* What is answered from the next token on, and every answer after a new prompt, follows the grammar: the turn can end only

@@ -144,12 +144,14 @@ int json_dump(struct buf *b, const json_t *value, struct genarm_error *err) {
     return d.rc != GENARM_OK ? d.rc : error_set(err, GENARM_EINVAL, "the value cannot be written as JSON");
 }
 
-json_t *text_json(const char *text) {
+json_t *text_json(const char *text) { return text_json_n(text, strlen(text)); }
+
+json_t *text_json_n(const char *text, size_t n) {
     struct text_tail u = {0};
     struct buf clean;
     json_t *value = NULL;
-    buf_init(&clean, 3 * strlen(text) + 4);
-    if (text_push(&u, text, strlen(text), &clean, NULL) == 0 && text_end(&u, &clean, NULL) == 0) {
+    buf_init(&clean, 3 * n + 4);
+    if (text_push(&u, text, n, &clean, NULL) == 0 && text_end(&u, &clean, NULL) == 0) {
         value = json_stringn(clean.data ? clean.data : "", clean.len);
     }
     buf_deinit(&clean);

@@ -27,5 +27,6 @@ int json_dump(struct buf *b, const json_t *value, struct genarm_error *err);
 
 /* A JSON string (new reference, NULL without memory); invalid UTF-8 becomes U+FFFD. */
 json_t *text_json(const char *text);
+json_t *text_json_n(const char *text, size_t n); /* which may have zero characters, as what a model samples */
 
 #endif

@@ -29,3 +29,9 @@ double samples_median(double *x, size_t n) {
     qsort(x, n, sizeof *x, by_value);
     return n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2;
 }
+
+double samples_quantile(double *x, size_t n, double q) {
+    const double rank = ceil(q * (double)n - 1e-9); /* 0.07 * 100 is a little more than 7 */
+    qsort(x, n, sizeof *x, by_value);
+    return x[rank < 1 ? 0 : rank > (double)n ? n - 1 : (size_t)rank - 1];
+}

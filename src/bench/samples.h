@@ -11,4 +11,7 @@ double samples_deviation(const double *x, size_t n);
 /* The middle one, or the mean of the two in the middle: a disturbed repetition does not move it. Sorts x. */
 double samples_median(double *x, size_t n);
 
+/* The smallest one that at least a share q, 0 < q <= 1, of them does not exceed: 0.95 for the 95th percentile. Sorts x. */
+double samples_quantile(double *x, size_t n, double q);
+
 #endif

@@ -1,5 +1,7 @@
 #include "engine/lora_bank.h"
 
+#include <float.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +17,42 @@ static int32_t adapter_rank(const struct genarm_adapter *ad, int32_t n_layer) {
         }
     }
     return (int32_t)rank;
+}
+
+/* All rows of a graph meet all adapters, those of others times 0, which is no number where these overflow. So a scaled B is to
+ * be finite, and an A so small that A x is. */
+static const float largest_a = 1e18f;
+
+static int check_part(const struct ggml_tensor *t, float scale, float largest, struct genarm_error *err) {
+    const size_t n = (size_t)ggml_nelements(t);
+    float *values = malloc(n * sizeof *values);
+    if (!values) {
+        return error_nomem(err, "an adapter");
+    }
+    ggml_backend_tensor_get(t, values, 0, n * sizeof *values);
+    size_t n_fine = 0; /* a number that is none is not fine */
+    for (size_t i = 0; i < n; i++) {
+        n_fine += fabsf(scale * values[i]) <= largest;
+    }
+    free(values);
+    if (n_fine == n) {
+        return GENARM_OK;
+    }
+    const int rc = error_set(err, GENARM_EFORMAT, "numbers of tensor %s, times alpha / rank, are too large to compute with",
+                             ggml_get_name(t));
+    return error_hint(err, rc, "the adapter is damaged, or its alpha is too large");
+}
+
+static int check_adapter(const struct genarm_adapter *adapter, struct genarm_error *err) {
+    int rc = GENARM_OK;
+    for (int32_t l = 0; l < adapter->model->hp.n_layer; l++) {
+        for (int t = 0; t < LINEAR_COUNT && rc == GENARM_OK; t++) {
+            const struct lora *lora = &adapter->layers[l][t];
+            rc = lora->a ? check_part(lora->a, 1.0f, largest_a, err) : GENARM_OK;
+            rc = lora->a && rc == GENARM_OK ? check_part(lora->b, lora->scale, FLT_MAX, err) : rc;
+        }
+    }
+    return rc;
 }
 
 /* What a stack is made of, on the host. */
@@ -124,13 +162,17 @@ int lora_bank_add(struct lora_bank *bank, const struct genarm_adapter *adapter, 
     if (bank->n_adapters == LORA_BANK_MAX_ADAPTERS) {
         return error_set(err, GENARM_EINVAL, "more than %d adapters on one model", LORA_BANK_MAX_ADAPTERS);
     }
+    int rc = check_adapter(adapter, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
     struct lora_bank next = *bank;
     const int32_t i = next.n_adapters++;
     next.adapters[i] = adapter;
     next.first_rank[i + 1] = next.first_rank[i] + adapter_rank(adapter, adapter->model->hp.n_layer);
     next.memory = (struct layer_tensors){0};
     next.layers = NULL;
-    int rc = build_stacks(&next, err);
+    rc = build_stacks(&next, err);
     if (rc != GENARM_OK) {
         lora_bank_deinit(&next);
         return rc;

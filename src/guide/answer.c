@@ -4,12 +4,13 @@
 #include <stdlib.h>
 
 #include "base/progress.h"
+#include "guide/session.h"
 #include "model/spell.h"
 
 enum { TEXT_MAX_BYTES = 1 << 28 };
 
 const char *finish_name(enum finish finish) {
-    static const char *const names[] = {"running", "stop", "length", "context", "interrupted"};
+    static const char *const names[] = {"running", "stop", "length", "context", "interrupted", "error"};
     return names[finish];
 }
 
@@ -76,6 +77,7 @@ int answer_push(struct answer *r, int32_t token, double now, struct genarm_error
     }
     r->last = now;
     r->first = r->n_tokens == 1 ? now : r->first;
+    r->n_first = (size_t)r->session->n_handed == r->n_tokens ? r->n_tokens : r->n_first;
     if (genarm_token_ends(r->model, token)) {
         return answer_end(r, FINISH_STOP, err);
     }
@@ -95,5 +97,5 @@ int answer_push(struct answer *r, int32_t token, double now, struct genarm_error
 }
 
 double answer_rate(const struct answer *r) {
-    return r->n_tokens > 1 && r->last > r->first ? (double)(r->n_tokens - 1) / (r->last - r->first) : 0;
+    return r->n_tokens > r->n_first && r->last > r->first ? (double)(r->n_tokens - r->n_first) / (r->last - r->first) : 0;
 }

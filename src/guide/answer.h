@@ -14,6 +14,7 @@ enum finish {
     FINISH_LENGTH,      /* as many tokens as were asked for */
     FINISH_CONTEXT,     /* no room left */
     FINISH_INTERRUPTED, /* by who asked for it */
+    FINISH_FAILED,      /* its session could not be stepped */
 };
 const char *finish_name(enum finish finish); /* as in records: "stop" … */
 
@@ -27,6 +28,7 @@ struct answer {
     enum finish finish;
     int32_t *tokens;   /* [n_tokens] with the token that ended the turn */
     size_t n_tokens;
+    size_t n_first;    /* tokens that the first pass gave: with a draft it may be several */
     struct buf text;   /* valid UTF-8; without the end, and from a stop text on */
     size_t n_shown;    /* bytes of it that stay, whatever comes: the rest may become a stop text */
     int32_t stopped_by; /* index of the stop text; -1: none */
@@ -45,7 +47,7 @@ int answer_push(struct answer *r, int32_t token, double now, struct genarm_error
 /* Ends an answer that still runs. */
 int answer_end(struct answer *r, enum finish finish, struct genarm_error *err);
 
-/* Tokens a second after the first; 0 when there are not two. */
+/* Tokens a second after the first pass; 0 when it gave all. */
 double answer_rate(const struct answer *r);
 
 /* Appends a token's bytes to a text; control tokens add nothing. */

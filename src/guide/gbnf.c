@@ -520,16 +520,16 @@ void gbnf_deinit(struct gbnf *g) {
     *g = (struct gbnf){0};
 }
 
-bool class_meets(const struct gbnf *g, int32_t class_index, uint32_t low, uint32_t high) {
-    const struct char_class *c = &g->classes[class_index];
-    if (!c->negated) {
-        for (int32_t i = c->first; i < c->first + c->n; i++) {
-            if (g->ranges[i].low <= high && g->ranges[i].high >= low) {
-                return true;
-            }
+static bool ranges_meet(const struct gbnf *g, const struct char_class *c, uint32_t low, uint32_t high) {
+    for (int32_t i = c->first; i < c->first + c->n; i++) {
+        if (g->ranges[i].low <= high && g->ranges[i].high >= low) {
+            return true;
         }
-        return false;
     }
+    return false;
+}
+
+static bool ranges_cover(const struct gbnf *g, const struct char_class *c, uint32_t low, uint32_t high) {
     uint32_t free_from = low; /* nothing before it in [low, high] is outside the ranges */
     for (bool moved = true; moved && free_from <= high;) {
         moved = false;
@@ -540,5 +540,15 @@ bool class_meets(const struct gbnf *g, int32_t class_index, uint32_t low, uint32
             }
         }
     }
-    return free_from <= high;
+    return free_from > high;
+}
+
+bool class_meets(const struct gbnf *g, int32_t class_index, uint32_t low, uint32_t high) {
+    const struct char_class *c = &g->classes[class_index];
+    return c->negated ? !ranges_cover(g, c, low, high) : ranges_meet(g, c, low, high);
+}
+
+bool class_covers(const struct gbnf *g, int32_t class_index, uint32_t low, uint32_t high) {
+    const struct char_class *c = &g->classes[class_index];
+    return c->negated ? !ranges_meet(g, c, low, high) : ranges_cover(g, c, low, high);
 }

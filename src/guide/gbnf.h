@@ -53,6 +53,7 @@ int gbnf_endless(const struct gbnf *g, bool *endless, struct genarm_error *err);
 
 /* Whether a class has a character of [low, high]. */
 bool class_meets(const struct gbnf *g, int32_t class_index, uint32_t low, uint32_t high);
+bool class_covers(const struct gbnf *g, int32_t class_index, uint32_t low, uint32_t high); /* has all of them */
 
 static inline bool element_ends(const struct element *e) { return e->kind == ELEMENT_END || e->kind == ELEMENT_OR; }
 

@@ -17,10 +17,11 @@ struct stack {
     int32_t element, below;
 };
 
-/* A character of which bytes are missing. */
+/* A character of which bytes are missing. Where it does not matter any more which one it becomes, because all of its stacks take
+ * any, it has neither value nor size: a state for each would be many, at every place of a text whose length is counted. */
 struct partial {
     uint32_t value;        /* bits so far */
-    uint8_t missing, size; /* bytes */
+    uint8_t missing, size; /* bytes; size 0: any character will do */
 };
 
 struct state {
@@ -251,13 +252,13 @@ static int32_t class_of(const struct genarm_grammar *g, int32_t stack) {
     return g->rules.elements[g->stacks[stack].element].value;
 }
 
-/* After a whole character. */
-static int32_t after_character(struct genarm_grammar *g, int32_t state, uint32_t c, struct genarm_error *err) {
+/* After a whole character, or any that the stacks take. */
+static int32_t after_character(struct genarm_grammar *g, int32_t state, uint32_t c, bool any, struct genarm_error *err) {
     int rc = GENARM_OK;
     begin_state(g);
     for (int32_t i = 0; i < g->states[state].n && rc == GENARM_OK; i++) {
         const int32_t stack = g->ways[g->states[state].first + i];
-        if (stack && class_meets(&g->rules, class_of(g, stack), c, c)) {
+        if (stack && (any || class_meets(&g->rules, class_of(g, stack), c, c))) {
             const int32_t rest = push(g, g->stacks[stack].element + 1, g->stacks[stack].below, err);
             rc = rest < 0 ? rest : expand(g, rest, err);
         }
@@ -265,15 +266,25 @@ static int32_t after_character(struct genarm_grammar *g, int32_t state, uint32_t
     return rc == GENARM_OK ? state_of(g, (struct partial){0}, err) : rc;
 }
 
-/* After a part of a character, which can become one of [low, high]. */
-static int32_t after_part(struct genarm_grammar *g, int32_t state, struct partial p, uint32_t low, uint32_t high,
+/* After a part of a character, which can become one of [low, high]; of all of them, if `full`. */
+static int32_t after_part(struct genarm_grammar *g, int32_t state, struct partial p, uint32_t low, uint32_t high, bool full,
                           struct genarm_error *err) {
+    bool any = full;
     begin_state(g);
     for (int32_t i = 0; i < g->states[state].n; i++) {
         const int32_t stack = g->ways[g->states[state].first + i];
         if (stack && class_meets(&g->rules, class_of(g, stack), low, high)) {
             g->found[g->n_found++] = stack;
+            any = any && class_covers(&g->rules, class_of(g, stack), low, high);
         }
+    }
+    return state_of(g, any ? (struct partial){.missing = p.missing} : p, err);
+}
+
+static int32_t after_any_part(struct genarm_grammar *g, int32_t state, struct partial p, struct genarm_error *err) {
+    begin_state(g);
+    for (int32_t i = 0; i < g->states[state].n; i++) {
+        g->found[g->n_found++] = g->ways[g->states[state].first + i];
     }
     return state_of(g, p, err);
 }
@@ -281,7 +292,7 @@ static int32_t after_part(struct genarm_grammar *g, int32_t state, struct partia
 /* Takes one more byte into a character; false: it can be none (RFC 3629). */
 static bool extend(struct partial *p, uint8_t byte) {
     if (p->missing) {
-        p->value = p->value << 6 | (byte & 0x3Fu);
+        p->value = p->size ? p->value << 6 | (byte & 0x3Fu) : 0;
         p->missing--;
         return (byte & 0xC0) == 0x80;
     }
@@ -297,13 +308,16 @@ static int32_t compute_next(struct genarm_grammar *g, int32_t state, uint8_t byt
     if (!extend(&p, byte)) {
         return GRAMMAR_DEAD;
     }
-    uint32_t low = p.value << 6 * p.missing, high = low | ((1u << 6 * p.missing) - 1);
-    low = low < least[p.size] ? least[p.size] : low;
-    high = high > 0x10FFFF ? 0x10FFFF : high;
+    if (p.size == 0) {
+        return p.missing ? after_any_part(g, state, p, err) : after_character(g, state, 0, true, err);
+    }
+    const uint32_t first = p.value << 6 * p.missing, last = first | ((1u << 6 * p.missing) - 1);
+    const uint32_t low = first < least[p.size] ? least[p.size] : first, high = last > 0x10FFFF ? 0x10FFFF : last;
     if (low > high || (low >= 0xD800 && high <= 0xDFFF)) {
         return GRAMMAR_DEAD;
     }
-    return p.missing ? after_part(g, state, p, low, high, err) : after_character(g, state, p.value, err);
+    const bool full = low == first && high == last && (low > 0xDFFF || high < 0xD800);
+    return p.missing ? after_part(g, state, p, low, high, full, err) : after_character(g, state, p.value, false, err);
 }
 
 /* The state after a byte. Negative: an error. */

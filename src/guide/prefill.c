@@ -40,7 +40,7 @@ static int32_t all_missing(const struct genarm_session *s) {
 }
 
 int genarm_session_prefill(struct genarm_session *s, int32_t max_rows, int32_t *left, struct genarm_error *err) {
-    if (max_rows < 1) {
+    if (max_rows < 0) {
         return error_set(err, GENARM_EINVAL, "%d rows cannot be evaluated", max_rows);
     }
     int rc = session_check(s, err);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/json.h"
 #include "genarm/steer.h"
 #include "guide/gbnf.h"
@@ -14,6 +15,7 @@ enum { OUT_MAX = 1 << 22, RULES_MAX = 20000, DEPTH_MAX = 128, SCHEMA_MAX_BYTES =
 
 struct memo {
     struct conjunction all;
+    uint64_t hash;
     struct rule_name name;
     enum { MEMO_OPEN, MEMO_DONE, MEMO_NEVER } state;
     bool called_open;
@@ -84,6 +86,7 @@ static void add_conjunct(struct compiler *c, struct conjunction *all, const json
 
 static void follow(struct compiler *c, struct conjunction *all, const json_t *schema, const struct followed *before) {
     const struct followed here = {before, schema};
+    const size_t first = all->n;
     bool asserts = false;
     int depth = 0;
     if (c->rc != GENARM_OK || json_is_true(schema)) {
@@ -117,15 +120,35 @@ static void follow(struct compiler *c, struct conjunction *all, const json_t *sc
     }
     size_t i;
     json_t *part;
-    json_array_foreach(json_object_get(schema, "allOf"), i, part) {
-        follow(c, all, part, &here);
+    json_array_foreach(json_object_get(schema, "allOf"), i, part) { follow(c, all, part, &here); }
+    if (json_is_false(json_object_get(schema, "unevaluatedProperties")) && !all->closer) {
+        all->closer = schema;
+        all->n_closed = all->n - first;
     }
 }
 
-void conjoin(struct compiler *c, struct conjunction *all, const json_t *schema) { follow(c, all, schema, NULL); }
+/* Whatever is beside a schema with unevaluatedProperties false might name properties that it knows nothing of. */
+static void check_closed(struct compiler *c, const struct conjunction *all, const json_t *before) {
+    if (all->closer && ((all->closer != before && all->n_closed != all->n) || all->n_roots > 1)) {
+        refuse(c, GENARM_EUNSUPPORTED, all->closer, "unevaluatedProperties", "it cannot be enforced beside or in another schema");
+    }
+}
+
+void conjoin(struct compiler *c, struct conjunction *all, const json_t *schema) {
+    all->n_roots++;
+    follow(c, all, schema, NULL);
+    check_closed(c, all, NULL);
+}
+
+void conjoin_part(struct compiler *c, struct conjunction *all, const json_t *schema) {
+    const json_t *closer = all->closer;
+    follow(c, all, schema, NULL);
+    check_closed(c, all, closer);
+}
 
 struct conjunction conjunction_copy(struct compiler *c, const struct conjunction *all) {
-    struct conjunction copy = {.never = all->never};
+    struct conjunction copy = *all;
+    copy.n = copy.max = 0;
     copy.items = all->n ? arena_new(c, all->n * sizeof *copy.items) : NULL;
     if (copy.items) {
         memcpy(copy.items, all->items, all->n * sizeof *copy.items);
@@ -137,6 +160,14 @@ struct conjunction conjunction_copy(struct compiler *c, const struct conjunction
 static int compare(const void *a, const void *b) {
     const uintptr_t x = (uintptr_t)((const struct conjunct *)a)->schema, y = (uintptr_t)((const struct conjunct *)b)->schema;
     return (x > y) - (x < y);
+}
+
+static uint64_t hash_of(const struct conjunction *all) {
+    uint64_t hash = HASH_START;
+    for (size_t i = 0; i < all->n; i++) {
+        hash = hash_u64(hash, (uint64_t)(uintptr_t)all->items[i].schema << 2 | all->items[i].chosen);
+    }
+    return hash;
 }
 
 static bool same(const struct conjunction *a, const struct conjunction *b) {
@@ -179,9 +210,9 @@ static bool put_union(struct compiler *c, struct buf *b, const struct conjunctio
     }
     json_array_foreach(alternatives, i, alternative) {
         struct conjunction with = conjunction_copy(c, &rest);
-        conjoin(c, &with, alternative);
+        conjoin_part(c, &with, alternative);
         if (extra) {
-            conjoin(c, &with, extra);
+            conjoin_part(c, &with, extra);
         }
         const struct rule_name name = compile(c, &with);
         if (name.text[0]) {
@@ -194,7 +225,7 @@ static bool put_union(struct compiler *c, struct buf *b, const struct conjunctio
 /* The values of a shape, type by type. */
 static bool put_shape(struct compiler *c, struct buf *b, const struct conjunction *all) {
     static bool (*const puts[])(struct compiler *, struct buf *, const struct shape *) = {put_object, put_array, put_string,
-                                                                                         put_number};
+                                                                                          put_number};
     static const unsigned types[] = {TYPE_OBJECT, TYPE_ARRAY, TYPE_STRING, TYPE_NUMBER};
     struct shape s;
     int n = 0;
@@ -243,8 +274,9 @@ static long memo_of(struct compiler *c, const struct conjunction *all) {
         return -1;
     }
     qsort(key.items, key.n, sizeof *key.items, compare);
+    const uint64_t hash = hash_of(&key);
     for (size_t i = 0; i < c->n_memos; i++) {
-        if (same(&c->memos[i].all, &key)) {
+        if (c->memos[i].hash == hash && same(&c->memos[i].all, &key)) {
             c->memos[i].called_open = c->memos[i].called_open || c->memos[i].state == MEMO_OPEN;
             return (long)i;
         }
@@ -259,13 +291,14 @@ static long memo_of(struct compiler *c, const struct conjunction *all) {
         c->memos = memos;
         c->max_memos = max;
     }
-    c->memos[c->n_memos] = (struct memo){.all = key};
+    c->memos[c->n_memos] = (struct memo){.all = key, .hash = hash};
     return (long)c->n_memos++;
 }
 
 /* Whether a rule is just another one. */
 static bool is_name(const struct buf *text) {
-    return text->len > 0 && text->len < RULE_NAME_BYTES && text->len == strspn(text->data, "abcdefghijklmnopqrstuvwxyz0123456789-");
+    return text->len > 0 && text->len < RULE_NAME_BYTES &&
+           text->len == strspn(text->data, "abcdefghijklmnopqrstuvwxyz0123456789-");
 }
 
 struct rule_name compile(struct compiler *c, const struct conjunction *all) {

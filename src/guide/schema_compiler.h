@@ -51,7 +51,10 @@ struct conjunct {
 struct conjunction {
     struct conjunct *items; /* [n], of the arena */
     size_t n, max;
-    bool never; /* false is among them */
+    const json_t *closer; /* schema with unevaluatedProperties false */
+    size_t n_closed;      /* items that it consists of; all, or it is refused */
+    int n_roots;          /* schemas that were added, not counting what those consist of */
+    bool never;           /* false is among them */
 };
 
 struct memo; /* a conjunction and its rule */
@@ -101,6 +104,7 @@ struct shape {
 void *arena_new(struct compiler *c, size_t size); /* zeroed; NULL after an error */
 struct rule_name new_rule_name(struct compiler *c, char kind);
 void conjoin(struct compiler *c, struct conjunction *all, const json_t *schema);
+void conjoin_part(struct compiler *c, struct conjunction *all, const json_t *schema); /* an alternative of one of them */
 struct conjunction conjunction_copy(struct compiler *c, const struct conjunction *all);
 struct rule_name compile(struct compiler *c, const struct conjunction *all);
 void note_unsatisfiable(struct compiler *c, const struct conjunction *all);
@@ -161,8 +165,8 @@ enum ready_rule {
 const char *ready(struct compiler *c, enum ready_rule rule); /* its name; it and what it calls will be written */
 void put_ready_rules(struct compiler *c);
 void put_rule(struct compiler *c, const char *name, const struct buf *text);
-void put_json_char(struct compiler *c, struct buf *b, uint32_t code);         /* inside a GBNF literal */
-void put_class_char(struct compiler *c, struct buf *b, uint32_t code);        /* inside a GBNF class */
+void put_json_char(struct compiler *c, struct buf *b, uint32_t code);                /* inside a GBNF literal */
+void put_class_char(struct compiler *c, struct buf *b, uint32_t code);               /* inside a GBNF class */
 void put_json_string(struct compiler *c, struct buf *b, const char *text, size_t n); /* a GBNF literal with its quotes */
 /* At least `least`, at most `most` times an item, which is one GBNF item. */
 void put_repeat(struct compiler *c, struct buf *b, const char *item, int64_t least, int64_t most);

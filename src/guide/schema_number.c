@@ -1,5 +1,5 @@
-/* Numbers between bounds, digit by digit. Integers have up to 16 digits where a bound does not ask for more, other numbers up to 15
- * and no exponent: what is read back as a double is then on the same side of a bound as what was written. */
+/* Numbers between bounds, digit by digit. Integers have up to 16 digits where a bound does not ask for more, other numbers up to
+ * 15 and no exponent: what is read back as a double is then on the same side of a bound as what was written. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,7 +54,9 @@ static bool put_digits(struct compiler *c, struct buf *b, const struct span *s, 
     int n = 0;
     if (!low && !high) {
         const int least = s->fraction ? i == 0 : left;
-        PUT(c, b, left == 0 ? "" : least == left ? "[0-9]{%d}" : "[0-9]{%d,%d}", least, left);
+        if (left > 0) {
+            PUT(c, b, least == left ? "[0-9]{%d}" : "[0-9]{%d,%d}", least, left);
+        }
         return true;
     }
     if (left == 0) {
@@ -277,8 +279,8 @@ static bool put_signed(struct compiler *c, struct buf *b, const struct shape *s)
         return false;
     }
     buf_init(&text, 1 << 20);
-    if (low < 0 && (high < 0 ? put_decimals(c, &text, -high, high_open, -low, low_open)
-                             : put_decimals(c, &text, 0, true, -low, low_open))) {
+    if (low < 0 &&
+        (high < 0 ? put_decimals(c, &text, -high, high_open, -low, low_open) : put_decimals(c, &text, 0, true, -low, low_open))) {
         PUT(c, b, "%s\"-\" %s", n++ ? " | " : "", text.data);
     }
     buf_clear(&text);

@@ -79,9 +79,7 @@ static void find_names(struct compiler *c, struct object *o, const struct conjun
     o->rests = arena_new(c, (max + 1) * sizeof *o->rests);
     o->tails = arena_new(c, (max + 1) * sizeof *o->tails);
     for (size_t i = 0; i < all->n && c->rc == GENARM_OK; i++) {
-        json_object_foreach(json_object_get(all->items[i].schema, "properties"), name, value) {
-            add_name(c, o, name, max);
-        }
+        json_object_foreach(json_object_get(all->items[i].schema, "properties"), name, value) { add_name(c, o, name, max); }
     }
     for (size_t i = 0; i < all->n && c->rc == GENARM_OK; i++) {
         json_array_foreach(json_object_get(all->items[i].schema, "required"), j, value) {
@@ -197,7 +195,8 @@ static bool limit_least(struct compiler *c, struct object *o, const struct shape
         o->least_other = 1;
         return o->most_other != 0;
     }
-    refuse(c, GENARM_EUNSUPPORTED, s->properties_at, "minProperties", "so many properties cannot be enforced; require them by name");
+    refuse(c, GENARM_EUNSUPPORTED, s->properties_at, "minProperties",
+           "so many properties cannot be enforced; require them by name");
     return true;
 }
 

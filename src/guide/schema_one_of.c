@@ -74,9 +74,7 @@ static bool values_apart(const struct shape *a, const struct shape *b) {
         if (may && json_is_number(x)) {
             may = bounds_admit(&b->low, &b->high, json_is_integer(x) ? (long double)json_integer_value(x) : json_real_value(x));
         }
-        json_array_foreach(b->values, j, y) {
-            may = may || values_equal(x, y);
-        }
+        json_array_foreach(b->values, j, y) { may = may || values_equal(x, y); }
         if (may) {
             return false;
         }
@@ -106,10 +104,8 @@ static bool apart(struct compiler *c, const struct conjunction *a, const struct 
         unsigned types = 0;
         json_t *value;
         size_t i;
-        json_array_foreach(t.values, i, value) {
-            types |= value_types(value);
-        }
-        return (types & common) == 0 && !(types & TYPE_INTEGER);
+        json_array_foreach(t.values, i, value) { types |= value_types(value); }
+        return (types & common) == 0;
     }
     if (common & (TYPE_NULL | TYPE_BOOLEAN)) {
         return false;
@@ -137,12 +133,12 @@ void check_one_of(struct compiler *c, const struct conjunction *all, const json_
     }
     for (size_t i = 0; i < n && c->rc == GENARM_OK; i++) {
         each[i] = conjunction_copy(c, all);
-        conjoin(c, &each[i], json_array_get(alternatives, i));
+        conjoin_part(c, &each[i], json_array_get(alternatives, i));
     }
     for (size_t i = 0; i < n && c->rc == GENARM_OK; i++) {
         struct conjunction mine = conjunction_copy(c, &each[i]);
         if (extra) {
-            conjoin(c, &mine, extra);
+            conjoin_part(c, &mine, extra);
         }
         for (size_t j = 0; j < n && c->rc == GENARM_OK; j++) {
             if (i != j && !apart(c, &mine, &each[j], 0)) {

@@ -103,23 +103,59 @@ static bool has(const struct set *set, uint32_t code) {
     return false;
 }
 
-/* \d \w \s and, inverted, \D \W \S. */
-static void add_kind(struct regex *r, struct set *set, char kind) {
-    static const struct range digits[] = {{'0', '9'}}, words[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}},
-                              blanks[] = {{9, 13},           {' ', ' '},       {0xA0, 0xA0},     {0x1680, 0x1680}, {0x2000, 0x200A},
-                                          {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
-    const char lower = (char)(kind | 0x20);
-    const struct range *of = lower == 'd' ? digits : lower == 'w' ? words : blanks;
-    const size_t n = lower == 'd' ? 1 : lower == 'w' ? 4 : 10;
+/* \d \w \s \D \W \S: characters that both ECMA-262 and Python, whose \d, \w and \s know other scripts, take for those; in a
+ * negated class, all that one of them does. */
+static void add_kind(struct regex *r, struct set *set, char kind, bool all) {
+    static const struct kind {
+        char kind, opposite;
+        int n;
+        struct range ranges[11];
+    } kinds[] = {
+        {'d', 'D', 1, {{'0', '9'}}},
+        {'D', 'd', 4, {{0, '/'}, {':', 0x65F}, {0x2E80, 0xA61F}, {0xAC00, 0xD7A3}}},
+        {'w', 'W', 4, {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}}},
+        {'W', 'w', 5, {{0, '/'}, {':', '@'}, {'[', '^'}, {'`', '`'}, {'{', 0x7F}}},
+        {'s',
+         'S',
+         9,
+         {{9, 13},
+          {' ', ' '},
+          {0xA0, 0xA0},
+          {0x1680, 0x1680},
+          {0x2000, 0x200A},
+          {0x2028, 0x2029},
+          {0x202F, 0x202F},
+          {0x205F, 0x205F},
+          {0x3000, 0x3000}}},
+        {'S',
+         's',
+         11,
+         {{0, 8},
+          {14, 27},
+          {'!', 0x84},
+          {0x86, 0x9F},
+          {0xA1, 0x167F},
+          {0x1681, 0x1FFF},
+          {0x200B, 0x2027},
+          {0x202A, 0x202E},
+          {0x2030, 0x205E},
+          {0x2060, 0x2FFF},
+          {0x3001, 0xFEFE}}},
+    };
     struct set *one = calloc(1, sizeof *one);
     if (!one) {
         r->c->rc = r->c->rc ? r->c->rc : error_nomem(r->c->err, "a schema");
         return;
     }
-    for (size_t i = 0; i < n; i++) {
-        add(r, one, of[i].low, of[i].high);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        for (int k = 0; k < kinds[i].n && (all ? kinds[i].opposite : kinds[i].kind) == kind; k++) {
+            add(r, one, kinds[i].ranges[k].low, kinds[i].ranges[k].high);
+        }
     }
-    if (kind != lower) {
+    if (kind == (all ? 's' : 'S')) {
+        add(r, one, 0xFF00, 0x10FFFF);
+    }
+    if (all) {
         invert(r, one);
     }
     for (size_t i = 0; i < one->n; i++) {
@@ -224,14 +260,16 @@ static uint32_t unicode(struct regex *r) {
     return code;
 }
 
+enum place { PLACE_OUTSIDE, PLACE_CLASS, PLACE_NEGATED };
+
 /* What follows a backslash: a character, or a kind of characters, which is added to the set and for which -1 is returned. */
-static int64_t escape(struct regex *r, struct set *set, bool in_class) {
+static int64_t escape(struct regex *r, struct set *set, enum place place) {
     static const char letters[] = "tnrfv", meanings[] = "\t\n\r\f\v";
     const char kind = *r->at;
     const char *known = kind ? strchr(letters, kind) : NULL;
     if (kind && strchr("dDwWsS", kind)) {
         r->at++;
-        add_kind(r, set, kind);
+        add_kind(r, set, kind, place == PLACE_NEGATED);
         return -1;
     }
     if (known) {
@@ -242,7 +280,7 @@ static int64_t escape(struct regex *r, struct set *set, bool in_class) {
         r->at++;
         return kind == 'x' ? hex(r, 2) : unicode(r);
     }
-    if (kind == 'b' && in_class) {
+    if (kind == 'b' && place != PLACE_OUTSIDE) {
         r->at++;
         return '\b';
     }
@@ -260,10 +298,10 @@ static int64_t escape(struct regex *r, struct set *set, bool in_class) {
     return code;
 }
 
-static int64_t class_character(struct regex *r, struct set *set) {
+static int64_t character(struct regex *r, struct set *set, enum place place) {
     if (*r->at == '\\') {
         r->at++;
-        return escape(r, set, true);
+        return escape(r, set, place);
     }
     size_t n;
     const uint32_t code = code_point(r->at, strlen(r->at), &n);
@@ -273,13 +311,14 @@ static int64_t class_character(struct regex *r, struct set *set) {
 
 static void class_item(struct regex *r, struct set *set) {
     const bool negated = *r->at == '^';
+    const enum place place = negated ? PLACE_NEGATED : PLACE_CLASS;
     r->at += negated;
     while (*r->at && *r->at != ']') {
-        const int64_t low = class_character(r, set);
+        const int64_t low = character(r, set, place);
         int64_t high = low;
         if (low >= 0 && r->at[0] == '-' && r->at[1] && r->at[1] != ']') {
             r->at++;
-            high = class_character(r, set);
+            high = character(r, set, place);
             if (high < 0) { /* as in [a-\d]: three things */
                 add(r, set, '-', '-');
                 high = low;
@@ -333,6 +372,16 @@ static struct regex_lengths group(struct regex *r, struct buf *b) {
     return lengths;
 }
 
+/* Whether {m}, {m,} or {m,n} follows; other braces are characters. */
+static bool is_braced(const char *at) {
+    const size_t least = strspn(at + 1, "0123456789");
+    const char *end = at + 1 + least;
+    if (*end == ',') {
+        end += 1 + strspn(end + 1, "0123456789");
+    }
+    return least > 0 && *end == '}';
+}
+
 /* One item as one of GBNF. */
 static struct regex_lengths item(struct regex *r, struct buf *b) {
     struct set *set = calloc(1, sizeof *set);
@@ -346,7 +395,7 @@ static struct regex_lengths item(struct regex *r, struct buf *b) {
     if (first == '(') {
         r->at++;
         lengths = group(r, b);
-    } else if (first == '*' || first == '+' || first == '?') {
+    } else if (first == '*' || first == '+' || first == '?' || (first == '{' && is_braced(r->at))) {
         fail(r, GENARM_EFORMAT, "there is nothing to repeat");
     } else if (first == '^' || first == '$') {
         fail(r, GENARM_EUNSUPPORTED, "^ and $ can only stand at the ends of the pattern or of its alternatives");
@@ -361,7 +410,7 @@ static struct regex_lengths item(struct regex *r, struct buf *b) {
             r->at++;
             class_item(r, set);
         } else {
-            const int64_t code = class_character(r, set);
+            const int64_t code = character(r, set, PLACE_OUTSIDE);
             if (code >= 0) {
                 add(r, set, (uint32_t)code, (uint32_t)code);
             }
@@ -386,16 +435,6 @@ static int64_t number(struct regex *r) {
         fail(r, GENARM_EUNSUPPORTED, "more than 10000 repetitions");
     }
     return n;
-}
-
-/* Whether {m}, {m,} or {m,n} follows; other braces are characters. */
-static bool is_braced(const char *at) {
-    const size_t least = strspn(at + 1, "0123456789");
-    const char *end = at + 1 + least;
-    if (*end == ',') {
-        end += 1 + strspn(end + 1, "0123456789");
-    }
-    return least > 0 && *end == '}';
 }
 
 static void quantifier(struct regex *r, int64_t *least, int64_t *most) {
@@ -485,7 +524,7 @@ static struct regex_lengths alternatives(struct regex *r, struct buf *b, bool to
         r->at++;
         PUT(r->c, b, " |");
         const struct regex_lengths next = sequence(r, b, top);
-        r->varying.n += 2; /* no single varying part any more */
+        r->varying.n += top ? 2 : 0; /* no single varying part any more */
         all.least = next.least < all.least ? next.least : all.least;
         all.most = next.most < 0 || all.most < 0 ? UNBOUNDED : next.most > all.most ? next.most : all.most;
     }

@@ -25,9 +25,7 @@ static unsigned types_of(const json_t *schema) {
     if (json_is_string(type)) {
         types = type_named(json_string_value(type));
     }
-    json_array_foreach(type, i, one) {
-        types |= type_named(json_string_value(one));
-    }
+    json_array_foreach(type, i, one) { types |= type_named(json_string_value(one)); }
     return json_is_true(json_object_get(schema, "nullable")) ? types | TYPE_NULL : types;
 }
 
@@ -44,10 +42,8 @@ static void add_bounds(struct shape *s, const json_t *schema) {
     static const struct {
         const char *name;
         bool low, exclusive;
-    } names[] = {{"minimum", true, false},
-                 {"exclusiveMinimum", true, true},
-                 {"maximum", false, false},
-                 {"exclusiveMaximum", false, true}};
+    } names[] = {
+        {"minimum", true, false}, {"exclusiveMinimum", true, true}, {"maximum", false, false}, {"exclusiveMaximum", false, true}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const json_t *value = json_object_get(schema, names[i].name);
         if (value) {
@@ -173,8 +169,8 @@ static json_t *first_values(struct compiler *c, const struct conjunction *all) {
 void shape_of(struct compiler *c, struct shape *s, const struct conjunction *all) {
     unsigned about = 0;
     bool typed = false;
-    *s = (struct shape){.all = all, .types = TYPE_ANY, .max_length = UNBOUNDED, .max_items = UNBOUNDED,
-                        .max_properties = UNBOUNDED};
+    *s = (struct shape){
+        .all = all, .types = TYPE_ANY, .max_length = UNBOUNDED, .max_items = UNBOUNDED, .max_properties = UNBOUNDED};
     for (size_t i = 0; i < all->n && c->rc == GENARM_OK; i++) {
         const json_t *schema = all->items[i].schema;
         s->types &= types_of(schema);

@@ -1,8 +1,9 @@
 /* enum and const: which of the values satisfy the rest of a schema, and their text. */
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "base/json.h"
 #include "guide/schema_compiler.h"
 
 enum { VALUE_DEPTH_MAX = 100 };
@@ -61,9 +62,7 @@ static bool is_listed(const struct shape *s, const json_t *value) {
         const json_t *values = json_object_get(s->all->items[i].schema, "enum");
         bool found = !values;
         size_t j;
-        json_array_foreach(values, j, listed) {
-            found = found || values_equal(listed, value);
-        }
+        json_array_foreach(values, j, listed) { found = found || values_equal(listed, value); }
         if (!found || (constant && !values_equal(constant, value))) {
             return false;
         }
@@ -101,14 +100,24 @@ json_t *shape_values(struct compiler *c, const struct shape *s) {
     }
     json_array_foreach(s->values, i, value) {
         bool fits = satisfies(c, s, value);
-        json_array_foreach(left, j, known) {
-            fits = fits && !values_equal(known, value);
-        }
+        json_array_foreach(left, j, known) { fits = fits && !values_equal(known, value); }
         if (c->rc == GENARM_OK && fits && json_array_append(left, value) != 0) {
             c->rc = error_nomem(c->err, "a schema");
         }
     }
     return left;
+}
+
+/* With as many digits as it takes to read it back, and as a number that is no integer. */
+static void put_real(struct compiler *c, struct buf *b, double x) {
+    char text[40];
+    for (int precision = 15; precision <= 17; precision++) {
+        snprintf(text, sizeof text, "%.*g", precision, x);
+        if (strtod(text, NULL) == x) {
+            break;
+        }
+    }
+    PUT(c, b, "\"%s%s\"", text, strpbrk(text, ".e") ? "" : ".0");
 }
 
 static void put_nested(struct compiler *c, struct buf *b, const json_t *value, int depth) {
@@ -142,9 +151,11 @@ void put_value(struct compiler *c, struct buf *b, const json_t *value) {
         put_nested(c, b, value, 0);
     } else if (json_is_string(value)) {
         put_json_string(c, b, json_string_value(value), json_string_length(value));
+    } else if (json_is_real(value)) {
+        put_real(c, b, json_real_value(value));
+    } else if (json_is_integer(value)) {
+        PUT(c, b, "\"%lld\"", (long long)json_integer_value(value));
     } else {
-        PUT(c, b, "\"");
-        c->rc = c->rc ? c->rc : json_dump(b, value, c->err);
-        PUT(c, b, "\"");
+        PUT(c, b, "\"%s\"", json_is_null(value) ? "null" : json_is_true(value) ? "true" : "false");
     }
 }

@@ -9,11 +9,14 @@
 
 static bool failed(const struct genarm_session *s) { return s->failure.code != GENARM_OK; }
 
-/* Moves the sessions that have not failed to the front, and drops what others have ahead. Returns how many there are. */
+/* Moves the sessions that have not failed to the front. Returns how many there are. The others have nothing ahead, and where
+ * logits were not finite (nothing else here is malformed), the keys and values behind them are not used again. */
 static size_t without_failed(struct genarm_session **sessions, size_t n) {
     size_t kept = 0;
     for (size_t i = 0; i < n; i++) {
-        if (failed(sessions[i])) {
+        if (sessions[i]->failure.code == GENARM_EFORMAT) {
+            session_forget_cache(sessions[i]);
+        } else if (failed(sessions[i])) {
             session_drop_ahead(sessions[i]);
         } else {
             sessions[kept++] = sessions[i];
@@ -91,9 +94,9 @@ static int run(struct genarm_session **sessions, size_t *n, struct feed *feed, s
     return rc;
 }
 
-/* One pass for sessions that have nothing to hand out: each that does not fail then has. They change places. An error: none
- * has. `share`: with what other sequences hold. */
-static int pass(struct genarm_session **sessions, size_t n, bool share, struct genarm_error *err) {
+/* One pass for sessions that have nothing to hand out: each that does not fail then has. Uses up the list. An error: none
+ * has. */
+static int pass(struct genarm_session **sessions, size_t n, struct genarm_error *err) {
     const size_t n_all = n;
     speculation_plan(sessions, n); /* first: it says which policies are run */
     for (size_t i = 0; i < n; i++) {
@@ -103,7 +106,7 @@ static int pass(struct genarm_session **sessions, size_t n, bool share, struct g
     if (n == 0) {
         return GENARM_OK;
     }
-    int rc = share ? sessions_share(sessions, n, err) : GENARM_OK;
+    int rc = sessions_share(sessions, n, err);
     rc = rc == GENARM_OK ? session_reserve_pass(sessions, n, err) : rc;
     struct feed feed = {.role = FEED_MIXTURE, .logits = sessions[0]->guide->logits};
     if (rc == GENARM_OK) {
@@ -115,19 +118,6 @@ static int pass(struct genarm_session **sessions, size_t n, bool share, struct g
     }
     for (size_t i = 0; i < n_all && rc != GENARM_OK; i++) {
         session_drop_ahead(sessions[i]);
-    }
-    return rc;
-}
-
-/* A session whose logits are not finite may not be to blame: an adapter that overflows spoils other rows of its batch, and then
- * what is copied from their sequences. It is run once more by itself, from nothing. */
-static int run_alone(struct genarm_session *s, struct genarm_error *err) {
-    struct genarm_session *one = s;
-    session_forget_cache(s);
-    s->failure = (struct genarm_error){0};
-    const int rc = pass(&one, 1, false, err);
-    if (failed(s)) {
-        session_forget_cache(s);
     }
     return rc;
 }
@@ -156,11 +146,7 @@ static int fill(struct genarm_session **sessions, size_t n, struct genarm_sessio
             empty[n_empty++] = sessions[i];
         }
     }
-    int rc = n_empty > 0 ? pass(empty, n_empty, true, err) : GENARM_OK;
-    for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
-        rc = sessions[i]->failure.code == GENARM_EFORMAT ? run_alone(sessions[i], err) : GENARM_OK; /* not finite */
-    }
-    return rc;
+    return n_empty > 0 ? pass(empty, n_empty, err) : GENARM_OK;
 }
 
 /* The token of each session, or its failure. */

@@ -52,7 +52,7 @@ int spell_json(json_t **out, const struct genarm_model *model, const int32_t *to
     for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
         rc = spell_bytes(&text, model, tokens[i], false, err);
     }
-    json_t *json = rc == GENARM_OK ? text_json(text.data) : NULL;
+    json_t *json = rc == GENARM_OK ? text_json_n(text.data, text.len) : NULL;
     buf_deinit(&text);
     if (!json) {
         return rc == GENARM_OK ? error_nomem(err, "a text") : rc;
@@ -65,7 +65,7 @@ json_t *spell_token_json(const struct genarm_model *model, int32_t token) {
     struct buf bytes;
     buf_init(&bytes, TOKEN_MAX_BYTES);
     const bool ok = buf_puts(&bytes, "", NULL) == GENARM_OK && spell_bytes(&bytes, model, token, true, NULL) == GENARM_OK;
-    json_t *json = ok ? text_json(bytes.data) : NULL;
+    json_t *json = ok ? text_json_n(bytes.data, bytes.len) : NULL;
     buf_deinit(&bytes);
     return json;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/names.h"
 #include "serve/fields.h"
 
@@ -69,7 +70,11 @@ static const char *param_of(const struct genarm_error *err) {
 json_t *api_error_json(const struct genarm_error *err) {
     const char *type;
     const int status = api_status(err, &type);
-    return json_pack("{s:i, s:s, s:s, s:s?}", "code", status, "message", err->what, "type", type, "param", param_of(err));
+    const char *param = param_of(err);
+    char message[sizeof err->what + sizeof err->hint + 2];
+    snprintf(message, sizeof message, "%s%s%s", err->what, *err->hint ? ": " : "", err->hint);
+    return json_pack("{s:i, s:o, s:s, s:o?}", "code", status, "message", text_json(message), "type", type, "param",
+                     param ? text_json(param) : NULL);
 }
 
 void api_error(struct http_call *call, const struct genarm_error *err) {
@@ -94,10 +99,16 @@ void api_reply(struct http_call *call, json_t *value) {
 
 /* ---- weights ---- */
 
+json_t *api_float(float x) {
+    char text[32];
+    snprintf(text, sizeof text, "%.7g", (double)x);
+    return json_real(strtod(text, NULL));
+}
+
 json_t *api_weights_json(const struct serve_model *m, const float *weights) {
     json_t *object = json_object();
     for (size_t i = 0; i < m->n_arms && object; i++) {
-        json_object_set_new(object, m->arms[i].name, json_real((double)weights[i]));
+        json_object_set_new(object, m->arms[i].name, api_float(weights[i]));
     }
     return object;
 }

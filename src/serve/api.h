@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "serve/server.h"
 
@@ -14,6 +15,7 @@ struct server {
     double started;    /* clock_seconds */
     int64_t created;   /* seconds since 1970 */
     char *alias;       /* NULL before a model is loaded */
+    atomic_bool stopping;
     pthread_rwlock_t lock;
     /* Under the lock: */
     const struct serve_model *model; /* NULL: still loading */
@@ -53,6 +55,8 @@ int32_t api_find_arm(const struct serve_model *m, const char *name); /* -1: ther
 
 json_t *api_arms_json(struct server *s); /* as GET /arms; once a model is loaded */
 
+/* As many digits as a float was typed with. New reference. */
+json_t *api_float(float x);
 /* Weights by the ARMs' names. New references; NULL without memory. */
 json_t *api_weights_json(const struct serve_model *m, const float *weights);
 /* Reads {"NAME": weight} over `weights` [n_arms]. `where`: the field. */

@@ -14,7 +14,7 @@ static json_t *objectives_json(const struct serve_arm *a, const float *preferenc
     *preferences = json_object();
     for (int32_t i = 0; i < a->n_objectives && names && *preferences; i++) {
         json_array_append_new(names, json_string(a->objectives[i]));
-        json_object_set_new(*preferences, a->objectives[i], json_real((double)preference[i]));
+        json_object_set_new(*preferences, a->objectives[i], api_float(preference[i]));
     }
     return names;
 }
@@ -33,8 +33,8 @@ json_t *api_arms_json(struct server *s) {
         if (preference) {
             names = objectives_json(a, preference, &preferences);
         }
-        json_array_append_new(list, json_pack("{s:i, s:s, s:o, s:f, s:o?, s:o?, s:b}", "id", (int)i, "name", a->name, "file",
-                                              text_json(a->file), "weight", (double)weights[i], "objectives", names, "preference",
+        json_array_append_new(list, json_pack("{s:i, s:s, s:o, s:o, s:o?, s:o?, s:b}", "id", (int)i, "name", a->name, "file",
+                                              text_json(a->file), "weight", api_float(weights[i]), "objectives", names, "preference",
                                               preferences, "minus_reference", (int)a->minus_reference));
     }
     free(weights);

@@ -52,7 +52,7 @@ static json_t *whole(struct conversation *c) {
     json_t *choices = json_array(), *reply = head(c, "chat.completion");
     for (size_t i = 0; i < c->job->n_choices && choices; i++) {
         const struct choice *choice = &c->job->choices[i];
-        json_t *message = json_pack("{s:s, s:o, s:n}", "role", "assistant", "content", text_json(choice->answer.text.data), "refusal");
+        json_t *message = json_pack("{s:s, s:o, s:n}", "role", "assistant", "content", told_text(choice), "refusal");
         json_array_append_new(choices, json_pack("{s:i, s:o, s:o, s:s}", "index", (int)i, "message", message, "logprobs",
                                                  logprobs_json(c, choice->facts, choice_n_told(choice)), "finish_reason", told_finish(choice)));
     }
@@ -68,7 +68,7 @@ static json_t *event(struct conversation *c, const struct piece *piece) {
     json_t *chunk = head(c, "chat.completion.chunk");
     json_t *delta = piece->first  ? json_pack("{s:s, s:s}", "role", "assistant", "content", "")
                     : piece->last ? json_object()
-                                  : json_pack("{s:o}", "content", text_json(piece->text));
+                                  : json_pack("{s:o}", "content", text_json_n(piece->text, piece->n_text));
     json_t *logprobs = piece->first || piece->last ? json_null() : logprobs_json(c, piece->facts, piece->n_facts);
     json_t *choice = json_pack("{s:i, s:o, s:o, s:s?}", "index", (int)piece->choice->index, "delta", delta, "logprobs", logprobs,
                                "finish_reason", piece->last ? told_finish(piece->choice) : NULL);

@@ -65,8 +65,9 @@ static void add_end(json_t *reply, const struct conversation *c, const struct ch
     converse_add_facts(reply, c);
 }
 
-static json_t *head(const struct conversation *c, const struct choice *choice, const char *text) {
-    return json_pack("{s:i, s:s, s:o, s:i, s:i, s:i, s:b}", "index", (int)choice->index, "id", c->job->id, "content", text_json(text),
+/* Takes over `text`. */
+static json_t *head(const struct conversation *c, const struct choice *choice, json_t *text) {
+    return json_pack("{s:i, s:s, s:o, s:i, s:i, s:i, s:b}", "index", (int)choice->index, "id", c->job->id, "content", text,
                      "id_slot", (int)choice->slot, "tokens_predicted", (int)choice->answer.n_tokens, "tokens_evaluated", (int)choice->n_prompt,
                      "stop", 0);
 }
@@ -79,7 +80,7 @@ static void add_tokens(json_t *reply, const struct conversation *c, const struct
 }
 
 static json_t *one(struct conversation *c, const struct choice *choice) {
-    json_t *reply = head(c, choice, choice->answer.text.data);
+    json_t *reply = head(c, choice, told_text(choice));
     if (reply) {
         add_tokens(reply, c, &(struct piece){.choice = choice, .tokens = choice->answer.tokens, .n_tokens = choice->answer.n_tokens,
                                              .facts = choice->facts, .n_facts = choice_n_told(choice)});
@@ -104,7 +105,7 @@ static json_t *event(struct conversation *c, const struct piece *piece) {
         return NULL;
     }
     worker_lock(c->server->worker);
-    json_t *reply = head(c, piece->choice, piece->text);
+    json_t *reply = head(c, piece->choice, text_json_n(piece->text, piece->n_text));
     if (reply) {
         add_tokens(reply, c, piece);
     }

@@ -86,9 +86,13 @@ static json_t *echo_json(const struct conversation *c, const struct choice *choi
     return text ? text : json_string("");
 }
 
-static json_t *joined(json_t *front, const char *text) {
-    json_t *all = json_pack("s+", front ? json_string_value(front) : "", text);
+/* Takes over both. */
+static json_t *joined(json_t *front, json_t *back) {
+    json_t *all = front && back ? json_pack("s#+#", json_string_value(front), (int)json_string_length(front), json_string_value(back),
+                                            (int)json_string_length(back))
+                                : NULL;
     json_decref(front);
+    json_decref(back);
     return all;
 }
 
@@ -104,7 +108,7 @@ static json_t *whole(struct conversation *c) {
         json_t *echo = echo_json(c, choice);
         const size_t offset = echo ? json_string_length(echo) : 0;
         json_t *logprobs = logprobs_json(c, choice, choice->facts, choice_n_told(choice), true, offset);
-        json_array_append_new(choices, json_pack("{s:i, s:o, s:o, s:s}", "index", (int)i, "text", joined(echo, choice->answer.text.data),
+        json_array_append_new(choices, json_pack("{s:i, s:o, s:o, s:s}", "index", (int)i, "text", joined(echo, told_text(choice)),
                                                  "logprobs", logprobs, "finish_reason", told_finish(choice)));
     }
     if (reply) {
@@ -118,7 +122,7 @@ static json_t *whole(struct conversation *c) {
 static json_t *event(struct conversation *c, const struct piece *piece) {
     json_t *chunk = head(c), *echo = echo_json(c, piece->choice);
     const size_t offset = echo ? json_string_length(echo) : 0;
-    json_t *text = piece->first ? json_incref(echo) : text_json(piece->text);
+    json_t *text = piece->first ? json_incref(echo) : text_json_n(piece->text, piece->n_text);
     const bool begins = piece->facts_at == 0;
     json_t *logprobs = piece->first || piece->last ? json_null()
                                                    : logprobs_json(c, piece->choice, piece->facts, piece->n_facts, begins, offset);

@@ -6,8 +6,12 @@
 #include "base/progress.h"
 #include "serve/api.h"
 
+/* What is shutting down is not healthy, so that who hands out requests looks elsewhere. */
 void api_health(struct http_call *call, void *user) {
-    if (api_model_of(user, call)) {
+    struct server *s = user;
+    if (atomic_load(&s->stopping)) {
+        http_reply_error(call, 503, "unavailable_error", NULL, "the server is shutting down");
+    } else if (api_model_of(s, call)) {
         api_reply(call, json_pack("{s:s}", "status", "ok"));
     }
 }
@@ -38,8 +42,8 @@ void api_metrics(struct http_call *call, void *user) {
 /* ---- properties ---- */
 
 static json_t *sampling_json(const struct serve_model *m) {
-    return json_pack("{s:f, s:i, s:f, s:f, s:i}", "temperature", (double)m->sampling.temperature, "top_k", (int)m->sampling.top_k, "top_p",
-                     (double)m->sampling.top_p, "min_p", (double)m->sampling.min_p, "n_predict", (int)m->n_predict);
+    return json_pack("{s:o, s:i, s:o, s:o, s:i}", "temperature", api_float(m->sampling.temperature), "top_k", (int)m->sampling.top_k, "top_p",
+                     api_float(m->sampling.top_p), "min_p", api_float(m->sampling.min_p), "n_predict", (int)m->n_predict);
 }
 
 void api_props(struct http_call *call, void *user) {

@@ -1,4 +1,5 @@
 /* POST /v1/score: what each part thinks of a response that is given, token by token. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,7 +86,7 @@ static json_t *score_json(struct server *s, const struct serve_model *m, const s
         for (size_t i = 0; i < c->n_facts; i++) {
             sum += (double)c->facts[i]->items[0].arms[k];
         }
-        json_object_set_new(rewards, m->arms[k].name, json_real(sum));
+        json_object_set_new(rewards, m->arms[k].name, json_real(isfinite(sum) ? sum : -9999));
     }
     const json_int_t n_prompt = c->n_prompt, n_response = (json_int_t)c->n_facts;
     return json_pack("{s:s, s:s, s:o, s:o, s:o, s:{s:I, s:I, s:I}}", "object", "score", "model", s->alias, "arms",

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/progress.h"
+#include "model/model.h"
 
 static const double look_around = 0.1; /* seconds after which one looks whether the client is still there */
 
@@ -31,21 +32,59 @@ static bool wait_for(struct http_call *call, struct worker *w, struct job *job, 
     return true;
 }
 
-static void refuse(struct http_call *call, int32_t retry_after) {
+static void refuse(struct http_call *call, struct server *s, int32_t retry_after) {
     char seconds[16];
+    if (atomic_load(&s->stopping)) {
+        http_reply_error(call, 503, "unavailable_error", NULL, "the server is shutting down");
+        return;
+    }
     snprintf(seconds, sizeof seconds, "%d", retry_after);
     http_header(call, "Retry-After", seconds);
     http_reply_error(call, 503, "unavailable_error", NULL, "the queue is full: try again in %d seconds", retry_after);
 }
 
-/* A prompt that does not fit has its own members beside an error's. */
+/* Tokens of the longest prompt under the base; 0 where that cannot be said. */
+static size_t longest_prompt(const struct serve_model *m, const struct job *job) {
+    size_t longest = 0;
+    for (size_t i = 0; i < job->params.n_prompts; i++) {
+        const struct job_prompt *p = &job->params.prompts[i];
+        int32_t n = (int32_t)p->n_tokens, *tokens = NULL;
+        if (p->messages && template_tokens(&tokens, &n, m->base, m->template_name, p->messages, p->n_messages, NULL) != GENARM_OK) {
+            n = 0;
+        }
+        longest = (size_t)n > longest ? (size_t)n : longest;
+        free(tokens);
+    }
+    return longest;
+}
+
+/* A prompt that does not fit has its own members beside an error's, as llama-server has them. */
+static void reply_too_long(struct http_call *call, const struct serve_model *m, const struct job *job, const struct genarm_error *err) {
+    json_t *error = api_error_json(err);
+    json_t *body = json_pack("{s:o}", "error", error);
+    json_object_set_new(error, "n_prompt_tokens", json_integer((json_int_t)longest_prompt(m, job)));
+    json_object_set_new(error, "n_ctx", json_integer(m->n_ctx));
+    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    if (text) {
+        http_reply(call, 400, "application/json; charset=utf-8", text, strlen(text));
+    } else {
+        api_error(call, err);
+    }
+    json_decref(body);
+    free(text);
+}
+
 static void reply_failure(struct http_call *call, struct server *s, const struct job *job) {
     struct genarm_error err;
     worker_lock(s->worker);
     const struct genarm_error *found = error_of(job);
     err = found ? *found : (struct genarm_error){0};
     worker_unlock(s->worker);
-    api_error(call, &err);
+    if (err.code == GENARM_ECONTEXT) {
+        reply_too_long(call, s->model, job, &err);
+    } else {
+        api_error(call, &err);
+    }
 }
 
 struct job *converse_run(struct http_call *call, struct server *s, const char *prefix, struct job_params *params, bool until_done) {
@@ -58,7 +97,7 @@ struct job *converse_run(struct http_call *call, struct server *s, const char *p
     }
     job->deadline = s->p.time_limit > 0 ? job->submitted + s->p.time_limit : 0;
     if (!worker_submit(s->worker, job, &retry_after)) {
-        refuse(call, retry_after);
+        refuse(call, s, retry_after);
         worker_release(s->worker, job);
         return NULL;
     }

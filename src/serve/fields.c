@@ -27,20 +27,29 @@ static int wrong_type(struct genarm_error *err, const struct field *f, const jso
     return field_error(err, f->name, "'%s' must be %s, not %s", f->name, wanted[f->type], types[json_typeof(value)]);
 }
 
+bool field_whole(const json_t *value, int64_t *out) {
+    const double x = json_number_value(value);
+    if (!json_is_number(value) || x != floor(x) || fabs(x) > 9007199254740992.0) {
+        return false;
+    }
+    *out = (int64_t)x;
+    return true;
+}
+
 static int read_number(const struct field *f, const json_t *value, void *member, struct genarm_error *err) {
     const double x = json_number_value(value);
     if (!json_is_number(value)) {
         return wrong_type(err, f, value);
     }
-    /* 5.0 is an integer, as JSON schemas see it. */
-    if (f->type == FIELD_INTEGER && (x != floor(x) || fabs(x) > 9007199254740992.0)) {
+    int64_t whole = 0;
+    if (f->type == FIELD_INTEGER && !field_whole(value, &whole)) {
         return field_error(err, f->name, "'%s' must be an integer", f->name);
     }
     if (!(x >= f->min && x <= f->max)) {
         return field_error(err, f->name, "'%s' is %.15g: it must be from %.15g to %.15g", f->name, x, f->min, f->max);
     }
     if (f->type == FIELD_INTEGER) {
-        *(int64_t *)member = (int64_t)x;
+        *(int64_t *)member = whole;
     } else {
         *(double *)member = x;
     }
@@ -50,7 +59,7 @@ static int read_number(const struct field *f, const json_t *value, void *member,
 /* Whether a value is the neutral one, or one of a list of them. */
 static bool is_neutral(const struct field *f, const json_t *value) {
     json_t *neutral = json_loads(f->neutral, JSON_DECODE_ANY, NULL), *each;
-    bool found = json_equal(neutral, value) || (json_is_number(value) && json_number_value(value) == json_number_value(neutral));
+    bool found = json_equal(neutral, value) || (json_is_number(value) && json_is_number(neutral) && json_number_value(value) == json_number_value(neutral));
     size_t i;
     json_array_foreach(neutral, i, each) {
         found = found || json_equal(each, value);
@@ -148,12 +157,12 @@ int fields_tokens(int32_t **out, size_t *n, const json_t *array, const char *nam
         return error_nomem(err, "tokens");
     }
     for (size_t i = 0; i < n_tokens; i++) {
-        const json_t *value = json_array_get(array, i);
-        if (!json_is_integer(value) || json_integer_value(value) < 0 || json_integer_value(value) >= n_vocab) {
+        int64_t token;
+        if (!field_whole(json_array_get(array, i), &token) || token < 0 || token >= n_vocab) {
             free(tokens);
             return field_error(err, name, "'%s' must be tokens, integers from 0 to %d", name, n_vocab - 1);
         }
-        tokens[i] = (int32_t)json_integer_value(value);
+        tokens[i] = (int32_t)token;
     }
     *out = tokens;
     *n = n_tokens;

@@ -37,6 +37,9 @@ int fields_read(const json_t *object, const struct field *fields, size_t n, void
 /* The object that a body is; GENARM_EFORMAT when it is none. New reference. */
 int fields_parse(json_t **out, const char *body, size_t n, struct genarm_error *err);
 
+/* Whether a number is an integer that a double holds exactly; 5.0 is one, as JSON schemas see it. */
+bool field_whole(const json_t *value, int64_t *out);
+
 /* A list of token ids from an array of integers; *out is malloc'ed. */
 int fields_tokens(int32_t **out, size_t *n, const json_t *array, const char *name, int32_t n_vocab, struct genarm_error *err);
 

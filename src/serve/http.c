@@ -271,6 +271,8 @@ void http_server_free(struct http_server *s) {
 
 int32_t http_server_port(const struct http_server *s) { return s->port; }
 
+bool http_server_is_local(const struct http_server *s) { return s->loopback; }
+
 int32_t http_server_n_connections(const struct http_server *s) {
     return http_conns_count((struct http_conns *)(uintptr_t)&s->conns);
 }

@@ -46,6 +46,7 @@ struct http_params {
 /* Listens at once. GENARM_EIO names the address and says why (in use, not permitted, unknown name). */
 int http_server_new(struct http_server **out, const struct http_params *params, struct genarm_error *err);
 int32_t http_server_port(const struct http_server *s);
+bool http_server_is_local(const struct http_server *s); /* listens at a loopback address */
 int32_t http_server_n_connections(const struct http_server *s);
 /* Accepts no further connection; requests that are there go on, their connections are closed after them, and the idle ones. */
 void http_server_quiesce(struct http_server *s);

@@ -57,13 +57,18 @@ static void add_method(char *out, size_t size, const char *method) {
     }
 }
 
+/* Of the routes of this very path, else of those with "*" that it fits. */
 void http_route_methods(const struct http_server *s, const char *path, char *out, size_t size) {
     const char *param;
     size_t n_param;
+    bool exact = false;
     out[0] = '\0';
+    for (size_t i = 0; i < s->params.n_routes; i++) {
+        exact = exact || strcmp(s->params.routes[i].path, path) == 0;
+    }
     for (size_t i = 0; i < s->params.n_routes && http_path_sane(path); i++) {
         const struct http_route *r = &s->params.routes[i];
-        if (fits(r->path, path, &param, &n_param)) {
+        if ((!exact || strcmp(r->path, path) == 0) && fits(r->path, path, &param, &n_param)) {
             add_method(out, size, r->method);
             if (strcmp(r->method, "GET") == 0) {
                 add_method(out, size, "HEAD");
@@ -79,11 +84,15 @@ void http_route_find(struct http_call *c) {
     const struct http_server *s = c->server;
     const char *param;
     size_t n_param;
-    for (int stars = 0; stars <= 1; stars++) {
+    bool known = false; /* a path that is in the table by itself is no other's "*" */
+    for (int stars = 0; stars <= 1 && !known; stars++) {
         for (size_t i = 0; i < s->params.n_routes && http_path_sane(c->path); i++) {
             const struct http_route *r = &s->params.routes[i];
-            if ((strchr(r->path, '*') != NULL) == (stars == 1) && fits(r->path, c->path, &param, &n_param) &&
-                method_fits(r->method, c->method)) {
+            if ((strchr(r->path, '*') != NULL) != (stars == 1) || !fits(r->path, c->path, &param, &n_param)) {
+                continue;
+            }
+            known = known || stars == 0;
+            if (method_fits(r->method, c->method)) {
                 c->route = r;
                 c->param = strndup(param, n_param);
                 if (!c->param) {

@@ -1,6 +1,7 @@
 /* See request.h. */
 #include "serve/request.h"
 
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -81,7 +82,8 @@ static int read_message(struct genarm_message *out, json_t *message, size_t i, s
         for (size_t k = 0; k < sizeof known / sizeof *known; k++) {
             found = found || strcmp(member, known[k]) == 0;
         }
-        if (!found || (strcmp(member, "tool_calls") == 0 && json_array_size(value) > 0)) {
+        const bool none = json_is_null(value) || (json_is_array(value) && json_array_size(value) == 0);
+        if (!found || (strcmp(member, "tool_calls") == 0 && !none)) {
             return field_error(err, "messages", "messages[%zu].%.60s is not supported", i, member);
         }
     }
@@ -171,15 +173,12 @@ int request_prompts(struct job_params *out, const struct serve_model *m, const j
 
 static int read_sampling(struct job_params *out, const struct request *r, struct genarm_error *err) {
     uint32_t drawn = 0; /* short enough to type */
-    if (r->top_p <= 0) {
-        return field_error(err, "top_p", "'top_p' must be above 0");
-    }
     if (r->seed == -1 && getrandom(&drawn, sizeof drawn, 0) != (ssize_t)sizeof drawn) {
         return error_set(err, GENARM_EIO, "no random numbers");
     }
     out->sampling = genarm_sampling_default();
     out->sampling.temperature = (float)r->temperature;
-    out->sampling.top_p = (float)r->top_p;
+    out->sampling.top_p = fmaxf((float)r->top_p, FLT_MIN); /* 0: the likeliest token, as llama.cpp takes it */
     out->sampling.min_p = (float)r->min_p;
     out->sampling.top_k = r->top_k < 0 ? 0 : (int32_t)r->top_k;
     out->sampling.seed = r->seed == -1 ? drawn : (uint64_t)r->seed;
@@ -215,8 +214,8 @@ static int read_bias(struct genarm_token_bias *out, const json_t *value, struct 
 
 static int read_bias_token(struct genarm_token_bias *out, const char *text, const json_t *id, int32_t n_vocab, struct genarm_error *err) {
     char *end = NULL;
-    const long long token = text ? strtoll(text, &end, 10) : json_integer_value(id);
-    if ((text && (!*text || *end || *text < '0' || *text > '9')) || (!text && !json_is_integer(id)) || token < 0 || token >= n_vocab) {
+    int64_t token = text ? strtoll(text, &end, 10) : -1;
+    if ((text && (!*text || *end || *text < '0' || *text > '9')) || (!text && !field_whole(id, &token)) || token < 0 || token >= n_vocab) {
         return field_error(err, "logit_bias", "'logit_bias' is by token: ids from 0 to %d", n_vocab - 1);
     }
     out->token = (int32_t)token;
@@ -361,8 +360,9 @@ static int read_schedule(struct job_schedule *out, const json_t *knots, struct g
     }
     for (size_t i = 0; i < n; i++) {
         const json_t *knot = json_array_get(knots, i), *at = json_array_get(knot, 0), *factor = json_array_get(knot, 1);
-        const double position = json_number_value(at), x = json_number_value(factor);
-        if (json_array_size(knot) != 2 || !json_is_integer(at) || position < 0 || position > 1e9 || !json_is_number(factor) ||
+        const double x = json_number_value(factor);
+        int64_t position;
+        if (json_array_size(knot) != 2 || !field_whole(at, &position) || position < 0 || position > 1000000000 || !json_is_number(factor) ||
             !(fabs(x) <= API_WEIGHT_MAX) || (i > 0 && (int32_t)position < out->knots[i - 1].position)) {
             return field_error(err, "arm_schedules", "a schedule must be [position, factor], of positions from 0 that ascend");
         }

@@ -2,9 +2,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/progress.h"
 #include "serve/api.h"
+
+static const double last_words = 5; /* seconds in which the ends of answers that were cut short reach their clients */
 
 static void observe(const char *route, int status, double seconds, void *user) {
     struct server *s = user;
@@ -37,6 +40,7 @@ int server_new(struct server **out, const struct server_params *params, struct g
 }
 
 int32_t server_port(const struct server *s) { return http_server_port(s->http); }
+bool server_is_local(const struct server *s) { return http_server_is_local(s->http); }
 
 /* A file's name without .gguf. */
 static char *default_alias(const char *file) {
@@ -72,11 +76,23 @@ int server_load(struct server *s, const struct serve_model *model, struct genarm
     return GENARM_OK;
 }
 
+/* libmicrohttpd stops by cutting all connections: what is being answered, or is on its way to its client, comes first. Idle
+ * connections are closed meanwhile, so that none are left when all is said. */
+static void wait_for_replies(const struct server *s, double seconds) {
+    const struct timespec moment = {.tv_nsec = 10 * 1000 * 1000};
+    const double until = clock_seconds() + seconds;
+    while (http_server_n_connections(s->http) > 0 && clock_seconds() < until) {
+        nanosleep(&moment, NULL);
+    }
+}
+
 void server_stop(struct server *s, double grace) {
+    atomic_store(&s->stopping, true);
     http_server_quiesce(s->http);
     if (s->worker) {
         worker_stop(s->worker, grace);
     }
+    wait_for_replies(s, grace + last_words);
 }
 
 void server_free(struct server *s) {

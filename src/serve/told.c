@@ -3,11 +3,16 @@
 
 #include <math.h>
 
+#include "base/json.h"
 #include "base/progress.h"
 #include "model/spell.h"
 
 json_t *told_number(float logp) {
-    return json_real(isfinite(logp) ? (double)logp : -9999.0);
+    return json_real(!isfinite(logp) ? -9999.0 : logp < 0 ? (double)logp : 0); /* rounding may leave it just above 0 */
+}
+
+json_t *told_text(const struct choice *c) {
+    return text_json_n(c->answer.text.data ? c->answer.text.data : "", c->answer.text.len);
 }
 
 json_t *told_parts(const struct serve_model *m, const struct genarm_token_logprob *t) {
@@ -87,7 +92,7 @@ json_t *told_timings(const struct choice *c) {
     json_object_set_new(object, "cache_n", json_integer(c->n_reused));
     add_times(object, "prompt", c->n_prompt - c->n_reused, 1e3 * (a->first - c->began));
     add_times(object, "predicted", (double)a->n_tokens, 1e3 * (a->last - a->first));
-    json_object_set_new(object, "predicted_per_second", rounded(answer_rate(a))); /* of those after the first */
+    json_object_set_new(object, "predicted_per_second", rounded(answer_rate(a))); /* of those after the first pass */
     if (c->drafts.n_drafted > 0) {
         json_object_set_new(object, "draft_n", json_integer((json_int_t)c->drafts.n_drafted));
         json_object_set_new(object, "draft_n_accepted", json_integer((json_int_t)c->drafts.n_accepted));

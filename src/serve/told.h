@@ -8,6 +8,8 @@
 
 /* {"token", "logprob", "bytes", "parts", "top_logprobs"} of a token; the last only if `top`. */
 json_t *told_token(const struct serve_model *m, const struct token_fact *f, bool top);
+/* The text of an answer. */
+json_t *told_text(const struct choice *c);
 /* {"base", "arms"} */
 json_t *told_parts(const struct serve_model *m, const struct genarm_token_logprob *t);
 /* A log-probability; -9999 stands for minus infinity. */

@@ -217,7 +217,7 @@ static bool want_weights(struct job *job, const float *weights) {
 bool worker_set_weights(struct worker *w, const char *id, float *weights, size_t *n_tokens, size_t max, size_t *n) {
     pthread_mutex_lock(&w->lock);
     struct job *job = find_job(w, id);
-    const bool found = job && want_weights(job, weights);
+    bool found = job && want_weights(job, weights);
     if (found) {
         const size_t before = job->n_changes;
         job->refs++;
@@ -230,6 +230,7 @@ bool worker_set_weights(struct worker *w, const char *id, float *weights, size_t
             n_tokens[i] = job->choices[i].answer.n_tokens;
         }
         memcpy(weights, job->params.weights, job->n_arms * sizeof *weights);
+        found = job->n_changes != before; /* else it ended meanwhile, under its old weights */
         if (--job->refs == 0) {
             job_free(job);
         }

@@ -144,4 +144,31 @@ json_true out 'len(r) == 2 and r[0]["finish_reason"] == "error" and "context" in
 json_true out 'r[1]["finish_reason"] in ("length", "stop")'
 says err "long.jsonl:1: "
 says err "1 of 2 prompts could not be answered"
+
+# What fails in the middle of an answer is that prompt's own: some of these begin what the grammar allows and the bias forbids.
+for i in 1 2 3 4 5 6; do
+    echo "{\"prompt\": \"word $i\", \"id\": $i}"
+done >some.jsonl
+some=(generate -m "$tiny" --prompts some.jsonl --grammar 'root ::= "a" | "b" "\U0001F600"' --logit-bias 243-inf -n 8 -s 3)
+run 1 "${some[@]}"
+json_true out '[x["id"] for x in r] == [1, 2, 3, 4, 5, 6]'
+json_true out '{x["finish_reason"] for x in r} == {"stop", "error"}'
+json_true out 'all("the grammar allows no token" in x["error"] for x in r if x["finish_reason"] == "error")'
+json_true out 'all(x["response"] == "a" for x in r if x["finish_reason"] == "stop")'
+json out '[[x["id"], x["finish_reason"], x.get("tokens")] for x in r]' >alone
+run 1 "${some[@]}" -np 4
+json out '[[x["id"], x["finish_reason"], x.get("tokens")] for x in r]' >together
+same together alone
+says err "of 6 prompts could not be answered"
+run 1 generate -m "$tiny" -p "word" --grammar 'root ::= "b" "\U0001F600"' --logit-bias 243-inf
+says err "the grammar allows no token"
+
+# A prompt of many pieces is answered as one of one piece.
+"$genarm" generate -m "$tiny" -p "$(printf 'one two three, %.0s' {1..12})" --json -n 12 -s 5 "${arms[@]}" -ctk f32 -ctv f32 \
+    -b 512 2>err | python3 -c 'import json, sys; print(json.load(sys.stdin)["tokens"])' >whole
+for b in 1 16 100; do
+    run 0 generate -m "$tiny" -p "$(printf 'one two three, %.0s' {1..12})" --json -n 12 -s 5 "${arms[@]}" -ctk f32 -ctv f32 -b $b
+    json out 'r[0]["tokens"]' >pieces
+    same pieces whole
+done
 finish

@@ -3,24 +3,28 @@
 . "$(dirname "$0")/../support/cli.sh"
 set -m # jobs get Ctrl-C as they do in an interactive shell
 
-# Waits until a file that matches the pattern has some bytes.
-await() {
+# Waits until a file has something, or so many lines.
+await() { # FILE [LINES]
     for _ in $(seq 1200); do
-        [ "$(find . -name "$1" -size +0)" = "" ] || return
+        if [ -s "$1" ] && [ "$(wc -l <"$1")" -ge "${2:-0}" ]; then return; fi
         sleep 0.05
     done
     fail "nothing came: $1" err
 }
 
-# Runs the program, sends the signal when the file has something, and checks the status.
-interrupted() { # STATUS SIGNAL FILE ARGUMENTS…
+# Runs the program, sends the signal soon after the file has something, and checks the status.
+pause=0.5
+interrupted() { # STATUS SIGNAL FILE[:LINES] ARGUMENTS…
     local expected=$1 signal=$2 file=$3 pid status=0
     shift 3
-    rm -f out
+    rm -f out err
     "$genarm" "$@" >out 2>err </dev/null &
     pid=$!
-    await "$file"
-    sleep 0.2
+    case $file in
+    *:*) await "${file%:*}" "${file#*:}" ;;
+    *) await "$file" ;;
+    esac
+    sleep "$pause"
     kill -s "$signal" $pid
     wait $pid || status=$?
     [ "$status" = "$expected" ] || fail "status $status, not $expected: genarm $*" out err
@@ -51,9 +55,34 @@ interrupted 130 INT out "${many[@]}"
 json_true out '[[x["id"], x["finish_reason"]] for x in r] == [[0, "error"], [1, "interrupted"]]'
 interrupted 130 INT out "${many[@]}" -np 2
 json_true out '[[x["id"], x["finish_reason"]] for x in r] == [[0, "error"], [1, "interrupted"], [2, "interrupted"]]'
-interrupted 130 INT 'records.jsonl.partial' "${many[@]}" -o records.jsonl
+interrupted 130 INT records.jsonl.partial:2 "${many[@]}" -o records.jsonl
 json_true records.jsonl '[[x["id"], x["finish_reason"]] for x in r] == [[0, "error"], [1, "interrupted"]]'
 says err "the same command goes on from records.jsonl.partial"
+
+# The evaluation of a long prompt ends between two pieces of it: no token is there, as there would be after all of it.
+python3 -c '
+import json
+for text in ["Hi.", "The sea is wide and the wind is strong. " * 700]:
+    print(json.dumps({"prompt": text}))' >long.jsonl
+interrupted 130 INT out generate -m "$model" --prompts long.jsonl -n 1 -c 8192 -b 64
+json_true out '[x["finish_reason"] for x in r] == ["length", "interrupted"] and r[1]["tokens"] == []'
+python3 -c 'print("The sea is wide and the wind is strong. " * 700)' >long.txt
+pause=1 # the model is being loaded
+interrupted 130 INT err score -m "$model" -f long.txt -r Yes -c 8192 -b 64 -v
+pause=0.5
+check "no score is printed" [ ! -s out ]
+(echo "Hello."; cat long.txt; echo "Not asked.") >turns
+rm -f out
+"$genarm" chat -m "$model" --temp 0 -n 4 -c 8192 -b 64 <turns >out 2>err &
+pid=$!
+await out 1
+sleep 0.5
+kill -s INT $pid
+status=0
+wait $pid || status=$?
+check "the chat ends with 130 ($status)" [ "$status" = 130 ]
+check "with one answer" [ "$(grep -c . out)" = 1 ]
+says err "the question is taken back"
 
 # A reward program that does not answer is stopped as well, and is gone; what was ranked
 # before is shown.
@@ -72,12 +101,13 @@ json_true out 'r[0]["pairs"] == 1 and r[0]["trajectory"]["slow"] == {"accuracy":
 
 # A chat that waits for its next line ends as well.
 mkfifo lines
+rm -f out
 "$genarm" chat -m "$model" --temp 0 -n 4 <lines >out 2>err &
 pid=$!
 exec 3>lines
 echo "Hello." >&3
-await out
-sleep 1
+await out 1
+sleep 0.5
 kill -s INT $pid
 status=0
 wait $pid || status=$?

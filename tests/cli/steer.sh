@@ -88,6 +88,35 @@ printf '{"prompt": "a"}\n{"prompt": "b"}\n{"prompt": "c"}\n' >many.jsonl
 run 0 generate -m "$tiny" --prompts many.jsonl -np 3 --grammar 'root ::= [xyz]{3,5}'
 json_true out 'len(r) == 3 and all(3 <= len(x["response"]) <= 5 and set(x["response"]) <= set("xyz") for x in r)'
 
+# JSON schemas: what ends is JSON that satisfies the schema.
+cat >person.json <<'END'
+{"$defs": {"age": {"type": "integer", "minimum": 1, "maximum": 120}},
+ "type": "object", "required": ["name", "age", "tags"], "additionalProperties": false,
+ "properties": {"name": {"type": "string", "pattern": "^[A-Z][a-z]{1,8}$"}, "age": {"$ref": "#/$defs/age"},
+                "score": {"type": "number", "minimum": -1, "exclusiveMaximum": 1},
+                "tags": {"type": "array", "items": {"enum": ["old", "\u00e9t\u00e9", null]}, "maxItems": 2}}}
+END
+person='set(x) - {"score"} == {"name", "age", "tags"} and x["name"][0].isupper() and 0 < x["age"] < 121 and -1 <= x.get("score", 0) < 1'
+person="$person and len(x['tags']) < 3 and set(x['tags']) <= {'old', 'été', None}"
+for seed in 1 2 3 4; do
+    run 0 generate -m "$tiny" -p "A person as JSON" -s $seed --json-schema-file person.json --json
+    json_true out "[$person for x in [json.loads(r[0]['response'])]] == [True]"
+done
+run 0 generate -m "$tiny" -p "A person as JSON" -s 1 -jf person.json --arm "kind=$kind:1" --json
+json_true out 'r[0]["finish_reason"] == "stop" and json.loads(r[0]["response"])["age"] > 0'
+run 0 generate -m "$tiny" -p x -j '{"type": "string", "maxLength": 5000, "enum": ["yes", "no"]}'
+json_true out 'r[0] in ("yes", "no")'
+run 0 generate -m "$tiny" -p x -s 3 --json-schema '{}' -l 0-inf -n 400 --json
+json_true out 'r[0]["finish_reason"] == "length" or json.loads(r[0]["response"]) is not Ellipsis'
+run 1 generate -m "$tiny" -p x --json-schema '{"properties": {"a": {"not": {}}}}'
+says err 'genarm: error: --json-schema: /properties/a/not: a grammar cannot enforce this keyword'
+printf '{"type": "object",\n "properties"}' >bad.json
+run 1 generate -m "$tiny" -p x --json-schema-file bad.json
+says err 'bad.json: broken JSON'
+printf '{"items": {"type": "text"}}' >bad.json
+run 1 generate -m "$tiny" -p x -jf bad.json
+says err 'bad.json: /items/type: expected null, boolean'
+
 # Stop texts: found across tokens, left out, named; streaming shows no part of one.
 count=(generate -m "$tiny" -p x -s 1 --grammar 'root ::= "one, two, three, four"')
 run 0 "${count[@]}"
@@ -133,5 +162,7 @@ wrong "is not TOKEN_ID(+/-)BIAS" "${ask[@]}" -l x
 wrong "outside the vocabulary" "${ask[@]}" -l 100000+1
 wrong "a stop text is empty" "${ask[@]}" --stop ""
 wrong "leave out --grammar-file" "${ask[@]}" --grammar 'root ::= "x"' --grammar-file json.gbnf
+wrong "leave out --json-schema" "${ask[@]}" --grammar 'root ::= "x"' -j '{}'
+wrong "leave out --json-schema-file" "${ask[@]}" -j '{}' -jf person.json
 wrong "give --json or --prompts" "${ask[@]}" --logprobs 2
 finish

@@ -15,20 +15,20 @@ wrong() { # TEXT ARGUMENTS…
 run 0 --version
 check "version" grep -qE '^genarm [0-9]+\.[0-9]+\.[0-9]+$' out
 run 0 --help
-for command in generate chat score train rl data merge convert info bench; do
+for command in generate chat serve score train rl data merge convert info bench; do
     says out "  $command"
 done
 run 2
 says err "usage: genarm"
 check "help that was not asked for is not on stdout" [ ! -s out ]
 
-for command in generate chat score train rl data merge convert info bench; do
+for command in generate chat serve score train rl data merge convert info bench; do
     run 0 $command --help
     says out "usage: genarm $command"
     says out "Examples:"
     check "nothing on stderr" [ ! -s err ]
     check "$command: examples use known options" [ -z "$(
-        sed -n '/^Examples:/,$s/mpirun .* genarm /genarm /; /^Examples:/,$p' out | grep -oE ' --?[a-z][a-z0-9-]*' | sort -u | while read -r option; do
+        sed -n '/^Examples:/,$s/mpirun .* genarm /genarm /; /^Examples:/,$p' out | grep -v '^ *curl ' | grep -oE ' --?[a-z][a-z0-9-]*' | sort -u | while read -r option; do
             sed '/^Examples:/,$d' out | grep -qE "(^| )$option([ ,]|\$)" || echo "$option"
         done)" ]
 done
@@ -83,7 +83,7 @@ check "bash completes the values of an option" [ "${COMPREPLY[*]}" = "simpo sft"
 COMP_WORDS=(genarm generate --top) COMP_CWORD=2
 _genarm
 check "bash completes options" [ "${COMPREPLY[*]}" = "--top-k --top-p" ]
-COMP_WORDS=(genarm s) COMP_CWORD=1
+COMP_WORDS=(genarm sc) COMP_CWORD=1
 _genarm
 check "bash completes commands" [ "${COMPREPLY[*]}" = score ]
 

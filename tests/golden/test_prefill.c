@@ -69,7 +69,8 @@ static void expected_answer(const struct session_case *f, const struct genarm_me
 static void test_a_prompt_in_pieces_gives_the_same_answer(void **state) {
     const struct session_case *f = *state;
     static const int32_t pieces[] = {1, 7, 40, 100000};
-    int32_t expected[ANSWER], tokens[ANSWER];
+    struct genarm_error err = {0};
+    int32_t expected[ANSWER], tokens[ANSWER], left;
     expected_answer(f, long_prompt, expected);
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
         struct genarm_guide *g = make_guide(f, 0.5f, false);
@@ -77,6 +78,8 @@ static void test_a_prompt_in_pieces_gives_the_same_answer(void **state) {
         case_prompt(s, long_prompt, 2);
         const int32_t all = s->timelines[0].n + s->timelines[1].n + s->timelines[2].n;
         assert_true(all > 200); /* or the test would prove little */
+        must(genarm_session_prefill(s, 0, &left, &err), &err);
+        assert_int_equal(left, all - 3);
         assert_int_equal(prefill(s, pieces[i]), all - 3);
         assert_int_equal(prefill(s, pieces[i]), 0);
         assert_int_equal(rows_of_a_step(s, tokens), 3);
@@ -310,7 +313,7 @@ static void test_a_failed_prefill_leaves_the_session_as_it_was(void **state) {
     expected_answer(f, long_prompt, expected);
     assert_int_equal(genarm_session_prefill(s, 8, &left, &err), GENARM_EINVAL); /* no prompt */
     case_prompt(s, long_prompt, 2);
-    assert_int_equal(genarm_session_prefill(s, 0, &left, &err), GENARM_EINVAL);
+    assert_int_equal(genarm_session_prefill(s, -1, &left, &err), GENARM_EINVAL);
     struct engine *e = g->engines[0].engine;
     working = e->vtable;
     failing = *working;

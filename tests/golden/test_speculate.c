@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "guide/answer.h"
 #include "guide/session.h"
 #include "guide/speculate.h"
 #include "support/edit.h"
@@ -423,6 +424,36 @@ static void test_what_a_token_was_drawn_from_is_known_when_it_is_handed_out(void
     genarm_session_free(s);
 }
 
+/* The first pass took the prompt's time, with all the tokens that it gave. */
+static void test_an_answers_rate_is_that_of_the_passes_after_the_first(void **state) {
+    struct fixture *f = *state;
+    const struct draft same = {{1, 0.7f, 0}, false};
+    for (int drafts = 0; drafts < 2; drafts++) {
+        struct genarm_error err = {0};
+        struct genarm_draft_stats stats = {0};
+        struct genarm_session *s = make_session(f->guide, greedy);
+        struct answer a;
+        size_t n_first = 0;
+        int32_t token;
+        if (drafts) {
+            set_draft(s, &same, 4, 4); /* accepted */
+        }
+        must(answer_start(&a, f->base, s, NULL, -1, &err), &err);
+        for (int t = 0; t < 12; t++) {
+            answer(s, &token, 1);
+            must(answer_push(&a, token, 100.0 + t, &err), &err);
+            assert_int_equal(a.finish, FINISH_RUNNING); /* or the test would prove nothing */
+            genarm_session_get_draft_stats(s, &stats);
+            n_first = !drafts ? 1 : stats.n_passes == 1 ? (size_t)t + 1 : n_first;
+            assert_int_equal(a.n_first, n_first);
+            assert_true(answer_rate(&a) == (t + 1 > (int)n_first ? (t + 1.0 - (double)n_first) / t : 0.0));
+        }
+        assert_true(!drafts || (n_first > 1 && n_first < 12));
+        answer_deinit(&a);
+        genarm_session_free(s);
+    }
+}
+
 /* ---- bounds ---- */
 
 static void test_a_token_that_the_draft_does_not_know_ends_drafting_only(void **state) {
@@ -523,6 +554,7 @@ int main(void) {
         TEST(test_sessions_with_and_without_drafts_in_one_batch_equal_sessions_alone),
         TEST(test_a_draft_ends_where_the_context_does),
         TEST(test_what_a_token_was_drawn_from_is_known_when_it_is_handed_out),
+        TEST(test_an_answers_rate_is_that_of_the_passes_after_the_first),
         TEST(test_a_token_that_the_draft_does_not_know_ends_drafting_only),
         TEST(test_a_damaged_draft_is_an_error_that_names_its_model),
         TEST(test_bad_drafts_are_refused),

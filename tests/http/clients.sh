@@ -9,18 +9,18 @@ servers=()
 trap 'kill "${servers[@]}" 2>/dev/null; wait; rm -rf -- "$folder"' EXIT
 
 serve() { # NAME ARGUMENTS…: starts a server; its address is put into the variable NAME
-    local name=$1 port url
+    local name=$1 url=
     shift
-    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    url=http://127.0.0.1:$port
-    "$genarm" serve --port "$port" "$@" >"$name.out" 2>"$name.err" </dev/null &
+    "$genarm" serve --port 0 "$@" >"$name.out" 2>"$name.err" </dev/null &
     servers+=($!)
-    for _ in $(seq 300); do
-        ! curl -sf "$url/health" >/dev/null || break
+    for _ in $(seq 600); do
+        url=$(sed -n 's,.* at \(http://127.0.0.1:[0-9]*\)$,\1,p' "$name.err")
+        [ -z "$url" ] || ! curl -sf "$url/health" >health || break
         kill -0 $! 2>/dev/null || break
         sleep 0.1
     done
-    curl -sf "$url/health" >health || { fail "genarm serve $* does not get ready" "$name.err"; finish; }
+    [ -s health ] || { fail "genarm serve $* does not get ready" "$name.err"; finish; }
+    rm health
     printf -v "$name" %s "$url"
 }
 
@@ -48,8 +48,10 @@ run 0 train -m "$tiny" --lora-rank 4 -lr 1e-2 --batch-size 8 --epochs 2 --beta 0
 serve tiny_url -m "$tiny" --arm kind="$golden/llama.lora.gguf:0" --arm short="$golden/llama.lora2.gguf:0" --arm both=both.gguf:0 \
     -np 4 --metrics
 serve real_url -m "$model" --arm one=one.gguf:0 --arm two=two.gguf:0 -np 2 -c 2048
-serve keyed_url -m "$tiny" --arm helpful="$golden/llama.lora.gguf:0" --arm harmless="$golden/llama.lora2.gguf:0" -np 4 --metrics \
-    --api-key first,second
+serve keyed_url -m "$tiny" --arm helpful="$golden/llama.lora.gguf:0" --arm harmless="$golden/llama.lora2.gguf:0" \
+    -np 4 -n 8 -c 4096 --metrics --api-key first,second
+
+serve quiet_url -m "$tiny" --no-slots --no-ui -np 1
 
 # ---- curl: every path once ----------------------------------------------------------------------
 
@@ -146,7 +148,16 @@ json_true chunks 'r[-1]["arms"] == {"one": 1.25, "two": -1} and r[-1]["choices"]
 status=$(curl -s -o out -w '%{http_code}' "$real_url/v1/requests/$id/arms" -d '{"one": 1}' -H "Content-Type: application/json")
 check "an answer that is over has no weights ($status)" [ "$status" = 404 ]
 
-# What is wrong.
+# What is switched off, and what is wrong.
+tiny_address=$tiny_url tiny_url=$quiet_url
+for path in /metrics /slots; do
+    get 501 $path
+    said 'r[0]["error"]["type"] == "not_supported_error"'
+done
+get 404 /
+tiny_url=$tiny_address
+head -c 5000000 /dev/zero | tr '\0' ' ' >large
+get 413 /v1/chat/completions -H "Content-Type: application/json" -H Expect: --data-binary @large
 get 404 /nothing
 said 'r[0]["error"]["type"] == "not_found_error" and r[0]["error"]["code"] == 404'
 get 405 /v1/chat/completions
@@ -156,7 +167,7 @@ post 400 /v1/chat/completions '{"messages": '
 said 'r[0]["error"]["type"] == "invalid_request_error"'
 post 400 /v1/chat/completions '["messages"]'
 get 200 /health --head
-check "HEAD has no body" [ ! -s out ] || ! grep -q status out
+check "HEAD says what GET would" grep -qi '^content-length: 15.$' head
 
 # Keys.
 tiny_address=$tiny_url tiny_url=$keyed_url
@@ -165,6 +176,7 @@ for path in /v1/models /props /slots /arms /metrics; do
     get 401 $path
     said 'r[0]["error"]["type"] == "authentication_error"'
     get 401 $path -H "Authorization: Bearer third"
+    get 200 $path -H "X-Api-Key: first"
     get 200 $path -H "Authorization: Bearer second"
 done
 post 401 /v1/chat/completions "{$ask}"

@@ -157,6 +157,7 @@ static const struct http_route routes[] = {
      "*",
      echo, false},
     {"GET", "/v1/exact", hello, false},
+    {"POST", "/v1/posted", echo, false},
     {"GET", "/static", fixed, true},
     {"GET", "/silent", silent, false},
     {"GET", "/twice", twice, false},

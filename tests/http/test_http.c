@@ -128,7 +128,8 @@ static void test_paths_and_methods_that_no_route_has(void **state) {
     } others[] = {{"POST", "/hello", "GET, HEAD"},         {"GET", "/only-post", "POST"},
                   {"HEAD", "/only-post", "POST"},          {"DELETE", "/echo", "POST, GET, HEAD"},
                   {"OPTIONS", "/echo", "POST, GET, HEAD"}, {"BREW", "/hello", "GET, HEAD"},
-                  {"get", "/hello", "GET, HEAD"},          {"TRACE", "/hello", "GET, HEAD"}};
+                  {"get", "/hello", "GET, HEAD"},          {"TRACE", "/hello", "GET, HEAD"},
+                  {"GET", "/v1/posted", "POST"}};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         struct reply *p = ask(f->port, others[i].method, others[i].path, NULL, NULL);
         assert_int_equal(p->status, 405);

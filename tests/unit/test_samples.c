@@ -25,10 +25,25 @@ static void test_deviation_is_that_of_a_sample(void **state) {
     assert_true(samples_deviation(x, 1) == 0);
 }
 
+static void test_quantile_is_one_that_so_many_do_not_exceed(void **state) {
+    (void)state;
+    double x[100], one[] = {7}, few[] = {3, 1, 2};
+    for (int i = 0; i < 100; i++) {
+        x[i] = 100 - i;
+    }
+    assert_true(samples_quantile(x, 100, 0.95) == 95);
+    assert_true(samples_quantile(x, 100, 0.99) == 99);
+    assert_true(samples_quantile(x, 100, 0.07) == 7);
+    assert_true(samples_quantile(x, 100, 1) == 100);
+    assert_true(samples_quantile(one, 1, 0.5) == 7);
+    assert_true(samples_quantile(few, 3, 0.5) == 2 && samples_quantile(few, 3, 0.99) == 3);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_median_is_the_middle_one_or_the_mean_of_two),
         cmocka_unit_test(test_deviation_is_that_of_a_sample),
+        cmocka_unit_test(test_quantile_is_one_that_so_many_do_not_exceed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
