@@ -23,7 +23,7 @@ export function onKeyNeeded(ask) {
 }
 
 export const getKey = () => sessionStorage.getItem(KEY) ?? '';
-export const setKey = (key) => (key ? sessionStorage.setItem(KEY, key) : sessionStorage.removeItem(KEY));
+const setKey = (key) => (key ? sessionStorage.setItem(KEY, key) : sessionStorage.removeItem(KEY));
 
 async function errorOf(response) {
     let message = `${response.status} ${response.statusText}`.trim();

@@ -137,7 +137,8 @@ class PageTest(unittest.TestCase):
         chain.release().perform()
 
     def saved(self):
-        """What the page remembers."""
+        """What the page remembers; settings are written some tenths of a second late."""
+        time.sleep(0.4)
         settings, turns = self.d.execute_script("return ['genarm.page', 'genarm.turns'].map((key) => localStorage.getItem(key))")
         return {**json.loads(settings), "turns": json.loads(turns)}
 
@@ -222,6 +223,21 @@ class Chat(PageTest):
         self.ask("And three more?")
         sent = self.saved()["turns"]
         self.assertEqual(sent[1]["variants"][1]["kept"], 1)
+
+    def test_slider_steers_the_guided_one_of_two(self):
+        self.settings(temperature=0, max_tokens=60)
+        self.press(Keys.ALT, "b")
+        self.ask("Tell me a long story about a river.")
+        plain = self.answers()[1]["text"]
+        self.press(Keys.ALT, "r")
+        self.wait(lambda: len(self.all(".guided.running .t")) >= 4 and len(self.all(".unguided.running .t")) >= 4)
+        self.drag(self.slider("one"), 0.9)
+        self.ended()
+        guided, unguided = self.answers()
+        self.assertGreater(guided["changes"][-1]["arms"]["one"], 2)
+        self.assertEqual(unguided["changes"], [])
+        self.assertEqual(unguided["text"], plain)
+        self.assertNotEqual(guided["text"], plain)
 
     def test_every_token_tells_what_each_part_thought(self):
         self.settings(max_tokens=16, temperature=0)
@@ -369,7 +385,6 @@ class Chat(PageTest):
         self.assertIn("context", self.one(".error").text)
         self.id("set-top_p").send_keys("7")
         self.assertEqual(self.id("set-top_p").get_attribute("aria-invalid"), "true")
-        time.sleep(0.5)
         self.assertEqual(self.saved()["sampling"], {"max_tokens": 8})
 
 
