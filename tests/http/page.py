@@ -24,7 +24,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 REAL, TINY, AXE = os.environ["PAGE_REAL"], os.environ["PAGE_TINY"], os.environ["PAGE_AXE"]
 NAME = "<img src=x onerror=alert(1)>"
-MARKUP = "<img src=x onerror=alert(1)> **bold** <script>alert(2)</script>"
+MARKUP = "<img src=x onerror=alert(1)> **bold** \U0001f9ed \u00e9 <script>alert(2)</script>"  # the compass is several tokens
 
 
 def browser():
@@ -362,11 +362,12 @@ class Chat(PageTest):
             const real = window.fetch;
             window.fetch = (path, options) => real(path, options?.body && path.includes('chat')
                 ? {...options, body: JSON.stringify({...JSON.parse(options.body), grammar: arguments[0]})} : options);
-            """.replace("arguments[0]", json.dumps('root ::= ' + json.dumps(MARKUP))))
+            """.replace("arguments[0]", json.dumps('root ::= ' + json.dumps(MARKUP, ensure_ascii=False))))
         self.ask(MARKUP)
         self.assertEqual(self.answers()[0]["text"], MARKUP)
         self.assertEqual(self.one(".tokens").get_property("textContent"), MARKUP)
         self.assertEqual(self.one(".bubble").text, MARKUP)
+        self.assertGreater(len(self.all(".t[data-part]")), 0)  # tokens that end within a character
         self.all(".t")[1].click()
         self.assertTrue(self.id("pop").is_displayed())
         self.press(Keys.ESCAPE)
