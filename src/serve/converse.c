@@ -150,8 +150,12 @@ static int put_piece(struct conversation *c, struct choice *choice, struct buf *
     struct token_fact **facts = calloc(n_facts - r->n_facts + 1, sizeof(struct token_fact *));
     int32_t *tokens = calloc(a->n_tokens - r->n_tokens + 1, sizeof *tokens);
     if (rc == GENARM_OK && facts && tokens) {
-        memcpy(facts, choice->facts + r->n_facts, (n_facts - r->n_facts) * sizeof(struct token_fact *));
-        memcpy(tokens, a->tokens + r->n_tokens, (a->n_tokens - r->n_tokens) * sizeof *tokens);
+        for (size_t i = r->n_facts; i < n_facts; i++) {
+            facts[i - r->n_facts] = choice->facts[i];
+        }
+        for (size_t i = r->n_tokens; i < a->n_tokens; i++) {
+            tokens[i - r->n_tokens] = a->tokens[i];
+        }
         piece.text = c->text.data ? c->text.data : "";
         piece.n_text = c->text.len;
         piece.facts = facts;

@@ -132,8 +132,10 @@ def look_at_memory(samples):
     """The first third warms up: caches fill, arenas of threads appear."""
     kept = samples[len(samples) // 3:]
     first, second = statistics.median(kept[:len(kept) // 2]), statistics.median(kept[len(kept) // 2:])
-    print(f"memory: {samples[0]} kB at the start, {first:.0f} and {second:.0f} kB in the halves after the warm-up, "
-          f"{max(samples)} kB at most")
+    n = len(samples)
+    curve = [statistics.median(samples[n * i // 8:max(n * (i + 1) // 8, n * i // 8 + 1)]) for i in range(8)]
+    print(f"memory, kB: {samples[0]} at the start, {max(samples)} at most, the eighths of the time: "
+          + " ".join(f"{x:.0f}" for x in curve))
     check(second <= first * (1 + MAX_GROWTH) + MAX_GROWTH_KB, f"memory grows: {first:.0f} kB, then {second:.0f} kB")
 
 
