@@ -118,28 +118,16 @@ static json_t *event(struct conversation *c, const struct piece *piece) {
     return reply;
 }
 
+static int read(struct job_params *out, const struct serve_model *m, struct request *r, struct genarm_error *err) {
+    r->n_logprobs = r->n_logprobs == 0 ? -1 : r->n_logprobs;
+    const int rc = r->prompt ? request_prompts(out, m, r->prompt, err) : field_error(err, "prompt", "'prompt' is missing");
+    if (rc == GENARM_OK && r->n_logprobs > 0 && out->n_prompts > 1 && (size_t)r->n_logprobs * out->n_prompts > 4 * REQUEST_MAX_PROBS) {
+        return field_error(err, "n_probs", "%d tokens for each of %zu prompts are too many", (int)r->n_logprobs, out->n_prompts);
+    }
+    return rc;
+}
+
 void api_completion(struct http_call *call, void *user) {
-    static const struct dialect dialect = {"cmpl-", false, whole, event, NULL};
-    struct server *s = user;
-    struct genarm_error err;
-    const struct serve_model *m = api_model_of(s, call);
-    struct request r = m ? request_default(m) : (struct request){0};
-    struct job_params params = {0};
-    json_t *root = m ? api_body(call, fields, sizeof fields / sizeof *fields, &r) : NULL;
-    if (!root) {
-        return;
-    }
-    r.n_logprobs = r.n_logprobs == 0 ? -1 : r.n_logprobs;
-    int rc = r.prompt ? request_params(&params, s, m, &r, root, &err) : field_error(&err, "prompt", "'prompt' is missing");
-    rc = rc == GENARM_OK ? request_prompts(&params, m, r.prompt, &err) : rc;
-    if (rc == GENARM_OK && params.n_logprobs > 0 && params.n_prompts > 1 && (size_t)params.n_logprobs * params.n_prompts > 4 * REQUEST_MAX_PROBS) {
-        rc = field_error(&err, "n_probs", "%d tokens for each of %zu prompts are too many", params.n_logprobs, params.n_prompts);
-    }
-    if (rc == GENARM_OK) {
-        converse(call, s, m, &dialect, &r, &params);
-    } else {
-        api_error(call, &err);
-        job_params_deinit(&params, m->n_arms);
-    }
-    json_decref(root);
+    static const struct dialect completion = {"cmpl-", false, fields, sizeof fields / sizeof *fields, read, whole, event, NULL};
+    converse(call, user, &completion);
 }

@@ -290,8 +290,10 @@ json_t *converse_usage_event(struct conversation *c, json_t *head) {
 
 /* ---- the call ---- */
 
-void converse(struct http_call *call, struct server *s, const struct serve_model *m, const struct dialect *dialect,
-              const struct request *r, struct job_params *params) {
+/* Takes over *params. */
+static void reply(struct http_call *call, struct server *s, const struct dialect *dialect, const struct request *r,
+                  struct job_params *params) {
+    const struct serve_model *m = s->model;
     struct conversation *c = calloc(1, sizeof *c);
     struct reader *readers = calloc(params->n_prompts * params->n_each + 1, sizeof *readers);
     struct job *job = NULL;
@@ -316,4 +318,25 @@ void converse(struct http_call *call, struct server *s, const struct serve_model
         api_reply(call, dialect->whole(c));
         conversation_free(c);
     }
+}
+
+void converse(struct http_call *call, struct server *s, const struct dialect *dialect) {
+    struct genarm_error err;
+    const struct serve_model *m = api_model_of(s, call);
+    struct request r = m ? request_default(m) : (struct request){0};
+    struct job_params params = {0};
+    json_t *root = m ? api_body(call, dialect->fields, dialect->n_fields, &r) : NULL;
+    if (!root) {
+        return;
+    }
+    int rc = request_stream_options(&r, &err);
+    rc = rc == GENARM_OK ? dialect->read(&params, m, &r, &err) : rc;
+    rc = rc == GENARM_OK ? request_params(&params, s, m, &r, root, &err) : rc;
+    if (rc == GENARM_OK) {
+        reply(call, s, dialect, &r, &params);
+    } else {
+        api_error(call, &err);
+        job_params_deinit(&params, m->n_arms);
+    }
+    json_decref(root);
 }
