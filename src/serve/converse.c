@@ -120,8 +120,25 @@ struct job *converse_run(struct http_call *call, struct server *s, const char *p
 
 /* ---- streams ---- */
 
+/* What came of a job. Here and not in the worker, which a log that is slow to be written must not hold up. */
+static void log_job(const struct conversation *c) {
+    const struct choice *first = &c->job->choices[0];
+    size_t n_tokens = 0;
+    worker_lock(c->server->worker);
+    for (size_t i = 0; i < c->job->n_choices; i++) {
+        n_tokens += c->job->choices[i].answer.n_tokens;
+    }
+    const double rate = answer_rate(&first->answer), waited = first->answer.first - c->job->submitted;
+    const int n_prompt = first->n_prompt, n_known = first->n_reused;
+    const char *end = c->job->n_done < c->job->n_choices ? "the client left" : error_of(c->job) ? "error" : told_finish(first);
+    worker_unlock(c->server->worker);
+    serve_log_line(c->server->p.log, GENARM_LOG_INFO, c->job->request, "%s: prompt of %d tokens (%d known), answer of %zu (%s), "
+                   "the first after %.3f s, %.1f a second", c->job->id, n_prompt, n_known, n_tokens, end, waited > 0 ? waited : 0, rate);
+}
+
 static void conversation_free(void *user) {
     struct conversation *c = user;
+    log_job(c);
     worker_release(c->server->worker, c->job);
     buf_deinit(&c->text);
     free(c->readers);
