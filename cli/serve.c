@@ -38,7 +38,7 @@ static const struct option serve_options[] = {
      .help = "answer only requests with one of these keys, as Authorization: Bearer KEY; the page and /health are open"},
     {OPTION_FILE, "--api-key-file", "FILE", offsetof(struct serve_args, key_file), .help = "further keys, one in a line"},
     {OPTION_TEXT, "--cors", "ORIGIN", offsetof(struct serve_args, cors),
-     .help = "let pages of this origin, such as https://example.org, use the API, and a proxy of this name pass requests on; *: any"},
+     .help = "let pages of this origin, such as https://example.org, use the API, and a proxy of this name hand requests on; *: any"},
     {OPTION_FLAG, "--metrics", "", offsetof(struct serve_args, metrics), .env = "LLAMA_ARG_ENDPOINT_METRICS",
      .help = "serve /metrics for Prometheus"},
     {OPTION_FLAG, "--no-slots", "", offsetof(struct serve_args, no_slots), .help = "do not serve /slots"},

@@ -11,7 +11,7 @@ import {TokenView, weightsAt} from './tokens.js';
 const REASONS = {length: 'cut off at the limit', stopped: 'stopped', interrupted: 'interrupted', error: ''};
 const views = new WeakMap();
 
-/** The view of an answer; it stays the same however often the page is drawn. `grown` is called when its height may have changed. */
+/** The view of an answer, the same one however often the page is drawn. `grown` is called when its height may have changed. */
 export function viewOf(answer, grown) {
     if (!views.has(answer)) views.set(answer, new AnswerView(answer, grown));
     return views.get(answer);
@@ -38,6 +38,11 @@ class AnswerView {
     }
 
     // ---- what a run tells ----
+
+    queued() {
+        this.note = 'waiting for its turn\u2026';
+        this.soon();
+    }
 
     start() {
         this.element.classList.add('running');
@@ -69,7 +74,8 @@ class AnswerView {
         this.draw();
         this.grown();
         const {answer} = this;
-        announce(`${answer.guided ? 'Answer' : 'Unguided answer'} ended${answer.error ? `: ${answer.error}` : `. ${answer.text}`}`);
+        const what = answer.guided ? 'Answer' : 'Unguided answer';
+        announce(answer.error ? `${what} ended: ${answer.error}` : `${what} ended. ${answer.text}`);
     }
 
     // ---- drawing ----
@@ -106,19 +112,22 @@ class AnswerView {
 
     drawWeights() {
         const {answer} = this;
-        const last = Object.entries(weightsAt(answer, Infinity));
-        const changed = answer.changes.length > 0 ? ', changed while it ran' : '';
-        this.weights.textContent = answer.guided ? last.map(([name, x]) => `${name} ${signed(x)}`).join(' \u00b7 ') + changed : 'all weights 0';
+        const drawn = answer.tokens.length;
+        const last = Object.entries(weightsAt(answer, drawn - 1));
+        const changed = answer.changes.some((change) => change.at < drawn) ? ', changed while it ran' : '';
+        const list = last.map(([name, x]) => `${name} ${signed(x)}`).join(' \u00b7 ');
+        this.weights.textContent = answer.guided ? list + changed : 'all weights 0';
     }
 
     drawStats(arm) {
         const {answer} = this;
-        const reward = mean(answer.tokens, arm, state.view.measure);
+        const {measure} = state.view;
+        const reward = mean(answer.tokens, arm, measure);
         const parts = [
             answer.tokens.length > 0 ? `${answer.tokens.length} tokens` : '',
             answer.speed ? `${answer.speed.toFixed(answer.speed < 10 ? 1 : 0)}/s` : '',
             answer.seed === null ? '' : `seed ${answer.seed}`,
-            reward === null ? '' : `mean ${arm === '' ? 'log-prob. base' : arm} ${signed(reward, 2, state.view.measure === 'difference')}`,
+            reward === null ? '' : `mean ${arm === '' ? 'log-prob. base' : arm} ${signed(reward, 2, measure === 'difference')}`,
             REASONS[answer.finish] ?? '',
             this.note,
         ];

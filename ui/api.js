@@ -10,6 +10,7 @@ export class ApiError extends Error {
 }
 
 const KEY = 'genarm.key';
+const LOST = 'The connection was lost before the answer ended.';
 let askKey = async () => null;
 
 /** `ask` shows a dialog and resolves to a key, or null if there will be none. */
@@ -22,7 +23,7 @@ export function onKeyNeeded(ask) {
 }
 
 export const getKey = () => sessionStorage.getItem(KEY) ?? '';
-export const setKey = (key) => (key ? sessionStorage.setItem(KEY, key) : sessionStorage.removeItem(KEY));
+const setKey = (key) => (key ? sessionStorage.setItem(KEY, key) : sessionStorage.removeItem(KEY));
 
 async function errorOf(response) {
     let message = `${response.status} ${response.statusText}`.trim();
@@ -70,7 +71,9 @@ export async function* events(stream) {
     let data = [];
     try {
         for (;;) {
-            const {value, done} = await reader.read();
+            const {value, done} = await reader.read().catch((error) => {
+                throw error.name === 'AbortError' ? error : new ApiError(0, LOST);
+            });
             if (done) return;
             const lines = (rest + value).split(/\r\n|\n|\r(?!$)/);
             rest = lines.pop();
@@ -118,10 +121,11 @@ export async function* chat(body, {signal, waiting}) {
         if (chunk.error) throw new ApiError(chunk.error.code ?? 500, chunk.error.message ?? 'The server reports an error.');
         yield chunk;
     }
-    if (!ended) throw new ApiError(0, 'The connection was lost before the answer ended.');
+    if (!ended) throw new ApiError(0, LOST);
 }
 
-/** Resolves to what the server says about itself as soon as it answers; `say` hears why it does not yet. */
+/** Resolves to what the server says about itself as soon as it answers; `say` hears why it does not yet, and may return a promise
+ *  of when to try again. */
 export async function connect(say) {
     for (;;) {
         try {
@@ -129,8 +133,7 @@ export async function connect(say) {
             const [props, arms] = await Promise.all([get('props'), get('arms')]);
             return {props, arms};
         } catch (error) {
-            say(error.status);
-            await wait(error.status === 401 ? 5 : 1);
+            await (say(error.status) ?? wait(1));
         }
     }
 }

@@ -3,14 +3,14 @@
 import {connect, getKey, onKeyNeeded} from './api.js';
 import {draw, recolourAll, regenerate, send, startOver, watchScroll} from './chat.js';
 import {announce, byId, download, h, toast} from './dom.js';
-import {openPlane, recolourPlane, watchPlane} from './plane.js';
+import {openPlane, recolourPlane, stopPlane, watchPlane} from './plane.js';
 import {hidePopover, watchTokens} from './popover.js';
 import {isRunning, onRuns, stopAll} from './run.js';
 import {BASE, describe, ends} from './scale.js';
 import {colourArm, learn, server} from './server.js';
 import {drawSettings, watchSettings} from './settings.js';
 import {drawSliders, tell, watchSliders} from './sliders.js';
-import {exported, imported, load, save, saveNow, state} from './store.js';
+import {exported, imported, load, save, saveSettings, saveTurns, state} from './store.js';
 
 const narrow = matchMedia('(max-width: 860px)');
 
@@ -69,7 +69,8 @@ function recolour() {
 }
 
 /** What depends on whether an answer is running. */
-function drawRunning() {
+function drawRunning({lost = false} = {}) {
+    if (lost && server.ready) reach();
     const busy = isRunning();
     document.body.classList.toggle('busy', busy);
     byId('send').textContent = busy ? 'Stop' : 'Send';
@@ -85,6 +86,11 @@ function fitInput() {
     const input = byId('input');
     input.style.height = 'auto';
     input.style.height = `${Math.min(input.scrollHeight, innerHeight * 0.35)}px`;
+}
+
+function stop() {
+    stopPlane(); // first, else its next point would begin
+    stopAll();
 }
 
 function submit() {
@@ -110,7 +116,7 @@ function watchComposer() {
             submit();
         }
     });
-    byId('send').addEventListener('click', () => (isRunning() ? stopAll() : submit()));
+    byId('send').addEventListener('click', () => (isRunning() ? stop() : submit()));
     byId('compare').checked = state.view.compare;
     byId('compare').addEventListener('change', (event) => {
         state.view.compare = event.target.checked;
@@ -164,12 +170,13 @@ const SHORTCUTS = [
 
 function watchKeys() {
     byId('shortcuts').replaceChildren(...SHORTCUTS.flatMap(([keys, what]) => [
-        h('dt', {}, ...keys.split(/(\+|, )/).map((part) => (part === '+' || part === ', ' ? part : h('kbd', {}, part)))), h('dd', {}, what),
+        h('dt', {}, ...keys.split(/(\+|, )/).map((part) => (part === '+' || part === ', ' ? part : h('kbd', {}, part)))),
+        h('dd', {}, what),
     ]));
     addEventListener('keydown', (event) => {
         if (document.querySelector('dialog[open]')) return;
         if (event.key === 'Escape') {
-            if (!hidePopover()) stopAll();
+            if (!hidePopover()) stop();
             return;
         }
         const found = event.altKey && !event.ctrlKey && !event.metaKey && SHORTCUTS.find(([, , code]) => code === event.code);
@@ -213,12 +220,20 @@ function askKey() {
 }
 
 function say(status) {
-    const text = {0: 'The server cannot be reached. Trying again\u2026', 401: 'The server asks for a key.', 503: 'The model is loading\u2026'};
+    const text = {
+        0: 'The server cannot be reached. Trying again\u2026',
+        401: 'The server asks for a key. ',
+        503: 'The model is loading\u2026',
+    };
     const banner = byId('banner');
     banner.hidden = false;
     banner.textContent = text[status] ?? `The server answers with status ${status}. Trying again\u2026`;
     byId('status').dataset.state = status === 503 ? 'loading' : 'down';
     byId('model-name').textContent = status === 503 ? 'loading\u2026' : 'no connection';
+    if (status !== 401) return null;
+    return new Promise((resolve) => {
+        banner.append(h('button', {type: 'button', class: 'small', onclick: resolve}, 'Enter the key'));
+    });
 }
 
 async function start() {
@@ -239,13 +254,23 @@ async function start() {
     drawSettings();
     drawRunning();
     draw();
-    addEventListener('pagehide', saveNow);
+    addEventListener('pagehide', () => {
+        saveSettings();
+        saveTurns();
+    });
 
+    await reach();
+}
+
+/** Now, or as soon as there is a server. */
+async function reach() {
+    server.ready = false;
+    drawRunning();
     learn(await connect(say));
     byId('banner').hidden = true;
     byId('status').dataset.state = 'ready';
     byId('model-name').textContent = byId('model-name').title = server.model;
-    byId('about').textContent = [server.build, `context ${server.context} tokens`, `${server.slots} slots`].filter(Boolean).join(' \u00b7 ');
+    byId('about').textContent = `${server.build} \u00b7 context ${server.context} tokens \u00b7 ${server.slots} slots`;
     document.title = `${server.model} \u00b7 genarm`;
     drawSliders();
     drawSettings();

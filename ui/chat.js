@@ -1,9 +1,9 @@
 // The conversation: sending, answering, regenerating, editing, and its list on the page.
 
-import {byId, button, copy, h, icon} from './dom.js';
+import {byId, button, copy, h, icon, toast} from './dom.js';
 import {isRunning, newAnswer, randomSeed, run, stopAll} from './run.js';
 import {currentPreferences, currentWeights, server, zeroWeights} from './server.js';
-import {allAnswers, keptAnswer, messagesOf, save, saveNow, state} from './store.js';
+import {allAnswers, keptAnswer, messagesOf, saveTurns, state} from './store.js';
 import {viewOf} from './answer.js';
 
 let editing = null; // index of the user's turn that is being edited
@@ -30,7 +30,7 @@ async function answerLast() {
     stick = true;
     draw();
     await Promise.all(answers.map((answer) => run(answer, messages, viewOf(answer, follow), {steered: answer.guided})));
-    saveNow();
+    saveTurns();
 }
 
 export function send(text) {
@@ -53,12 +53,18 @@ function resend(i, text) {
     send(text);
 }
 
-export function startOver() {
+function replaceTurns(turns) {
     stopAll();
     editing = null;
-    state.turns = [];
-    save();
+    state.turns = turns;
+    saveTurns();
     draw();
+}
+
+export function startOver() {
+    const {turns} = state;
+    replaceTurns([]);
+    if (turns.length > 0) toast('A new conversation', () => replaceTurns(turns));
 }
 
 // ---- how it looks ----
@@ -100,7 +106,7 @@ function pager(turn) {
     if (n < 2) return null;
     const to = (k) => () => {
         turn.shown = k;
-        save();
+        saveTurns();
         draw();
     };
     return h('span', {class: 'pager'},
@@ -113,7 +119,7 @@ function keepButton(variant, k) {
     const kept = variant.kept === k;
     return button(kept ? 'The conversation goes on from this one' : 'Go on from this one', () => {
         variant.kept = k;
-        save();
+        saveTurns();
         draw();
     }, {class: 'quiet keep', 'aria-pressed': kept});
 }

@@ -41,13 +41,14 @@ export function announce(text) {
 
 let toastTimer = 0;
 
-/** A short note that goes away by itself. */
-export function toast(text) {
+/** A short note that goes away by itself; `undo` takes back what it tells of. */
+export function toast(text, undo = null) {
     const note = byId('toast');
-    note.textContent = text;
+    const hide = () => { note.hidden = true; };
+    note.replaceChildren(text, undo ? button('Undo', () => { hide(); undo(); }) : '');
     note.hidden = false;
     clearTimeout(toastTimer);
-    toastTimer = setTimeout(() => { note.hidden = true; }, 3500);
+    toastTimer = setTimeout(hide, undo ? 10000 : 3500);
 }
 
 /** The clipboard is only there on secure origins and localhost; elsewhere the old way still works. */

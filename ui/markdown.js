@@ -1,5 +1,5 @@
-// The little of Markdown that models write, as elements: headings, lists, quotes, code, bold, italics. Links and pictures stay text:
-// nothing of an answer may make the page load or lead anywhere.
+// The little of Markdown that models write, as elements: headings, lists, quotes, code, bold, italics. Links and pictures stay
+// text: nothing of an answer may make the page load or lead anywhere.
 
 import {h} from './dom.js';
 

@@ -99,7 +99,7 @@ function dot(point, x, y) {
     const value = meanOf(point);
     const all = points.list.map(meanOf).filter((mean) => mean !== null);
     const classes = [point === selected ? 'selected' : '', point.answer.finish === '' ? 'pending' : ''].join(' ');
-    const title = value === null ? nameOf(point) : `${nameOf(point)}: mean ${signed(value, 2, true)}`;
+    const title = value === null ? nameOf(point) : `${nameOf(point)}: mean ${signed(value, 3, true)}`;
     return {x, y, step: value === null ? 0 : rank(value, all), classes, title};
 }
 
@@ -119,7 +119,8 @@ function drawOutcomes() {
         && (other[0] > at[0] || other[1] > at[1])));
     outcomes.drawAxes([...span(0), ...span(1)], pair.map((name) => `mean ${name} minus base`));
     outcomes.drawDots(known.map(({point, at}) => dot(point, ...at)), best.map(({at}) => at).sort((a, b) => a[0] - b[0]));
-    outcomes.element.setAttribute('aria-label', `Mean rewards of ${known.length} answers; ${best.length} are beaten by none in both.`);
+    const label = `Mean rewards of ${known.length} answers; ${best.length} are beaten by none in both.`;
+    outcomes.element.setAttribute('aria-label', label);
 }
 
 function card(point) {
@@ -141,7 +142,7 @@ function card(point) {
 function drawDots() {
     const means = points.list.map(meanOf).filter((mean) => mean !== null);
     byId('plane-scale').textContent = means.length < 2 ? '' : `Dots: mean ${describe(colourArm(), state.view.measure)}, from `
-        + `${signed(Math.min(...means), 2, true)} (orange) to ${signed(Math.max(...means), 2, true)} (blue)`;
+        + `${signed(Math.min(...means), 3, true)} (orange) to ${signed(Math.max(...means), 3, true)} (blue)`;
     weights.drawDots(points.list.map((point) => dot(point, point.x, point.y)));
     drawOutcomes();
 }
@@ -197,6 +198,8 @@ export function openPlane() {
     setUp();
 }
 
+export const stopPlane = () => points.stop();
+
 export function recolourPlane() {
     for (const point of points.list) point.view.recolour();
     draw();
@@ -208,6 +211,6 @@ export function watchPlane() {
     weights.element.addEventListener('click', clicked);
     weights.element.addEventListener('keydown', key);
     byId('plane-sweep').addEventListener('click', sweep);
-    byId('plane-stop').addEventListener('click', () => points.stop());
+    byId('plane-stop').addEventListener('click', stopPlane);
     byId('plane-export').addEventListener('click', exportPoints);
 }

@@ -21,7 +21,9 @@ export class Points {
     /** Answers at (x, y), unless there is an answer already; returns the point. */
     visit({x, y, pair, messages, limit}) {
         const {seed, max_tokens: _, ...sampling} = state.sampling;
-        const key = JSON.stringify([pair, messages, limit, seed, sampling, currentPreferences(), {...currentWeights(), [pair[0]]: 0, [pair[1]]: 0}]);
+        const preferences = currentPreferences();
+        const others = {...currentWeights(), [pair[0]]: 0, [pair[1]]: 0};
+        const key = JSON.stringify([pair, messages, limit, seed, sampling, preferences, others]);
         if (key !== this.key) {
             this.clear();
             this.key = key;
@@ -31,11 +33,12 @@ export class Points {
         if (known && known.answer.finish !== 'error' && known.answer.finish !== 'stopped') return known;
         this.list = this.list.filter((point) => point !== known);
         const answer = newAnswer({
-            guided: true, arms: {...currentWeights(), [pair[0]]: x, [pair[1]]: y}, preferences: currentPreferences(), seed: this.seed,
+            guided: true, arms: {...others, [pair[0]]: x, [pair[1]]: y}, preferences, seed: this.seed,
             sampling: {...sampling, max_tokens: limit},
         });
         const point = {x, y, answer, view: this.viewOf(answer)};
         this.list.push(point);
+        point.view.queued();
         this.queue.add(async () => {
             if (this.list.includes(point)) await run(answer, messages, point.view, {steered: false});
             this.draw();

@@ -1,5 +1,5 @@
-// What each part thought of a token: a table of the likeliest alternatives with their probabilities under the mixture, the base and
-// every ARM. It follows the pointer or the focus; a click or a tap pins it.
+// What each part thought of a token: a table of the likeliest alternatives with their probabilities under the mixture, the base
+// and every ARM. It follows the pointer or the focus; a click or a tap pins it.
 
 import {byId, h, signed} from './dom.js';
 import {percent, reward} from './scale.js';
@@ -24,7 +24,8 @@ function cell(logprob) {
 
 function row(part, names, drawn) {
     return h('tr', {class: drawn ? 'drawn' : null},
-        h('th', {scope: 'row'}, h('span', {class: 'piece'}, visible(part.text)), drawn ? h('span', {class: 'sr'}, ' (drawn)') : null),
+        h('th', {scope: 'row'}, h('span', {class: 'piece'}, visible(part.text)),
+            drawn ? h('span', {class: 'sr'}, ' (drawn)') : null),
         cell(part.logprob), cell(part.base), ...names.map((name) => cell(part.arms[name])));
 }
 
@@ -42,11 +43,13 @@ function fill(pop, {answer, i, token}) {
     const arm = colourArm();
     const rewards = names.map((name) => {
         const value = reward(token, name, 'difference');
-        return h('span', {class: name === arm ? 'chip on' : 'chip'}, `${name} `, h('b', {}, value === null ? '\u2013' : signed(value, 2, true)));
+        return h('span', {class: name === arm ? 'chip on' : 'chip'}, `${name} `,
+            h('b', {}, value === null ? '\u2013' : signed(value, 2, true)));
     });
     const weights = Object.entries(weightsAt(answer, i)).map(([name, weight]) => `${name} ${signed(weight)}`).join(', ');
     pop.replaceChildren(
-        h('p', {class: 'head'}, h('span', {class: 'piece big'}, visible(token.text)), h('span', {class: 'dim'}, `token ${i + 1}`)),
+        h('p', {class: 'head'}, h('span', {class: 'piece big'}, visible(token.text)),
+            h('span', {class: 'dim'}, `token ${i + 1}`)),
         names.length > 0 ? h('p', {class: 'chips'}, h('span', {class: 'dim'}, 'minus base, nats: '), ...rewards) : '',
         table(token, names),
         weights === '' ? '' : h('p', {class: 'dim'}, `Weights here: ${weights}`));

@@ -8,7 +8,7 @@ const PAUSE = 60; // milliseconds between two changes of weights
 
 let tellAll = () => {};
 
-/** `tell` hears of every answer that starts or ends. */
+/** `tell` hears of every answer that starts or ends; {lost: true}: the server cannot be reached any more. */
 export function onRuns(tell) {
     tellAll = tell;
 }
@@ -20,11 +20,10 @@ export const runsOf = (answer) => [...running].find((run) => run.answer === answ
 const round = (x) => (typeof x === 'number' ? Math.round(x * 1e4) / 1e4 : null);
 const encoder = new TextEncoder();
 
+const rounded = (arms) => Object.fromEntries(Object.entries(arms ?? {}).map(([name, value]) => [name, round(value)]));
+
 function part(x) {
-    return {
-        text: x.token, logprob: round(x.logprob), base: round(x.parts?.base),
-        arms: Object.fromEntries(Object.entries(x.parts?.arms ?? {}).map(([name, value]) => [name, round(value)])),
-    };
+    return {text: x.token, logprob: round(x.logprob), base: round(x.parts?.base), arms: rounded(x.parts?.arms)};
 }
 
 /** A token of the API as it is kept. Bytes only where the text does not say them: in the midst of a character. */
@@ -59,7 +58,7 @@ function take(run, chunk) {
     if (typeof rate === 'number') answer.speed = rate;
 }
 
-/** Fills `answer`, telling `view`, until it ends; whatever goes wrong is in answer.error. Sliders act on it if it is `steered`. */
+/** Fills `answer`, telling `view`, until it ends; what goes wrong is in answer.error. Sliders act on it if it is `steered`. */
 export async function run(answer, messages, view, {steered}) {
     const one = {answer, view, steered, controller: new AbortController(), id: null, wanted: null, sending: false};
     running.add(one);
@@ -67,6 +66,7 @@ export async function run(answer, messages, view, {steered}) {
         messages, stream: true, logprobs: true, top_logprobs: 5, ...answer.sampling, seed: answer.seed, arms: answer.arms,
     };
     if (Object.keys(answer.preferences).length > 0) body.preferences = answer.preferences;
+    let lost = false;
     view.start();
     tellAll();
     try {
@@ -77,12 +77,13 @@ export async function run(answer, messages, view, {steered}) {
             answer.finish = 'stopped';
         } else {
             answer.finish = 'error';
+            lost = error.status === 0;
             answer.error = error instanceof ApiError ? error.message : `The page could not read the answer: ${error.message}`;
         }
     } finally {
         running.delete(one);
         view.end();
-        tellAll();
+        tellAll({lost});
     }
 }
 
@@ -108,7 +109,7 @@ async function sendWeights(one) {
         try {
             const reply = await post(`v1/requests/${encodeURIComponent(one.id)}/arms`, wanted);
             const at = reply.n_tokens?.[0] ?? one.answer.tokens.length;
-            one.answer.changes = one.answer.changes.filter((change) => change.at !== at).concat({at, arms: reply.arms});
+            one.answer.changes = one.answer.changes.filter((change) => change.at !== at).concat({at, arms: rounded(reply.arms)});
             one.view.progress();
         } catch (error) {
             if (error.status !== 404) one.view.trouble(error.message); // 404: it has just ended

@@ -1,8 +1,9 @@
 // Rewards of tokens as colours: nine steps from orange over none to blue, which all common kinds of colour vision tell apart.
 
-export const MEASURES = {
-    difference: {label: 'minus base', unit: 'nats', edges: [-2, -1, -0.5, -0.15, 0.15, 0.5, 1, 2]},
-    logprob: {label: 'log-probability', unit: '', edges: [0.005, 0.02, 0.06, 0.12, 0.25, 0.4, 0.6, 0.8].map(Math.log)},
+// Where one step ends and the next begins, in nats.
+const EDGES = {
+    difference: [-2, -1, -0.5, -0.15, 0.15, 0.5, 1, 2],
+    logprob: [0.005, 0.02, 0.06, 0.12, 0.25, 0.4, 0.6, 0.8].map(Math.log),
 };
 export const BASE = ''; // in place of an ARM's name: the base model
 
@@ -16,7 +17,7 @@ export function reward(token, arm, measure) {
 
 /** -4 ... 4 */
 export function step(value, arm, measure) {
-    const {edges} = MEASURES[arm === BASE ? 'logprob' : measure];
+    const edges = EDGES[arm === BASE ? 'logprob' : measure];
     return edges.filter((edge) => value >= edge).length - edges.length / 2;
 }
 

@@ -9,14 +9,14 @@ const FIELDS = [
     {name: 'top_p', label: 'Top-p', min: 0, max: 1, step: 0.01},
     {name: 'top_k', label: 'Top-k', min: 0, max: 1000000, step: 1},
     {name: 'min_p', label: 'Min-p', min: 0, max: 1, step: 0.01},
-    {name: 'max_tokens', label: 'Max tokens', min: 1, max: 1000000, step: 1, otherwise: 'no limit'},
+    {name: 'max_tokens', inServer: 'n_predict', label: 'Max tokens', min: 1, max: 1000000, step: 1, otherwise: 'no limit'},
     {name: 'seed', label: 'Seed', min: 0, max: 4294967295, step: 1, otherwise: 'random'},
 ];
 
-/** The server's default as a field's placeholder. */
-function placeholder({name, otherwise}) {
-    const value = server.defaults[name];
-    if (otherwise && !(value >= 0 && name === 'max_tokens')) return otherwise;
+/** The server's default as a field's placeholder; `otherwise` where that is none. */
+function placeholder({name, inServer = name, otherwise}) {
+    const value = server.defaults[inServer];
+    if (otherwise && !(value >= 0)) return otherwise;
     return typeof value === 'number' ? String(Math.round(value * 1000) / 1000) : 'default';
 }
 

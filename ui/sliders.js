@@ -1,5 +1,5 @@
-// A slider for each ARM, and for each objective of those that have some. They act on the running answer from its next token, and on
-// the answers after it.
+// A slider for each ARM, and for each objective of those that have some. They act on the running answer from its next token, and
+// on the answers after it.
 
 import {button, byId, h, icon} from './dom.js';
 import {isSteered, steer} from './run.js';
@@ -17,10 +17,11 @@ let pointerDown = false;
 function slider({label, value, min, max, limit, reset, set}) {
     const range = h('input', {type: 'range', min, max, step: RANGE.step, 'aria-label': label});
     const number = h('input', {type: 'number', step: 'any', min: limit[0], max: limit[1], 'aria-label': `${label}, value`});
+    range.style.setProperty('--zero', -min / (max - min));
     const show = (x) => {
         range.value = x;
         range.setAttribute('aria-valuetext', x.toFixed(2));
-        range.style.setProperty('--at', `${(100 * (Math.min(Math.max(x, min), max) - min)) / (max - min)}%`);
+        range.style.setProperty('--at', (Math.min(Math.max(x, min), max) - min) / (max - min));
         if (document.activeElement !== number) number.value = x.toFixed(2);
     };
     const change = (x) => {
@@ -43,12 +44,14 @@ function slider({label, value, min, max, limit, reset, set}) {
         if (x >= limit[0] && x <= limit[1]) change(x);
     });
     number.addEventListener('change', () => {
-        const x = number.valueAsNumber;
-        number.blur();
-        change(Number.isNaN(x) ? reset() : Math.min(Math.max(x, limit[0]), limit[1]));
+        const typed = number.valueAsNumber;
+        const x = Number.isNaN(typed) ? reset() : Math.min(Math.max(typed, limit[0]), limit[1]);
+        change(x);
+        number.value = x.toFixed(2);
     });
     show(value);
-    const again = button(icon('reset'), () => change(reset()), {class: 'quiet reset', 'aria-label': `Reset ${label}`, title: 'Reset'});
+    const again = button(icon('reset'), () => change(reset()),
+        {class: 'quiet reset', 'aria-label': `Reset ${label}`, title: 'Reset'});
     return {element: h('div', {class: 'slider'}, range, number, again), show};
 }
 
@@ -74,7 +77,9 @@ function objectives(arm) {
     const shares = new Map();
     const showShares = () => {
         const sum = Object.values(preference).reduce((a, b) => a + b, 0);
-        for (const [name, element] of shares) element.textContent = sum > 0 ? `${Math.round((100 * preference[name]) / sum)}\u202f%` : '\u2013';
+        for (const [name, element] of shares) {
+            element.textContent = sum > 0 ? `${Math.round((100 * preference[name]) / sum)}\u202f%` : '\u2013';
+        }
     };
     const rows = arm.objectives.map((name) => {
         shares.set(name, h('span', {class: 'share'}));
@@ -111,9 +116,10 @@ function row(arm) {
 export function tell() {
     const hint = byId('arms-hint');
     if (server.arms.length === 0) {
-        hint.textContent = 'The server has no ARMs: start it with --arm NAME=FILE:WEIGHT.';
+        hint.textContent = server.ready ? 'The server has no ARMs: start it with --arm NAME=FILE:WEIGHT.' : '';
     } else {
-        hint.textContent = isSteered() ? 'Acts on the running answer from its next token.' : '0 leaves an ARM out. Move a slider while an answer runs.';
+        hint.textContent = isSteered() ? 'Acts on the running answer from its next token.'
+            : '0 leaves an ARM out. Move a slider while an answer runs.';
     }
     hint.classList.toggle('live', isSteered() && server.arms.length > 0);
 }

@@ -3,19 +3,20 @@
 import {h, signed, svg} from './dom.js';
 
 const SIZE = 400;
-const LEFT = 52;
+const LEFT = 66;
 const BOTTOM = 46;
 const TOP = 12;
 const WIDTH = LEFT + SIZE + 14;
 const HEIGHT = TOP + SIZE + BOTTOM;
 
-/** About six round numbers from lo to hi. */
+/** About six round numbers from lo to hi, as [value, text]. */
 function ticks(lo, hi) {
     const rough = (hi - lo) / 5;
     const power = 10 ** Math.floor(Math.log10(rough));
     const unit = power * ([1, 2, 5].find((k) => k * power >= rough) ?? 10);
     const out = [];
-    for (let k = Math.ceil(lo / unit - 1e-9); k * unit <= hi + 1e-9; k++) out.push(k * unit);
+    const digits = Math.max(0, -Math.floor(Math.log10(unit) + 1e-9));
+    for (let k = Math.ceil(lo / unit - 1e-9); k * unit <= hi + 1e-9; k++) out.push([k * unit, signed(k * unit, digits)]);
     return out;
 }
 
@@ -24,7 +25,7 @@ export class Square {
         this.axes = svg('g', {class: 'axes'});
         this.marks = svg('g');
         this.cross = svg('g', {class: 'cross', 'aria-hidden': 'true'});
-        this.element = svg('svg', {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: 'square', ...props}, this.axes, this.marks, this.cross);
+        this.element = svg('svg', {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, ...props}, this.axes, this.marks, this.cross);
         this.range = [0, 1, 0, 1];
     }
 
@@ -59,16 +60,17 @@ export class Square {
             x1: from[0], y1: from[1], x2: to[0], y2: to[1], class: Math.abs(value) < 1e-9 ? 'zero' : null,
         });
         const parts = [svg('rect', {x: LEFT, y: TOP, width: SIZE, height: SIZE})];
-        for (const tick of ticks(x0, x1)) {
+        for (const [tick, text] of ticks(x0, x1)) {
             parts.push(line([this.x(tick), TOP], [this.x(tick), TOP + SIZE], tick),
-                svg('text', {x: this.x(tick), y: TOP + SIZE + 17, 'text-anchor': 'middle'}, signed(Number(tick.toPrecision(3)), tick % 1 ? 1 : 0)));
+                svg('text', {x: this.x(tick), y: TOP + SIZE + 17, 'text-anchor': 'middle'}, text));
         }
-        for (const tick of ticks(y0, y1)) {
+        for (const [tick, text] of ticks(y0, y1)) {
             parts.push(line([LEFT, this.y(tick)], [LEFT + SIZE, this.y(tick)], tick),
-                svg('text', {x: LEFT - 8, y: this.y(tick) + 4, 'text-anchor': 'end'}, signed(Number(tick.toPrecision(3)), tick % 1 ? 1 : 0)));
+                svg('text', {x: LEFT - 8, y: this.y(tick) + 4, 'text-anchor': 'end'}, text));
         }
+        const upright = `translate(13 ${TOP + SIZE / 2}) rotate(-90)`;
         parts.push(svg('text', {x: LEFT + SIZE / 2, y: HEIGHT - 8, class: 'label', 'text-anchor': 'middle'}, labels[0]),
-            svg('text', {x: 0, y: 0, class: 'label', 'text-anchor': 'middle', transform: `translate(14 ${TOP + SIZE / 2}) rotate(-90)`}, labels[1]));
+            svg('text', {class: 'label', 'text-anchor': 'middle', transform: upright}, labels[1]));
         this.axes.replaceChildren(...parts);
     }
 

@@ -4,7 +4,8 @@
 //   answer: {guided, arms, changes: [{at, arms}], preferences, seed, sampling, tokens, text, finish, error, speed}
 //   token: {text, bytes?, logprob, base, arms: {NAME: x}, top: [{text, logprob, base, arms}]}, log-probabilities in nats
 
-const PLACE = 'genarm.page';
+const SETTINGS = 'genarm.page';
+const TURNS = 'genarm.turns'; // apart, for they are long and change less often
 const LIMIT = 2_000_000; // characters; browsers keep about five million
 const FILE_LIMIT = 64_000_000;
 
@@ -96,18 +97,22 @@ function readTurns(x) {
 
 // ---- localStorage ----
 
-export function load() {
-    let saved = null;
+function remembered(place) {
     try {
-        saved = JSON.parse(localStorage.getItem(PLACE));
+        return JSON.parse(localStorage.getItem(place));
     } catch {
-        // written by something else: begin anew
+        return null; // written by something else: begin anew
     }
+}
+
+export function load() {
+    state.turns = readTurns(remembered(TURNS));
+    const saved = remembered(SETTINGS);
     if (!isObject(saved)) return;
     const view = isObject(saved.view) ? saved.view : {};
     Object.assign(state, {
         system: string(saved.system), sampling: numbers(saved.sampling), weights: numbers(saved.weights),
-        preferences: readPreferences(saved.preferences), draft: string(saved.draft), turns: readTurns(saved.turns),
+        preferences: readPreferences(saved.preferences), draft: string(saved.draft),
         view: {
             coloured: view.coloured !== false, compare: view.compare === true, panel: view.panel !== false,
             arm: typeof view.arm === 'string' ? view.arm : null,
@@ -116,11 +121,11 @@ export function load() {
     });
 }
 
-/** As much as fits: first old answers lose what is known of their tokens, then the oldest turns go. */
+/** The turns as text, as much as fits: first old answers lose what is known of their tokens, then the oldest turns go. */
 function bounded(limit) {
     const size = (value) => JSON.stringify(value).length;
-    let turns = state.turns;
-    let text = JSON.stringify(state);
+    let {turns} = state;
+    let text = JSON.stringify(turns);
     let excess = text.length - limit;
     if (excess <= 0) return text;
     const without = new Set();
@@ -129,22 +134,19 @@ function bounded(limit) {
         without.add(answer);
         excess -= size(answer.tokens);
     }
-    const stringify = (value) => JSON.stringify(value, (key, part) => (without.has(part) ? {...part, tokens: []} : part));
-    text = stringify(state);
+    const stringify = () => JSON.stringify(turns, (key, part) => (without.has(part) ? {...part, tokens: []} : part));
+    text = stringify();
     while (text.length > limit && turns.length > 0) {
         turns = turns.slice(2);
-        text = stringify({...state, turns});
+        text = stringify();
     }
     return text;
 }
 
-let saveTimer = 0;
-
-export function saveNow() {
-    clearTimeout(saveTimer);
+export function saveTurns() {
     for (let limit = LIMIT; limit > 1000; limit /= 2) {
         try {
-            localStorage.setItem(PLACE, bounded(limit));
+            localStorage.setItem(TURNS, bounded(limit));
             return;
         } catch {
             // the browser grants less than usual, or nothing at all
@@ -152,10 +154,22 @@ export function saveNow() {
     }
 }
 
-/** Soon, once for many changes. */
+let saveTimer = 0;
+
+/** Everything but the turns: soon, once for many changes. */
 export function save() {
     clearTimeout(saveTimer);
-    saveTimer = setTimeout(saveNow, 300);
+    saveTimer = setTimeout(saveSettings, 300);
+}
+
+export function saveSettings() {
+    clearTimeout(saveTimer);
+    const {turns, ...settings} = state;
+    try {
+        localStorage.setItem(SETTINGS, JSON.stringify(settings));
+    } catch {
+        // as above
+    }
 }
 
 // ---- files ----
@@ -163,7 +177,8 @@ export function save() {
 export function exported(model) {
     return {
         format: 'genarm conversation', version: 1, model, exported: new Date().toISOString(),
-        system: state.system, sampling: state.sampling, weights: state.weights, preferences: state.preferences, turns: state.turns,
+        system: state.system, sampling: state.sampling, weights: state.weights, preferences: state.preferences,
+        turns: state.turns,
     };
 }
 
@@ -183,4 +198,5 @@ export function imported(text) {
         preferences: readPreferences(file.preferences), turns: readTurns(file.turns),
     });
     save();
+    saveTurns();
 }

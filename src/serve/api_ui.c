@@ -1,5 +1,5 @@
-/* Serves the embedded page. Everything that it loads comes from this server, so its policy forbids the rest: a text of a model that
- * were taken for markup could neither run nor send anything. */
+/* Serves the embedded page. Everything that it loads comes from this server, so its policy forbids the rest: a text of a model
+ * that were taken for markup could neither run nor send anything. */
 #include "serve/ui.h"
 
 #include <string.h>
@@ -40,7 +40,7 @@ static bool listed(const char *list, const char *etag) {
 
 static void reply_file(struct http_call *call, const struct ui_file *file) {
     http_header(call, "ETag", file->etag);
-    http_header(call, "Cache-Control", "no-cache"); /* kept, but asked for again: another version of the program has another page */
+    http_header(call, "Cache-Control", "no-cache"); /* kept, but asked for again: another version may have another page */
     http_header(call, "Content-Security-Policy", policy);
     http_header(call, "X-Content-Type-Options", "nosniff");
     http_header(call, "Referrer-Policy", "no-referrer");

@@ -148,13 +148,17 @@ static void choose_id(struct http_call *c) {
 
 /* ---- who asks ---- */
 
+/* Bytes of a host without its port; 0: it is none. */
+static size_t name_length(const char *host) {
+    const size_t n = host[0] == '[' ? strcspn(host, "]") + (strchr(host, ']') != NULL) : strcspn(host, ":");
+    const bool has_port = host[n] == ':' && host[n + 1 + strspn(host + n + 1, "0123456789")] == '\0';
+    return host[n] == '\0' || has_port ? n : 0;
+}
+
 /* Whether a Host without its port is one of our own names. A page of another site can have its name lead here (DNS rebinding)
  * and would then be of the same origin as this server, but its browser still sends that name. */
 static bool host_is_ours(const char *host, const char *bound) {
-    const size_t n = host[0] == '[' ? strcspn(host, "]") + (strchr(host, ']') != NULL) : strcspn(host, ":");
-    if (host[n] != '\0' && (host[n] != ':' || host[n + 1 + strspn(host + n + 1, "0123456789")] != '\0')) {
-        return false;
-    }
+    const size_t n = name_length(host);
     const char *const names[] = {"localhost", "127.0.0.1", "[::1]", bound};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (strlen(names[i]) == n && strncasecmp(names[i], host, n) == 0) {
@@ -163,6 +167,16 @@ static bool host_is_ours(const char *host, const char *bound) {
     }
     /* An IPv6 address that was given without brackets. */
     return n > 2 && strlen(bound) == n - 2 && host[0] == '[' && strncasecmp(bound, host + 1, n - 2) == 0;
+}
+
+/* Whether a Host names the host of the origin that CORS allows, which may be a proxy's before this server. */
+static bool host_is_of_cors(const char *host, const char *cors) {
+    if (strcmp(cors, "*") == 0) {
+        return true;
+    }
+    const char *own = strstr(cors, "://");
+    const size_t n = name_length(host);
+    return own && n > 0 && name_length(own + 3) == n && strncasecmp(own + 3, host, n) == 0;
 }
 
 /* Whether a page of this origin may send what changes something or costs much. */
@@ -179,7 +193,8 @@ static void check_sender(struct http_call *c) {
     const struct http_server *s = c->server;
     const char *host = c->authority ? c->authority : http_call_header(c, MHD_HTTP_HEADER_HOST);
     const char *origin = http_call_header(c, MHD_HTTP_HEADER_ORIGIN);
-    if (s->loopback && !s->params.cors && host && !host_is_ours(host, s->params.host)) {
+    const bool known = !host || host_is_ours(host, s->params.host) || (s->params.cors && host_is_of_cors(host, s->params.cors));
+    if (s->loopback && !known) {
         http_refuse(c, 403, "the Host header names another host than this server, which only serves its own machine");
     }
     const bool reads = strcmp(c->method, "GET") == 0 || strcmp(c->method, "HEAD") == 0 || strcmp(c->method, "OPTIONS") == 0;

@@ -83,7 +83,7 @@ check "bash completes the values of an option" [ "${COMPREPLY[*]}" = "simpo sft"
 COMP_WORDS=(genarm generate --top) COMP_CWORD=2
 _genarm
 check "bash completes options" [ "${COMPREPLY[*]}" = "--top-k --top-p" ]
-COMP_WORDS=(genarm sc) COMP_CWORD=1
+COMP_WORDS=(genarm s) COMP_CWORD=1
 _genarm
 check "bash completes commands" [ "${COMPREPLY[*]}" = "serve score" ]
 

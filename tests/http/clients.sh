@@ -45,11 +45,12 @@ for i in $(seq 16); do
 done
 run 0 train -m "$tiny" --lora-rank 4 -lr 1e-2 --batch-size 8 --epochs 2 --beta 0.5 -s 5 --objective praise=praise.jsonl \
     --objective blame=blame.jsonl -o both.gguf
+exact=(-ctk f32 -ctv f32) # answers are the same whatever else is computed beside them
 serve tiny_url -m "$tiny" --arm kind="$golden/llama.lora.gguf:0" --arm short="$golden/llama.lora2.gguf:0" --arm both=both.gguf:0 \
-    -np 4 --metrics
+    -np 4 --metrics "${exact[@]}" --no-cache-prompt
 serve real_url -m "$model" --arm one=one.gguf:0 --arm two=two.gguf:0 -np 2 -c 2048
 serve keyed_url -m "$tiny" --arm helpful="$golden/llama.lora.gguf:0" --arm harmless="$golden/llama.lora2.gguf:0" \
-    -np 4 -n 8 -c 4096 --metrics --api-key first,second
+    -np 4 -n 8 -c 1024 --metrics --api-key first,second
 
 serve quiet_url -m "$tiny" --no-slots --no-ui -np 1
 
@@ -189,7 +190,10 @@ tiny_url=$tiny_address
 
 # ---- OpenAI's client ----------------------------------------------------------------------------
 
-answer() { "$genarm" generate -m "$tiny" -np 1 -p "How do I bake bread?" -n 40 --temp 0 --json "$@" 2>/dev/null >line; json line 'r[0]["response"]'; }
+answer() {
+    "$genarm" generate -m "$tiny" "${exact[@]}" -p "How do I bake bread?" -n 40 --temp 0 --json "$@" 2>/dev/null >line
+    json line 'r[0]["response"]'
+}
 CLIENTS_PLAIN=$(answer; echo .) CLIENTS_KIND=$(answer --arm kind="$golden/llama.lora.gguf:2"; echo .)
 CLIENTS_TINY=$tiny_url CLIENTS_REAL=$real_url CLIENTS_KEYED=$keyed_url PYTHONDONTWRITEBYTECODE=1 \
     CLIENTS_PLAIN=${CLIENTS_PLAIN%??} CLIENTS_KIND=${CLIENTS_KIND%??} \

@@ -15,7 +15,7 @@ serve() { # NAME ARGUMENTS…: starts a server; its address is put into the vari
     "$genarm" serve --port "$port" "$@" >"$name.out" 2>"$name.err" </dev/null &
     servers+=($!)
     for _ in $(seq 300); do
-        ! python3 -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1])' "http://127.0.0.1:$port/health" 2>/dev/null || break
+        ! python3 -c "import urllib.request; urllib.request.urlopen('http://127.0.0.1:$port/health')" 2>/dev/null || break
         kill -0 $! 2>/dev/null || { fail "genarm serve $* does not get ready" "$name.err"; finish; }
         sleep 0.1
     done
@@ -32,9 +32,10 @@ done
 run 0 train -m "$tiny" --lora-rank 4 -lr 1e-2 --batch-size 8 --epochs 2 --beta 0.5 -s 5 --objective praise=praise.jsonl \
     --objective blame=blame.jsonl -o both.gguf
 serve PAGE_REAL -m "$model" --arm one.gguf:0 --arm '<img src=x onerror=alert(1)>.gguf:0' -np 2 -c 4096
-serve PAGE_TINY -m "$tiny" --arm both.gguf:0 --api-key "open sesame"
+serve PAGE_TINY -m "$tiny" --arm both.gguf:0 --api-key "open-sesame"
 
 PAGE_AXE=$(ls "$source_dir"/deps/page/lib/python*/site-packages/axe_playwright_python/axe.min.js)
-export PAGE_AXE PYTHONDONTWRITEBYTECODE=1
+PAGE_SERVE=$(printf '%q ' "$genarm" serve -m "$model" --arm one.gguf:0)
+export PAGE_AXE PAGE_SERVE PYTHONDONTWRITEBYTECODE=1
 "$python" "$source_dir/tests/http/page.py" "${@:3}" >out 2>&1 || { cat out; fail "page.py"; }
 finish

@@ -90,6 +90,9 @@ check "HTTP leads to HTTPS" [ "$(curl -s -o out -w '%{http_code} %{redirect_url}
     "http://127.0.0.1:$plain/x")" = "301 https://genarm.example.org/x" ]
 
 python3 "$source_dir/tests/http/proxy.py" checks >out 2>&1 || fail "proxy.py checks" out
+status=$(curl -s --http2 --cacert cert.pem --resolve "genarm.example.org:$PROXY_PORT:127.0.0.1" -o out \
+    -w '%{http_code} %{http_version}' "https://genarm.example.org:$PROXY_PORT/v1/models" -H "Authorization: Bearer second")
+check "HTTP/2 as well ($status)" [ "$status" = "200 2" ]
 check "a request's id is in the server's log" grep -q '"id":"through-nginx"' "$PROXY_A.log" "$PROXY_B.log"
 
 under_load() { # COMMAND…: what it does while clients ask; summary: what they got
@@ -132,5 +135,6 @@ cat summary
 under_load restart_both
 json_true summary 'r[0]["failed"] == [] and r[0]["cut"] == 0 and r[0]["whole"] > 8 and r[0]["streams"] > 8'
 cat summary
-check "the servers have nothing to complain about" [ -z "$(cat "$PROXY_A.log" "$PROXY_B.log" | grep -E '"level": ?"(warn|error)"')" ]
+noisy=$(grep -hE "\"level\": ?\"(warn|error)\"" "$PROXY_A.log" "$PROXY_B.log")
+check "the servers have nothing to complain about: $noisy" [ -z "$noisy" ]
 finish

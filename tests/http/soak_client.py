@@ -1,11 +1,15 @@
 """A server under test as clients see it: requests that are checked, sockets for those that are none. See soak.py."""
 import http.client
+import itertools
 import json
 import socket
 import struct
 import time
 
 ANSWER_SECONDS = 180  # longer than this nobody waits: it counts as a server that hangs
+
+
+request_numbers = itertools.count(1)
 
 
 class Failure(Exception):
@@ -41,23 +45,26 @@ class Target:
 
     def ask(self, method, path, body=None, expected=None, connection=None):
         """A whole answer. expected: the only statuses that are fine."""
+        request_id = f"soak-{next(request_numbers)}"
+        what = f"{method} {path} ({request_id})"
         own = connection or self.connect()
         try:
             if body is not None and not isinstance(body, bytes):
                 body = json.dumps(body).encode()
-            own.request(method, path, body, {"Content-Type": "application/json"} if body is not None else {})
+            headers = {"X-Request-Id": request_id} | ({"Content-Type": "application/json"} if body is not None else {})
+            own.request(method, path, body, headers)
             response = own.getresponse()
             reply = Reply(response.status, response.headers, response.read())
         except TimeoutError:
-            raise Failure(f"{method} {path}: no answer within {ANSWER_SECONDS} s") from None
+            raise Failure(f"{what}: no answer within {ANSWER_SECONDS} s") from None
         except (OSError, http.client.HTTPException) as e:
-            raise Failure(f"{method} {path}: {type(e).__name__}: {e}") from None
+            raise Failure(f"{what}: {type(e).__name__}: {e}") from None
         finally:
             if connection is None:
                 own.close()
-        check_reply(reply, f"{method} {path}")
+        check_reply(reply, what)
         check(expected is None or reply.status in expected,
-              f"{method} {path}: {reply.status}, not {expected}: {reply.body[:300]!r}")
+              f"{what}: {reply.status}, not {expected}: {reply.body[:300]!r}")
         return reply
 
     def socket(self, receive_buffer=None):
@@ -120,16 +127,19 @@ class Stream:
         self.connection = target.connect()
         self.id, self.text, self.finish, self.n_chunks, self.usage = None, "", {}, 0, None
         self.error, self.complete = None, False
+        self.request_id = f"soak-{next(request_numbers)}"
+        what = f"a stream of {path} ({self.request_id})"
         try:
-            self.connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            headers = {"Content-Type": "application/json", "X-Request-Id": self.request_id}
+            self.connection.request("POST", path, json.dumps(body), headers)
             self.response = self.connection.getresponse()
         except TimeoutError:
-            raise Failure(f"a stream of {path}: no head within {ANSWER_SECONDS} s") from None
+            raise Failure(f"{what}: no head within {ANSWER_SECONDS} s") from None
         except (OSError, http.client.HTTPException) as e:
-            raise Failure(f"a stream of {path}: {type(e).__name__}: {e}") from None
+            raise Failure(f"{what}: {type(e).__name__}: {e}") from None
         self.status = self.response.status
         if self.status != 200:
-            check_reply(Reply(self.status, self.response.headers, self.response.read()), f"a stream of {path}")
+            check_reply(Reply(self.status, self.response.headers, self.response.read()), what)
         else:
             kind = self.response.headers.get("Content-Type", "")
             check(kind.startswith("text/event-stream"), f"a stream of type {kind}")
@@ -139,11 +149,11 @@ class Stream:
             try:
                 line = self.response.readline()
             except TimeoutError:
-                raise Failure(f"a stream that stands still for {ANSWER_SECONDS} s after {self.n_chunks} chunks") from None
+                raise Failure(f"{self.request_id} stands still for {ANSWER_SECONDS} s after {self.n_chunks} chunks") from None
             except (OSError, http.client.HTTPException, ValueError) as e:
-                raise Failure(f"a stream that breaks after {self.n_chunks} chunks: {type(e).__name__}: {e}") from None
+                raise Failure(f"{self.request_id} breaks after {self.n_chunks} chunks: {type(e).__name__}: {e}") from None
             if not line:
-                check(self.complete, f"a stream that ends after {self.n_chunks} chunks without [DONE]")
+                check(self.complete, f"{self.request_id} ends after {self.n_chunks} chunks without [DONE]")
                 return
             line = line.strip()
             if line in (b"", b"data: [DONE]"):

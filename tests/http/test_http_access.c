@@ -156,6 +156,18 @@ static void test_cors(void **state) {
     assert_refused(f.port, "POST", "/echo", "Origin: https://evil.example\r\nX-Api-Key: sk-second\r\n", "x", 403,
                    "permission_error");
     assert_refused(f.port, "OPTIONS", "/absent", "Origin: https://app.example\r\n", NULL, 404, "not_found_error");
+    /* A proxy may be before it, under the name of the origin. */
+    assert_int_equal(status_with(f.port, "OPTIONS", "app.example", NULL), 204);
+    assert_int_equal(status_with(f.port, "OPTIONS", "App.example:8443", NULL), 204);
+    assert_int_equal(status_with(f.port, "OPTIONS", "localhost:80", NULL), 204);
+    static const char *const others[] = {"any.example", "app.example.evil.example", "app.exampl", "app.example:x", "app.example:1@x",
+                                         ""};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        assert_int_equal(status_with(f.port, "OPTIONS", others[i], NULL), 403);
+    }
+    fixture_stop(&f);
+    params.cors = "*";
+    fixture_start(&f, params);
     assert_int_equal(status_with(f.port, "OPTIONS", "any.example", NULL), 204);
     fixture_stop(&f);
 }

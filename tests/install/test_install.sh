@@ -40,5 +40,17 @@ done
 foreign=$(nm -D --defined-only "$libdir/libgenarm.so" | awk '$3 !~ /^genarm_/ && $2 != "A"')
 [ -z "$foreign" ] || fail "names shown that are not genarm's: $foreign"
 
+examples=$prefix/share/genarm/examples
+for file in nginx.conf genarm.default genarm.service; do
+    [ -s "$examples/$file" ] || fail "no example $file"
+done
+! grep -q @CMAKE "$examples/genarm.service" || fail "the unit is not filled in"
+if command -v systemd-analyze >/dev/null; then
+    mkdir "$work/unit"
+    sed 's#^ExecStart=.*/genarm serve#ExecStart=/bin/true serve#' "$examples/genarm.service" >"$work/unit/genarm.service"
+    systemd-analyze verify --man=no "$work/unit/genarm.service" 2>"$work/log" && [ ! -s "$work/log" ] ||
+        { cat "$work/log" >&2; fail "the unit is not as systemd wants it"; }
+fi
+
 "$prefix/bin/genarm" info -m "$model" >/dev/null || fail "the installed program does not run"
 echo "1 passed, 0 failed"

@@ -159,6 +159,18 @@ static void test_dump_is_one_line_and_bounded(void **state) {
     buf_deinit(&b);
 }
 
+static void test_text_of_any_bytes_is_a_string(void **state) {
+    (void)state;
+    json_t *plain = text_json("a\xff"), *bytes = text_json_n("a\0b\xc3", 4), *none = text_json_n("", 0);
+    assert_string_equal(json_string_value(plain), "a\xef\xbf\xbd");
+    assert_int_equal(json_string_length(bytes), 6);
+    assert_memory_equal(json_string_value(bytes), "a\0b\xef\xbf\xbd", 6);
+    assert_int_equal(json_string_length(none), 0);
+    json_decref(plain);
+    json_decref(bytes);
+    json_decref(none);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_broken_json_is_an_error_with_its_place),
@@ -168,6 +180,7 @@ int main(void) {
         cmocka_unit_test(test_missing_and_mistyped_members_are_named),
         cmocka_unit_test(test_numbers_read_back_equal),
         cmocka_unit_test(test_dump_is_one_line_and_bounded),
+        cmocka_unit_test(test_text_of_any_bytes_is_a_string),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
