@@ -34,8 +34,8 @@ json_t *api_arms_json(struct server *s) {
             names = objectives_json(a, preference, &preferences);
         }
         json_array_append_new(list, json_pack("{s:i, s:s, s:o, s:o, s:o?, s:o?, s:b}", "id", (int)i, "name", a->name, "file",
-                                              text_json(a->file), "weight", api_float(weights[i]), "objectives", names, "preference",
-                                              preferences, "minus_reference", (int)a->minus_reference));
+                                              text_json(a->file), "weight", api_float(weights[i]), "objectives", names,
+                                              "preference", preferences, "minus_reference", (int)a->minus_reference));
     }
     free(weights);
     return list;

@@ -54,7 +54,8 @@ static json_t *whole(struct conversation *c) {
         const struct choice *choice = &c->job->choices[i];
         json_t *message = json_pack("{s:s, s:o, s:n}", "role", "assistant", "content", told_text(choice), "refusal");
         json_array_append_new(choices, json_pack("{s:i, s:o, s:o, s:s}", "index", (int)i, "message", message, "logprobs",
-                                                 logprobs_json(c, choice->facts, choice_n_told(choice, 0)), "finish_reason", told_finish(choice)));
+                                                 logprobs_json(c, choice->facts, choice_n_told(choice, 0)), "finish_reason",
+                                                 told_finish(choice)));
     }
     if (reply) {
         json_object_set_new(reply, "choices", choices);

@@ -26,8 +26,8 @@ static struct lists lists_new(void) {
 }
 
 static json_t *lists_json(const struct lists *l) {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "tokens", l->tokens, "token_logprobs", l->logprobs, "top_logprobs", l->tops, "text_offset",
-                     l->offsets, "parts", l->parts);
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "tokens", l->tokens, "token_logprobs", l->logprobs, "top_logprobs", l->tops,
+                     "text_offset", l->offsets, "parts", l->parts);
 }
 
 static void add_token(const struct lists *l, const struct serve_model *m, const struct token_fact *f, size_t offset) {
@@ -91,8 +91,8 @@ static json_t *echo_json(const struct conversation *c, const struct choice *choi
 
 /* Takes over both. */
 static json_t *joined(json_t *front, json_t *back) {
-    json_t *all = front && back ? json_pack("s#+#", json_string_value(front), (int)json_string_length(front), json_string_value(back),
-                                            (int)json_string_length(back))
+    json_t *all = front && back ? json_pack("s#+#", json_string_value(front), (int)json_string_length(front),
+                                            json_string_value(back), (int)json_string_length(back))
                                 : NULL;
     json_decref(front);
     json_decref(back);
@@ -100,8 +100,8 @@ static json_t *joined(json_t *front, json_t *back) {
 }
 
 static json_t *head(const struct conversation *c) {
-    return json_pack("{s:s, s:s, s:I, s:s, s:s}", "id", c->job->id, "object", "text_completion", "created", (json_int_t)c->created, "model",
-                     c->server->alias, "system_fingerprint", "genarm-" GENARM_VERSION);
+    return json_pack("{s:s, s:s, s:I, s:s, s:s}", "id", c->job->id, "object", "text_completion", "created",
+                     (json_int_t)c->created, "model", c->server->alias, "system_fingerprint", "genarm-" GENARM_VERSION);
 }
 
 static json_t *whole(struct conversation *c) {

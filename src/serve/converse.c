@@ -43,7 +43,8 @@ static void refuse(struct http_call *call, struct server *s, int32_t retry_after
 }
 
 /* A prompt that does not fit: its length goes beside an error's members, as llama-server has it. */
-static void reply_too_long(struct http_call *call, const struct serve_model *m, int32_t n_tokens, const struct genarm_error *err) {
+static void reply_too_long(struct http_call *call, const struct serve_model *m, int32_t n_tokens,
+                           const struct genarm_error *err) {
     json_t *error = api_error_json(err), *body = error ? json_pack("{s:O}", "error", error) : NULL;
     char *text = NULL;
     if (body && json_object_set_new(error, "n_prompt_tokens", json_integer(n_tokens)) == 0 &&
@@ -91,7 +92,8 @@ static void reply_failure(struct http_call *call, struct server *s, const struct
     api_error(call, &err);
 }
 
-struct job *converse_run(struct http_call *call, struct server *s, const char *prefix, struct job_params *params, bool until_done) {
+struct job *converse_run(struct http_call *call, struct server *s, const char *prefix, struct job_params *params,
+                         bool until_done) {
     struct job *job = make_job(call, s, prefix, params);
     int32_t retry_after;
     if (!job) {
@@ -132,8 +134,10 @@ static void log_job(const struct conversation *c) {
     const int n_prompt = first->n_prompt, n_known = first->n_reused;
     const char *end = c->job->n_done < c->job->n_choices ? "the client left" : error_of(c->job) ? "error" : told_finish(first);
     worker_unlock(c->server->worker);
-    serve_log_line(c->server->p.log, GENARM_LOG_INFO, c->job->request, "%s: prompt of %d tokens (%d known), answer of %zu (%s), "
-                   "the first after %.3f s, %.1f a second", c->job->id, n_prompt, n_known, n_tokens, end, waited > 0 ? waited : 0, rate);
+    serve_log_line(c->server->p.log, GENARM_LOG_INFO, c->job->request,
+                   "%s: prompt of %d tokens (%d known), answer of %zu (%s), "
+                   "the first after %.3f s, %.1f a second",
+                   c->job->id, n_prompt, n_known, n_tokens, end, waited > 0 ? waited : 0, rate);
 }
 
 static void conversation_free(void *user) {
@@ -196,8 +200,13 @@ static int put_piece(struct conversation *c, struct choice *choice, struct buf *
     if (rc == GENARM_OK && ended) {
         r->told_end = true;
         c->n_ended++;
-        rc = put_event(out, c->dialect->event(c, &(struct piece){.choice = choice, .text = "", .text_at = r->n_text, .last = true,
-                                                                 .tokens = tokens, .tokens_at = piece.tokens_at, .n_tokens = piece.n_tokens}));
+        rc = put_event(out, c->dialect->event(c, &(struct piece){.choice = choice,
+                                                                 .text = "",
+                                                                 .text_at = r->n_text,
+                                                                 .last = true,
+                                                                 .tokens = tokens,
+                                                                 .tokens_at = piece.tokens_at,
+                                                                 .n_tokens = piece.n_tokens}));
     }
     free(facts);
     free(tokens);
