@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/cores.h"
+#include "base/progress.h"
 #include "bench/machine.h"
 #include "bench/random_adapter.h"
 #include "bench/samples.h"
@@ -161,6 +162,9 @@ static void run_side(struct subject *s, enum side side, unsigned from, size_t n_
 }
 
 static void run_rounds(struct subject *s) {
+    struct progress progress;
+    int64_t n_done = 0;
+    progress_start(&progress, s->name, "runs", N_SIDES * (N_SIZES * s->settings->n_rounds + 1), 0);
     for (int r = -1; r < s->settings->n_rounds; r++) { /* one round to warm up */
         for (int i = r < 0 ? N_SIZES - 1 : 0; i < N_SIZES; i++) {
             const size_t n = 2 * sizes[i] < MIN_REQUESTS ? MIN_REQUESTS : 2 * (size_t)sizes[i];
@@ -170,10 +174,12 @@ static void run_rounds(struct subject *s) {
                     usleep(SETTLE_US);
                     run_side(s, (enum side)side, s->n_asked, n, (size_t)sizes[i], r < 0 ? NULL : &s->cells[side][i]);
                 }
+                progress_update(&progress, ++n_done, NULL);
             }
             s->n_asked += (unsigned)n;
         }
     }
+    progress_end(&progress);
 }
 
 /* ---- servers ---- */
