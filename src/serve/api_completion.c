@@ -132,7 +132,8 @@ void api_completion(struct http_call *call, void *user) {
     r.n_logprobs = r.n_logprobs == 0 ? -1 : r.n_logprobs;
     int rc = r.prompt ? request_params(&params, s, m, &r, root, &err) : field_error(&err, "prompt", "'prompt' is missing");
     rc = rc == GENARM_OK ? request_prompts(&params, m, r.prompt, &err) : rc;
-    if (rc == GENARM_OK && params.n_logprobs > 0 && params.n_prompts > 1 && (size_t)params.n_logprobs * params.n_prompts > 4 * REQUEST_MAX_PROBS) {
+    const size_t n_kept = params.n_logprobs > 0 ? (size_t)params.n_logprobs * params.n_prompts : 0; /* for each token of each prompt */
+    if (rc == GENARM_OK && n_kept > 4 * REQUEST_MAX_PROBS) {
         rc = field_error(&err, "n_probs", "%d tokens for each of %zu prompts are too many", params.n_logprobs, params.n_prompts);
     }
     if (rc == GENARM_OK) {
