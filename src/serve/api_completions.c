@@ -129,10 +129,10 @@ static json_t *whole(struct conversation *c) {
 }
 
 static json_t *event(struct conversation *c, const struct piece *piece) {
-    json_t *chunk = head(c), *echo = echo_json(c, piece->choice);
+    const bool tells = piece->n_facts > 0 || (piece->first && c->job->params.score_prompt);
+    json_t *chunk = head(c), *echo = tells || piece->first ? echo_json(c, piece->choice) : NULL;
     const size_t offset = echo ? utf8_length(json_string_value(echo), json_string_length(echo)) : 0;
     json_t *text = piece->first ? json_incref(echo) : text_json_n(piece->text, piece->n_text);
-    const bool tells = piece->n_facts > 0 || (piece->first && c->job->params.score_prompt);
     json_t *logprobs = tells ? logprobs_json(c, piece, piece->first, offset) : json_null();
     json_decref(echo);
     json_t *choice = json_pack("{s:i, s:o, s:o, s:s?}", "index", (int)piece->choice->index, "text", text, "logprobs", logprobs,
