@@ -81,7 +81,8 @@ static void by_few_f16(struct problem *p, const void *table, int n_rows) {
 }
 
 /* The best of ROUNDS for each number of rows */
-static void measure(struct problem *p, const char *name, void (*multiply)(struct problem *, const void *, int), const void *table) {
+static void measure(struct problem *p, const char *name, void (*multiply)(struct problem *, const void *, int),
+                    const void *table) {
     printf("%-6s %-8s", ggml_type_name(p->type), name);
     for (size_t c = 0; c < sizeof row_counts / sizeof *row_counts; c++) {
         double best = INFINITY;

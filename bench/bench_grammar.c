@@ -104,7 +104,8 @@ int main(void) {
         rng_seed(&rng, 1);
         const double first = ours(g, m, tokens, &rng), again = ours(g, m, tokens, NULL);
         const double libllama = theirs(m, grammars[i].text, tokens);
-        printf("%-14s %14.1f %14.1f %14.1f %9.1fx\n", grammars[i].name, 1e6 * first, 1e6 * again, 1e6 * libllama, libllama / first);
+        printf("%-14s %14.1f %14.1f %14.1f %9.1fx\n", grammars[i].name, 1e6 * first, 1e6 * again, 1e6 * libllama,
+               libllama / first);
         genarm_grammar_free(g);
         free(tokens);
     }

@@ -30,15 +30,16 @@ static const struct option serve_options[] = {
      .help = "address to listen at; 0.0.0.0: all of this machine's, which asks for --api-key"},
     {OPTION_INT, "--port", "N", offsetof(struct serve_args, port), 0, 65535, .fallback = "8080", .env = "LLAMA_ARG_PORT",
      .help = "port to listen at; 0: a free one, which is said"},
-    {OPTION_INT, "-np --parallel", "N", offsetof(struct serve_args, n_parallel), 1, 1024, .fallback = "4", .env = "LLAMA_ARG_N_PARALLEL",
-     .help = "answers given at once, each with a context of its own (-c)"},
+    {OPTION_INT, "-np --parallel", "N", offsetof(struct serve_args, n_parallel), 1, 1024, .fallback = "4",
+     .env = "LLAMA_ARG_N_PARALLEL", .help = "answers given at once, each with a context of its own (-c)"},
     {OPTION_TEXT, "-a --alias", "NAME", offsetof(struct serve_args, alias), .env = "LLAMA_ARG_ALIAS",
      .help = "name of the model in the API; without it its file's"},
     {OPTION_TEXT, "--api-key", "KEY,...", offsetof(struct serve_args, keys), .env = "LLAMA_API_KEY",
      .help = "answer only requests with one of these keys, as Authorization: Bearer KEY; the page and /health are open"},
     {OPTION_FILE, "--api-key-file", "FILE", offsetof(struct serve_args, key_file), .help = "further keys, one in a line"},
     {OPTION_TEXT, "--cors", "ORIGIN", offsetof(struct serve_args, cors),
-     .help = "let pages of this origin, such as https://example.org, use the API, and a proxy of this name hand requests on; *: any"},
+     .help =
+         "let pages of this origin, such as https://example.org, use the API, and a proxy of this name hand requests on; *: any"},
     {OPTION_FLAG, "--metrics", "", offsetof(struct serve_args, metrics), .env = "LLAMA_ARG_ENDPOINT_METRICS",
      .help = "serve /metrics for Prometheus"},
     {OPTION_FLAG, "--no-slots", "", offsetof(struct serve_args, no_slots), .help = "do not serve /slots"},
@@ -48,8 +49,8 @@ static const struct option serve_options[] = {
      .help = "requests that may wait for a slot; further ones are told when to try again (503)"},
     {OPTION_NUMBER, "--time-limit", "SECONDS", offsetof(struct serve_args, time_limit), 0, 1e6, .fallback = "600",
      .help = "an answer ends after so long, its wait for a slot included, as if at its most tokens; 0: no limit"},
-    {OPTION_INT, "-to --timeout", "SECONDS", offsetof(struct serve_args, timeout), 1, 86400, .fallback = "60", .env = "LLAMA_ARG_TIMEOUT",
-     .help = "a connection that neither takes nor gives anything for so long is closed"},
+    {OPTION_INT, "-to --timeout", "SECONDS", offsetof(struct serve_args, timeout), 1, 86400, .fallback = "60",
+     .env = "LLAMA_ARG_TIMEOUT", .help = "a connection that neither takes nor gives anything for so long is closed"},
     {OPTION_NUMBER, "--max-body", "BYTES", offsetof(struct serve_args, max_body), 1024, 1e9, .fallback = "4194304",
      .help = "size of a request, at most; larger ones get a 413"},
     {OPTION_INT, "--max-connections", "N", offsetof(struct serve_args, max_connections), 1, 10000, .fallback = "256",
@@ -167,11 +168,20 @@ static int load_models(struct serving *s, struct genarm_error *err) {
         return code;
     }
     code = guide_start(setup->guide, err);
-    s->model = (struct serve_model){.guide = setup->guide, .base = setup->base, .file = setup_model_name(setup),
-                                    .template_name = setup->guide->policies[0].template_name, .n_slots = args->n_parallel,
-                                    .n_ctx = setup->guide->params.n_ctx, .n_batch = args->guide.n_batch, .arms = s->arms,
-                                    .n_arms = setup->n_arms, .sampling = sampling_from(&args->sampling), .n_predict = args->n_predict,
-                                    .shift = args->shift.on, .keep = args->shift.keep, .draft = setup->drafts ? &setup->draft : NULL};
+    s->model = (struct serve_model){.guide = setup->guide,
+                                    .base = setup->base,
+                                    .file = setup_model_name(setup),
+                                    .template_name = setup->guide->policies[0].template_name,
+                                    .n_slots = args->n_parallel,
+                                    .n_ctx = setup->guide->params.n_ctx,
+                                    .n_batch = args->guide.n_batch,
+                                    .arms = s->arms,
+                                    .n_arms = setup->n_arms,
+                                    .sampling = sampling_from(&args->sampling),
+                                    .n_predict = args->n_predict,
+                                    .shift = args->shift.on,
+                                    .keep = args->shift.keep,
+                                    .draft = setup->drafts ? &setup->draft : NULL};
     return code ? code : server_load(s->server, &s->model, err);
 }
 
@@ -259,17 +269,29 @@ static void wait_for_end(struct serving *s) {
 
 static int listen_at(struct serving *s, struct genarm_error *err) {
     const struct serve_args *args = s->args;
-    const struct server_params params = {.host = args->host, .port = args->port, .keys = (const char *const *)s->keys, .n_keys = s->n_keys,
-                                         .alias = args->alias, .cors = args->cors, .max_body = (size_t)args->max_body,
-                                         .max_connections = args->max_connections, .timeout = args->timeout, .max_queue = args->queue,
-                                         .time_limit = args->time_limit, .metrics = args->metrics, .slots = !args->no_slots,
-                                         .page = !args->no_page, .log = s->log};
+    const struct server_params params = {.host = args->host,
+                                         .port = args->port,
+                                         .keys = (const char *const *)s->keys,
+                                         .n_keys = s->n_keys,
+                                         .alias = args->alias,
+                                         .cors = args->cors,
+                                         .max_body = (size_t)args->max_body,
+                                         .max_connections = args->max_connections,
+                                         .timeout = args->timeout,
+                                         .max_queue = args->queue,
+                                         .time_limit = args->time_limit,
+                                         .metrics = args->metrics,
+                                         .slots = !args->no_slots,
+                                         .page = !args->no_page,
+                                         .log = s->log};
     return server_new(&s->server, &params, err);
 }
 
 static int run_serve(const void *args, struct genarm_error *err) {
     struct serving s = {.args = args};
-    const struct serve_log_params log = {.path = s.args->log_file, .json = s.args->log_format == 1, .verbose = s.args->model.verbose};
+    const struct serve_log_params log = {.path = s.args->log_file,
+                                         .json = s.args->log_format == 1,
+                                         .verbose = s.args->model.verbose};
     int code = read_keys(&s, err);
     code = code ? code : serve_log_new(&s.log, &log, err);
     if (code == 0) {

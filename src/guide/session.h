@@ -96,8 +96,8 @@ struct prompt_tokens {
     int32_t longest; /* of those looked at: on GENARM_ECONTEXT what does not fit */
 };
 
-/* Messages under the templates of a guide that has started. It reads only what never changes, so any thread may do it while another
- * steps. Zero-initialise *out; prompt_tokens_deinit in every case. */
+/* Messages under the templates of a guide that has started. It reads only what never changes, so any thread may do it while
+ * another steps. Zero-initialise *out; prompt_tokens_deinit in every case. */
 int guide_prompt_tokens(const struct genarm_guide *g, const struct genarm_message *messages, size_t n_messages,
                         struct prompt_tokens *out, struct genarm_error *err);
 void prompt_tokens_deinit(struct prompt_tokens *p);

@@ -133,7 +133,8 @@ static int unknown_arm(const struct serve_model *m, const char *name, const char
     return field_error(err, where, "there is no ARM '%.100s': did you mean '%s'?", name, near);
 }
 
-int api_read_weights(const struct serve_model *m, const json_t *object, const char *where, float *weights, struct genarm_error *err) {
+int api_read_weights(const struct serve_model *m, const json_t *object, const char *where, float *weights,
+                     struct genarm_error *err) {
     const char *name;
     json_t *value;
     if (!json_is_object(object)) {
@@ -146,7 +147,8 @@ int api_read_weights(const struct serve_model *m, const json_t *object, const ch
             return unknown_arm(m, name, where, err);
         }
         if (!json_is_number(value) || !(fabs(weight) <= API_WEIGHT_MAX)) {
-            return field_error(err, where, "the weight of '%.100s' must be a number from -%d to %d", name, API_WEIGHT_MAX, API_WEIGHT_MAX);
+            return field_error(err, where, "the weight of '%.100s' must be a number from -%d to %d", name, API_WEIGHT_MAX,
+                               API_WEIGHT_MAX);
         }
         weights[i] = (float)weight;
     }

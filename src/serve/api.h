@@ -35,7 +35,8 @@ const struct serve_model *api_model_of(struct server *s, struct http_call *call)
 /* Copies the default weights. */
 void api_weights(struct server *s, float *weights);
 
-/* The body as an object of these fields, read into `out`; NULL: the call was answered. New reference, which strings in `out` need. */
+/* The body as an object of these fields, read into `out`; NULL: the call was answered. New reference, which strings in `out`
+ * need. */
 struct field;
 json_t *api_body(struct http_call *call, const struct field *fields, size_t n, void *out);
 
@@ -60,6 +61,7 @@ json_t *api_float(float x);
 /* Weights by the ARMs' names. New references; NULL without memory. */
 json_t *api_weights_json(const struct serve_model *m, const float *weights);
 /* Reads {"NAME": weight} over `weights` [n_arms]. `where`: the field. */
-int api_read_weights(const struct serve_model *m, const json_t *object, const char *where, float *weights, struct genarm_error *err);
+int api_read_weights(const struct serve_model *m, const json_t *object, const char *where, float *weights,
+                     struct genarm_error *err);
 
 #endif

@@ -34,8 +34,8 @@ json_t *api_arms_json(struct server *s) {
             names = objectives_json(a, preference, &preferences);
         }
         json_array_append_new(list, json_pack("{s:i, s:s, s:o, s:o, s:o?, s:o?, s:b}", "id", (int)i, "name", a->name, "file",
-                                              text_json(a->file), "weight", api_float(weights[i]), "objectives", names, "preference",
-                                              preferences, "minus_reference", (int)a->minus_reference));
+                                              text_json(a->file), "weight", api_float(weights[i]), "objectives", names,
+                                              "preference", preferences, "minus_reference", (int)a->minus_reference));
     }
     free(weights);
     return list;
@@ -79,72 +79,65 @@ static int read_item(const struct serve_model *m, const json_t *item, float *wei
     return GENARM_OK;
 }
 
-static int read_body(struct http_call *call, const struct serve_model *m, float *weights, struct genarm_error *err) {
+/* The weights [n_arms] that a body gives, NaN for others; to be freed. NULL: the call was answered. */
+static float *read_body(struct http_call *call, const struct serve_model *m) {
+    struct genarm_error err;
     size_t n;
     json_t *root = NULL;
+    float *weights = calloc(m->n_arms + 1, sizeof *weights);
     const char *body = http_call_body(call, &n);
-    int rc = json_parse(&root, body, n, "body", err);
+    int rc = weights ? json_parse(&root, body, n, "body", &err) : error_nomem(&err, "weights");
+    for (size_t i = 0; i < m->n_arms && weights; i++) {
+        weights[i] = NAN;
+    }
     if (rc == GENARM_OK && !json_is_array(root)) {
-        rc = api_read_weights(m, root, "arms", weights, err);
+        rc = api_read_weights(m, root, "arms", weights, &err);
     }
     for (size_t i = 0; i < json_array_size(root) && rc == GENARM_OK; i++) {
-        rc = read_item(m, json_array_get(root, i), weights, err);
+        rc = read_item(m, json_array_get(root, i), weights, &err);
     }
     json_decref(root);
-    return rc;
+    if (rc == GENARM_OK) {
+        return weights;
+    }
+    api_error(call, &err);
+    free(weights);
+    return NULL;
 }
 
 void api_set_arms(struct http_call *call, void *user) {
     struct server *s = user;
-    struct genarm_error err;
     const struct serve_model *m = api_model_of(s, call);
-    float *weights = m ? calloc(m->n_arms + 1, sizeof *weights) : NULL;
-    if (!m) {
+    float *weights = m ? read_body(call, m) : NULL;
+    if (!weights) {
         return;
     }
-    int rc = weights ? GENARM_OK : error_nomem(&err, "weights");
-    for (size_t i = 0; i < m->n_arms && weights; i++) {
-        weights[i] = NAN;
+    pthread_rwlock_wrlock(&s->lock);
+    for (size_t i = 0; i < m->n_arms; i++) {
+        s->weights[i] = isnan(weights[i]) ? s->weights[i] : weights[i];
     }
-    rc = rc == GENARM_OK ? read_body(call, m, weights, &err) : rc;
-    if (rc == GENARM_OK) {
-        pthread_rwlock_wrlock(&s->lock);
-        for (size_t i = 0; i < m->n_arms; i++) {
-            s->weights[i] = isnan(weights[i]) ? s->weights[i] : weights[i];
-        }
-        pthread_rwlock_unlock(&s->lock);
-        api_reply(call, api_arms_json(s));
-    } else {
-        api_error(call, &err);
-    }
+    pthread_rwlock_unlock(&s->lock);
+    api_reply(call, api_arms_json(s));
     free(weights);
 }
 
 void api_set_request_arms(struct http_call *call, void *user) {
     struct server *s = user;
-    struct genarm_error err;
     size_t n_tokens[CHOICES_TOLD], n = 0;
     const struct serve_model *m = api_model_of(s, call);
-    float *weights = m ? calloc(m->n_arms + 1, sizeof *weights) : NULL;
-    if (!m) {
+    float *weights = m ? read_body(call, m) : NULL;
+    if (!weights) {
         return;
     }
-    int rc = weights ? GENARM_OK : error_nomem(&err, "weights");
-    for (size_t i = 0; i < m->n_arms && weights; i++) {
-        weights[i] = NAN;
-    }
-    rc = rc == GENARM_OK ? read_body(call, m, weights, &err) : rc;
     const char *id = http_call_param(call);
-    if (rc != GENARM_OK) {
-        api_error(call, &err);
-    } else if (!worker_set_weights(s->worker, id, weights, n_tokens, CHOICES_TOLD, &n)) {
-        http_reply_error(call, 404, NULL, NULL, "no answer with this id is being given");
-    } else {
+    if (worker_set_weights(s->worker, id, weights, n_tokens, CHOICES_TOLD, &n)) {
         json_t *counts = json_array();
         for (size_t i = 0; i < n && i < CHOICES_TOLD; i++) {
             json_array_append_new(counts, json_integer((json_int_t)n_tokens[i]));
         }
         api_reply(call, json_pack("{s:s, s:o, s:o}", "id", id, "arms", api_weights_json(m, weights), "n_tokens", counts));
+    } else {
+        http_reply_error(call, 404, NULL, NULL, "no answer with this id is being given");
     }
     free(weights);
 }

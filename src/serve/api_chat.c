@@ -54,7 +54,8 @@ static json_t *whole(struct conversation *c) {
         const struct choice *choice = &c->job->choices[i];
         json_t *message = json_pack("{s:s, s:o, s:n}", "role", "assistant", "content", told_text(choice), "refusal");
         json_array_append_new(choices, json_pack("{s:i, s:o, s:o, s:s}", "index", (int)i, "message", message, "logprobs",
-                                                 logprobs_json(c, choice->facts, choice_n_told(choice, 0)), "finish_reason", told_finish(choice)));
+                                                 logprobs_json(c, choice->facts, choice_n_told(choice, 0)), "finish_reason",
+                                                 told_finish(choice)));
     }
     if (reply) {
         json_object_set_new(reply, "choices", choices);
@@ -84,32 +85,21 @@ static json_t *usage(struct conversation *c) {
     return converse_usage_event(c, head(c, "chat.completion.chunk"));
 }
 
+static int read(struct job_params *out, const struct serve_model *m, struct request *r, struct genarm_error *err) {
+    (void)m;
+    if (r->n_logprobs >= 0 && !r->logprobs) {
+        return field_error(err, "top_logprobs", "'top_logprobs' needs \"logprobs\": true");
+    }
+    r->n_logprobs = !r->logprobs ? -1 : r->n_logprobs < 0 ? 0 : r->n_logprobs;
+    out->prompts = calloc(1, sizeof *out->prompts);
+    if (!out->prompts) {
+        return error_nomem(err, "a request");
+    }
+    out->n_prompts = 1;
+    return request_messages(&out->prompts[0], r->messages, err);
+}
+
 void api_chat(struct http_call *call, void *user) {
-    static const struct dialect dialect = {"chatcmpl-", true, whole, event, usage};
-    struct server *s = user;
-    struct genarm_error err;
-    const struct serve_model *m = api_model_of(s, call);
-    struct request r = m ? request_default(m) : (struct request){0};
-    struct job_params params = {0};
-    json_t *root = m ? api_body(call, fields, sizeof fields / sizeof *fields, &r) : NULL;
-    if (!root) {
-        return;
-    }
-    int rc = request_stream_options(&r, &err);
-    if (rc == GENARM_OK && r.n_logprobs >= 0 && !r.logprobs) {
-        rc = field_error(&err, "top_logprobs", "'top_logprobs' needs \"logprobs\": true");
-    }
-    r.n_logprobs = !r.logprobs ? -1 : r.n_logprobs < 0 ? 0 : r.n_logprobs;
-    params.prompts = calloc(1, sizeof *params.prompts);
-    params.n_prompts = 1;
-    rc = rc == GENARM_OK && !params.prompts ? error_nomem(&err, "a request") : rc;
-    rc = rc == GENARM_OK ? request_params(&params, s, m, &r, root, &err) : rc;
-    rc = rc == GENARM_OK ? request_messages(&params.prompts[0], r.messages, &err) : rc;
-    if (rc == GENARM_OK) {
-        converse(call, s, m, &dialect, &r, &params);
-    } else {
-        api_error(call, &err);
-        job_params_deinit(&params, m->n_arms);
-    }
-    json_decref(root);
+    static const struct dialect chat = {"chatcmpl-", true, fields, sizeof fields / sizeof *fields, read, whole, event, usage};
+    converse(call, user, &chat);
 }

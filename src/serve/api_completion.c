@@ -68,11 +68,13 @@ static void add_end(json_t *reply, const struct conversation *c, const struct ch
 /* Takes over `text`. */
 static json_t *head(const struct conversation *c, const struct choice *choice, json_t *text, size_t n_tokens) {
     return json_pack("{s:i, s:s, s:o, s:i, s:i, s:i, s:b}", "index", (int)choice->index, "id", c->job->id, "content", text,
-                     "id_slot", (int)choice->slot, "tokens_predicted", (int)n_tokens, "tokens_evaluated", (int)choice->n_prompt, "stop", 0);
+                     "id_slot", (int)choice->slot, "tokens_predicted", (int)n_tokens, "tokens_evaluated", (int)choice->n_prompt,
+                     "stop", 0);
 }
 
 static void add_tokens(json_t *reply, const struct conversation *c, const struct piece *piece) {
-    json_object_set_new(reply, "tokens", tokens_json(piece->tokens, c->request.return_tokens || c->request.stream ? piece->n_tokens : 0));
+    json_object_set_new(reply, "tokens",
+                        tokens_json(piece->tokens, c->request.return_tokens || c->request.stream ? piece->n_tokens : 0));
     if (c->request.n_logprobs >= 0 && !piece->last) {
         json_object_set_new(reply, "completion_probabilities", probabilities(c, piece->facts, piece->n_facts));
     }
@@ -118,29 +120,17 @@ static json_t *event(struct conversation *c, const struct piece *piece) {
     return reply;
 }
 
+static int read(struct job_params *out, const struct serve_model *m, struct request *r, struct genarm_error *err) {
+    r->n_logprobs = r->n_logprobs == 0 ? -1 : r->n_logprobs;
+    const int rc = r->prompt ? request_prompts(out, m, r->prompt, err) : field_error(err, "prompt", "'prompt' is missing");
+    if (rc == GENARM_OK && r->n_logprobs > 0 && out->n_prompts > 1 &&
+        (size_t)r->n_logprobs * out->n_prompts > 4 * REQUEST_MAX_PROBS) {
+        return field_error(err, "n_probs", "%d tokens for each of %zu prompts are too many", (int)r->n_logprobs, out->n_prompts);
+    }
+    return rc;
+}
+
 void api_completion(struct http_call *call, void *user) {
-    static const struct dialect dialect = {"cmpl-", false, whole, event, NULL};
-    struct server *s = user;
-    struct genarm_error err;
-    const struct serve_model *m = api_model_of(s, call);
-    struct request r = m ? request_default(m) : (struct request){0};
-    struct job_params params = {0};
-    json_t *root = m ? api_body(call, fields, sizeof fields / sizeof *fields, &r) : NULL;
-    if (!root) {
-        return;
-    }
-    r.n_logprobs = r.n_logprobs == 0 ? -1 : r.n_logprobs;
-    int rc = r.prompt ? request_params(&params, s, m, &r, root, &err) : field_error(&err, "prompt", "'prompt' is missing");
-    rc = rc == GENARM_OK ? request_prompts(&params, m, r.prompt, &err) : rc;
-    const size_t n_kept = params.n_logprobs > 0 ? (size_t)params.n_logprobs * params.n_prompts : 0; /* for each token of each prompt */
-    if (rc == GENARM_OK && n_kept > 4 * REQUEST_MAX_PROBS) {
-        rc = field_error(&err, "n_probs", "%d tokens for each of %zu prompts are too many", params.n_logprobs, params.n_prompts);
-    }
-    if (rc == GENARM_OK) {
-        converse(call, s, m, &dialect, &r, &params);
-    } else {
-        api_error(call, &err);
-        job_params_deinit(&params, m->n_arms);
-    }
-    json_decref(root);
+    static const struct dialect completion = {"cmpl-", false, fields, sizeof fields / sizeof *fields, read, whole, event, NULL};
+    converse(call, user, &completion);
 }

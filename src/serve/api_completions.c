@@ -27,8 +27,8 @@ static struct lists lists_new(void) {
 }
 
 static json_t *lists_json(const struct lists *l) {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "tokens", l->tokens, "token_logprobs", l->logprobs, "top_logprobs", l->tops, "text_offset",
-                     l->offsets, "parts", l->parts);
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "tokens", l->tokens, "token_logprobs", l->logprobs, "top_logprobs", l->tops,
+                     "text_offset", l->offsets, "parts", l->parts);
 }
 
 static void add_token(const struct lists *l, const struct serve_model *m, const struct token_fact *f, size_t offset) {
@@ -96,8 +96,8 @@ static json_t *echo_json(const struct conversation *c, const struct choice *choi
 
 /* Takes over both. */
 static json_t *joined(json_t *front, json_t *back) {
-    json_t *all = front && back ? json_pack("s#+#", json_string_value(front), (int)json_string_length(front), json_string_value(back),
-                                            (int)json_string_length(back))
+    json_t *all = front && back ? json_pack("s#+#", json_string_value(front), (int)json_string_length(front),
+                                            json_string_value(back), (int)json_string_length(back))
                                 : NULL;
     json_decref(front);
     json_decref(back);
@@ -105,8 +105,8 @@ static json_t *joined(json_t *front, json_t *back) {
 }
 
 static json_t *head(const struct conversation *c) {
-    return json_pack("{s:s, s:s, s:I, s:s, s:s}", "id", c->job->id, "object", "text_completion", "created", (json_int_t)c->created, "model",
-                     c->server->alias, "system_fingerprint", "genarm-" GENARM_VERSION);
+    return json_pack("{s:s, s:s, s:I, s:s, s:s}", "id", c->job->id, "object", "text_completion", "created",
+                     (json_int_t)c->created, "model", c->server->alias, "system_fingerprint", "genarm-" GENARM_VERSION);
 }
 
 static json_t *whole(struct conversation *c) {
@@ -149,40 +149,26 @@ static json_t *usage(struct conversation *c) {
     return converse_usage_event(c, head(c));
 }
 
-static int check(const struct request *r, struct genarm_error *err) {
+static int read(struct job_params *out, const struct serve_model *m, struct request *r, struct genarm_error *err) {
     if (!r->prompt) {
         return field_error(err, "prompt", "'prompt' is missing");
     }
     if (r->suffix && *r->suffix) {
         return field_error(err, "suffix", "'suffix' is not supported");
     }
-    return r->best_of == 0 || r->best_of == r->n ? GENARM_OK : field_error(err, "best_of", "'best_of' other than 'n' is not supported");
+    if (r->best_of != 0 && r->best_of != r->n) {
+        return field_error(err, "best_of", "'best_of' other than 'n' is not supported");
+    }
+    const int rc = request_prompts(out, m, r->prompt, err);
+    if (rc == GENARM_OK && out->n_prompts * (size_t)r->n > REQUEST_MAX_CHOICES) {
+        return field_error(err, "n", "%zu prompts with %d answers each: at most %d in all", out->n_prompts, (int)r->n,
+                           REQUEST_MAX_CHOICES);
+    }
+    out->score_prompt = r->echo && r->n_logprobs >= 0;
+    return rc;
 }
 
 void api_completions(struct http_call *call, void *user) {
-    static const struct dialect dialect = {"cmpl-", true, whole, event, usage};
-    struct server *s = user;
-    struct genarm_error err;
-    const struct serve_model *m = api_model_of(s, call);
-    struct request r = m ? request_default(m) : (struct request){0};
-    struct job_params params = {0};
-    json_t *root = m ? api_body(call, fields, sizeof fields / sizeof *fields, &r) : NULL;
-    if (!root) {
-        return;
-    }
-    int rc = check(&r, &err);
-    rc = rc == GENARM_OK ? request_stream_options(&r, &err) : rc;
-    rc = rc == GENARM_OK ? request_params(&params, s, m, &r, root, &err) : rc;
-    rc = rc == GENARM_OK ? request_prompts(&params, m, r.prompt, &err) : rc;
-    if (rc == GENARM_OK && params.n_prompts * params.n_each > REQUEST_MAX_CHOICES) {
-        rc = field_error(&err, "n", "%zu prompts with %zu answers each: at most %d in all", params.n_prompts, params.n_each, REQUEST_MAX_CHOICES);
-    }
-    params.score_prompt = r.echo && r.n_logprobs >= 0;
-    if (rc == GENARM_OK) {
-        converse(call, s, m, &dialect, &r, &params);
-    } else {
-        api_error(call, &err);
-        job_params_deinit(&params, m->n_arms);
-    }
-    json_decref(root);
+    static const struct dialect completions = {"cmpl-", true, fields, sizeof fields / sizeof *fields, read, whole, event, usage};
+    converse(call, user, &completions);
 }

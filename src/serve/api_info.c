@@ -42,8 +42,9 @@ void api_metrics(struct http_call *call, void *user) {
 /* ---- properties ---- */
 
 static json_t *sampling_json(const struct serve_model *m) {
-    return json_pack("{s:o, s:i, s:o, s:o, s:i}", "temperature", api_float(m->sampling.temperature), "top_k", (int)m->sampling.top_k, "top_p",
-                     api_float(m->sampling.top_p), "min_p", api_float(m->sampling.min_p), "n_predict", (int)m->n_predict);
+    return json_pack("{s:o, s:i, s:o, s:o, s:i}", "temperature", api_float(m->sampling.temperature), "top_k",
+                     (int)m->sampling.top_k, "top_p", api_float(m->sampling.top_p), "min_p", api_float(m->sampling.min_p),
+                     "n_predict", (int)m->n_predict);
 }
 
 void api_props(struct http_call *call, void *user) {
@@ -54,10 +55,13 @@ void api_props(struct http_call *call, void *user) {
         return;
     }
     genarm_model_get_info(m->base, &info);
-    json_t *chat_template = m->template_name ? text_json(m->template_name) : info.chat_template ? text_json(info.chat_template) : json_null();
-    api_reply(call, json_pack("{s:{s:i, s:o}, s:i, s:s, s:o, s:o, s:s, s:o}", "default_generation_settings", "n_ctx", (int)m->n_ctx, "params",
-                              sampling_json(m), "total_slots", (int)m->n_slots, "model_alias", s->alias, "model", text_json(m->file),
-                              "chat_template", chat_template, "build_info", "genarm " GENARM_VERSION, "arms", api_arms_json(s)));
+    json_t *chat_template = m->template_name     ? text_json(m->template_name)
+                            : info.chat_template ? text_json(info.chat_template)
+                                                 : json_null();
+    api_reply(call, json_pack("{s:{s:i, s:o}, s:i, s:s, s:o, s:o, s:s, s:o}", "default_generation_settings", "n_ctx",
+                              (int)m->n_ctx, "params", sampling_json(m), "total_slots", (int)m->n_slots, "model_alias", s->alias,
+                              "model", text_json(m->file), "chat_template", chat_template, "build_info", "genarm " GENARM_VERSION,
+                              "arms", api_arms_json(s)));
 }
 
 /* ---- models ---- */
@@ -70,9 +74,9 @@ static json_t *model_json(struct server *s, const struct serve_model *m) {
         json_array_append_new(arms, json_string(m->arms[i].name));
     }
     return json_pack("{s:s, s:s, s:I, s:s, s:{s:i, s:i, s:i, s:I, s:I, s:i, s:o}}", "id", s->alias, "object", "model", "created",
-                     (json_int_t)s->created, "owned_by", "genarm", "meta", "n_vocab", info.n_vocab, "n_ctx_train", info.n_ctx_train,
-                     "n_embd", info.n_embd, "n_params", (json_int_t)info.n_params, "size", (json_int_t)info.size, "n_ctx", (int)m->n_ctx,
-                     "arms", arms);
+                     (json_int_t)s->created, "owned_by", "genarm", "meta", "n_vocab", info.n_vocab, "n_ctx_train",
+                     info.n_ctx_train, "n_embd", info.n_embd, "n_params", (json_int_t)info.n_params, "size",
+                     (json_int_t)info.size, "n_ctx", (int)m->n_ctx, "arms", arms);
 }
 
 void api_models(struct http_call *call, void *user) {
@@ -104,9 +108,9 @@ static json_t *slots_json(struct server *s, const struct serve_model *m) {
     for (int32_t i = 0; i < m->n_slots && slots && weights; i++) {
         const struct slot_facts *f = &slots[i];
         json_t *arms = f->busy ? api_weights_json(m, weights + (size_t)i * m->n_arms) : json_object();
-        json_array_append_new(list, json_pack("{s:i, s:i, s:b, s:s?, s:i, s:i, s:o}", "id", (int)i, "n_ctx", (int)m->n_ctx, "is_processing",
-                                              (int)f->busy, "id_task", f->busy ? f->id : NULL, "n_prompt_tokens", (int)f->n_prompt,
-                                              "n_decoded", (int)f->n_decoded, "arms", arms));
+        json_array_append_new(list, json_pack("{s:i, s:i, s:b, s:s?, s:i, s:i, s:o}", "id", (int)i, "n_ctx", (int)m->n_ctx,
+                                              "is_processing", (int)f->busy, "id_task", f->busy ? f->id : NULL, "n_prompt_tokens",
+                                              (int)f->n_prompt, "n_decoded", (int)f->n_decoded, "arms", arms));
     }
     free(slots);
     free(weights);
@@ -116,7 +120,8 @@ static json_t *slots_json(struct server *s, const struct serve_model *m) {
 void api_slots(struct http_call *call, void *user) {
     struct server *s = user;
     if (!s->p.slots) {
-        http_reply_error(call, 501, "not_supported_error", NULL, "this server does not show its slots: it was started with --no-slots");
+        http_reply_error(call, 501, "not_supported_error", NULL,
+                         "this server does not show its slots: it was started with --no-slots");
         return;
     }
     const struct serve_model *m = api_model_of(s, call);

@@ -14,8 +14,9 @@ struct score_request {
 };
 
 #define SCORE_FIELD(TYPE, NAME) {.type = TYPE, .name = #NAME, .offset = offsetof(struct score_request, NAME)}
-static const struct field fields[] = {SCORE_FIELD(FIELD_ARRAY, messages), SCORE_FIELD(FIELD_OBJECT, arms), SCORE_FIELD(FIELD_STRING, prompt),
-                                      SCORE_FIELD(FIELD_STRING, system),  SCORE_FIELD(FIELD_STRING, response), SCORE_FIELD(FIELD_BOOL, complete),
+static const struct field fields[] = {SCORE_FIELD(FIELD_ARRAY, messages),      SCORE_FIELD(FIELD_OBJECT, arms),
+                                      SCORE_FIELD(FIELD_STRING, prompt),       SCORE_FIELD(FIELD_STRING, system),
+                                      SCORE_FIELD(FIELD_STRING, response),     SCORE_FIELD(FIELD_BOOL, complete),
                                       {.type = FIELD_IGNORED, .name = "model"}};
 
 /* The messages, or those of a prompt and a system text. */
@@ -38,7 +39,8 @@ static int read_prompt(struct job_prompt *out, const struct score_request *in, s
 }
 
 /* The response's tokens, with the one that ends the turn if it is complete. */
-static int read_response(struct job_params *out, const struct serve_model *m, const struct score_request *in, struct genarm_error *err) {
+static int read_response(struct job_params *out, const struct serve_model *m, const struct score_request *in,
+                         struct genarm_error *err) {
     int32_t *tokens = NULL;
     size_t n = 0;
     const int32_t end = genarm_token_eos(m->base);
@@ -70,9 +72,9 @@ static json_t *by_arm(const struct serve_model *m, const float *values) {
 
 static json_t *token_json(const struct serve_model *m, const struct token_fact *f) {
     const struct genarm_token_logprob *t = &f->items[0];
-    return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "id", (int)t->token, "text", spell_token_json(m->base, t->token), "bytes",
-                     told_bytes(m, t->token), "base", told_number(t->base), "arms", by_arm(m, t->arms), "reference", by_arm(m, f->reference),
-                     "guided", told_number(t->guided));
+    return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "id", (int)t->token, "text", spell_token_json(m->base, t->token),
+                     "bytes", told_bytes(m, t->token), "base", told_number(t->base), "arms", by_arm(m, t->arms), "reference",
+                     by_arm(m, f->reference), "guided", told_number(t->guided));
 }
 
 static json_t *score_json(struct server *s, const struct serve_model *m, const struct job *job) {
@@ -90,8 +92,8 @@ static json_t *score_json(struct server *s, const struct serve_model *m, const s
     }
     const json_int_t n_prompt = c->n_prompt, n_response = (json_int_t)c->n_facts;
     return json_pack("{s:s, s:s, s:o, s:o, s:o, s:{s:I, s:I, s:I}}", "object", "score", "model", s->alias, "arms",
-                     api_weights_json(m, job->params.weights), "tokens", tokens, "rewards", rewards, "usage", "prompt_tokens", n_prompt,
-                     "response_tokens", n_response, "total_tokens", n_prompt + n_response);
+                     api_weights_json(m, job->params.weights), "tokens", tokens, "rewards", rewards, "usage", "prompt_tokens",
+                     n_prompt, "response_tokens", n_response, "total_tokens", n_prompt + n_response);
 }
 
 void api_score(struct http_call *call, void *user) {

@@ -31,7 +31,9 @@ void api_tokenize(struct http_call *call, void *user) {
         json_t *list = json_array();
         for (size_t i = 0; i < n; i++) {
             json_t *id = json_integer(tokens[i]);
-            json_array_append_new(list, in.with_pieces ? json_pack("{s:o, s:o}", "id", id, "piece", spell_token_json(m->base, tokens[i])) : id);
+            json_array_append_new(list, in.with_pieces
+                                            ? json_pack("{s:o, s:o}", "id", id, "piece", spell_token_json(m->base, tokens[i]))
+                                            : id);
         }
         api_reply(call, json_pack("{s:o}", "tokens", list));
     } else {

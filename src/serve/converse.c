@@ -43,7 +43,8 @@ static void refuse(struct http_call *call, struct server *s, int32_t retry_after
 }
 
 /* A prompt that does not fit: its length goes beside an error's members, as llama-server has it. */
-static void reply_too_long(struct http_call *call, const struct serve_model *m, int32_t n_tokens, const struct genarm_error *err) {
+static void reply_too_long(struct http_call *call, const struct serve_model *m, int32_t n_tokens,
+                           const struct genarm_error *err) {
     json_t *error = api_error_json(err), *body = error ? json_pack("{s:O}", "error", error) : NULL;
     char *text = NULL;
     if (body && json_object_set_new(error, "n_prompt_tokens", json_integer(n_tokens)) == 0 &&
@@ -91,7 +92,8 @@ static void reply_failure(struct http_call *call, struct server *s, const struct
     api_error(call, &err);
 }
 
-struct job *converse_run(struct http_call *call, struct server *s, const char *prefix, struct job_params *params, bool until_done) {
+struct job *converse_run(struct http_call *call, struct server *s, const char *prefix, struct job_params *params,
+                         bool until_done) {
     struct job *job = make_job(call, s, prefix, params);
     int32_t retry_after;
     if (!job) {
@@ -120,8 +122,27 @@ struct job *converse_run(struct http_call *call, struct server *s, const char *p
 
 /* ---- streams ---- */
 
+/* What came of a job. Here and not in the worker, which a log that is slow to be written must not hold up. */
+static void log_job(const struct conversation *c) {
+    const struct choice *first = &c->job->choices[0];
+    size_t n_tokens = 0;
+    worker_lock(c->server->worker);
+    for (size_t i = 0; i < c->job->n_choices; i++) {
+        n_tokens += c->job->choices[i].answer.n_tokens;
+    }
+    const double rate = answer_rate(&first->answer), waited = first->answer.first - c->job->submitted;
+    const int n_prompt = first->n_prompt, n_known = first->n_reused;
+    const char *end = c->job->n_done < c->job->n_choices ? "the client left" : error_of(c->job) ? "error" : told_finish(first);
+    worker_unlock(c->server->worker);
+    serve_log_line(c->server->p.log, GENARM_LOG_INFO, c->job->request,
+                   "%s: prompt of %d tokens (%d known), answer of %zu (%s), "
+                   "the first after %.3f s, %.1f a second",
+                   c->job->id, n_prompt, n_known, n_tokens, end, waited > 0 ? waited : 0, rate);
+}
+
 static void conversation_free(void *user) {
     struct conversation *c = user;
+    log_job(c);
     worker_release(c->server->worker, c->job);
     buf_deinit(&c->text);
     free(c->readers);
@@ -179,8 +200,13 @@ static int put_piece(struct conversation *c, struct choice *choice, struct buf *
     if (rc == GENARM_OK && ended) {
         r->told_end = true;
         c->n_ended++;
-        rc = put_event(out, c->dialect->event(c, &(struct piece){.choice = choice, .text = "", .text_at = r->n_text, .last = true,
-                                                                 .tokens = tokens, .tokens_at = piece.tokens_at, .n_tokens = piece.n_tokens}));
+        rc = put_event(out, c->dialect->event(c, &(struct piece){.choice = choice,
+                                                                 .text = "",
+                                                                 .text_at = r->n_text,
+                                                                 .last = true,
+                                                                 .tokens = tokens,
+                                                                 .tokens_at = piece.tokens_at,
+                                                                 .n_tokens = piece.n_tokens}));
     }
     free(facts);
     free(tokens);
@@ -290,8 +316,10 @@ json_t *converse_usage_event(struct conversation *c, json_t *head) {
 
 /* ---- the call ---- */
 
-void converse(struct http_call *call, struct server *s, const struct serve_model *m, const struct dialect *dialect,
-              const struct request *r, struct job_params *params) {
+/* Takes over *params. */
+static void reply(struct http_call *call, struct server *s, const struct dialect *dialect, const struct request *r,
+                  struct job_params *params) {
+    const struct serve_model *m = s->model;
     struct conversation *c = calloc(1, sizeof *c);
     struct reader *readers = calloc(params->n_prompts * params->n_each + 1, sizeof *readers);
     struct job *job = NULL;
@@ -316,4 +344,25 @@ void converse(struct http_call *call, struct server *s, const struct serve_model
         api_reply(call, dialect->whole(c));
         conversation_free(c);
     }
+}
+
+void converse(struct http_call *call, struct server *s, const struct dialect *dialect) {
+    struct genarm_error err;
+    const struct serve_model *m = api_model_of(s, call);
+    struct request r = m ? request_default(m) : (struct request){0};
+    struct job_params params = {0};
+    json_t *root = m ? api_body(call, dialect->fields, dialect->n_fields, &r) : NULL;
+    if (!root) {
+        return;
+    }
+    int rc = request_stream_options(&r, &err);
+    rc = rc == GENARM_OK ? dialect->read(&params, m, &r, &err) : rc;
+    rc = rc == GENARM_OK ? request_params(&params, s, m, &r, root, &err) : rc;
+    if (rc == GENARM_OK) {
+        reply(call, s, dialect, &r, &params);
+    } else {
+        api_error(call, &err);
+        job_params_deinit(&params, m->n_arms);
+    }
+    json_decref(root);
 }

@@ -23,6 +23,10 @@ struct conversation;
 struct dialect {
     const char *prefix; /* of ids */
     bool done;          /* a stream ends in [DONE] */
+    const struct field *fields; /* [n_fields] of struct request */
+    size_t n_fields;
+    /* Sets the prompts of a job, and checks what is this dialect's alone. Before request_params. */
+    int (*read)(struct job_params *out, const struct serve_model *m, struct request *r, struct genarm_error *err);
     /* The whole reply, of a job that has ended: nobody changes it any longer. */
     json_t *(*whole)(struct conversation *c);
     /* One event. */
@@ -44,17 +48,18 @@ struct conversation {
     bool begun, over;       /* the first events were told; the last */
 };
 
-/* Answers a call. Takes over *params. */
-void converse(struct http_call *call, struct server *s, const struct serve_model *m, const struct dialect *dialect,
-              const struct request *r, struct job_params *params);
+/* Answers a call. */
+void converse(struct http_call *call, struct server *s, const struct dialect *dialect);
 
-/* What dialects add: "timings", "arms" and "seed" to a whole reply; to an event "usage": null where it comes last, and to the last one
- * of all the same as to a whole reply; the event with the usage, NULL where it is not asked for. Takes over `head`. */
+/* What dialects add: "timings", "arms" and "seed" to a whole reply; to an event "usage": null where it comes last, and to the
+ * last one of all the same as to a whole reply; the event with the usage, NULL where it is not asked for. Takes over `head`. */
 void converse_add_facts(json_t *reply, const struct conversation *c);
 void converse_add_to_event(json_t *event, struct conversation *c, const struct piece *piece);
 json_t *converse_usage_event(struct conversation *c, json_t *head);
 
-/* Waits until the job is done, its client gone, or it could not be queued: then it was answered and NULL is returned. To be released. */
-struct job *converse_run(struct http_call *call, struct server *s, const char *prefix, struct job_params *params, bool until_done);
+/* Waits until the job is done, its client gone, or it could not be queued: then it was answered and NULL is returned. To be
+ * released. */
+struct job *converse_run(struct http_call *call, struct server *s, const char *prefix, struct job_params *params,
+                         bool until_done);
 
 #endif

@@ -133,7 +133,8 @@ static int begin(struct buf *out, const char *name, const char *help, const char
     return buf_printf(out, err, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-static int write_value(struct buf *out, const char *name, const char *help, const char *type, double value, struct genarm_error *err) {
+static int write_value(struct buf *out, const char *name, const char *help, const char *type, double value,
+                       struct genarm_error *err) {
     const int rc = begin(out, name, help, type, err);
     return rc == GENARM_OK ? buf_printf(out, err, "%s %.15g\n", name, value) : rc;
 }
@@ -142,12 +143,15 @@ static int write_value(struct buf *out, const char *name, const char *help, cons
 static int write_label(struct buf *out, const char *value, struct genarm_error *err) {
     int rc = GENARM_OK;
     for (const char *p = value; *p && rc == GENARM_OK; p++) {
-        rc = *p == '\n' ? buf_puts(out, "\\n", err) : *p == '"' || *p == '\\' ? buf_printf(out, err, "\\%c", *p) : buf_append(out, p, 1, err);
+        rc = *p == '\n'                ? buf_puts(out, "\\n", err)
+             : *p == '"' || *p == '\\' ? buf_printf(out, err, "\\%c", *p)
+                                       : buf_append(out, p, 1, err);
     }
     return rc;
 }
 
-static int write_histogram(struct buf *out, const struct histogram *h, const char *name, const char *help, struct genarm_error *err) {
+static int write_histogram(struct buf *out, const struct histogram *h, const char *name, const char *help,
+                           struct genarm_error *err) {
     uint64_t n = 0;
     int rc = begin(out, name, help, "histogram", err);
     for (size_t i = 0; i < N_BOUNDS && rc == GENARM_OK; i++) {
@@ -155,8 +159,8 @@ static int write_histogram(struct buf *out, const struct histogram *h, const cha
         rc = buf_printf(out, err, "%s_bucket{le=\"%g\"} %llu\n", name, bounds[i], (unsigned long long)n);
     }
     n += h->counts[N_BOUNDS];
-    return rc == GENARM_OK ? buf_printf(out, err, "%s_bucket{le=\"+Inf\"} %llu\n%s_sum %.9g\n%s_count %llu\n", name, (unsigned long long)n, name,
-                                        h->sum, name, (unsigned long long)n)
+    return rc == GENARM_OK ? buf_printf(out, err, "%s_bucket{le=\"+Inf\"} %llu\n%s_sum %.9g\n%s_count %llu\n", name,
+                                        (unsigned long long)n, name, h->sum, name, (unsigned long long)n)
                            : rc;
 }
 
@@ -165,7 +169,9 @@ static int write_routes(struct buf *out, const struct counters *m, struct genarm
     for (size_t i = 0; i < m->n_routes && rc == GENARM_OK; i++) {
         rc = buf_puts(out, "genarm_requests_total{route=\"", err);
         rc = rc == GENARM_OK ? write_label(out, m->routes[i].route, err) : rc;
-        rc = rc == GENARM_OK ? buf_printf(out, err, "\",status=\"%d\"} %llu\n", m->routes[i].status, (unsigned long long)m->routes[i].n) : rc;
+        rc = rc == GENARM_OK
+                 ? buf_printf(out, err, "\",status=\"%d\"} %llu\n", m->routes[i].status, (unsigned long long)m->routes[i].n)
+                 : rc;
     }
     return rc;
 }
@@ -182,7 +188,8 @@ static int write_arms(struct buf *out, const struct counters *m, struct genarm_e
 
 static int write_state(struct buf *out, const struct counters_state *s, struct genarm_error *err) {
     int rc = write_value(out, "genarm_requests_running", "Requests that are being answered.", "gauge", s->n_running, err);
-    rc = rc == GENARM_OK ? write_value(out, "genarm_requests_queued", "Requests that wait for a slot.", "gauge", s->n_queued, err) : rc;
+    rc = rc == GENARM_OK ? write_value(out, "genarm_requests_queued", "Requests that wait for a slot.", "gauge", s->n_queued, err)
+                         : rc;
     rc = rc == GENARM_OK ? write_value(out, "genarm_slots", "Answers that can be given at once.", "gauge", s->n_slots, err) : rc;
     rc = rc == GENARM_OK ? write_value(out, "genarm_slots_busy", "Answers that are being given.", "gauge", s->n_busy, err) : rc;
     rc = rc == GENARM_OK ? write_value(out, "genarm_connections", "Open connections.", "gauge", s->n_connections, err) : rc;

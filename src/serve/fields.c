@@ -19,8 +19,9 @@ int field_error(struct genarm_error *err, const char *name, const char *fmt, ...
 }
 
 static int wrong_type(struct genarm_error *err, const struct field *f, const json_t *value) {
-    static const char *const wanted[] = {[FIELD_BOOL] = "true or false", [FIELD_INTEGER] = "an integer", [FIELD_NUMBER] = "a number",
-                                         [FIELD_STRING] = "a string",    [FIELD_OBJECT] = "an object",   [FIELD_ARRAY] = "an array"};
+    static const char *const wanted[] =
+        {[FIELD_BOOL] = "true or false", [FIELD_INTEGER] = "an integer", [FIELD_NUMBER] = "a number",
+         [FIELD_STRING] = "a string",    [FIELD_OBJECT] = "an object",   [FIELD_ARRAY] = "an array"};
     static const char *const types[] = {[JSON_OBJECT] = "an object", [JSON_ARRAY] = "an array", [JSON_STRING] = "a string",
                                         [JSON_INTEGER] = "an integer", [JSON_REAL] = "a number", [JSON_TRUE] = "true",
                                         [JSON_FALSE] = "false", [JSON_NULL] = "null"};

@@ -30,8 +30,8 @@ struct field {
     const char *neutral; /* JSON: one value, or several in a list */
 };
 
-/* Fills in `out` from an object; null is as if a member were not given. GENARM_EINVAL: an unknown member (the nearest known one is
- * named), a wrong type, out of range. */
+/* Fills in `out` from an object; null is as if a member were not given. GENARM_EINVAL: an unknown member (the nearest known one
+ * is named), a wrong type, out of range. */
 int fields_read(const json_t *object, const struct field *fields, size_t n, void *out, struct genarm_error *err);
 
 /* The object that a body is; GENARM_EFORMAT when it is none. New reference. */

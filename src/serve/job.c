@@ -38,9 +38,9 @@ void job_params_deinit(struct job_params *p, size_t n_arms) {
 static int fit_prompt(struct job_prompt *p, const struct serve_model *m, int32_t *n, struct genarm_error *err) {
     if (!p->messages) {
         *n = (int32_t)p->n_tokens;
-        const int rc = p->n_tokens < (size_t)m->n_ctx ? GENARM_OK
-                                                      : error_set(err, GENARM_ECONTEXT, "the prompt has %zu tokens, the context %d", p->n_tokens,
-                                                                  m->n_ctx);
+        const int rc = p->n_tokens < (size_t)m->n_ctx
+                           ? GENARM_OK
+                           : error_set(err, GENARM_ECONTEXT, "the prompt has %zu tokens, the context %d", p->n_tokens, m->n_ctx);
         return error_hint(err, rc, "shorten the prompt or raise the context size (-c)");
     }
     p->each = calloc(1, sizeof *p->each);
@@ -60,7 +60,8 @@ int job_params_fit(struct job_params *p, const struct serve_model *m, int32_t *n
     const int32_t n_left = m->n_ctx - *n_tokens;
     if (rc == GENARM_OK && p->response && p->n_response > (size_t)n_left) {
         *n_tokens += (int32_t)p->n_response;
-        rc = error_set(err, GENARM_ECONTEXT, "a response of %zu tokens does not fit: %d of %d are left", p->n_response, n_left, m->n_ctx);
+        rc = error_set(err, GENARM_ECONTEXT, "a response of %zu tokens does not fit: %d of %d are left", p->n_response, n_left,
+                       m->n_ctx);
         rc = error_hint(err, rc, "shorten it or raise the context size (-c)");
     }
     return rc;
@@ -79,8 +80,8 @@ static int draw_id(char *id, const char *prefix, struct genarm_error *err) {
     return GENARM_OK;
 }
 
-int job_new(struct job **out, const char *prefix, const char *client, const char *request, struct job_params *params, size_t n_arms,
-            struct genarm_error *err) {
+int job_new(struct job **out, const char *prefix, const char *client, const char *request, struct job_params *params,
+            size_t n_arms, struct genarm_error *err) {
     const size_t n_choices = params->n_prompts * params->n_each;
     struct job *job = calloc(1, sizeof *job);
     struct choice *choices = calloc(n_choices ? n_choices : 1, sizeof *choices);
@@ -196,7 +197,8 @@ int choice_add_score(struct choice *c, const struct genarm_token_score *score, s
     if (!f) {
         return GENARM_ENOMEM;
     }
-    f->items[0] = (struct genarm_token_logprob){.token = score->token, .guided = score->guided, .base = score->base, .arms = f->parts};
+    f->items[0] =
+        (struct genarm_token_logprob){.token = score->token, .guided = score->guided, .base = score->base, .arms = f->parts};
     f->reference = f->parts + n_arms;
     memcpy(f->parts, score->arms, n_arms * sizeof *f->parts);
     memcpy(f->parts + n_arms, score->reference, n_arms * sizeof *f->parts);

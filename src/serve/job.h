@@ -1,8 +1,8 @@
 /* What a request asks of the model, and what comes of it: made by the thread of a connection, run by the worker, read by the
  * thread again while it grows.
  *
- * A job has one choice or several: answers to the same prompt, or to several. The two threads share a job under the worker's lock; each
- * holds a reference, and the last one frees it.
+ * A job has one choice or several: answers to the same prompt, or to several. The two threads share a job under the worker's
+ * lock; each holds a reference, and the last one frees it.
  */
 #ifndef SERVE_JOB_H
 #define SERVE_JOB_H
@@ -56,8 +56,8 @@ struct job_params {
 };
 void job_params_deinit(struct job_params *p, size_t n_arms); /* safe on a zeroed struct */
 
-/* Turns messages into tokens, here rather than in the worker's thread, and sees whether all fits in the context: GENARM_ECONTEXT, and
- * *n_tokens says what did not. */
+/* Turns messages into tokens, here rather than in the worker's thread, and sees whether all fits in the context: GENARM_ECONTEXT,
+ * and *n_tokens says what did not. */
 int job_params_fit(struct job_params *p, const struct serve_model *m, int32_t *n_tokens, struct genarm_error *err);
 
 /* A token of an answer with its log-probabilities. Does not change once it is published. */
@@ -114,8 +114,8 @@ struct job {
 };
 
 /* Takes over *params, also on failure. `prefix`: of the id, such as "chatcmpl-". One reference is the caller's. */
-int job_new(struct job **out, const char *prefix, const char *client, const char *request, struct job_params *params, size_t n_arms,
-            struct genarm_error *err);
+int job_new(struct job **out, const char *prefix, const char *client, const char *request, struct job_params *params,
+            size_t n_arms, struct genarm_error *err);
 void job_free(struct job *job); /* when nobody holds it any longer; NULL is fine */
 
 /* Adds the log-probabilities that the session kept of the answer's last token, whose text begins at `start`. */

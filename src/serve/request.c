@@ -48,9 +48,11 @@ static int join_parts(json_t *message, const json_t *parts, struct genarm_error 
     int rc = buf_puts(&text, "", err);
     for (size_t i = 0; i < json_array_size(parts) && rc == GENARM_OK; i++) {
         const json_t *part = json_array_get(parts, i);
-        const char *type = json_string_value(json_object_get(part, "type")), *piece = json_string_value(json_object_get(part, "text"));
+        const char *type = json_string_value(json_object_get(part, "type")),
+                   *piece = json_string_value(json_object_get(part, "text"));
         if (!type || strcmp(type, "text") != 0 || !piece) {
-            rc = field_error(err, "messages", "a part of a message must be {\"type\": \"text\", \"text\": ...}: others are not supported");
+            rc = field_error(err, "messages",
+                             "a part of a message must be {\"type\": \"text\", \"text\": ...}: others are not supported");
         } else {
             rc = buf_puts(&text, piece, err);
         }
@@ -97,7 +99,8 @@ static int read_message(struct genarm_message *out, json_t *message, size_t i, s
         content = json_object_get(message, "content");
     }
     out->content = json_string_value(content);
-    return out->content ? GENARM_OK : field_error(err, "messages", "messages[%zu].content must be a string or an array of texts", i);
+    return out->content ? GENARM_OK
+                        : field_error(err, "messages", "messages[%zu].content must be a string or an array of texts", i);
 }
 
 int request_messages(struct job_prompt *out, const json_t *messages, struct genarm_error *err) {
@@ -216,10 +219,12 @@ static int read_bias(struct genarm_token_bias *out, const json_t *value, struct 
     return GENARM_OK;
 }
 
-static int read_bias_token(struct genarm_token_bias *out, const char *text, const json_t *id, int32_t n_vocab, struct genarm_error *err) {
+static int read_bias_token(struct genarm_token_bias *out, const char *text, const json_t *id, int32_t n_vocab,
+                           struct genarm_error *err) {
     char *end = NULL;
     int64_t token = text ? strtoll(text, &end, 10) : -1;
-    if ((text && (!*text || *end || *text < '0' || *text > '9')) || (!text && !field_whole(id, &token)) || token < 0 || token >= n_vocab) {
+    if ((text && (!*text || *end || *text < '0' || *text > '9')) || (!text && !field_whole(id, &token)) || token < 0 ||
+        token >= n_vocab) {
         return field_error(err, "logit_bias", "'logit_bias' is by token: ids from 0 to %d", n_vocab - 1);
     }
     out->token = (int32_t)token;
@@ -233,7 +238,8 @@ static int read_biases(struct job_params *out, const struct serve_model *m, cons
     size_t i;
     int rc = GENARM_OK;
     if (!json_is_object(biases) && !json_is_array(biases)) {
-        return field_error(err, "logit_bias", "'logit_bias' must be an object, such as {\"1234\": -100}, or an array of [token, bias]");
+        return field_error(err, "logit_bias",
+                           "'logit_bias' must be an object, such as {\"1234\": -100}, or an array of [token, bias]");
     }
     genarm_model_get_info(m->base, &info);
     const size_t n = json_is_object(biases) ? json_object_size(biases) : json_array_size(biases);
@@ -272,7 +278,8 @@ static int format_schema(json_t **schema, const json_t *format, struct genarm_er
     }
     if (strcmp(type, "json_schema") == 0) {
         *schema = json_incref(given);
-        return given ? GENARM_OK : field_error(err, "response_format", "a json_schema must be {\"name\": ..., \"schema\": {...}}");
+        return given ? GENARM_OK
+                     : field_error(err, "response_format", "a json_schema must be {\"name\": ..., \"schema\": {...}}");
     }
     if (strcmp(type, "json_object") == 0) {
         given = json_object_get(format, "schema");
@@ -320,12 +327,14 @@ static int read_grammar(struct job_params *out, const struct serve_model *m, con
 
 /* ---- ARMs ---- */
 
-static int read_preference(struct job_preference *out, const struct serve_arm *a, const json_t *object, struct genarm_error *err) {
+static int read_preference(struct job_preference *out, const struct serve_arm *a, const json_t *object,
+                           struct genarm_error *err) {
     const char *name;
     json_t *value;
     if (a->n_objectives == 0 || !json_is_object(object)) {
-        return field_error(err, "preferences", a->n_objectives ? "the preference of '%.60s' must be an object of numbers by objective"
-                                                               : "'%.60s' has no objectives to prefer",
+        return field_error(err, "preferences",
+                           a->n_objectives ? "the preference of '%.60s' must be an object of numbers by objective"
+                                           : "'%.60s' has no objectives to prefer",
                            a->name);
     }
     out->weights = calloc((size_t)a->n_objectives, sizeof *out->weights);
@@ -366,8 +375,9 @@ static int read_schedule(struct job_schedule *out, const json_t *knots, struct g
         const json_t *knot = json_array_get(knots, i), *at = json_array_get(knot, 0), *factor = json_array_get(knot, 1);
         const double x = json_number_value(factor);
         int64_t position;
-        if (json_array_size(knot) != 2 || !field_whole(at, &position) || position < 0 || position > 1000000000 || !json_is_number(factor) ||
-            !(fabs(x) <= API_WEIGHT_MAX) || (i > 0 && (int32_t)position < out->knots[i - 1].position)) {
+        if (json_array_size(knot) != 2 || !field_whole(at, &position) || position < 0 || position > 1000000000 ||
+            !json_is_number(factor) || !(fabs(x) <= API_WEIGHT_MAX) ||
+            (i > 0 && (int32_t)position < out->knots[i - 1].position)) {
             return field_error(err, "arm_schedules", "a schedule must be [position, factor], of positions from 0 that ascend");
         }
         out->knots[i] = (struct genarm_knot){.position = (int32_t)position, .factor = (float)x};
@@ -414,7 +424,9 @@ int request_params(struct job_params *out, struct server *s, const struct serve_
                    struct genarm_error *err) {
     out->source = json_incref(root);
     out->n_each = (size_t)r->n;
-    const int64_t most = r->max_completion_tokens >= 0 ? r->max_completion_tokens : r->max_tokens >= 0 ? r->max_tokens : r->n_predict;
+    const int64_t most = r->max_completion_tokens >= 0 ? r->max_completion_tokens
+                         : r->max_tokens >= 0          ? r->max_tokens
+                                                       : r->n_predict;
     out->n_predict = most >= 0 ? (int32_t)most : m->n_predict;
     out->n_logprobs = (int32_t)r->n_logprobs;
     out->min_entropy = (float)r->min_entropy;

@@ -7,11 +7,18 @@
 #include "serve/api.h"
 #include "serve/fields.h"
 
-enum { REQUEST_MAX_CHOICES = 128, REQUEST_MAX_LOGPROBS = 20, REQUEST_MAX_STOPS = 16, REQUEST_MAX_STOP_LENGTH = 1024, REQUEST_MAX_PROBS = 1000 };
+enum {
+    REQUEST_MAX_CHOICES = 128,
+    REQUEST_MAX_LOGPROBS = 20,
+    REQUEST_MAX_STOPS = 16,
+    REQUEST_MAX_STOP_LENGTH = 1024,
+    REQUEST_MAX_PROBS = 1000
+};
 
 struct request {
     const char *grammar, *suffix;
-    const json_t *messages, *prompt, *stop, *logit_bias, *response_format, *json_schema, *stream_options, *arms, *preferences, *schedules;
+    const json_t *messages, *prompt, *stop, *logit_bias, *response_format, *json_schema, *stream_options, *arms, *preferences,
+        *schedules;
     bool stream, echo, logprobs, return_tokens, timings_per_token;
     int64_t n, best_of, max_tokens, max_completion_tokens, n_predict, n_logprobs, top_k, seed; /* n_logprobs -1: none */
     double temperature, top_p, min_p, min_entropy;
@@ -46,8 +53,8 @@ struct request {
 /* The values of a request that says nothing. */
 struct request request_default(const struct serve_model *m);
 
-/* Messages as the templates take them: "developer" is the system, and texts of several parts are joined, in the request too, which
- * owns all strings. */
+/* Messages as the templates take them: "developer" is the system, and texts of several parts are joined, in the request too,
+ * which owns all strings. */
 int request_messages(struct job_prompt *out, const json_t *messages, struct genarm_error *err);
 
 /* Reads "stream_options". */

@@ -174,8 +174,8 @@ static uint64_t served_at(const struct worker *w, const char *client) {
     return 0;
 }
 
-/* Who is next: of the client with the fewest choices in slots, and of several such of the one who waits longest since its last, the
- * choice that came first. */
+/* Who is next: of the client with the fewest choices in slots, and of several such of the one who waits longest since its last,
+ * the choice that came first. */
 static struct choice *next_choice(const struct worker *w) {
     struct choice *best = NULL;
     int32_t fewest = 0;
@@ -286,7 +286,8 @@ static void let_in(struct worker *w) {
                 w->slots[slot] = NULL;
                 w->n_active--;
             }
-            if (rc != GENARM_OK || (c->answer.finish != FINISH_RUNNING && c->state != CHOICE_SCORING)) { /* no token is asked for */
+            if (rc != GENARM_OK ||
+                (c->answer.finish != FINISH_RUNNING && c->state != CHOICE_SCORING)) { /* no token is asked for */
                 end_choice(w, c, &error);
                 drop_if_over(job);
             } else {

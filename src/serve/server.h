@@ -31,7 +31,8 @@ bool server_is_local(const struct server *s); /* only this machine reaches it */
 /* From now on the model is served. It must outlive the server. */
 int server_load(struct server *s, const struct serve_model *model, struct genarm_error *err);
 
-/* Accepts nothing more and lets what runs end for up to `grace` seconds; returns when all replies are out, or a few seconds later. */
+/* Accepts nothing more and lets what runs end for up to `grace` seconds; returns when all replies are out, or a few seconds
+ * later. */
 void server_stop(struct server *s, double grace);
 void server_free(struct server *s); /* after server_stop where a model was loaded; NULL is fine */
 

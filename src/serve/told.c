@@ -37,8 +37,8 @@ json_t *told_bytes(const struct serve_model *m, int32_t token) {
 }
 
 static json_t *token_json(const struct serve_model *m, const struct genarm_token_logprob *t) {
-    return json_pack("{s:o, s:o, s:o, s:o}", "token", spell_token_json(m->base, t->token), "logprob", told_number(t->guided), "bytes",
-                     told_bytes(m, t->token), "parts", told_parts(m, t));
+    return json_pack("{s:o, s:o, s:o, s:o}", "token", spell_token_json(m->base, t->token), "logprob", told_number(t->guided),
+                     "bytes", told_bytes(m, t->token), "parts", told_parts(m, t));
 }
 
 json_t *told_token(const struct serve_model *m, const struct token_fact *f, bool top) {
@@ -62,8 +62,8 @@ json_t *told_usage(const struct job *job) {
         n_reused += first ? c->n_reused : 0;
         n_tokens += (json_int_t)c->answer.n_tokens;
     }
-    return json_pack("{s:I, s:I, s:I, s:{s:I}}", "prompt_tokens", n_prompt, "completion_tokens", n_tokens, "total_tokens", n_prompt + n_tokens,
-                     "prompt_tokens_details", "cached_tokens", n_reused);
+    return json_pack("{s:I, s:I, s:I, s:{s:I}}", "prompt_tokens", n_prompt, "completion_tokens", n_tokens, "total_tokens",
+                     n_prompt + n_tokens, "prompt_tokens_details", "cached_tokens", n_reused);
 }
 
 static json_t *rounded(double x) {

@@ -155,7 +155,8 @@ static bool has_ended(const struct job *job, const struct reader *unused) {
 }
 
 static bool is_new(const struct choice *c, const struct reader *r) {
-    return (c->state == CHOICE_DONE && !r->told_end) || c->answer.n_shown > r->n_text || choice_n_told(c, r->n_facts) > r->n_facts;
+    return (c->state == CHOICE_DONE && !r->told_end) || c->answer.n_shown > r->n_text ||
+           choice_n_told(c, r->n_facts) > r->n_facts;
 }
 
 static bool has_news(const struct job *job, const struct reader *readers) {

@@ -22,13 +22,14 @@ struct worker_params {
 
 /* Starts the thread; the guide is then its own, until worker_free. */
 int worker_new(struct worker **out, const struct worker_params *params, struct genarm_error *err);
-/* Accepts nothing more. Jobs that wait end with an error; those that have begun may go on for so many seconds, then end so too. */
+/* Accepts nothing more. Jobs that wait end with an error; those that have begun may go on for so many seconds, then end so too.
+ */
 void worker_stop(struct worker *w, double grace);
 void worker_join(struct worker *w); /* waits until it has stopped, see worker_stop: jobs then have ended */
 void worker_free(struct worker *w); /* joins it; NULL is fine */
 
-/* Queues a job. False when the queue is full or the worker is stopping; *retry_after becomes seconds. A client of whom nothing waits yet
- * finds room in a queue that others have filled, up to once more as many. */
+/* Queues a job. False when the queue is full or the worker is stopping; *retry_after becomes seconds. A client of whom nothing
+ * waits yet finds room in a queue that others have filled, up to once more as many. */
 bool worker_submit(struct worker *w, struct job *job, int32_t *retry_after);
 
 /* Lets go of the caller's reference. A job that still runs is canceled. */
@@ -54,8 +55,8 @@ int32_t worker_wait_news(struct worker *w, struct job *job, const struct reader 
 void worker_lock(struct worker *w);
 void worker_unlock(struct worker *w);
 
-/* New weights [n_arms] of a job that runs or waits, NaN: as it is; in force when it returns. `n_tokens` [max]: how many tokens each choice had by
- * then; *n: how many choices. `weights` becomes what is in force. False: there is no such job. */
+/* New weights [n_arms] of a job that runs or waits, NaN: as it is; in force when it returns. `n_tokens` [max]: how many tokens
+ * each choice had by then; *n: how many choices. `weights` becomes what is in force. False: there is no such job. */
 bool worker_set_weights(struct worker *w, const char *id, float *weights, size_t *n_tokens, size_t max, size_t *n);
 
 /* What a slot does, for /slots. */

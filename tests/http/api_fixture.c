@@ -31,7 +31,10 @@ struct genarm_guide *api_guide(const struct api *a, int n_arms, int32_t n_slots)
     p.kv_type = GENARM_KV_F32;
     must(genarm_guide_new(&g, a->model, &p, &err), &err);
     for (int i = 0; i < n_arms; i++) {
-        const struct genarm_arm_params arm = {.name = names[i], .model = a->model, .adapter = a->adapters[i], .weight = weights[i]};
+        const struct genarm_arm_params arm = {.name = names[i],
+                                              .model = a->model,
+                                              .adapter = a->adapters[i],
+                                              .weight = weights[i]};
         must(genarm_guide_add_arm(g, &arm, &err), &err);
     }
     return g;
@@ -82,12 +85,30 @@ void api_start(struct api *a, const struct api_options *o) {
         a->arms[i] = (struct serve_arm){.name = names[i], .file = "arm.gguf", .weight = weights[i]};
     }
     a->guide = api_guide(a, API_ARMS, o->n_slots);
-    a->served = (struct serve_model){.guide = a->guide, .base = a->model, .file = "llama.gguf", .n_slots = o->n_slots, .n_ctx = context,
-                                     .n_batch = 512, .arms = a->arms, .n_arms = API_ARMS, .sampling = genarm_sampling_default(),
-                                     .n_predict = -1, .keep = -1, .draft = o->draft, .shift = o->shift};
-    const struct server_params params = {.host = "127.0.0.1", .keys = o->keys, .n_keys = o->n_keys, .max_body = 4 << 20,
-                                         .max_connections = 100, .timeout = 30, .max_queue = o->max_queue, .time_limit = o->time_limit,
-                                         .metrics = true, .slots = true, .page = true};
+    a->served = (struct serve_model){.guide = a->guide,
+                                     .base = a->model,
+                                     .file = "llama.gguf",
+                                     .n_slots = o->n_slots,
+                                     .n_ctx = context,
+                                     .n_batch = 512,
+                                     .arms = a->arms,
+                                     .n_arms = API_ARMS,
+                                     .sampling = genarm_sampling_default(),
+                                     .n_predict = -1,
+                                     .keep = -1,
+                                     .draft = o->draft,
+                                     .shift = o->shift};
+    const struct server_params params = {.host = "127.0.0.1",
+                                         .keys = o->keys,
+                                         .n_keys = o->n_keys,
+                                         .max_body = 4 << 20,
+                                         .max_connections = 100,
+                                         .timeout = 30,
+                                         .max_queue = o->max_queue,
+                                         .time_limit = o->time_limit,
+                                         .metrics = true,
+                                         .slots = true,
+                                         .page = true};
     must(server_new(&a->server, &params, &err), &err);
     a->port = server_port(a->server);
     must(server_load(a->server, &a->served, &err), &err);

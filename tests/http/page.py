@@ -192,7 +192,7 @@ class Chat(PageTest):
         self.press(Keys.ARROW_RIGHT)
         self.press(Keys.PAGE_UP)
         self.assertEqual(float(self.slider("one").get_property("value")), 0.12)
-        self.wait(lambda: any("changed while it ran" in e.text for e in self.all(".weights")))
+        self.wait(lambda: "one 0.12" in self.one(".weights").text and "changed while it ran" in self.one(".weights").text)
         self.press(Keys.ESCAPE)
         self.ended()
         self.assertEqual(self.answers()[0]["changes"][-1]["arms"], {"one": 0.12, NAME: 0})

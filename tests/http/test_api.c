@@ -67,7 +67,8 @@ static struct told told_chat(const struct got *g, int index) {
         if (choice && number_at(choice, "index") == index) {
             buf_append(&t.text, content ? json_string_value(content) : "", content ? json_string_length(content) : 0, NULL);
             append(t.logprobs, at(choice, "logprobs.content"));
-            snprintf(t.finish, sizeof t.finish, "%s", json_is_string(at(choice, "finish_reason")) ? text_at(choice, "finish_reason") : t.finish);
+            snprintf(t.finish, sizeof t.finish, "%s",
+                     json_is_string(at(choice, "finish_reason")) ? text_at(choice, "finish_reason") : t.finish);
         }
     }
     return t;
@@ -80,7 +81,8 @@ static struct told told_completion(const struct got *g) {
     buf_init(&t.text, 1 << 24);
     buf_puts(&t.text, "", NULL);
     json_array_foreach(g->events, i, event) {
-        buf_append(&t.text, text_at(event, "content"), json_string_length(at(event, "content")), NULL); /* it may hold a zero byte */
+        buf_append(&t.text, text_at(event, "content"), json_string_length(at(event, "content")),
+                   NULL); /* it may hold a zero byte */
         append(t.tokens, at(event, "tokens"));
         append(t.logprobs, at(event, "completion_probabilities"));
     }
@@ -149,7 +151,8 @@ static void test_default_weights_are_those_of_the_guide(void **state) {
 static void test_streamed_is_what_is_not(void **state) {
     const struct api *a = *state;
     for (int seed = 1; seed <= 4; seed++) {
-        json_t *body = chat("Say something.", "{s:i, s:i, s:b, s:i}", "seed", seed, "max_tokens", 50, "logprobs", 1, "top_logprobs", 3);
+        json_t *body =
+            chat("Say something.", "{s:i, s:i, s:b, s:i}", "seed", seed, "max_tokens", 50, "logprobs", 1, "top_logprobs", 3);
         struct got *whole = good(ask_api(a, "/v1/chat/completions", json_deep_copy(body)));
         json_object_set_new(body, "stream", json_true());
         struct got *stream = good(ask_api(a, "/v1/chat/completions", body));
@@ -168,7 +171,8 @@ static void test_streamed_is_what_is_not(void **state) {
 static void test_streamed_completion_tells_all_tokens(void **state) {
     const struct api *a = *state;
     for (int seed = 1; seed <= 8; seed++) {
-        json_t *body = json_pack("{s:s, s:i, s:i, s:i, s:b}", "prompt", "once upon", "seed", seed, "n_predict", 60, "n_probs", 2, "return_tokens", 1);
+        json_t *body = json_pack("{s:s, s:i, s:i, s:i, s:b}", "prompt", "once upon", "seed", seed, "n_predict", 60, "n_probs", 2,
+                                 "return_tokens", 1);
         struct got *whole = good(ask_api(a, "/completion", json_deep_copy(body)));
         json_object_set_new(body, "stream", json_true());
         struct got *stream = good(ask_api(a, "/completion", body));
@@ -306,7 +310,8 @@ static void test_an_arm_that_wakes_up_has_seen_everything(void **state) {
 static void test_default_weights_change_for_later_requests(void **state) {
     const struct api *a = *state;
     struct got *before = good(ask_api(a, "/arms", NULL));
-    got_free(good(ask_api(a, "/arms", json_pack("[{s:i, s:f}, {s:s, s:f}]", "id", 0, "weight", 0.3, "name", "harmless", "weight", -0.7))));
+    got_free(good(
+        ask_api(a, "/arms", json_pack("[{s:i, s:f}, {s:s, s:f}]", "id", 0, "weight", 0.3, "name", "harmless", "weight", -0.7))));
     struct got *answer = good(ask_api(a, "/v1/chat/completions", chat("Hi", "{s:i}", "max_tokens", 1)));
     assert_true(number_at(answer->json, "arms.helpful") == 0.3 && number_at(answer->json, "arms.harmless") == -0.7);
     got_free(answer);
@@ -329,7 +334,8 @@ static void assert_close(double x, double y) {
 /* Asks for digits, which are tokens by themselves: a text of them becomes the tokens that were drawn. */
 static void test_scores_are_the_log_probabilities_that_were_told(void **state) {
     const struct api *a = *state;
-    json_t *body = chat("Count.", "{s:s, s:b, s:i, s:{s:f}}", "grammar", "root ::= [0-9]{80}", "logprobs", 1, "seed", 5, "arms", "helpful", 0.7);
+    json_t *body = chat("Count.", "{s:s, s:b, s:i, s:{s:f}}", "grammar", "root ::= [0-9]{80}", "logprobs", 1, "seed", 5, "arms",
+                        "helpful", 0.7);
     struct got *answer = good(ask_api(a, "/v1/chat/completions", body));
     const char *content = text_at(answer->json, "choices.0.message.content");
     const json_t *told = at(answer->json, "choices.0.logprobs.content");
@@ -360,7 +366,8 @@ static void test_an_echoed_answer_has_the_log_probabilities_that_it_was_drawn_wi
     for (int i = 0; i < 70; i++) {
         json_array_append_new(prompt, json_integer('A' + i % 26));
     }
-    body = json_pack("{s:O, s:i, s:i, s:i, s:b}", "prompt", prompt, "n_predict", 100, "seed", 3, "n_probs", 1, "return_tokens", 1);
+    body =
+        json_pack("{s:O, s:i, s:i, s:i, s:b}", "prompt", prompt, "n_predict", 100, "seed", 3, "n_probs", 1, "return_tokens", 1);
     struct got *answer = good(ask_api(a, "/completion", body));
     json_t *both = json_copy(prompt);
     json_array_extend(both, at(answer->json, "tokens"));
@@ -368,7 +375,8 @@ static void test_an_echoed_answer_has_the_log_probabilities_that_it_was_drawn_wi
     struct got *whole = good(ask_api(a, "/v1/completions", json_deep_copy(body)));
     json_object_set_new(body, "stream", json_true());
     struct got *stream = good(ask_api(a, "/v1/completions", body));
-    const json_t *told = at(answer->json, "completion_probabilities"), *echoed = at(whole->json, "choices.0.logprobs.token_logprobs");
+    const json_t *told = at(answer->json, "completion_probabilities"),
+                 *echoed = at(whole->json, "choices.0.logprobs.token_logprobs");
     assert_int_equal(json_array_size(echoed), json_array_size(both));
     assert_true(json_is_null(json_array_get(echoed, 0)));
     for (size_t i = 0; i < json_array_size(told); i++) {
@@ -404,7 +412,8 @@ static void test_one_token_is_a_prompt_that_can_be_echoed(void **state) {
     const struct api *a = *state;
     int32_t token = -1;
     assert_int_equal(genarm_tokenize(a->model, "A", 1, false, false, &token, 1), 1);
-    json_t *body = json_pack("{s:[i], s:i, s:i, s:b, s:b}", "prompt", token, "max_tokens", 0, "logprobs", 2, "echo", 1, "stream", 1);
+    json_t *body =
+        json_pack("{s:[i], s:i, s:i, s:b, s:b}", "prompt", token, "max_tokens", 0, "logprobs", 2, "echo", 1, "stream", 1);
     struct got *g = good(ask_api(a, "/v1/completions", body));
     assert_string_equal(text_at(g->events, "0.choices.0.text"), "A");
     assert_string_equal(text_at(g->events, "0.choices.0.logprobs.tokens.0"), "A");
@@ -490,8 +499,8 @@ static void check_stop(const struct api *a, const char *text, const char *stop, 
     char grammar[128];
     snprintf(grammar, sizeof grammar, "root ::= \"%s\"", text);
     for (int seed = 0; seed < 8; seed++) {
-        json_t *body = chat("Hi", "{s:s, s:[s, s], s:b, s:i, s:i}", "grammar", grammar, "stop", stop, "never", "logprobs", 1, "top_logprobs", 1,
-                            "seed", seed);
+        json_t *body = chat("Hi", "{s:s, s:[s, s], s:b, s:i, s:i}", "grammar", grammar, "stop", stop, "never", "logprobs", 1,
+                            "top_logprobs", 1, "seed", seed);
         struct got *whole = good(ask_api(a, "/v1/chat/completions", json_deep_copy(body)));
         json_object_set_new(body, "stream", json_true());
         struct got *stream = good(ask_api(a, "/v1/chat/completions", body));
@@ -545,7 +554,8 @@ static void test_zero_bytes_are_text(void **state) {
     json_object_set_new(body, "stream", json_true());
     struct got *stream = good(ask_api(a, "/v1/chat/completions", body));
     struct told t = told_chat(stream, 0);
-    const json_t *content = at(whole->json, "choices.0.message.content"), *token = at(whole->json, "choices.0.logprobs.content.0.token");
+    const json_t *content = at(whole->json, "choices.0.message.content"),
+                 *token = at(whole->json, "choices.0.logprobs.content.0.token");
     assert_int_equal(json_string_length(content), 3);
     assert_memory_equal(json_string_value(content), "\0\0\0", 3);
     assert_int_equal(json_string_length(token), 1);

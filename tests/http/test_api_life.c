@@ -150,7 +150,8 @@ static void test_who_leaves_within_a_long_prompt_or_score_frees_its_slot(void **
     memset(text, 'x', 1800);
     api_start(&a, &(struct api_options){.n_slots = 1, .n_ctx = 2048, .max_queue = 4});
     for (int echo = 0; echo < 2; echo++) {
-        json_t *body = json_pack("{s:s, s:i, s:b, s:b, s:i}", "prompt", text, "max_tokens", 100, "stream", 1, "echo", echo, "logprobs", 2);
+        json_t *body =
+            json_pack("{s:s, s:i, s:b, s:b, s:i}", "prompt", text, "max_tokens", 100, "stream", 1, "echo", echo, "logprobs", 2);
         got_free(ask_hooked(&a, "/v1/completions", body, hang_up, NULL));
         assert_true(slots_reach(&a, 0));
     }
@@ -370,7 +371,11 @@ static void test_what_runs_at_the_end_may_come_to_its_own(void **state) {
 static void test_before_a_model_is_there_requests_are_told_to_wait(void **state) {
     struct genarm_error err;
     struct api a = {0};
-    const struct server_params params = {.host = "127.0.0.1", .max_body = 4096, .max_connections = 4, .timeout = 5, .metrics = true};
+    const struct server_params params = {.host = "127.0.0.1",
+                                         .max_body = 4096,
+                                         .max_connections = 4,
+                                         .timeout = 5,
+                                         .metrics = true};
     (void)state;
     assert_int_equal(server_new(&a.server, &params, &err), GENARM_OK);
     a.port = server_port(a.server);

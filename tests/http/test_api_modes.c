@@ -13,8 +13,8 @@
 
 /* Greedy, with a text that repeats itself, so that drafts are accepted now and then. */
 static json_t *repeated(const struct api *a, int n) {
-    return json_pack("{s:s, s:i, s:i, s:o, s:b, s:i}", "prompt", "one two one two one two one", "n_predict", n, "temperature", 0, "logit_bias",
-                     no_end(a), "return_tokens", 1, "n_probs", 2);
+    return json_pack("{s:s, s:i, s:i, s:o, s:b, s:i}", "prompt", "one two one two one two one", "n_predict", n, "temperature", 0,
+                     "logit_bias", no_end(a), "return_tokens", 1, "n_probs", 2);
 }
 
 static void test_drafts_change_nothing_but_the_time(void **state) {
@@ -48,7 +48,8 @@ static void test_drafts_change_nothing_but_the_time(void **state) {
     for (i = 0; i < json_array_size(told); i++) {
         const json_t *other = json_array_get(at(x->json, "completion_probabilities"), i);
         assert_true(fabs(number_at(json_array_get(told, i), "logprob") - number_at(other, "logprob")) < 2e-4);
-        assert_true(fabs(number_at(json_array_get(told, i), "parts.arms.helpful") - number_at(other, "parts.arms.helpful")) < 2e-4);
+        assert_true(fabs(number_at(json_array_get(told, i), "parts.arms.helpful") - number_at(other, "parts.arms.helpful")) <
+                    2e-4);
     }
     json_decref(tokens);
     json_decref(told);
@@ -88,8 +89,8 @@ static void test_weights_change_between_drafted_tokens(void **state) {
     struct genarm_guide *g = api_guide(&a, API_ARMS, 1);
     struct genarm_session *s = api_session(&a, g, "Hi");
     struct got *prompt = ask_api(&a, "/apply-template", chat("Hi", "{}"));
-    json_t *body = json_pack("{s:s, s:i, s:i, s:o, s:b}", "prompt", text_at(prompt->json, "prompt"), "n_predict", 900, "temperature", 0,
-                             "logit_bias", no_end(&a), "stream", 1);
+    json_t *body = json_pack("{s:s, s:i, s:i, s:o, s:b}", "prompt", text_at(prompt->json, "prompt"), "n_predict", 900,
+                             "temperature", 0, "logit_bias", no_end(&a), "stream", 1);
     struct change change = {&a, 7, 0};
     struct got *stream = ask_hooked(&a, "/completion", body, change_weight, &change);
     json_t *tokens = json_array(), *event;
@@ -119,8 +120,9 @@ static void test_a_context_that_forgets_lets_answers_be_longer(void **state) {
     struct api a;
     (void)state;
     api_start(&a, &(struct api_options){.n_slots = 2, .n_ctx = 64, .max_queue = 4, .shift = true});
-    struct got *g = ask_api(&a, "/v1/chat/completions", chat("Hi", "{s:i, s:i, s:o, s:b}", "max_tokens", 300, "n", 3, "logit_bias", no_end(&a),
-                                                             "logprobs", 1));
+    struct got *g =
+        ask_api(&a, "/v1/chat/completions",
+                chat("Hi", "{s:i, s:i, s:o, s:b}", "max_tokens", 300, "n", 3, "logit_bias", no_end(&a), "logprobs", 1));
     assert_int_equal(g->status, 200);
     assert_int_equal(number_at(g->json, "usage.completion_tokens"), 900);
     assert_int_equal(json_array_size(at(g->json, "choices.2.logprobs.content")), 300);
@@ -132,8 +134,8 @@ static void test_names_are_said_as_they_are(void **state) {
     struct api a;
     struct genarm_error err;
     struct server *other;
-    const struct server_params params = {.host = "127.0.0.1", .max_body = 4096, .max_connections = 4, .timeout = 5, .metrics = true,
-                                         .alias = "caf\xe9 \"x\"\n"};
+    const struct server_params params =
+        {.host = "127.0.0.1", .max_body = 4096, .max_connections = 4, .timeout = 5, .metrics = true, .alias = "caf\xe9 \"x\"\n"};
     (void)state;
     api_start(&a, &(struct api_options){.n_slots = 1, .n_ctx = 128, .max_queue = 4});
     server_stop(a.server, 0);

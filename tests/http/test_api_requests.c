@@ -74,7 +74,9 @@ static const struct bad table[] = {
     {CHAT, HI "\"logprobs\": true, \"top_logprobs\": 21}", "top_logprobs", NULL},
     {CHAT, HI "\"stop\": \"\"}", "stop", NULL},
     {CHAT, HI "\"stop\": [1]}", "stop", NULL},
-    {CHAT, HI "\"stop\": [\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\"]}", "stop", "17"},
+    {CHAT,
+     HI "\"stop\": [\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\"]}",
+     "stop", "17"},
     {CHAT, HI "\"logit_bias\": {\"x\": 1}}", "logit_bias", NULL},
     {CHAT, HI "\"logit_bias\": {\"301\": 1}}", "logit_bias", "from 0 to 300"},
     {CHAT, HI "\"logit_bias\": {\"-1\": 1}}", "logit_bias", NULL},
@@ -156,8 +158,10 @@ static void test_bad_requests_are_named(void **state) {
         struct got *g = ask_text(a, b->path, b->body, NULL, NULL, NULL);
         const json_t *param = at(g->json, "error.param");
         const char *named = json_string_value(param);
-        const bool as_wanted = g->status == 400 && (b->param ? named && (b->param[0] == '?' || strcmp(named, b->param) == 0) : json_is_null(param)) &&
-                               (!b->says || strstr(text_at(g->json, "error.message"), b->says)) && number_at(g->json, "error.code") == 400 &&
+        const bool as_wanted = g->status == 400 &&
+                               (b->param ? named && (b->param[0] == '?' || strcmp(named, b->param) == 0) : json_is_null(param)) &&
+                               (!b->says || strstr(text_at(g->json, "error.message"), b->says)) &&
+                               number_at(g->json, "error.code") == 400 &&
                                strcmp(text_at(g->json, "error.type"), "invalid_request_error") == 0;
         if (!as_wanted) {
             print_error("%s %s: %ld %.*s\n", b->path, b->body, g->status, (int)g->body.len, g->body.data ? g->body.data : "");
@@ -223,12 +227,14 @@ static void test_what_is_null_or_neutral_is_not_given(void **state) {
     const struct api *a = *state;
     static const char *const more[] = {
         "\"temperature\": null, \"arms\": null, \"stop\": null, \"grammar\": null, \"n\": null}",
-        "\"frequency_penalty\": 0.0, \"presence_penalty\": 0, \"tools\": [], \"tool_choice\": \"auto\", \"modalities\": [\"text\"]}",
+        "\"frequency_penalty\": 0.0, \"presence_penalty\": 0, \"tools\": [], \"tool_choice\": \"auto\", \"modalities\": "
+        "[\"text\"]}",
         "\"model\": [\"anything\"], \"user\": 1, \"metadata\": {\"a\": {}}, \"store\": true, \"reasoning_effort\": \"high\"}",
         "\"response_format\": {\"type\": \"text\"}, \"stop\": [], \"logit_bias\": {}, \"arms\": {}, \"grammar\": \"\"}",
         "\"top_k\": -1, \"seed\": -9007199254740991, \"temperature\": 1e-40, \"n\": 1.0}",
         "\"temperature\": 1e-30, \"top_p\": 1e-30, \"min_p\": 0.999999, \"top_k\": 2147483647}",
-        "\"min_entropy\": 1000, \"arm_schedules\": {\"helpful\": [[0, 1], [2, 0]]}, \"arms\": {\"helpful\": -1000, \"harmless\": 1000}}",
+        "\"min_entropy\": 1000, \"arm_schedules\": {\"helpful\": [[0, 1], [2, 0]]}, \"arms\": {\"helpful\": -1000, \"harmless\": "
+        "1000}}",
         "\"max_completion_tokens\": 0}",
         "\"stop\": \"x\", \"logprobs\": true, \"top_logprobs\": 20, \"logit_bias\": [[5, 100], [5, 100], [6, false]]}",
     };
@@ -270,7 +276,8 @@ static void test_an_answer_that_no_token_is_allowed_in_fails_alone(void **state)
     got_free(g);
     json_object_set_new(body, "stream", json_true());
     g = ask_api(a, CHAT, body);
-    const json_t *failed = g->status == 200 ? json_array_get(g->events, json_array_size(g->events) - 1) : g->json; /* as soon as it was known */
+    const json_t *failed =
+        g->status == 200 ? json_array_get(g->events, json_array_size(g->events) - 1) : g->json; /* as soon as it was known */
     assert_true(json_is_string(at(failed, "error.message")));
     assert_true(g->status != 200 || g->done);
     got_free(g);
@@ -281,7 +288,8 @@ static void test_an_answer_that_no_token_is_allowed_in_fails_alone(void **state)
 
 static void test_texts_of_several_parts_are_joined(void **state) {
     const struct api *a = *state;
-    struct got *one = ask_text(a, "/apply-template", "{\"messages\": [{\"role\": \"user\", \"content\": \"a b\"}]}", NULL, NULL, NULL);
+    struct got *one =
+        ask_text(a, "/apply-template", "{\"messages\": [{\"role\": \"user\", \"content\": \"a b\"}]}", NULL, NULL, NULL);
     struct got *two = ask_text(a, "/apply-template",
                                "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"a \"}, "
                                "{\"type\": \"text\", \"text\": \"b\"}]}]}",
@@ -305,7 +313,8 @@ static bool maybe_leave(json_t *event, void *user) {
     const int what = rand_r(&m->seed) % 8;
     if (what == 0 && at(event, "id")) {
         snprintf(path, sizeof path, "/v1/requests/%s/arms", json_string_value(at(event, "id")));
-        struct got *g = ask_api(m->a, path, json_pack("{s:f, s:f}", "helpful", (double)(rand_r(&m->seed) % 3) - 1, "harmless", 0.0));
+        struct got *g =
+            ask_api(m->a, path, json_pack("{s:f, s:f}", "helpful", (double)(rand_r(&m->seed) % 3) - 1, "harmless", 0.0));
         m->n_bad += g->status != 200 && g->status != 404;
         got_free(g);
     }
@@ -321,14 +330,15 @@ static void *ask_mixed(void *user) {
         if (kind == 0) {
             g = ask_api(m->a, paths[rand_r(&m->seed) % 4], NULL);
         } else if (kind == 1) {
-            g = ask_api(m->a, "/v1/score", json_pack("{s:s, s:s}", "prompt", "Hi", "response", "a response of some length, to be scored"));
+            g = ask_api(m->a, "/v1/score",
+                        json_pack("{s:s, s:s}", "prompt", "Hi", "response", "a response of some length, to be scored"));
         } else if (kind == 2) {
-            json_t *body = json_pack("{s:[s, s], s:i, s:b, s:i, s:b}", "prompt", "some text that is echoed", "and more", "max_tokens", 20,
-                                     "echo", 1, "logprobs", 2, "stream", stream);
+            json_t *body = json_pack("{s:[s, s], s:i, s:b, s:i, s:b}", "prompt", "some text that is echoed", "and more",
+                                     "max_tokens", 20, "echo", 1, "logprobs", 2, "stream", stream);
             g = ask_hooked(m->a, COMPLETIONS, body, maybe_leave, m);
         } else {
-            json_t *body = chat("Hi", "{s:i, s:i, s:b, s:b, s:s}", "max_tokens", 40, "n", 1 + rand_r(&m->seed) % 4, "stream", stream,
-                                "logprobs", kind == 3, "stop", "e");
+            json_t *body = chat("Hi", "{s:i, s:i, s:b, s:b, s:s}", "max_tokens", 40, "n", 1 + rand_r(&m->seed) % 4, "stream",
+                                stream, "logprobs", kind == 3, "stop", "e");
             g = ask_hooked(m->a, CHAT, body, maybe_leave, m);
         }
         m->n_bad += g->status != 200 && g->status != 503;

@@ -160,8 +160,8 @@ static void test_cors(void **state) {
     assert_int_equal(status_with(f.port, "OPTIONS", "app.example", NULL), 204);
     assert_int_equal(status_with(f.port, "OPTIONS", "App.example:8443", NULL), 204);
     assert_int_equal(status_with(f.port, "OPTIONS", "localhost:80", NULL), 204);
-    static const char *const others[] = {"any.example", "app.example.evil.example", "app.exampl", "app.example:x", "app.example:1@x",
-                                         ""};
+    static const char *const others[] = {"any.example",   "app.example.evil.example", "app.exampl",
+                                         "app.example:x", "app.example:1@x",          ""};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         assert_int_equal(status_with(f.port, "OPTIONS", others[i], NULL), 403);
     }

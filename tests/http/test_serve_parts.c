@@ -50,8 +50,11 @@ static void test_fields_are_filled_in(void **state) {
     struct values v = {.whole = 7};
     json_t *root = NULL;
     char where[64];
-    assert_int_equal(read_text("{\"flag\": true, \"number\": -0.5, \"text\": \"x\", \"object\": {}, \"array\": [], \"any\": 1, \"ignored\": "
-                               "[[]], \"neutral\": \"none\"}", &v, &root, where), GENARM_OK);
+    assert_int_equal(read_text("{\"flag\": true, \"number\": -0.5, \"text\": \"x\", \"object\": {}, \"array\": [], \"any\": 1, "
+                               "\"ignored\": "
+                               "[[]], \"neutral\": \"none\"}",
+                               &v, &root, where),
+                     GENARM_OK);
     assert_true(v.flag && v.whole == 7 && v.number == -0.5 && strcmp(v.text, "x") == 0);
     assert_true(json_is_object(v.object) && json_is_array(v.array) && json_is_integer(v.any));
     json_decref(root);
@@ -62,8 +65,11 @@ static void test_null_leaves_a_field_as_it_is(void **state) {
     struct values v = {.flag = true, .whole = 7, .number = 0.25, .text = "y"};
     json_t *root = NULL;
     char where[64];
-    assert_int_equal(read_text("{\"flag\": null, \"whole\": null, \"number\": null, \"text\": null, \"object\": null, \"array\": null, "
-                               "\"any\": null, \"ignored\": null, \"neutral\": null}", &v, &root, where), GENARM_OK);
+    assert_int_equal(read_text("{\"flag\": null, \"whole\": null, \"number\": null, \"text\": null, \"object\": null, \"array\": "
+                               "null, "
+                               "\"any\": null, \"ignored\": null, \"neutral\": null}",
+                               &v, &root, where),
+                     GENARM_OK);
     assert_true(v.flag && v.whole == 7 && v.number == 0.25 && strcmp(v.text, "y") == 0 && !v.object && !v.array && !v.any);
     json_decref(root);
 }
@@ -147,7 +153,8 @@ static void test_numbers_are_told_with_the_digits_that_it_takes(void **state) {
 
 /* ---- counters ---- */
 
-static const struct counters_state now = {.n_running = 1, .n_queued = 2, .n_slots = 4, .n_busy = 3, .n_connections = 5, .uptime = 1.5};
+static const struct counters_state now =
+    {.n_running = 1, .n_queued = 2, .n_slots = 4, .n_busy = 3, .n_connections = 5, .uptime = 1.5};
 
 static char *written(struct counters *c) {
     struct genarm_error err;
