@@ -173,8 +173,8 @@ static void find_marks(bool *found, size_t n_marks, const char *text) {
     }
 }
 
-/* A mark that no message contains: one goes over the messages once, as they may be full of such. Each takes three bytes or more, so that
- * one of as many as fit into them, and one more, is free. */
+/* A mark that no message contains: one goes over the messages once, as they may be full of such. Each takes three bytes or
+ * more, so that one of as many as fit into them, and one more, is free. */
 static int choose_mark(char mark[MARK_SIZE], const struct genarm_message *messages, size_t n, struct genarm_error *err) {
     size_t n_bytes = 0, i = 0;
     for (size_t m = 0; m < n; m++) {

@@ -58,7 +58,8 @@ static void add_first(const struct lists *l, const struct serve_model *m, int32_
 static size_t n_characters(const struct serve_model *m, int32_t token) {
     struct buf bytes;
     buf_init(&bytes, 1 << 20);
-    const size_t n = spell_bytes(&bytes, m->base, token, false, NULL) == GENARM_OK && bytes.len > 0 ? utf8_length(bytes.data, bytes.len) : 0;
+    const bool spelled = spell_bytes(&bytes, m->base, token, false, NULL) == GENARM_OK && bytes.len > 0;
+    const size_t n = spelled ? utf8_length(bytes.data, bytes.len) : 0;
     buf_deinit(&bytes);
     return n;
 }

@@ -424,7 +424,8 @@ static void test_one_token_is_a_prompt_that_can_be_echoed(void **state) {
 /* As Python counts them. */
 static void test_offsets_count_characters(void **state) {
     const struct api *a = *state;
-    json_t *body = json_pack("{s:s, s:s, s:i, s:b, s:i}", "prompt", "a€é", "grammar", "root ::= \"é€x€y\"", "logprobs", 0, "echo", 1, "seed", 2);
+    json_t *body = json_pack("{s:s, s:s, s:i, s:b, s:i}", "prompt", "a€é", "grammar", "root ::= \"é€x€y\"", "logprobs", 0,
+                             "echo", 1, "seed", 2);
     struct got *g = good(ask_api(a, "/v1/completions", body));
     const json_t *tokens = at(g->json, "choices.0.logprobs.tokens"), *offsets = at(g->json, "choices.0.logprobs.text_offset");
     assert_string_equal(text_at(g->json, "choices.0.text"), "a€éé€x€y");
