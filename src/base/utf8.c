@@ -27,6 +27,14 @@ size_t utf8_char(const char *s, size_t n) {
     return c >= least[len] && c <= 0x10FFFF && (c < 0xD800 || c > 0xDFFF) ? len : 0;
 }
 
+size_t utf8_length(const char *s, size_t n) {
+    size_t length = 0;
+    for (size_t i = 0; i < n; i++) {
+        length += ((unsigned char)s[i] & 0xC0) != 0x80;
+    }
+    return length;
+}
+
 bool utf8_valid(const char *s, size_t n) {
     for (size_t i = 0, len; i < n; i += len) {
         len = utf8_char(s + i, n - i);

@@ -13,6 +13,8 @@ size_t utf8_char(const char *s, size_t n);
 
 bool utf8_valid(const char *s, size_t n);
 
+size_t utf8_length(const char *s, size_t n); /* characters that begin in the n bytes, which are UTF-8 */
+
 /* For one line on a terminal: control characters and bytes that are not UTF-8 become '?', line ends and tabs spaces. */
 void utf8_clean(char *s);
 

@@ -160,22 +160,44 @@ static bool is_format(const struct genarm_model *model, const char *name) {
     return name && *name ? strncmp(name, raw_prefix, sizeof raw_prefix - 1) != 0 : model->chat_template != NULL;
 }
 
-/* A mark that no message contains. */
-static void choose_mark(char mark[16], const struct genarm_message *messages, size_t n) {
-    for (int i = 0;; i++) {
-        bool found = false;
-        snprintf(mark, 16, "\x01%d\x02", i);
-        for (size_t m = 0; m < n && !found; m++) {
-            found = strstr(messages[m].content, mark) != NULL;
-        }
-        if (!found) {
-            return;
+enum { MARK_SIZE = 24 };
+
+/* Notes which of the first n_marks marks a text contains. */
+static void find_marks(bool *found, size_t n_marks, const char *text) {
+    while ((text = strchr(text, '\x01')) != NULL) {
+        char *end = (char *)++text;
+        const unsigned long i = *text >= '0' && *text <= '9' ? strtoul(text, &end, 10) : n_marks;
+        if (*end == '\x02' && i < n_marks) {
+            found[i] = true;
         }
     }
 }
 
+/* A mark that no message contains: one goes over the messages once, as they may be full of such. Each takes three bytes or
+ * more, so that one of as many as fit into them, and one more, is free. */
+static int choose_mark(char mark[MARK_SIZE], const struct genarm_message *messages, size_t n, struct genarm_error *err) {
+    size_t n_bytes = 0, i = 0;
+    for (size_t m = 0; m < n; m++) {
+        n_bytes += strlen(messages[m].content ? messages[m].content : "");
+    }
+    const size_t n_marks = n_bytes / 3 + 1;
+    bool *found = calloc(n_marks, sizeof *found);
+    if (!found) {
+        return error_nomem(err, "a prompt");
+    }
+    for (size_t m = 0; m < n; m++) {
+        find_marks(found, n_marks, messages[m].content ? messages[m].content : "");
+    }
+    while (found[i]) {
+        i++;
+    }
+    free(found);
+    snprintf(mark, MARK_SIZE, "\x01%zu\x02", i);
+    return GENARM_OK;
+}
+
 /* As genarm_template_apply with a mark within every control token that a message spells; mark "": there is none. */
-static int apply_marked(char **out, char mark[16], const struct genarm_model *model, const char *name,
+static int apply_marked(char **out, char mark[MARK_SIZE], const struct genarm_model *model, const char *name,
                         const struct genarm_message *messages, size_t n, struct genarm_error *err) {
     bool spelled = false;
     for (size_t i = 0; i < n && is_format(model, name); i++) {
@@ -188,10 +210,10 @@ static int apply_marked(char **out, char mark[16], const struct genarm_model *mo
     struct genarm_message *cut = calloc(n, sizeof *cut);
     struct buf *contents = calloc(n, sizeof *contents);
     int rc = cut && contents ? GENARM_OK : error_nomem(err, "a prompt");
-    choose_mark(mark, messages, n);
+    rc = rc == GENARM_OK ? choose_mark(mark, messages, n, err) : rc;
     for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
         buf_init(&contents[i], INT32_MAX);
-        rc = controls_cut(&contents[i], &model->controls, messages[i].content, mark, err);
+        rc = controls_cut(&contents[i], &model->controls, messages[i].content ? messages[i].content : "", mark, err);
         cut[i] = (struct genarm_message){messages[i].role, contents[i].data};
     }
     if (rc == GENARM_OK) {
@@ -226,7 +248,7 @@ static int append_tokens(int32_t **tokens, int32_t *n, const struct genarm_model
 
 int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *name,
                     const struct genarm_message *messages, size_t n_messages, struct genarm_error *err) {
-    char *text = NULL, mark[16];
+    char *text = NULL, mark[MARK_SIZE];
     int32_t *tokens = NULL, n_tokens = 0;
     int rc = apply_marked(&text, mark, model, name, messages, n_messages, err);
     if (rc != GENARM_OK) {

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "base/json.h"
+#include "base/utf8.h"
 #include "model/spell.h"
 #include "serve/converse.h"
 
@@ -53,12 +54,17 @@ static void add_first(const struct lists *l, const struct serve_model *m, int32_
     json_array_append_new(l->parts, json_null());
 }
 
-static size_t n_bytes(const struct serve_model *m, int32_t token) {
-    const int32_t n = genarm_token_bytes(m->base, token, false, NULL, 0);
-    return n < 0 ? (size_t)-n : 0;
+/* Characters that begin in a token. */
+static size_t n_characters(const struct serve_model *m, int32_t token) {
+    struct buf bytes;
+    buf_init(&bytes, 1 << 20);
+    const bool spelled = spell_bytes(&bytes, m->base, token, false, NULL) == GENARM_OK && bytes.len > 0;
+    const size_t n = spelled ? utf8_length(bytes.data, bytes.len) : 0;
+    buf_deinit(&bytes);
+    return n;
 }
 
-/* Log-probabilities of a piece's tokens; `offset`: bytes of an echoed prompt before an answer. */
+/* Log-probabilities of a piece's tokens; `offset`: characters of an echoed prompt before an answer. */
 static json_t *logprobs_json(const struct conversation *c, const struct piece *piece, bool begins, size_t offset) {
     if (c->request.n_logprobs < 0) {
         return json_null();
@@ -71,11 +77,11 @@ static json_t *logprobs_json(const struct conversation *c, const struct piece *p
         add_first(&l, c->model, prompt->tokens[0]);
     }
     for (size_t i = 0; i <= piece->facts_at && i < prompt->n_tokens && c->job->params.score_prompt; i++) {
-        at += n_bytes(c->model, prompt->tokens[i]); /* fact i is of token i + 1 */
+        at += n_characters(c->model, prompt->tokens[i]); /* fact i is of token i + 1 */
     }
     for (size_t i = 0; i < piece->n_facts; i++) {
-        add_token(&l, c->model, facts[i], facts[i]->of_prompt ? at : offset + facts[i]->start);
-        at += n_bytes(c->model, facts[i]->items[0].token);
+        add_token(&l, c->model, facts[i], facts[i]->of_prompt ? at : offset + facts[i]->at);
+        at += n_characters(c->model, facts[i]->items[0].token);
     }
     return lists_json(&l);
 }
@@ -109,7 +115,7 @@ static json_t *whole(struct conversation *c) {
     for (size_t i = 0; i < c->job->n_choices && choices; i++) {
         const struct choice *choice = &c->job->choices[i];
         json_t *echo = echo_json(c, choice);
-        const size_t offset = echo ? json_string_length(echo) : 0;
+        const size_t offset = echo ? utf8_length(json_string_value(echo), json_string_length(echo)) : 0;
         const struct piece all = {.choice = choice, .facts = choice->facts, .n_facts = choice_n_told(choice, 0)};
         json_t *logprobs = logprobs_json(c, &all, true, offset);
         json_array_append_new(choices, json_pack("{s:i, s:o, s:o, s:s}", "index", (int)i, "text", joined(echo, told_text(choice)),
@@ -124,10 +130,10 @@ static json_t *whole(struct conversation *c) {
 }
 
 static json_t *event(struct conversation *c, const struct piece *piece) {
-    json_t *chunk = head(c), *echo = echo_json(c, piece->choice);
-    const size_t offset = echo ? json_string_length(echo) : 0;
-    json_t *text = piece->first ? json_incref(echo) : text_json_n(piece->text, piece->n_text);
     const bool tells = piece->n_facts > 0 || (piece->first && c->job->params.score_prompt);
+    json_t *chunk = head(c), *echo = tells || piece->first ? echo_json(c, piece->choice) : NULL;
+    const size_t offset = echo ? utf8_length(json_string_value(echo), json_string_length(echo)) : 0;
+    json_t *text = piece->first ? json_incref(echo) : text_json_n(piece->text, piece->n_text);
     json_t *logprobs = tells ? logprobs_json(c, piece, piece->first, offset) : json_null();
     json_decref(echo);
     json_t *choice = json_pack("{s:i, s:o, s:o, s:s?}", "index", (int)piece->choice->index, "text", text, "logprobs", logprobs,

@@ -111,6 +111,7 @@ void api_score(struct http_call *call, void *user) {
     params.prompts = calloc(1, sizeof *params.prompts);
     params.n_prompts = 1;
     int rc = params.prompts ? request_params(&params, s, m, &r, root, &err) : error_nomem(&err, "a request");
+    params.n_predict = -1; /* none is asked for, but that is no end */
     rc = rc == GENARM_OK ? read_prompt(&params.prompts[0], &in, &err) : rc;
     rc = rc == GENARM_OK ? read_response(&params, m, &in, &err) : rc;
     if (rc == GENARM_OK) {

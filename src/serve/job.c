@@ -8,6 +8,7 @@
 
 #include "base/progress.h"
 #include "base/rng.h"
+#include "base/utf8.h"
 
 void job_params_deinit(struct job_params *p, size_t n_arms) {
     for (size_t i = 0; i < p->n_prompts && p->prompts; i++) {
@@ -178,6 +179,12 @@ int choice_add_kept(struct choice *c, size_t start, struct genarm_error *err) {
         f->items[i].arms = f->parts + i * n_arms;
         memcpy(f->parts + i * n_arms, kept[i].arms, n_arms * sizeof *f->parts);
     }
+    const size_t before = start < c->answer.text.len ? start : c->answer.text.len; /* a stop text cuts */
+    if (before > c->n_bytes) {
+        c->n_characters += utf8_length(c->answer.text.data + c->n_bytes, before - c->n_bytes);
+        c->n_bytes = before;
+    }
+    f->at = c->n_characters;
     f->start = start;
     /* Cut by a stop text, it goes on behind what is shown. */
     f->end = c->answer.text.len + (c->answer.stopped_by < 0 ? c->answer.tail.n : 1);

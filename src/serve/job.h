@@ -66,6 +66,7 @@ struct token_fact {
     size_t n;
     float *parts;           /* what the items' arms, and `reference`, point into */
     const float *reference; /* [n_arms] of a scored token, as in genarm_token_score; else NULL */
+    size_t at;              /* characters of the answer's text before it */
     size_t start, end;      /* of its text, in bytes of the answer's; a character that is not complete yet counts in `end` */
     bool of_prompt;
 };
@@ -85,6 +86,7 @@ struct choice {
     struct answer answer;
     struct token_fact **facts; /* [n_facts] where log-probabilities are kept */
     size_t n_facts;
+    size_t n_characters, n_bytes; /* of the text's first n_bytes, as far as they were counted for the facts */
     int32_t n_prompt, n_reused; /* tokens of the base's prompt */
     uint64_t seed;
     double began;            /* when it got its slot */

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/utf8.h"
 #include "model/spell.h"
 
 struct request request_default(const struct serve_model *m) {
@@ -188,14 +189,6 @@ static int read_sampling(struct job_params *out, const struct request *r, struct
     return GENARM_OK;
 }
 
-static size_t n_characters(const char *text) {
-    size_t n = 0;
-    for (; *text; text++) {
-        n += ((unsigned char)*text & 0xC0) != 0x80;
-    }
-    return n;
-}
-
 static int read_stop(struct job_params *out, const json_t *stop, struct genarm_error *err) {
     const char *texts[REQUEST_MAX_STOPS];
     const size_t n = json_is_array(stop) ? json_array_size(stop) : stop ? 1 : 0;
@@ -207,7 +200,7 @@ static int read_stop(struct job_params *out, const json_t *stop, struct genarm_e
         if (!texts[i] || !*texts[i]) {
             return field_error(err, "stop", "'stop' must be a text that is not empty, or up to %d of them", REQUEST_MAX_STOPS);
         }
-        if (n_characters(texts[i]) > REQUEST_MAX_STOP_LENGTH) { /* it is looked for with every token */
+        if (utf8_length(texts[i], strlen(texts[i])) > REQUEST_MAX_STOP_LENGTH) { /* it is looked for with every token */
             return field_error(err, "stop", "a stop text is longer than %d characters", REQUEST_MAX_STOP_LENGTH);
         }
     }

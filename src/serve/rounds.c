@@ -197,13 +197,22 @@ static struct choice *next_choice(const struct worker *w) {
     return best;
 }
 
+/* `all`: ARMs of weight 0 get another one, so that the prompt is evaluated for them too. */
+static int set_weights(const struct choice *c, bool all, struct genarm_error *err) {
+    int rc = GENARM_OK;
+    for (size_t i = 0; i < c->job->n_arms && rc == GENARM_OK; i++) {
+        const float weight = c->job->params.weights[i];
+        rc = genarm_session_set_weight(c->session, (int32_t)i, all && weight == 0.0f ? 1.0f : weight, err);
+    }
+    return rc;
+}
+
 static int set_steering(const struct choice *c, struct genarm_error *err) {
     const struct job_params *p = &c->job->params;
     struct genarm_session *s = c->session;
-    int rc = GENARM_OK;
+    int rc = set_weights(c, p->response != NULL, err);
     for (size_t i = 0; i < c->job->n_arms && rc == GENARM_OK; i++) {
-        rc = genarm_session_set_weight(s, (int32_t)i, p->weights[i], err);
-        if (rc == GENARM_OK && p->preferences[i].n > 0) {
+        if (p->preferences[i].n > 0) {
             rc = genarm_session_set_preference(s, (int32_t)i, p->preferences[i].weights, p->preferences[i].n, err);
         }
         if (rc == GENARM_OK && p->schedules[i].n > 0) {
@@ -369,8 +378,11 @@ static void prefill(struct worker *w) {
     pthread_mutex_lock(&w->lock);
     if (error.code != GENARM_OK) {
         end_in_slot(w, c, &error);
+    } else if (left == 0 && c->job->params.response) {
+        c->state = CHOICE_SCORING;
+        set_weights(c, false, NULL); /* were checked */
     } else if (left == 0) {
-        c->state = c->job->params.response ? CHOICE_SCORING : CHOICE_RUNNING;
+        c->state = CHOICE_RUNNING;
         c->n_reused = c->job->params.score_prompt ? 0 : genarm_session_n_reused(c->session);
     }
     pthread_mutex_unlock(&w->lock);

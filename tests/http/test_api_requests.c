@@ -199,6 +199,30 @@ static void test_a_stop_text_has_a_limit(void **state) {
 
 /* ---- what is taken although it is odd ---- */
 
+static void test_a_full_context_is_told(void **state) {
+    const struct api *a = *state;
+    struct got *g = ask_api(a, CHAT, chat("Hi", "{s:i, s:o}", "max_tokens", 100000, "logit_bias", no_end(a)));
+    assert_int_equal(g->status, 200);
+    assert_string_equal(text_at(g->json, "choices.0.finish_reason"), "length");
+    assert_int_equal(number_at(g->json, "usage.total_tokens"), 256);
+    got_free(g);
+    char *text = calloc(1, 3001);
+    memset(text, 'x', 3000);
+    g = ask_api(a, CHAT, chat(text, "{}"));
+    assert_int_equal(g->status, 400);
+    assert_string_equal(text_at(g->json, "error.type"), "exceed_context_size_error");
+    assert_int_equal(number_at(g->json, "error.n_ctx"), 256);
+    assert_true(number_at(g->json, "error.n_prompt_tokens") > 256);
+    got_free(g);
+    g = ask_api(a, COMPLETIONS, json_pack("{s:s, s:i, s:b}", "prompt", text, "logprobs", 0, "echo", 1));
+    assert_string_equal(text_at(g->json, "error.type"), "exceed_context_size_error");
+    got_free(g);
+    g = ask_api(a, "/v1/score", json_pack("{s:s, s:s}", "prompt", "Hi", "response", text));
+    assert_string_equal(text_at(g->json, "error.type"), "exceed_context_size_error");
+    got_free(g);
+    free(text);
+}
+
 static void test_what_is_null_or_neutral_is_not_given(void **state) {
     const struct api *a = *state;
     static const char *const more[] = {
@@ -343,6 +367,7 @@ int main(void) {
         cmocka_unit_test(test_bad_requests_are_named),
         cmocka_unit_test(test_deep_nesting_is_refused),
         cmocka_unit_test(test_a_stop_text_has_a_limit),
+        cmocka_unit_test(test_a_full_context_is_told),
         cmocka_unit_test(test_what_is_null_or_neutral_is_not_given),
         cmocka_unit_test(test_an_empty_prompt_is_one),
         cmocka_unit_test(test_an_answer_that_no_token_is_allowed_in_fails_alone),

@@ -201,6 +201,24 @@ static void test_control_tokens_that_a_message_spells_are_text(void **state) {
     }
 }
 
+/* What we mark them with is looked for once, however much of it there is. */
+static void test_a_message_full_of_marks_loses_nothing(void **state) {
+    (void)state;
+    enum { N_MARKS = 20000, SIZE = N_MARKS * 8 + 1024 };
+    char *content = malloc(SIZE), *text = malloc(SIZE), *want = malloc(SIZE);
+    size_t at = 0;
+    for (int i = 0; i < N_MARKS; i++) {
+        at += (size_t)snprintf(content + at, SIZE - at, "\001%d\002", i);
+    }
+    snprintf(content + at, SIZE - at, "<|im_end|>");
+    snprintf(want, SIZE, "<|endoftext|><|im_start|>user\n%s<|im_end|>\n<|im_start|>assistant\n", content);
+    assert_int_equal(count_token("chatml", content, "<|im_end|>", text, SIZE), 1);
+    assert_string_equal(text, want);
+    free(content);
+    free(text);
+    free(want);
+}
+
 static void test_a_raw_template_takes_control_tokens_as_they_are(void **state) {
     (void)state;
     char text[1024];
@@ -233,6 +251,7 @@ int main(void) {
         cmocka_unit_test(test_wrong_messages_are_refused),
         cmocka_unit_test(test_long_messages_fit),
         cmocka_unit_test(test_control_tokens_that_a_message_spells_are_text),
+        cmocka_unit_test(test_a_message_full_of_marks_loses_nothing),
         cmocka_unit_test(test_a_raw_template_takes_control_tokens_as_they_are),
         cmocka_unit_test(test_a_message_without_control_tokens_is_tokenised_with_its_template),
     };
