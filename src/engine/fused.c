@@ -268,11 +268,14 @@ bool fused_reads(const struct genarm_model *model) {
            weights_all_maps(&model->weights, model->hp.n_layer, readable, NULL);
 }
 
-/* Whether weights of a map are unpacked once for any number of rows. */
+/* Whether a map has a kernel of ours, which unpacks weights for several rows at once. */
 static bool unpacked_once(const struct ggml_tensor *map, const void *user) {
     const struct fused *f = user;
-    return map->type == GGML_TYPE_F16 ? f->kernels->few_product_f16 != NULL
-                                      : f->few_bf16 && f->few_bf16->reads(map->type, map->ne[0]);
+    if (map->type == GGML_TYPE_F16) {
+        return f->kernels->few_product_f16 != NULL;
+    }
+    return (f->few_bf16 && f->few_bf16->reads(map->type, map->ne[0])) ||
+           (f->few_int16 && f->few_int16->form(map->type, map->ne[0]) != FEW_INT16_NONE);
 }
 
 int32_t fused_max_rows(const struct fused *f) { return f->max_rows; }

@@ -3,6 +3,8 @@
 
 #include "engine/fused_parts.h"
 
+enum { INT16_AGAIN = 16384 /* bytes of weights that further rows find in the first-level cache or the second */ };
+
 struct input fused_input(const struct fused *f, const struct work *w, const float *x, int64_t n_in, bool outputs_only) {
     const struct fused_batch *b = f->batch;
     struct input in = {.x = x,
@@ -83,17 +85,35 @@ static void dot_product(const struct ggml_tensor *w, struct input *in, float *y,
     }
 }
 
+/* y_r[j] = w_j x_r of any number of rows, some at a time, which find the weights in a cache that those before have read. */
+static void int16_product(const struct few_int16 *few, enum few_int16_form form, const struct ggml_tensor *w, struct input *in,
+                          float *y, int64_t stride, int64_t first, int64_t end) {
+    const size_t packed = few->packed_bytes(in->n_in);
+    const int64_t again = INT16_AGAIN / (int64_t)w->nb[1], chunk = in->n <= FEW_INT16_MAX_ROWS ? end - first
+                                                                   : again > 4                 ? again & ~3
+                                                                                               : 4;
+    pack_int16(few, form, in);
+    for (int64_t j = first; j < end; j += chunk) {
+        const int64_t stop = end - j < chunk ? end : j + chunk;
+        for (int32_t r = 0; r < in->n; r += FEW_INT16_MAX_ROWS) {
+            const int32_t n = in->n - r < FEW_INT16_MAX_ROWS ? in->n - r : FEW_INT16_MAX_ROWS;
+            few->product(y + r * stride, stride, w->data, w->type, w->nb[1], (const char *)in->packed + (size_t)r * packed,
+                         in->n_in, n, j, stop);
+        }
+    }
+}
+
 /* y_r[j] = w_j x_r in the way that suits the type and the number of rows */
 static void weigh(const struct fused *f, const struct ggml_tensor *w, struct input *in, float *y, int64_t stride, int64_t first,
                   int64_t end) {
-    const bool few = f->few_int16 && in->n <= FEW_INT16_MAX_ROWS;
+    const bool bf16 = f->few_bf16 && f->few_bf16->reads(w->type, in->n_in);
+    const bool few = f->few_int16 && (in->n <= FEW_INT16_MAX_ROWS || !bf16);
     const enum few_int16_form form = few ? f->few_int16->form(w->type, in->n_in) : FEW_INT16_NONE;
     if (w->type == GGML_TYPE_F16 && f->kernels->few_product_f16) {
         f->kernels->few_product_f16(y, stride, w->data, w->nb[1], in->x, in->n_in, in->n_in, in->n, first, end);
     } else if (form != FEW_INT16_NONE) {
-        pack_int16(f->few_int16, form, in);
-        f->few_int16->product(y, stride, w->data, w->type, w->nb[1], in->packed, in->n_in, in->n, first, end);
-    } else if (f->few_bf16 && f->few_bf16->reads(w->type, in->n_in)) {
+        int16_product(f->few_int16, form, w, in, y, stride, first, end);
+    } else if (bf16) {
         pack_bf16(f->few_bf16, in);
         f->few_bf16->product(y, stride, w->data, w->type, w->nb[1], in->packed, in->n_in, in->n_in, in->n, first, end);
     } else {

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { FEW_INT16_MAX_ROWS = 8 /* beyond, bf16 needs fewer instructions */ };
+enum { FEW_INT16_MAX_ROWS = 8 /* at once; of more, bf16 needs fewer instructions where there is bf16 */ };
 
 /* How activations are packed: what types of weights meet them. */
 enum few_int16_form { FEW_INT16_NONE, FEW_INT16_BLOCKS, FEW_INT16_SUPER_BLOCKS };

@@ -348,44 +348,76 @@ static int32_t piece_rows(const struct worker *w, bool others_run) {
     return rows < PIECE_MIN ? PIECE_MIN : rows > most ? most : (int32_t)rows;
 }
 
-/* Works on one prompt, those of the slots in turn. */
-static void prefill(struct worker *w) {
-    struct choice *c = NULL;
-    bool others_run = false;
-    for (int32_t i = 1; i <= w->p.model->n_slots; i++) {
-        const int32_t slot = (w->turn + i) % w->p.model->n_slots;
-        struct choice *at = w->slots[slot];
-        others_run = others_run || (at && at->state == CHOICE_RUNNING);
-        if (at && at->state == CHOICE_PREFILLING && !c) {
-            c = at;
-            w->turn = slot;
-        }
+/* Rows are evaluated before a choice's next step, which is one row for each policy; error->code is not 0: it fails. */
+static int32_t rows_left(const struct choice *c, struct genarm_error *error) {
+    int32_t left = 0;
+    genarm_session_prefill(c->session, 0, &left, error);
+    return left;
+}
+
+/* A choice whose prompt is known but for what the next step can take along. Under the lock. */
+static void end_prefill(struct choice *c) {
+    if (c->job->params.response) {
+        c->state = CHOICE_SCORING;
+        set_weights(c, false, NULL); /* were checked */
+    } else {
+        c->state = CHOICE_RUNNING;
     }
-    if (!c) {
-        return;
-    }
+}
+
+/* Evaluates n_rows of a prompt. */
+static void prefill_piece(struct worker *w, struct choice *c, int32_t n_rows) {
     struct genarm_error error = {0};
-    struct genarm_guide_stats before, after;
     int32_t left = 0;
     const double start = clock_seconds();
-    genarm_guide_get_stats(w->p.model->guide, &before);
-    genarm_session_prefill(c->session, piece_rows(w, others_run), &left, &error);
-    genarm_guide_get_stats(w->p.model->guide, &after);
-    const double seconds = clock_seconds() - start, rows = (double)(after.n_evaluated - before.n_evaluated);
-    if (rows >= PIECE_MIN && seconds > 0) {
-        w->rows_per_second = w->rows_per_second > 0 ? 0.7 * w->rows_per_second + 0.3 * rows / seconds : rows / seconds;
-    }
+    genarm_session_prefill(c->session, n_rows, &left, &error);
+    const double seconds = clock_seconds() - start, each = n_rows / seconds;
+    w->rows_per_second = w->rows_per_second > 0 ? 0.7 * w->rows_per_second + 0.3 * each : each;
     pthread_mutex_lock(&w->lock);
     if (error.code != GENARM_OK) {
         end_in_slot(w, c, &error);
-    } else if (left == 0 && c->job->params.response) {
-        c->state = CHOICE_SCORING;
-        set_weights(c, false, NULL); /* were checked */
     } else if (left == 0) {
-        c->state = CHOICE_RUNNING;
-        c->n_reused = c->job->params.score_prompt ? 0 : genarm_session_n_reused(c->session);
+        end_prefill(c);
     }
     pthread_mutex_unlock(&w->lock);
+}
+
+/* Works on prompts, those of the slots in turn. What is left of them goes along with the next step, in one batch, as long as
+ * it is no more than a piece; of a longer one a piece is evaluated by itself. */
+static void prefill(struct worker *w) {
+    const int32_t n_slots = w->p.model->n_slots, turn = w->turn;
+    bool others_run = false;
+    for (int32_t i = 0; i < n_slots; i++) {
+        others_run = others_run || (w->slots[i] && w->slots[i]->state == CHOICE_RUNNING);
+    }
+    const int32_t piece = piece_rows(w, others_run);
+    int32_t room = piece;
+    for (int32_t i = 1; i <= n_slots && room > 0; i++) {
+        const int32_t slot = (turn + i) % n_slots;
+        struct choice *c = w->slots[slot];
+        struct genarm_error error = {0};
+        if (!c || c->state != CHOICE_PREFILLING) {
+            continue;
+        }
+        const int32_t left = rows_left(c, &error);
+        const bool alone = left > room || (left > 0 && c->job->params.response); /* what is scored is not stepped */
+        if (alone && room < piece) {
+            return; /* the next round begins with it */
+        }
+        w->turn = slot;
+        if (alone) {
+            prefill_piece(w, c, left < room ? left : room);
+            return;
+        }
+        room -= left;
+        pthread_mutex_lock(&w->lock);
+        if (error.code != GENARM_OK) {
+            end_in_slot(w, c, &error);
+        } else {
+            end_prefill(c);
+        }
+        pthread_mutex_unlock(&w->lock);
+    }
 }
 
 struct scoring {
@@ -439,6 +471,7 @@ static void take_token(struct worker *w, struct choice *c, int32_t token, double
     const size_t start = a->text.len;
     int rc = answer_push(a, token, now, &error);
     if (a->n_tokens == 1) {
+        c->n_reused = c->job->params.score_prompt ? 0 : genarm_session_n_reused(c->session);
         counters_time(w->p.counters, COUNT_FIRST_TOKEN, now - c->job->submitted);
     }
     if (rc == GENARM_OK && c->job->params.n_logprobs >= 0 && !genarm_token_ends(w->p.model->base, token)) {

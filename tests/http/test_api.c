@@ -101,14 +101,39 @@ static void assert_text(const struct buf *text, const json_t *value) {
     assert_memory_equal(text->data, json_string_value(value), text->len);
 }
 
+/* Numbers may differ by what rows in other batches round otherwise: whether a prompt was known decides which those are. */
+static bool close_json(const json_t *a, const json_t *b) {
+    const char *key;
+    json_t *value;
+    bool close = json_typeof(a) == json_typeof(b);
+    if (json_is_real(a)) {
+        return close && fabs(json_real_value(a) - json_real_value(b)) < 1e-3;
+    }
+    if (json_is_array(a)) {
+        close = close && json_array_size(a) == json_array_size(b);
+        for (size_t i = 0; i < json_array_size(a) && close; i++) {
+            close = close_json(json_array_get(a, i), json_array_get(b, i));
+        }
+        return close;
+    }
+    if (json_is_object(a)) {
+        close = close && json_object_size(a) == json_object_size(b);
+        json_object_foreach((json_t *)a, key, value) { /* only read */
+            close = close && json_object_get(b, key) && close_json(value, json_object_get(b, key));
+        }
+        return close;
+    }
+    return json_equal(a, b);
+}
+
 static void assert_same_json(const json_t *a, const json_t *b) {
-    if (!json_equal(a, b)) {
+    if (!close_json(a, b)) {
         char *first = json_dumps(a, JSON_ENCODE_ANY), *second = json_dumps(b, JSON_ENCODE_ANY);
         print_error("%.2000s\n%.2000s\n", first ? first : "nothing", second ? second : "nothing");
         free(first);
         free(second);
     }
-    assert_true(json_equal(a, b));
+    assert_true(close_json(a, b));
 }
 
 /* ---- identities ---- */
