@@ -89,12 +89,10 @@ static void dot_product(const struct ggml_tensor *w, struct input *in, float *y,
 static void int16_product(const struct few_int16 *few, enum few_int16_form form, const struct ggml_tensor *w, struct input *in,
                           float *y, int64_t stride, int64_t first, int64_t end) {
     const size_t packed = few->packed_bytes(in->n_in);
-    const int64_t again = INT16_AGAIN / (int64_t)w->nb[1], chunk = in->n <= FEW_INT16_MAX_ROWS ? end - first
-                                                                   : again > 4                 ? again & ~3
-                                                                                               : 4;
+    const int64_t again = INT16_AGAIN / (int64_t)w->nb[1] / 4 * 4, chunk = again > 4 ? again : 4;
     pack_int16(few, form, in);
-    for (int64_t j = first; j < end; j += chunk) {
-        const int64_t stop = end - j < chunk ? end : j + chunk;
+    for (int64_t j = first, stop; j < end; j = stop) {
+        stop = end - j < chunk || in->n <= FEW_INT16_MAX_ROWS ? end : j + chunk;
         for (int32_t r = 0; r < in->n; r += FEW_INT16_MAX_ROWS) {
             const int32_t n = in->n - r < FEW_INT16_MAX_ROWS ? in->n - r : FEW_INT16_MAX_ROWS;
             few->product(y + r * stride, stride, w->data, w->type, w->nb[1], (const char *)in->packed + (size_t)r * packed,
