@@ -265,7 +265,7 @@ static void test_an_answer_that_no_token_is_allowed_in_fails_alone(void **state)
     const struct api *a = *state;
     json_t *none = json_object();
     for (int i = 0; i < 301; i++) {
-        char id[8];
+        char id[16];
         snprintf(id, sizeof id, "%d", i);
         json_object_set_new(none, id, json_integer(-100));
     }
