@@ -74,7 +74,7 @@ static void test_requests_in_a_row_are_answered_in_order(void **state) {
         raw_send(&r, "POST /v1/requests/n%d/arms HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n%02d", i, i);
     }
     for (int i = 0; i < 20; i++) {
-        char body[8], param[8];
+        char body[16], param[16];
         snprintf(body, sizeof body, "%02d", i);
         snprintf(param, sizeof param, "n%d", i);
         struct reply *p = raw_reply(&r, false);
