@@ -37,9 +37,12 @@ def before_load_schema(context, raw_schema):
 
 
 def fits(value):
-    """Whether each integer has 64 bits: JSON knows no such limit, Jansson does, also in what is ignored."""
+    """Whether each integer has 64 bits and no text a zero character: JSON knows no such limits, Jansson does, also in what is
+    ignored."""
     if isinstance(value, (list, dict)):
-        return all(map(fits, value.values() if isinstance(value, dict) else value))
+        return all(map(fits, [*value, *value.values()] if isinstance(value, dict) else value))
+    if isinstance(value, str):
+        return "\0" not in value
     return not isinstance(value, int) or -2**63 <= value < 2**63
 
 
