@@ -57,12 +57,7 @@ static json_t *whole(struct conversation *c) {
                                                  logprobs_json(c, choice->facts, choice_n_told(choice, 0)), "finish_reason",
                                                  told_finish(choice)));
     }
-    if (reply) {
-        json_object_set_new(reply, "choices", choices);
-        json_object_set_new(reply, "usage", told_usage(c->job));
-        converse_add_facts(reply, c);
-    }
-    return reply;
+    return converse_whole(c, reply, choices);
 }
 
 static json_t *event(struct conversation *c, const struct piece *piece) {
@@ -71,14 +66,7 @@ static json_t *event(struct conversation *c, const struct piece *piece) {
                     : piece->last ? json_object()
                                   : json_pack("{s:o}", "content", text_json_n(piece->text, piece->n_text));
     json_t *logprobs = piece->first || piece->last ? json_null() : logprobs_json(c, piece->facts, piece->n_facts);
-    json_t *choice = json_pack("{s:i, s:o, s:o, s:s?}", "index", (int)piece->choice->index, "delta", delta, "logprobs", logprobs,
-                               "finish_reason", piece->last ? told_finish(piece->choice) : NULL);
-    if (!chunk || json_object_set_new(chunk, "choices", json_pack("[o]", choice)) != 0) {
-        json_decref(chunk);
-        return NULL;
-    }
-    converse_add_to_event(chunk, c, piece);
-    return chunk;
+    return converse_event(c, piece, chunk, "delta", delta, logprobs);
 }
 
 static json_t *usage(struct conversation *c) {

@@ -121,12 +121,7 @@ static json_t *whole(struct conversation *c) {
         json_array_append_new(choices, json_pack("{s:i, s:o, s:o, s:s}", "index", (int)i, "text", joined(echo, told_text(choice)),
                                                  "logprobs", logprobs, "finish_reason", told_finish(choice)));
     }
-    if (reply) {
-        json_object_set_new(reply, "choices", choices);
-        json_object_set_new(reply, "usage", told_usage(c->job));
-        converse_add_facts(reply, c);
-    }
-    return reply;
+    return converse_whole(c, reply, choices);
 }
 
 static json_t *event(struct conversation *c, const struct piece *piece) {
@@ -136,14 +131,7 @@ static json_t *event(struct conversation *c, const struct piece *piece) {
     json_t *text = piece->first ? json_incref(echo) : text_json_n(piece->text, piece->n_text);
     json_t *logprobs = tells ? logprobs_json(c, piece, piece->first, offset) : json_null();
     json_decref(echo);
-    json_t *choice = json_pack("{s:i, s:o, s:o, s:s?}", "index", (int)piece->choice->index, "text", text, "logprobs", logprobs,
-                               "finish_reason", piece->last ? told_finish(piece->choice) : NULL);
-    if (!chunk || json_object_set_new(chunk, "choices", json_pack("[o]", choice)) != 0) {
-        json_decref(chunk);
-        return NULL;
-    }
-    converse_add_to_event(chunk, c, piece);
-    return chunk;
+    return converse_event(c, piece, chunk, "text", text, logprobs);
 }
 
 static json_t *usage(struct conversation *c) {

@@ -314,6 +314,27 @@ json_t *converse_usage_event(struct conversation *c, json_t *head) {
     return head;
 }
 
+json_t *converse_event(struct conversation *c, const struct piece *piece, json_t *head, const char *what, json_t *news,
+                       json_t *logprobs) {
+    json_t *choice = json_pack("{s:i, s:o, s:o, s:s?}", "index", (int)piece->choice->index, what, news, "logprobs", logprobs,
+                               "finish_reason", piece->last ? told_finish(piece->choice) : NULL);
+    if (!head || json_object_set_new(head, "choices", json_pack("[o]", choice)) != 0) {
+        json_decref(head);
+        return NULL;
+    }
+    converse_add_to_event(head, c, piece);
+    return head;
+}
+
+json_t *converse_whole(const struct conversation *c, json_t *head, json_t *choices) {
+    if (head) {
+        json_object_set_new(head, "choices", choices);
+        json_object_set_new(head, "usage", told_usage(c->job));
+        converse_add_facts(head, c);
+    }
+    return head;
+}
+
 /* ---- the call ---- */
 
 /* Takes over *params. */

@@ -43,6 +43,11 @@ static void count_steered(struct worker *w, const struct choice *c) {
     }
 }
 
+/* What of its prompt was known before; what it scored itself was not. */
+static void note_reused(struct choice *c) {
+    c->n_reused = c->job->params.score_prompt ? 0 : genarm_session_n_reused(c->session);
+}
+
 static void count_end(struct worker *w, const struct choice *c) {
     const double seconds = clock_seconds() - c->began;
     w->seconds_each += 0.2 * (seconds - w->seconds_each);
@@ -62,7 +67,7 @@ static void end_choice(struct worker *w, struct choice *c, const struct genarm_e
         c->error = *error;
     }
     if (c->session) {
-        c->n_reused = c->job->params.score_prompt ? 0 : genarm_session_n_reused(c->session); /* what it scored itself is none */
+        note_reused(c);
         genarm_session_get_draft_stats(c->session, &c->drafts);
         genarm_session_free(c->session);
         c->session = NULL;
@@ -471,7 +476,7 @@ static void take_token(struct worker *w, struct choice *c, int32_t token, double
     const size_t start = a->text.len;
     int rc = answer_push(a, token, now, &error);
     if (a->n_tokens == 1) {
-        c->n_reused = c->job->params.score_prompt ? 0 : genarm_session_n_reused(c->session);
+        note_reused(c);
         counters_time(w->p.counters, COUNT_FIRST_TOKEN, now - c->job->submitted);
     }
     if (rc == GENARM_OK && c->job->params.n_logprobs >= 0 && !genarm_token_ends(w->p.model->base, token)) {
