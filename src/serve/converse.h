@@ -57,8 +57,8 @@ void converse_add_facts(json_t *reply, const struct conversation *c);
 void converse_add_to_event(json_t *event, struct conversation *c, const struct piece *piece);
 json_t *converse_usage_event(struct conversation *c, json_t *head);
 
-/* The two forms that OpenAI's kinds share: an event of one choice, whose news is the member `what`, and the whole reply. All values
- * are taken over; NULL without memory. */
+/* The two forms that OpenAI's kinds share: an event of one choice, whose news is the member `what`, and the whole reply. All
+ * values are taken over; NULL without memory. */
 json_t *converse_event(struct conversation *c, const struct piece *piece, json_t *head, const char *what, json_t *news,
                        json_t *logprobs);
 json_t *converse_whole(const struct conversation *c, json_t *head, json_t *choices);
