@@ -54,7 +54,8 @@ missing_packages() {
         have_lib libzstd || echo libzstd-dev
         have_lib cmocka || echo libcmocka-dev
         have_lib libmicrohttpd || echo libmicrohttpd-dev
-        have_lib libcurl || echo libcurl4-openssl-dev # a client, in tests and benchmarks
+        have_lib libcurl || echo libcurl4-openssl-dev
+        have_lib yaml-0.1 || echo libyaml-dev
         have python3 || echo python3
         python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || echo python3-venv
     elif [ "$1" = browser ]; then
