@@ -1,0 +1,220 @@
+/* genarm eval: an experiment, as a YAML file describes it, with the program's own commands. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/file.h"
+#include "commands.h"
+#include "common.h"
+#include "eval/claims.h"
+#include "eval/results_write.h"
+#include "eval_show.h"
+#include "eval_vocabulary.h"
+#include "ranks.h"
+#include "terminal.h"
+
+struct eval_args {
+    struct option_list files;
+    const char *output, *model, *only;
+    int32_t limit;
+    bool dry_run, keep_going, report_only, verbose;
+};
+
+#define ARGS(member) offsetof(struct eval_args, member)
+
+static const struct option eval_options[] = {
+    {OPTION_FILES, "FILE.yaml", "", ARGS(files), .help = "the experiment, in YAML or JSON"},
+    {OPTION_FILE, "-o --output", "FOLDER", ARGS(output),
+     .help = "where all files of the experiment go; what is there already is not made again, unless the experiment, or a file "
+             "that it reads, has changed"},
+    {OPTION_FILE, "-m --model", "FILE", ARGS(model), .help = "the base model, in place of the one that the experiment names"},
+    {OPTION_INT, "--limit", "N", ARGS(limit), 1, INT32_MAX, .help = "only the first N prompts; all of them if not given"},
+    {OPTION_TEXT, "--only", "NAME,...", ARGS(only),
+     .help = "only these models, methods, rewards and judges, and what they need"},
+    {OPTION_FLAG, "--dry-run", "", ARGS(dry_run), .help = "print what would be run, and run nothing"},
+    {OPTION_FLAG, "--keep-going", "", ARGS(keep_going),
+     .help = "when a command has failed go on with what does not need its file"},
+    {OPTION_FLAG, "--report-only", "", ARGS(report_only), .help = "run nothing: the report of what is there"},
+    {OPTION_FLAG, "-v --verbose", "", ARGS(verbose), .help = "print the commands"},
+};
+
+struct evaluation {
+    const struct eval_args *args;
+    struct experiment *experiment;
+    struct item_list items;
+    struct eval_run run;
+    struct eval_show show;
+};
+
+/* Waits until no other process has the claim. */
+static int claim_wait(struct claim *claim, const char *folder, const char *name, struct genarm_error *err) {
+    const struct timespec pause = {.tv_nsec = 100000000};
+    int taken;
+    while ((taken = claim_take(claim, folder, name, err)) == 0) {
+        if (interrupt_signal()) {
+            return error_set(err, GENARM_ECANCELED, "stopped");
+        }
+        nanosleep(&pause, NULL);
+    }
+    return taken < 0 ? taken : 0;
+}
+
+/* FOLDER/commands.txt: what is run, whoever runs it. */
+static int write_commands(const struct evaluation *e, struct genarm_error *err) {
+    enum { COMMANDS_MAX = 1 << 28 };
+    struct buf text;
+    char *path = item_path(e->run.folder, "commands", ".txt");
+    int code = path ? 0 : error_nomem(err, "a path");
+    buf_init(&text, COMMANDS_MAX);
+    for (size_t i = 0; i < e->items.n && code == 0; i++) {
+        char **words = item_words(&e->items.items[i], e->run.folder);
+        code = words ? eval_show_command(&text, words, err) : error_nomem(err, "a command");
+        code = code ? code : buf_puts(&text, "\n", err);
+        item_words_free(words);
+    }
+    code = code ? code : file_write(path, text.data ? text.data : "", text.len, err);
+    buf_deinit(&text);
+    free(path);
+    return code;
+}
+
+/* Copies a file to stdout, if it is there. */
+static void print_file(const char *folder, const char *name) {
+    char *path = item_path(folder, name, "");
+    struct buf text;
+    buf_init(&text, 1 << 28);
+    if (path && file_exists(path) && file_read(&text, path, NULL) == 0) {
+        fwrite(text.data, 1, text.len, stdout);
+    }
+    buf_deinit(&text);
+    free(path);
+}
+
+/* Results and report of what is done. */
+static int report(struct evaluation *e, struct genarm_error *err) {
+    const char *model = e->args->model ? e->args->model : e->experiment->model;
+    struct claim claim;
+    size_t n, n_done;
+    double left;
+    int code = claim_wait(&claim, e->run.folder, "report", err);
+    if (code) {
+        return code;
+    }
+    code = eval_results_write(e->experiment, &e->run, model, err);
+    claim_release(&claim);
+    if (code) {
+        return code;
+    }
+    eval_run_count(&e->run, &n, &n_done, &left);
+    print_file(e->run.folder, "tables.md");
+    printf("%zu of %zu files are done, %zu made now; results are in %s/results.jsonl\n", n_done, n, e->run.n_run, e->run.folder);
+    return flush_output(stdout, err);
+}
+
+/* What is to be said of a run that has ended. */
+static int say_end(struct evaluation *e, int code, struct genarm_error *err) {
+    if (code == GENARM_ECANCELED && interrupt_signal()) {
+        note("stopped; the same command goes on from here");
+        return 128 + interrupt_signal();
+    }
+    if (code == 1 && e->show.n_failed == 0) {
+        struct genarm_error said;
+        error_set(&said, GENARM_EIO, "a command has failed; %s/logs has what it said", e->run.folder);
+        report_error(&said);
+    }
+    (void)err;
+    return code;
+}
+
+static int run_items(struct evaluation *e, struct genarm_error *err) {
+    struct claim claim;
+    int code = eval_run_prepare(&e->run, err);
+    code = code ? code : claim_wait(&claim, e->run.folder, "commands", err);
+    if (code == 0) {
+        code = write_commands(e, err);
+        claim_release(&claim);
+    }
+    if (code == 0 && !e->args->report_only) {
+        code = eval_run_all(&e->run, err);
+        eval_show_end(&e->show);
+        code = say_end(e, code, err);
+    }
+    if (code < 0 || code > 1) {
+        return code;
+    }
+    if (ranks_launched_rank() > 0) {
+        return 0; /* the first one reports; a launcher would end it if this one had failed */
+    }
+    const int reported = code == 0 || e->args->keep_going ? report(e, err) : 0;
+    return reported ? reported : code;
+}
+
+static int check_args(const struct eval_args *args, struct genarm_error *err) {
+    if (args->files.n != 1) {
+        return usage_error(err, "FILE.yaml", args->files.n ? "one experiment at a time" : "the experiment is missing");
+    }
+    if (!args->output) {
+        return usage_error(err, "-o", "the folder for the experiment's files is missing: -o FOLDER");
+    }
+    if (args->dry_run && args->report_only) {
+        return usage_error(err, "--dry-run", "not together with --report-only");
+    }
+    return 0;
+}
+
+static int evaluate(struct evaluation *e, struct genarm_error *err) {
+    const struct eval_args *args = e->args;
+    const struct items_params params = {.model = args->model, .limit = args->limit, .only = args->only};
+    int code = check_args(args, err);
+    code = code ? code : experiment_read(&e->experiment, args->files.items[0], err);
+    code = code ? code : items_new(&e->items, e->experiment, &params, &eval_commands, err);
+    if (code) {
+        return code;
+    }
+    e->run = (struct eval_run){
+        .list = &e->items, .folder = args->output, .program = "/proc/self/exe", .keep_going = args->keep_going};
+    e->show.verbose = args->verbose;
+    eval_show_attach(&e->run, &e->show);
+    code = eval_run_init(&e->run, err);
+    if (code) {
+        return code;
+    }
+    if (args->dry_run) {
+        code = eval_show_plan(stdout, &e->run, err);
+        return code ? code : flush_output(stdout, err);
+    }
+    interrupt_catch();
+    return run_items(e, err);
+}
+
+static int eval_main(const void *arguments, struct genarm_error *err) {
+    struct evaluation e = {.args = arguments};
+    log_to_stderr(e.args->verbose);
+    const int code = evaluate(&e, err);
+    eval_show_end(&e.show);
+    eval_run_deinit(&e.run);
+    items_free(&e.items);
+    experiment_free(e.experiment);
+    return code;
+}
+
+const struct command command_eval = {
+    .name = "eval",
+    .summary = "run an experiment: train, answer, score, judge, report",
+    .usage = "[options] FILE.yaml -o FOLDER",
+    .details =
+        "Runs an experiment, as a YAML file describes it: which models are trained, which methods answer a file of prompts, which "
+        "rewards and judges look at the answers. Every step is one command of this program, whose options the file has as "
+        "keys, and writes one file of FOLDER. The same command goes on where an earlier one was stopped, whatever stopped "
+        "it, and makes again only what depends on something that was changed. Several processes, under mpirun, on several "
+        "machines that share FOLDER, or in several shells, do it together.",
+    .examples = "genarm eval general.yaml -o out\n"
+                "genarm eval general.yaml -o out -m big.gguf --limit 50\n"
+                "genarm eval general.yaml -o out --dry-run\n"
+                "mpirun -n 4 genarm eval general.yaml -o out --keep-going",
+    .options = eval_options,
+    .n_options = sizeof eval_options / sizeof *eval_options,
+    .args_size = sizeof(struct eval_args),
+    .ranks = true,
+    .run = eval_main,
+};

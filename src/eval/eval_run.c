@@ -1,0 +1,294 @@
+/* See eval_run.h. */
+#include "eval/eval_run.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/file.h"
+#include "base/progress.h"
+#include "eval/child.h"
+#include "eval/claims.h"
+
+static const double look_again = 0.05;  /* seconds between two looks at a command that runs ... */
+static const double wait_longest = 1.0; /* ... and, at most, at what others do */
+
+static double time_of_day(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Ends early at a signal. */
+static void wait_for(double seconds) {
+    struct timespec t = {.tv_sec = (time_t)seconds};
+    t.tv_nsec = (long)((seconds - (double)t.tv_sec) * 1e9);
+    nanosleep(&t, NULL);
+}
+
+static bool is_stopped(const struct eval_run *r) { return r->stopped && r->stopped(r->user) != 0; }
+
+static void tick(const struct eval_run *r, const struct item *item) {
+    if (r->on_wait) {
+        r->on_wait(r, item, r->user);
+    }
+}
+
+/* ---- what there is ---- */
+
+static void set_done(struct eval_run *r, size_t i, const struct item_record *record) {
+    r->states[i] = STATE_DONE;
+    r->seconds[i] = record->seconds;
+}
+
+int eval_run_init(struct eval_run *r, struct genarm_error *err) {
+    r->states = calloc(r->list->n + 1, sizeof *r->states);
+    r->seconds = calloc(r->list->n + 1, sizeof *r->seconds);
+    r->started = time_of_day();
+    if (!r->states || !r->seconds) {
+        return error_nomem(err, "items");
+    }
+    for (size_t i = 0; i < r->list->n; i++) {
+        struct item_record record;
+        if (item_is_done(&record, &r->list->items[i], r->folder)) {
+            set_done(r, i, &record);
+        }
+    }
+    return 0;
+}
+
+void eval_run_deinit(struct eval_run *r) {
+    free(r->states);
+    free(r->seconds);
+    r->states = NULL;
+    r->seconds = NULL;
+}
+
+int eval_run_prepare(const struct eval_run *r, struct genarm_error *err) {
+    static const char *const folders[] = {"models", "answers", "rewards", "verdicts", "pairs", "logs", "items"};
+    int code = 0;
+    for (size_t i = 0; i < sizeof folders / sizeof *folders && code == 0; i++) {
+        char *path = item_path(r->folder, folders[i], "");
+        code = path ? file_make_folder(path, err) : error_nomem(err, "a path");
+        free(path);
+    }
+    return code;
+}
+
+void eval_run_count(const struct eval_run *r, size_t *n, size_t *n_done, double *left) {
+    enum { KINDS = ITEM_PAIRS + 1 };
+    double seconds[KINDS] = {0}, all = 0;
+    size_t done[KINDS] = {0}, open[KINDS] = {0}, n_known = 0;
+    *n = *n_done = 0;
+    *left = 0;
+    for (size_t i = 0; i < r->list->n; i++) {
+        const struct item *item = &r->list->items[i];
+        const bool is_done = r->states[i] == STATE_DONE;
+        *n += item->wanted;
+        *n_done += item->wanted && is_done;
+        done[item->kind] += is_done;
+        open[item->kind] += item->wanted && !is_done;
+        seconds[item->kind] += is_done ? r->seconds[i] : 0;
+    }
+    for (int k = 0; k < KINDS; k++) {
+        all += seconds[k];
+        n_known += done[k];
+    }
+    for (int k = 0; k < KINDS && n_known; k++) {
+        *left += (double)open[k] * (done[k] ? seconds[k] / (double)done[k] : all / (double)n_known);
+    }
+}
+
+/* ---- one command ---- */
+
+/* Runs the command of an item until it ends; a stop is passed on to it once. */
+static int run_command(const struct eval_run *r, const struct item *item, const struct claim *claim, const char *log,
+                       int *status, struct genarm_error *err) {
+    struct child child = {0};
+    char **words = item_words(item, r->folder);
+    bool told = false;
+    int code = words ? child_start(&child, r->program, words, log, claim->fd, err) : error_nomem(err, "a command");
+    item_words_free(words);
+    while (code == 0 && !child_ended(&child, status)) {
+        if (is_stopped(r) && !told) {
+            child_signal(&child, SIGINT);
+            told = true;
+        }
+        tick(r, item);
+        wait_for(look_again);
+    }
+    return code;
+}
+
+static int64_t file_size(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 ? (int64_t)st.st_size : 0;
+}
+
+/* Writes down what came of a command, and says it. */
+static int finish(struct eval_run *r, size_t i, struct item_record *record, int status, const char *log, int64_t log_start,
+                  struct genarm_error *err) {
+    const struct item *item = &r->list->items[i];
+    char *output = item_path(r->folder, item->output, "");
+    if (!output) {
+        return error_nomem(err, "a path");
+    }
+    if (status == 0 && !file_exists(output)) {
+        status = 1;
+    }
+    record->ended = time_of_day();
+    record->status = status;
+    if (status == 0) {
+        record->state = RECORD_DONE;
+        record->size = file_size(output);
+        set_done(r, i, record);
+        r->n_run++;
+    } else if (!is_stopped(r)) { /* else it goes on another time */
+        record->state = RECORD_FAILED;
+        r->states[i] = STATE_FAILED;
+    }
+    free(output);
+    const int code = item_record_write(record, item, r->folder, err);
+    if (code == 0 && r->on_end && (status == 0 || !is_stopped(r))) {
+        r->on_end(r, item, status, log, log_start, r->user);
+    }
+    return code;
+}
+
+/* Does an item that is claimed, unless that has been done meanwhile. */
+static int do_item(struct eval_run *r, size_t i, const struct claim *claim, struct genarm_error *err) {
+    const struct item *item = &r->list->items[i];
+    struct item_record record;
+    int status = 0, code = 0;
+    if (item_is_done(&record, item, r->folder)) {
+        set_done(r, i, &record);
+        return 0;
+    }
+    char *log = item_path(r->folder, "logs/", item->name);
+    char *path = log ? realloc(log, strlen(log) + sizeof ".log") : NULL;
+    if (!path) {
+        free(log);
+        return error_nomem(err, "a path");
+    }
+    strcat(path, ".log");
+    const int64_t log_start = file_size(path);
+    if (item_was_finished(&record, item, r->folder)) {
+        code = finish(r, i, &record, 0, path, log_start, err);
+        free(path);
+        return code;
+    }
+    if (record.fingerprint != item->fingerprint || record.state == RECORD_NONE) {
+        code = item_remove_files(item, r->folder, err);
+        record = (struct item_record){.fingerprint = item->fingerprint};
+    }
+    record.state = RECORD_RUNNING;
+    code = code ? code : item_record_write(&record, item, r->folder, err);
+    if (code == 0 && r->on_start) {
+        r->on_start(r, item, r->user);
+    }
+    const double started = clock_seconds();
+    code = code ? code : run_command(r, item, claim, path, &status, err);
+    record.seconds += clock_seconds() - started;
+    code = code ? code : finish(r, i, &record, status, path, log_start, err);
+    free(path);
+    return code;
+}
+
+/* ---- all of them ---- */
+
+/* What became of an item meanwhile, by what it needs and by what others do. */
+static void look(struct eval_run *r, size_t i) {
+    const struct item *item = &r->list->items[i];
+    struct item_record record;
+    for (size_t k = 0; k < item->n_needs; k++) {
+        const enum item_state need = r->states[item->needs[k]];
+        if (need == STATE_FAILED || need == STATE_BLOCKED) {
+            r->states[i] = STATE_BLOCKED;
+            return;
+        }
+    }
+    if (item_is_done(&record, item, r->folder)) {
+        set_done(r, i, &record);
+    } else if (record.state == RECORD_FAILED && record.fingerprint == item->fingerprint && record.ended >= r->started) {
+        r->states[i] = STATE_FAILED; /* another process has tried, and said why */
+    }
+}
+
+static bool is_ready(const struct eval_run *r, size_t i) {
+    const struct item *item = &r->list->items[i];
+    for (size_t k = 0; k < item->n_needs; k++) {
+        if (r->states[item->needs[k]] != STATE_DONE) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Does the first item that is ready and free. *found: there was one; *open: some are left. */
+static int do_next(struct eval_run *r, bool *found, bool *open, bool *told, struct genarm_error *err) {
+    *found = *open = false;
+    for (size_t i = 0; i < r->list->n; i++) {
+        struct claim claim;
+        if (!r->list->items[i].wanted || r->states[i] != STATE_OPEN) {
+            continue;
+        }
+        look(r, i);
+        if (r->states[i] != STATE_OPEN) {
+            continue;
+        }
+        *open = true;
+        const int taken = is_ready(r, i) ? claim_take(&claim, r->folder, r->list->items[i].name, err) : 0;
+        if (taken < 0) {
+            return taken;
+        }
+        if (taken) {
+            if (claim.bare && !*told && r->on_bare) {
+                r->on_bare(r, r->user);
+            }
+            *told = *told || claim.bare;
+            *found = true;
+            const int code = do_item(r, i, &claim, err);
+            claim_release(&claim);
+            return code;
+        }
+    }
+    return 0;
+}
+
+static bool any_failed(const struct eval_run *r) {
+    for (size_t i = 0; i < r->list->n; i++) {
+        if (r->list->items[i].wanted && r->states[i] == STATE_FAILED) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int eval_run_all(struct eval_run *r, struct genarm_error *err) {
+    bool found, open, told = false;
+    double pause = look_again;
+    for (;;) {
+        if (is_stopped(r)) {
+            return error_set(err, GENARM_ECANCELED, "stopped");
+        }
+        const int code = do_next(r, &found, &open, &told, err);
+        if (code) {
+            return code;
+        }
+        if (any_failed(r) && (!open || !r->keep_going)) {
+            return 1;
+        }
+        if (!open) {
+            return 0;
+        }
+        if (found) {
+            pause = look_again;
+            continue;
+        }
+        tick(r, NULL); /* others are at it */
+        wait_for(pause);
+        pause = pause * 1.5 < wait_longest ? pause * 1.5 : wait_longest;
+    }
+}

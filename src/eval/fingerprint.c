@@ -1,0 +1,102 @@
+/* See fingerprint.h. */
+#include "eval/fingerprint.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/hash.h"
+
+enum { WHOLE_MAX = 1 << 26 /* bytes */, N_SAMPLES = 4096, SAMPLE = 4096 /* bytes */ };
+
+/* The hash of a file's content; of a large one, of its size and of samples all over it. */
+static int hash_file(uint64_t *out, const char *path, struct genarm_error *err) {
+    const uint8_t *map = NULL;
+    size_t size = 0;
+    const int code = file_map(&map, &size, path, err);
+    if (code) {
+        return code;
+    }
+    uint64_t hash = hash_u64(HASH_START, size);
+    if (size <= WHOLE_MAX) {
+        hash = hash_bytes(hash, map, size);
+    }
+    for (size_t i = 0; i < N_SAMPLES && size > WHOLE_MAX; i++) {
+        hash = hash_bytes(hash, map + (size - SAMPLE) / (N_SAMPLES - 1) * i, SAMPLE);
+    }
+    file_unmap(map, size);
+    *out = hash;
+    return 0;
+}
+
+static int known_file(struct fingerprints *f, uint64_t *out, const char *path, struct genarm_error *err) {
+    for (size_t i = 0; i < f->n; i++) {
+        if (strcmp(f->files[i].path, path) == 0) {
+            *out = f->files[i].hash;
+            return 0;
+        }
+    }
+    int code = hash_file(out, path, err);
+    struct fingerprint_file *files = code ? NULL : realloc(f->files, (f->n + 1) * sizeof *files);
+    char *copy = strdup(path);
+    if (files) {
+        f->files = files;
+    }
+    if (code == 0 && (!files || !copy)) {
+        code = error_nomem(err, "the hashes of files");
+    }
+    if (code) {
+        free(copy);
+        return code;
+    }
+    files[f->n++] = (struct fingerprint_file){copy, *out};
+    return 0;
+}
+
+static bool is_file(const char *text) {
+    struct stat st;
+    return strpbrk(text, "./") && stat(text, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0;
+}
+
+/* A text between separators, or a whole one. */
+static int add_piece(struct fingerprints *f, uint64_t *hash, const char *text, struct genarm_error *err) {
+    uint64_t file = 0;
+    const int code = is_file(text) ? known_file(f, &file, text, err) : GENARM_EIO;
+    if (code == GENARM_ENOMEM) {
+        return code;
+    }
+    /* one that cannot be read counts by its name */
+    *hash = code ? hash_bytes(*hash, text, strlen(text)) : hash_u64(hash_u64(*hash, 1), file);
+    return 0;
+}
+
+int fingerprint_text(struct fingerprints *f, uint64_t *hash, const char *text, struct genarm_error *err) {
+    static const char separators[] = " \t\n\"':=+#,;";
+    int code = 0;
+    if (is_file(text)) {
+        return add_piece(f, hash, text, err);
+    }
+    char *copy = strdup(text);
+    if (!copy) {
+        return error_nomem(err, "the hash of a text");
+    }
+    for (char *piece = copy; *piece && code == 0;) {
+        const size_t n = strcspn(piece, separators);
+        const char end = piece[n];
+        piece[n] = '\0';
+        code = add_piece(f, hash, piece, err);
+        *hash = hash_bytes(*hash, &end, 1);
+        piece += n + (end != '\0');
+    }
+    free(copy);
+    return code;
+}
+
+void fingerprints_deinit(struct fingerprints *f) {
+    for (size_t i = 0; i < f->n; i++) {
+        free(f->files[i].path);
+    }
+    free(f->files);
+    *f = (struct fingerprints){0};
+}

@@ -1,0 +1,35 @@
+/* What is known of an item from earlier: FOLDER/items/NAME.json, written before its command starts and after it has ended. */
+#ifndef EVAL_ITEM_RECORD_H
+#define EVAL_ITEM_RECORD_H
+
+#include "eval/items.h"
+
+enum record_state { RECORD_NONE, RECORD_RUNNING, RECORD_DONE, RECORD_FAILED };
+
+struct item_record {
+    enum record_state state;
+    uint64_t fingerprint;
+    double seconds; /* that the command has run, in all */
+    double ended;   /* time of day in seconds since 1970 */
+    int64_t size;   /* of the output, when done */
+    int status;     /* of the command, when failed */
+};
+
+/* A record that is missing or damaged has the state RECORD_NONE. */
+void item_record_read(struct item_record *out, const struct item *item, const char *folder);
+int item_record_write(const struct item_record *r, const struct item *item, const char *folder, struct genarm_error *err);
+
+/* Whether the item's file is what its command writes now. Reads the record into *r. */
+bool item_is_done(struct item_record *r, const struct item *item, const char *folder);
+
+/* Whether a command of the same fingerprint has written the file, though nobody has written that down: the process that started
+ * it was killed. What commands keep beside a file that is not complete is gone then. */
+bool item_was_finished(const struct item_record *r, const struct item *item, const char *folder);
+
+/* Removes the file and what is kept beside it until it is complete. */
+int item_remove_files(const struct item *item, const char *folder, struct genarm_error *err);
+
+/* FOLDER/output, and what is beside it: malloc'ed, NULL when out of memory. */
+char *item_path(const char *folder, const char *output, const char *ending);
+
+#endif

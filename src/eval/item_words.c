@@ -1,0 +1,282 @@
+/* See item_words.h. */
+#include "eval/item_words.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/names.h"
+
+enum { VALUE_MAX = 1 << 20 };
+
+/* What genarm eval sets by itself, by command. */
+static const struct reserved {
+    const char *command, *options;
+} reserved[] = {
+    {"train", "--output --resume --resume-changed --json"},
+    {"rl", "--output --resume --json"},
+    {"merge", "--output --json"},
+    {"generate", "--output --prompts --prompt --file --json --restart --prompt-cache --prompt-cache-ro --skip --limit"},
+    {"score", "--output --answers --per-pair --prompt --file --response --json"},
+    {"judge", "--output --json"},
+};
+
+/* ... and what may differ without a difference to what comes of it, of all commands and of one. */
+static const char *const free_options =
+    "--threads --verbose --device --gpu-layers --tensor-split --rpc --save-every --log --reward-timeout";
+static const struct reserved free_of[] = {
+    {"generate", "--parallel --batch-size --no-cache-prompt"},
+    {"judge", "--parallel --cache --timeout --retries"},
+    {"score", "--batch-size"},
+};
+
+/* Paths that are written, or have more behind them than a path. */
+static const char *const not_read = "--log --adapter";
+
+/* An option of the command, as the experiment has it. */
+struct setting {
+    struct eval_option option;
+    const struct yaml_value *key, *value;
+};
+
+struct setting_list {
+    struct setting *items; /* [n] */
+    size_t n;
+};
+
+/* ---- words ---- */
+
+int word_list_add(struct word_list *w, const char *word, struct genarm_error *err) {
+    char **items = realloc(w->items, (w->n + 2) * sizeof *items);
+    if (items) {
+        w->items = items;
+        items[w->n] = strdup(word);
+    }
+    if (!items || !items[w->n]) {
+        return error_nomem(err, "a command line");
+    }
+    items[++w->n] = NULL;
+    return 0;
+}
+
+void word_list_deinit(struct word_list *w) {
+    for (size_t i = 0; i < w->n; i++) {
+        free(w->items[i]);
+    }
+    free(w->items);
+    *w = (struct word_list){0};
+}
+
+static bool is_word_of(const char *word, const char *option) {
+    const size_t n = strlen(option);
+    return strncmp(word, option, n) == 0 && (word[n] == '\0' || word[n] == '=');
+}
+
+bool word_list_has(const struct word_list *w, const char *option) {
+    for (size_t i = 0; i < w->n; i++) {
+        if (is_word_of(w->items[i], option)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool among(const char *names, const char *word) {
+    char name[NAME_MAX_LENGTH];
+    while (next_name(&names, ' ', name, sizeof name)) {
+        if (is_word_of(word, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool among_of(const struct reserved *table, size_t n, const char *command, const char *word) {
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(table[i].command, command) == 0 && among(table[i].options, word)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool word_is_free(const char *command, const char *word) {
+    return among(free_options, word) || among_of(free_of, sizeof free_of / sizeof *free_of, command, word);
+}
+
+/* ---- settings ---- */
+
+static void remove_setting(struct setting_list *s, size_t i) {
+    memmove(&s->items[i], &s->items[i + 1], (s->n - i - 1) * sizeof *s->items);
+    s->n--;
+}
+
+/* The later one wins; nothing at all takes an earlier one away. */
+static int set(struct setting_list *s, const struct setting *setting, struct genarm_error *err) {
+    size_t i = 0;
+    while (i < s->n && strcmp(s->items[i].option.name, setting->option.name) != 0) {
+        i++;
+    }
+    if (yaml_is_null(setting->value)) {
+        if (i < s->n) {
+            remove_setting(s, i);
+        }
+        return 0;
+    }
+    if (i == s->n) {
+        struct setting *items = realloc(s->items, (s->n + 1) * sizeof *items);
+        if (!items) {
+            return error_nomem(err, "options");
+        }
+        s->items = items;
+        s->n++;
+    }
+    s->items[i] = *setting;
+    return 0;
+}
+
+/* Moves what was said about a word of the command line to a value of the file. */
+static int blame(const struct yaml_value *at, const char *key, const struct genarm_error *said, struct genarm_error *err) {
+    if (said->code == GENARM_ENOMEM) {
+        return error_nomem(err, "options");
+    }
+    return error_hint(err, yaml_error(at, err, "%.60s: %s", key, said->what), "%s", said->hint);
+}
+
+static int collect(struct setting_list *s, const struct wording *w, const struct yaml_value *map, bool own,
+                   struct genarm_error *err) {
+    const char *command = w->part->command;
+    int code = 0;
+    for (size_t i = 0; map && map->kind == YAML_MAP && i < map->n && code == 0; i++) {
+        struct setting setting = {.key = &map->keys[i], .value = &map->items[i]};
+        struct genarm_error said = {0};
+        if (own && w->part->kind != PART_MODEL && part_own_key(w->part, setting.key->text)) {
+            continue;
+        }
+        if (w->vocabulary->find(&setting.option, command, setting.key->text, &said) != 0) {
+            return error_hint(err, blame(setting.key, setting.key->text, &said, err), "these are options of genarm %s", command);
+        }
+        if (among_of(reserved, sizeof reserved / sizeof *reserved, command, setting.option.name)) {
+            return yaml_error(setting.key, err, "%s: genarm eval sets this option of genarm %s itself", setting.key->text,
+                              command);
+        }
+        code = set(s, &setting, err);
+    }
+    return code;
+}
+
+/* The one option of a reward or a judge that is a text. */
+static int collect_text(struct setting_list *s, const struct wording *w, struct genarm_error *err) {
+    const struct part *p = w->part;
+    const char *option = p->kind == PART_REWARD ? "reward" : "judge";
+    struct setting setting = {.key = p->at, .value = p->options};
+    if (p->options->kind != YAML_TEXT || yaml_is_null(p->options)) {
+        return 0;
+    }
+    const int code = w->vocabulary->find(&setting.option, p->command, option, err);
+    return code ? code : set(s, &setting, err);
+}
+
+/* ---- from settings to words ---- */
+
+/* What is read must be there: better said now than after hours. */
+static int check_file(const struct setting *s, const char *value, const struct yaml_value *at, struct genarm_error *err) {
+    if (!s->option.file || among(not_read, s->option.name) || strncmp(value, ITEM_FOLDER, strlen(ITEM_FOLDER)) == 0 ||
+        file_exists(value)) {
+        return 0;
+    }
+    return yaml_error(at, err, "%s: there is no file \"%.200s\"", s->key->text, value);
+}
+
+/* Appends one value, if the command would take it. */
+static int add_value(struct word_list *words, const struct wording *w, const struct setting *s, const char *value,
+                     const struct yaml_value *at, struct genarm_error *err) {
+    const bool joined = strncmp(s->option.name, "--", 2) == 0;
+    const size_t first = words->n;
+    struct buf word;
+    struct genarm_error said = {0};
+    buf_init(&word, VALUE_MAX);
+    int code = buf_puts(&word, s->option.name, err);
+    if (code == 0 && value && joined) {
+        code = buf_puts(&word, "=", err);
+        code = code ? code : buf_puts(&word, value, err);
+    }
+    code = code ? code : word_list_add(words, word.data, err);
+    if (code == 0 && value && !joined) {
+        code = word_list_add(words, value, err);
+    }
+    buf_deinit(&word);
+    if (code == 0 && w->vocabulary->check(w->part->command, words->items + first, words->n - first, &said) != 0) {
+        code = blame(at, s->key->text, &said, err);
+    }
+    return code || !value ? code : check_file(s, value, at, err);
+}
+
+static int add_text(struct word_list *words, const struct wording *w, const struct setting *s, const struct yaml_value *v,
+                    struct genarm_error *err) {
+    struct buf text;
+    if (v->kind != YAML_TEXT || yaml_is_null(v)) {
+        return yaml_error(v, err, "%s: a text or a number is needed%s", s->key->text,
+                          s->option.form == EVAL_LIST ? ", or a list of them" : "");
+    }
+    buf_init(&text, VALUE_MAX);
+    *w->at = v;
+    int code = yaml_error_at(v, substitute(&text, v->text, &w->substitute, err), err);
+    code = code ? code : add_value(words, w, s, text.data ? text.data : "", v, err);
+    buf_deinit(&text);
+    return code;
+}
+
+static int add_setting(struct word_list *words, const struct wording *w, const struct setting *s, struct genarm_error *err) {
+    bool on = false;
+    int code = 0;
+    if (s->option.form == EVAL_FLAG) {
+        code = yaml_bool(&on, s->value, s->key->text, err);
+        return code || !on ? code : add_value(words, w, s, NULL, s->value, err);
+    }
+    if (s->option.form == EVAL_LIST && s->value->kind == YAML_LIST) {
+        for (size_t i = 0; i < s->value->n && code == 0; i++) {
+            code = add_text(words, w, s, &s->value->items[i], err);
+        }
+        return code;
+    }
+    return add_text(words, w, s, s->value, err);
+}
+
+int wording_add(struct word_list *words, const struct wording *w, const char *option, const char *value, bool optional,
+                struct genarm_error *err) {
+    struct setting s = {.key = w->part->at};
+    struct eval_option found;
+    if (w->vocabulary->find(&found, w->part->command, option, optional ? NULL : err) != 0) {
+        return optional ? 0 : GENARM_EUNSUPPORTED;
+    }
+    if (word_list_has(words, found.name)) {
+        return 0;
+    }
+    s.option = found;
+    s.option.file = false;
+    return add_value(words, w, &s, value, w->part->at, err);
+}
+
+int wording_options(struct word_list *words, const struct wording *w, struct genarm_error *err) {
+    struct setting_list settings = {0};
+    char seed[24];
+    const char *command = w->part->command;
+    const bool option_map = w->part->kind == PART_MODEL || w->part->options->kind == YAML_MAP;
+    int code = word_list_add(words, command, err);
+    code = code ? code : collect(&settings, w, yaml_get(w->e->defaults, command), false, err);
+    code = code ? code : option_map ? collect(&settings, w, w->part->options, true, err) : collect_text(&settings, w, err);
+    for (size_t i = 0; i < settings.n && code == 0; i++) {
+        code = add_setting(words, w, &settings.items[i], err);
+    }
+    free(settings.items);
+    if (code == 0 && w->model) {
+        code = wording_add(words, w, "model", w->model, true, err);
+    }
+    if (code == 0 && w->e->seed >= 0) {
+        snprintf(seed, sizeof seed, "%lld", (long long)w->e->seed);
+        code = wording_add(words, w, "seed", seed, true, err);
+    }
+    return code;
+}
