@@ -82,6 +82,13 @@ static json_t *weights_json(const struct answer_record *a, const struct setup *s
     return object;
 }
 
+json_t *work_json(const struct genarm_work *work) {
+    return json_pack("{s:I, s:I, s:I, s:I}", "base", (json_int_t)work->base, "arms", (json_int_t)work->arms, "value",
+                     (json_int_t)work->value, "rollout", (json_int_t)work->rollout);
+}
+
+json_t *seconds_json(double seconds) { return json_rounded(seconds, 6); }
+
 json_t *answer_record_json(const struct answer_record *a, const struct setup *s, uint64_t seed) {
     json_t *timings = json_pack("{s:i, s:o, s:i, s:o, s:o}", "prompt_tokens", (int)a->n_prompt, "prompt_ms",
                                 json_rounded(1e3 * (a->r.first - a->r.started), 3), "predicted_tokens", (int)a->r.n_tokens,
@@ -89,9 +96,12 @@ json_t *answer_record_json(const struct answer_record *a, const struct setup *s,
                                 json_rounded(answer_rate(&a->r), 3));
     drafts_add_json(timings, s, a->r.session);
     json_t *stop = a->r.stopped_by < 0 ? NULL : text_json(genarm_stop_text(s->steer.stop, a->r.stopped_by));
-    return json_pack("{s:o, s:o, s:o, s:o*, s:I, s:s, s:o*, s:O*, s:o, s:o}", "response",
+    struct genarm_work work;
+    genarm_session_get_work(a->r.session, &work);
+    return json_pack("{s:o, s:o, s:o, s:o*, s:I, s:s, s:o*, s:O*, s:o, s:o, s:o, s:o, s:o}", "response",
                      json_stringn(a->r.text.data, a->r.text.len), "tokens", tokens_json(a), "arms", weights_json(a, s),
                      "preferences", preferences_json(s, a->r.session), "seed", (json_int_t)seed, "finish_reason",
-                     finish_name(a->r.finish), "stop", stop, "logprobs", a->logprobs, "model",
+                     finish_name(a->r.finish), "stop", stop, "logprobs", a->logprobs, "logprob",
+                     json_rounded(a->r.logprob, 6), "evaluated", work_json(&work), "seconds", seconds_json(a->seconds), "model",
                      text_json(setup_model_name(s)), "timings", timings);
 }

@@ -5,6 +5,7 @@
 #include <jansson.h>
 
 #include "common.h"
+#include "genarm/value.h"
 #include "guide/answer.h"
 
 struct answer_record {
@@ -12,6 +13,7 @@ struct answer_record {
     const struct setup *setup; /* borrowed */
     json_t *logprobs;          /* of each token, if they are kept */
     int32_t n_prompt;
+    double seconds;              /* its share of the time computed for it and for others, kept by who steps it */
     struct genarm_error failure; /* what ended it with FINISH_FAILED */
 };
 
@@ -26,9 +28,13 @@ void answer_record_shifts(struct answer_record *a, const struct shift_args *args
 /* One more token for each of the answers, which all run; some may end by it. What fails with one of them ends that one. */
 int answer_records_step(struct answer_record **answers, size_t n, struct genarm_error *err);
 
-/* {"response", "tokens", "arms", "preferences", "seed", "finish_reason", "stop", "logprobs", "model", "timings"}; preferences
- * only where an ARM has objectives, stop where a stop text ended the answer, logprobs where they are kept. NULL without
- * memory. */
+/* {"response", "tokens", "arms", "preferences", "seed", "finish_reason", "stop", "logprobs", "logprob", "evaluated", "seconds",
+ * "model", "timings"}; preferences only where an ARM has objectives, stop where a stop text ended the answer, logprobs where they
+ * are kept. NULL without memory. */
 json_t *answer_record_json(const struct answer_record *a, const struct setup *s, uint64_t seed);
+
+/* Tokens that went through models, {"base", "arms", "value", "rollout"}, and seconds, as records have them. */
+json_t *work_json(const struct genarm_work *work);
+json_t *seconds_json(double seconds);
 
 #endif

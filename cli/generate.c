@@ -1,5 +1,6 @@
 /* genarm generate: answers one prompt, or a file of them several at a time. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "base/progress.h"
@@ -16,6 +17,10 @@ static const struct option generate_options[] = {
     {OPTION_FILE, "--prompts", "FILE.jsonl", offsetof(struct generate_args, prompts),
      .help = "answer every record of a file: {\"prompt\"} or {\"messages\"}, with \"system\" and \"id\" if wanted, or, of a "
              "file .txt, every line; prints JSON records in the same order"},
+    {OPTION_INT, "--skip", "N", offsetof(struct generate_args, skip), 0, INT32_MAX, .fallback = "0",
+     .help = "leave out the first N prompts of --prompts; the others keep the seeds that they have with them"},
+    {OPTION_INT, "--limit", "N", offsetof(struct generate_args, limit), 1, INT32_MAX,
+     .help = "answer N prompts of --prompts at most; all of them if not given"},
     {OPTION_TEXT, "-sys --system-prompt", "TEXT", offsetof(struct generate_args, system), .help = "system message"},
     {OPTION_GROUP, .help = "Answer"},
     {OPTION_INT, "-n --predict --n-predict", "N", offsetof(struct generate_args, n_predict), -1, INT32_MAX,
@@ -23,10 +28,11 @@ static const struct option generate_options[] = {
      .help = "tokens at most; -1: until the model ends its answer or the context is full"},
     {OPTION_INT, "-np --parallel", "N", offsetof(struct generate_args, n_parallel), 1, 1024, .fallback = "1",
      .env = "LLAMA_ARG_N_PARALLEL",
-     .help = "prompts of --prompts that are answered at once; another number may round otherwise, and so give other "
-             "words, unless weights and cache are f32"},
+     .help = "answers at once, to prompts of --prompts or of --method best-of-n; another number may round otherwise, and "
+             "so give other words, unless weights and cache are f32"},
     {OPTION_FLAG, "--json", "", offsetof(struct generate_args, json),
-     .help = "print a JSON record: prompt, response, tokens, arms, seed, finish_reason, model, timings"},
+     .help = "print a JSON record: prompt, response, tokens, arms, seed, finish_reason, logprob, evaluated, seconds, model, "
+             "timings"},
     {OPTION_INT, "--logprobs --n-probs", "N", offsetof(struct generate_args, n_logprobs), -1, 1000, .fallback = "-1",
      .help = "records have the log-probability of every token, under the mixture and each of its parts, and of the N "
              "likeliest ones; -1: none"},
@@ -42,6 +48,7 @@ static const struct option generate_options[] = {
     {OPTION_FLAG, "--prompt-cache-ro", "", offsetof(struct generate_args, cache_read_only),
      .help = "only read the file of --prompt-cache"},
     OPTIONS_GUIDE(struct generate_args),
+    OPTIONS_METHOD(struct generate_args),
     OPTIONS_SHIFT(struct generate_args),
     OPTIONS_STEER(struct generate_args),
     OPTIONS_SAMPLING(struct generate_args),
@@ -54,16 +61,20 @@ static const struct option generate_options[] = {
     "--output", "--restart", "--json", "--parallel", "--batch-size", "--no-cache-prompt", "--threads", "--verbose",   \
         "--device", "--gpu-layers", "--tensor-split", "--rpc"
 /* ... and these are compared by what they stand for. */
-static const char *const not_compared[] = {FREE_TO_CHANGE, "--prompts", "--model", "--arm", "--seed", NULL};
+static const char *const not_compared[] = {FREE_TO_CHANGE, METHOD_DESCRIBED, "--prompts", "--model", "--arm", "--seed", NULL};
 
 static int read_prompts(struct generation *g, struct genarm_error *err) {
     const struct generate_args *args = g->args;
     char *text = NULL;
+    int code = 0;
     if (args->n_logprobs >= 0 && !g->records) {
         return usage_error(err, "--logprobs", "log-probabilities are printed in records: give --json or --prompts as well");
     }
     if (generate_many(args) && (args->prompt || args->file)) {
         return usage_error(err, "--prompts", "-p and -f cannot be given as well");
+    }
+    if (!generate_many(args) && (args->skip || args->limit)) {
+        return usage_error(err, args->skip ? "--skip" : "--limit", "it is for the prompts of --prompts, and this is one prompt");
     }
     if (args->cache && generate_many(args)) {
         return usage_error(err, "--prompt-cache", "it is for one prompt (-p, -f), not for --prompts");
@@ -75,9 +86,13 @@ static int read_prompts(struct generation *g, struct genarm_error *err) {
         return usage_error(err, "--prompt-cache-ro", "it needs --prompt-cache FILE");
     }
     if (generate_many(args)) {
-        return prompts_read(&g->prompts, args->prompts, args->system, err);
+        code = prompts_read(&g->prompts, args->prompts, args->system, err);
+        if (code == 0 && !prompts_cut(&g->prompts, (size_t)args->skip, (size_t)args->limit)) {
+            code = usage_error(err, "--skip", "%s has %zu prompts: none is left", args->prompts, g->prompts.n);
+        }
+        return code;
     }
-    int code = prompt_text(&text, args->prompt, args->file, err);
+    code = prompt_text(&text, args->prompt, args->file, err);
     if (code == 0) {
         code = prompts_single(&g->prompts, text, args->system, err);
     }
@@ -87,18 +102,26 @@ static int read_prompts(struct generation *g, struct genarm_error *err) {
 
 /* ---- the command ---- */
 
+/* The rest of the one answer: what was streamed is printed, of a choice nothing. */
+static void print_text(const struct generation *g) {
+    const json_t *record = g->jobs[0].record, *response = json_object_get(record, "response");
+    const char *text = response ? json_string_value(response) : "";
+    const size_t n = response ? json_string_length(response) : 0;
+    const char *finish = record ? json_string_value(json_object_get(record, "finish_reason")) : "";
+    fwrite(text + g->n_streamed, 1, n - g->n_streamed, g->out);
+    if (n == 0 || text[n - 1] != '\n') {
+        fputc('\n', g->out);
+    }
+    if (record && (g->args->model.verbose || strcmp(finish, finish_name(FINISH_CONTEXT)) == 0)) {
+        note("%s; %zu tokens, %.1f a second, seed %lld", finish, json_array_size(json_object_get(record, "tokens")),
+             json_number_value(json_object_get(json_object_get(record, "timings"), "predicted_per_second")),
+             (long long)json_integer_value(json_object_get(record, "seed")));
+    }
+}
+
 static int say_outcome(struct generation *g) {
-    const struct job *job = &g->jobs[0];
     if (!g->records) {
-        const struct answer_record *a = &job->answer;
-        fwrite(a->r.text.data + g->n_streamed, 1, a->r.text.len - g->n_streamed, g->out); /* what Ctrl-C cut off */
-        if (a->r.text.len == 0 || a->r.text.data[a->r.text.len - 1] != '\n') {
-            fputc('\n', g->out);
-        }
-        if (g->args->model.verbose || a->r.finish == FINISH_CONTEXT) {
-            note("%s; %zu tokens, %.1f a second, seed %llu", finish_name(a->r.finish), a->r.n_tokens, answer_rate(&a->r),
-                 (unsigned long long)job->seed);
-        }
+        print_text(g);
     }
     if (generate_many(g->args) && g->args->model.verbose) {
         struct genarm_guide_stats stats;
@@ -125,6 +148,7 @@ static int check_written(const struct generation *g, const char *path, struct ge
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs && code == 0; i++) {
         code = keep_input("-o", path, inputs[i], err);
     }
+    code = code ? code : method_keep_inputs(&g->method, &g->args->method, "-o", path, err);
     for (size_t i = 0; i < g->setup.n_arms && code == 0; i++) {
         code = keep_input("-o", path, g->setup.arms[i].path, err);
         code = code ? code : keep_input("-o", path, g->setup.arms[i].adapter, err);
@@ -157,7 +181,7 @@ static int check_writable(const char *path, struct genarm_error *err) {
 static int open_partial(struct generation *g, struct genarm_error *err) {
     const struct generate_args *args = g->args;
     struct partial_run run = {.output = args->output,
-                              .n = g->prompts.n,
+                              .n = generate_n_kept(g),
                               .any_seed = args->sampling.seed < 0,
                               .anew = args->restart};
     json_t *settings = NULL;
@@ -167,6 +191,9 @@ static int open_partial(struct generation *g, struct genarm_error *err) {
         code = settings_add_setup(settings, &g->setup, err);
     }
     if (code == 0) {
+        code = method_describe(&g->method, &args->method, settings, err);
+    }
+    if (code == 0) {
         code = prompts_describe(&g->prompts, settings, err);
     }
     if (code == 0) {
@@ -174,12 +201,16 @@ static int open_partial(struct generation *g, struct genarm_error *err) {
         code = partial_open(&g->partial, &run, &g->seed, err);
     }
     json_decref(settings);
-    g->n_done = g->partial.n_found;
+    for (size_t i = 0; i < g->prompts.n && code == 0; i++) {
+        g->n_done += partial_has(&g->partial, i);
+    }
     if (code == 0 && g->n_done) {
         note("%zu of %zu prompts are answered in %s", g->n_done, g->prompts.n, g->partial.journal.path);
     }
     return code;
 }
+
+static bool any_drafts(const struct draft_args *draft) { return draft->model || draft->arms.n > 0 || draft->type != 0; }
 
 /* All that is needed before the first token. */
 static int prepare(struct generation *g, struct genarm_error *err) {
@@ -188,9 +219,16 @@ static int prepare(struct generation *g, struct genarm_error *err) {
     if (code == 0 && args->restart && !(generate_many(args) && args->output)) {
         code = usage_error(err, "--restart", "there is nothing to begin anew without --prompts and -o");
     }
-    size_t n_slots = (size_t)args->n_parallel < g->prompts.n ? (size_t)args->n_parallel : g->prompts.n;
+    if (code == 0) {
+        code = method_read(&g->method, &args->method, &args->rewards, any_drafts(&args->draft), err);
+    }
+    const size_t n_answers = g->prompts.n * (size_t)g->method.n_samples;
+    const size_t n_slots = (size_t)args->n_parallel < n_answers ? (size_t)args->n_parallel : n_answers;
     if (code == 0) {
         code = setup_load(&g->setup, &args->model, &args->guide, (int32_t)n_slots, err);
+    }
+    if (code == 0) {
+        code = method_load(&g->method, &args->method, &args->rewards, &g->setup, &args->model, &args->guide, err);
     }
     if (code == 0) {
         code = drafts_load(&g->setup, &args->model, &args->draft, err);
@@ -294,14 +332,10 @@ static int generate_run(const void *arguments, struct genarm_error *err) {
     g.records = g.args->json || generate_many(g.args);
     log_to_stderr(g.args->model.verbose);
     int code = generate(&g, err);
-    for (size_t i = 0; g.jobs && i < g.prompts.n; i++) {
-        answer_record_deinit(&g.jobs[i].answer);
-        genarm_session_free(g.jobs[i].session);
-        json_decref(g.jobs[i].record);
-    }
-    free(g.jobs);
+    generate_free_jobs(&g);
     free(g.running);
     partial_close(&g.partial);
+    method_free(&g.method, &g.setup);
     setup_free(&g.setup);
     prompts_free(&g.prompts);
     return code;
@@ -313,13 +347,15 @@ const struct command command_generate = {
     .usage = "[options] (-p TEXT | -f FILE | --prompts FILE.jsonl)",
     .details =
         "Answers prompts with a base model, steered at every token by reward models: their log-probabilities, times "
-        "a weight each, are added to the base's. Without --arm the base answers alone. The text is printed as it "
-        "comes; Ctrl-C ends it and keeps what is there. Answers to --prompts with -o survive whatever ends the program: "
+        "a weight each, are added to the base's. Without --arm the base answers alone. --method answers by what ARMs "
+        "are compared with. The text is printed as it comes; Ctrl-C ends it and keeps what is there. Answers to --prompts with -o survive whatever ends the program: "
         "the same command goes on with the prompts that have none.",
     .examples = "genarm generate -p \"Tell me about owls.\"\n"
                 "genarm generate --arm cheerful.gguf:1 -p \"Tell me about owls.\" -n 128 -s 7\n"
                 "genarm generate --arm joy=cheerful.gguf:1.5 --arm concise.gguf:0.5 -f question.txt --json\n"
                 "genarm generate -m big.gguf --arm kind=small.gguf+arm.gguf --draft-arm kind -p \"Hello\"\n"
+                "genarm generate --method best-of-n --reward rm:judge.gguf --best-of 16 -np 8 -p \"Hello\"\n"
+                "genarm generate --method args --reward rm:judge.gguf:1.5 --temp 0 -p \"Hello\"\n"
                 "genarm generate -f long.txt --prompt-cache long.session -n 256 --context-shift\n"
                 "genarm generate -m big.gguf --arm small.gguf+arm.gguf --prompts test.jsonl -np 8 -o out.jsonl",
     .options = generate_options,

@@ -19,26 +19,12 @@ static int load_cache(const struct generation *g, struct genarm_session *s, stru
     return error_at(err, genarm_session_load_cache(s, path, err), "--prompt-cache");
 }
 
-static int save_cache(const struct generation *g, struct genarm_error *err) {
-    const struct job *job = &g->jobs[0];
-    struct genarm_guide_stats stats;
-    genarm_guide_get_stats(g->setup.guide, &stats);
-    if (!g->args->cache || g->args->cache_read_only || stats.n_evaluated == 0) {
-        return 0;
-    }
-    return genarm_session_save(job->answer.r.session, g->args->cache, NULL, err);
-}
-
-/* ---- output ---- */
-
-int generate_written(const struct generation *g, int code, struct genarm_error *err) {
-    return g->args->output ? error_at(err, code, "%s", g->args->output) : code;
-}
+/* ---- the loop ---- */
 
 /* What was sampled since the last call. */
 static int stream_text(struct generation *g, const struct answer_record *a, struct genarm_error *err) {
     size_t n = a->r.n_shown - g->n_streamed;
-    if (g->records || n == 0) {
+    if (g->records || generate_chooses(g) || n == 0) {
         return 0;
     }
     fwrite(a->r.text.data + g->n_streamed, 1, n, g->out);
@@ -46,108 +32,65 @@ static int stream_text(struct generation *g, const struct answer_record *a, stru
     return generate_written(g, flush_output(g->out, err), err);
 }
 
-static int write_finished(struct generation *g, struct genarm_error *err) {
-    int code = 0;
-    while (code == 0 && g->n_written < g->n_started && g->jobs[g->n_written].record) {
-        struct job *job = &g->jobs[g->n_written++];
-        code = generate_written(g, print_json(g->out, job->record, err), err);
-        job->record = NULL;
-    }
-    return code;
-}
-
-/* Keeps the record of a finished answer where the next process finds it. */
-static int keep_record(struct generation *g, size_t index, struct genarm_error *err) {
-    struct job *job = &g->jobs[index];
-    char *line;
-    int code = json_line(&line, job->record, err);
-    job->record = NULL;
-    if (code == 0) {
-        code = partial_add(&g->partial, index, line, err);
-        free(line);
-    }
-    return code;
-}
-
-/* The record of a job that ended: what identifies the prompt first. Takes over `facts`. */
-static int finish_job(struct generation *g, size_t index, json_t *facts, struct genarm_error *err) {
-    struct job *job = &g->jobs[index];
-    json_t *record = json_deep_copy(g->prompts.items[index].shown);
-    bool ok = record && facts && json_object_update(record, facts) == 0;
-    json_decref(facts);
-    if (!ok) {
-        json_decref(record);
-        return error_nomem(err, "a record");
-    }
-    job->record = record;
-    if (g->args->model.verbose) {
-        drafts_note(&g->setup, job->session);
-    }
-    int code = save_cache(g, err);
-    genarm_session_free(job->session);
-    job->session = NULL;
-    g->n_done++;
-    if (code == 0 && g->partial.records) {
-        return job->answer.r.finish == FINISH_INTERRUPTED ? 0 : keep_record(g, index, err);
-    }
-    return code ? code : g->records ? write_finished(g, err) : 0;
-}
-
-/* ---- the loop ---- */
-
 /* Seed of one prompt of many: independent of the others and of how many run at once; short enough for JSON numbers. */
-static uint64_t job_seed(uint64_t seed, size_t index) {
-    return rng_hash(seed, index, 0) >> 11;
+static uint64_t job_seed(const struct generation *g, size_t index) {
+    return generate_many(g->args) ? rng_hash(g->seed, (size_t)g->args->skip + index, 0) >> 11 : g->seed;
 }
 
-/* A prompt that cannot be answered ends the run if it is the only one; among many it is recorded, and the others go on. */
-static int fail_job(struct generation *g, size_t index, const struct genarm_error *failure, struct genarm_error *err) {
-    if (!generate_many(g->args) || failure->code == GENARM_ENOMEM) {
-        *err = *failure;
-        return failure->code;
-    }
-    if (g->n_failed++ == 0) {
-        g->first_failure = *failure;
-        error_at(&g->first_failure, failure->code, "%s", g->prompts.items[index].where);
-    }
-    return finish_job(g, index, json_pack("{s:s, s:o}", "finish_reason", "error", "error", text_json(failure->what)),
-                      err);
+/* The first sample is what is answered without a choice. */
+static uint64_t sample_seed(const struct generation *g, const struct sample *s) {
+    const uint64_t seed = job_seed(g, s->job);
+    return s->index == 0 ? seed : rng_hash(seed, s->index, 1) >> 11;
 }
 
-static int start_job(struct generation *g, struct genarm_error *err) {
-    size_t index = g->n_started;
-    struct job *job = &g->jobs[index];
-    const struct prompt *prompt = &g->prompts.items[index];
-    struct genarm_sampling own = sampling_from(&g->args->sampling);
-    struct genarm_error failure;
-    own.seed = generate_many(g->args) ? job_seed(g->seed, index) : g->seed;
-    job->seed = own.seed;
-    int code = setup_session(&job->session, &g->setup, &own, err);
-    if (code) {
-        return code;
+/* The next sample, of the first job that has one; the jobs before all have begun theirs. */
+static int next_sample(struct generation *g, struct sample **out, struct genarm_error *err) {
+    const size_t n = (size_t)g->method.n_samples;
+    struct job *job = &g->jobs[g->n_started];
+    if (!job->samples && !(job->samples = calloc(n, sizeof *job->samples))) {
+        return error_nomem(err, "answers");
     }
-    g->n_started++;
-    code = load_cache(g, job->session, err);
-    if (code) {
-        return code;
-    }
-    code = answer_record_start(&job->answer, &g->setup, job->session, prompt->messages, prompt->n_messages,
-                               g->args->n_predict, &failure);
-    answer_record_shifts(&job->answer, &g->args->shift);
-    if (code) {
-        return fail_job(g, index, &failure, err);
-    }
-    if (job->answer.r.finish != FINISH_RUNNING) {
-        return finish_job(g, index, answer_record_json(&job->answer, &g->setup, job->seed), err);
-    }
-    g->running[g->n_running++] = &job->answer;
+    struct sample *s = &job->samples[job->n_begun];
+    s->job = g->n_started;
+    s->index = job->n_begun++;
+    s->seed = sample_seed(g, s);
+    g->n_started += job->n_begun == n;
+    *out = s;
     return 0;
 }
 
-/* Job whose answer this is: its first member. */
-static size_t job_index(const struct generation *g, const struct answer_record *a) {
-    return (size_t)((const struct job *)(const void *)a - g->jobs);
+static int start_sample(struct generation *g, struct genarm_error *err) {
+    const double start = clock_seconds();
+    struct genarm_sampling own = sampling_from(&g->args->sampling);
+    struct genarm_error failure;
+    struct sample *s = NULL;
+    int code = next_sample(g, &s, err);
+    if (code || generate_has_sample(g, s)) {
+        return code ? code : generate_take_kept(g, s, err);
+    }
+    own.seed = s->seed;
+    code = setup_session(&s->session, &g->setup, &own, err);
+    code = code || s->index > 0 ? code : load_cache(g, s->session, err);
+    if (code) {
+        return code;
+    }
+    const struct prompt *prompt = &g->prompts.items[s->job];
+    code = answer_record_start(&s->answer, &g->setup, s->session, prompt->messages, prompt->n_messages, g->args->n_predict,
+                               &failure);
+    answer_record_shifts(&s->answer, &g->args->shift);
+    s->answer.seconds = clock_seconds() - start;
+    if (code) {
+        s->answer.failure = failure;
+    }
+    if (code || s->answer.r.finish != FINISH_RUNNING) {
+        return generate_sample_ended(g, s, err);
+    }
+    g->running[g->n_running++] = &s->answer;
+    return 0;
 }
+
+/* Sample whose answer this is: its first member. */
+static struct sample *sample_of(struct answer_record *a) { return (struct sample *)(void *)a; }
 
 /* Takes ended answers out of the running ones. */
 static int collect(struct generation *g, struct genarm_error *err) {
@@ -159,16 +102,8 @@ static int collect(struct generation *g, struct genarm_error *err) {
             g->running[kept++] = a;
             continue;
         }
-        size_t index = job_index(g, a);
         g->estimate.n_ended++;
-        if (a->r.finish == FINISH_FAILED) {
-            code = code ? code : fail_job(g, index, &a->failure, err);
-        } else if (code == 0) {
-            code = finish_job(g, index, answer_record_json(a, &g->setup, g->jobs[index].seed), err);
-        }
-        if (generate_many(g->args)) {
-            answer_record_deinit(a);
-        }
+        code = code ? code : generate_sample_ended(g, sample_of(a), err);
     }
     g->n_running = kept;
     return code;
@@ -179,7 +114,8 @@ static int interrupt(struct generation *g, struct genarm_error *err) {
     for (size_t i = 0; i < g->n_running && code == 0; i++) {
         code = answer_end(&g->running[i]->r, FINISH_INTERRUPTED, err);
     }
-    return code ? code : collect(g, err);
+    code = code ? code : collect(g, err);
+    return code ? code : generate_cut_jobs(g, err);
 }
 
 /* Passes by prompts that an earlier process answered. */
@@ -194,7 +130,8 @@ static bool job_waits(struct generation *g) {
 static void show_progress(const struct generation *g, struct progress *progress) {
     char rate[48];
     const double elapsed = clock_seconds() - g->started, each = (double)g->estimate.n_tokens / elapsed;
-    double left = (double)(g->prompts.n - g->n_done - g->n_running) * estimate_answer(&g->estimate, 0);
+    const size_t n_samples = (g->prompts.n - g->n_done) * (size_t)g->method.n_samples;
+    double left = (double)(n_samples - g->n_waiting - g->n_running) * estimate_answer(&g->estimate, 0);
     for (size_t i = 0; i < g->n_running; i++) {
         left += estimate_answer(&g->estimate, (int64_t)g->running[i]->r.n_tokens);
     }
@@ -220,11 +157,15 @@ static int prefill_jobs(struct generation *g, struct genarm_error *err) {
 
 /* One more token for all that run. */
 static int step_jobs(struct generation *g, struct genarm_error *err) {
+    const double start = clock_seconds();
     int code = prefill_jobs(g, err);
     if (code || interrupt_signal()) {
         return code;
     }
     code = answer_records_step(g->running, g->n_running, err);
+    for (size_t i = 0; i < g->n_running; i++) {
+        g->running[i]->seconds += (clock_seconds() - start) / (double)g->n_running;
+    }
     g->estimate.n_tokens += (int64_t)g->n_running;
     if (code == 0 && !g->records) {
         code = stream_text(g, g->running[0], err);
@@ -244,13 +185,15 @@ int generate_jobs(struct generation *g, struct genarm_error *err) {
     }
     while (code == 0 && (job_waits(g) || g->n_running > 0)) {
         if (interrupt_signal()) {
-            code = interrupt(g, err);
             break;
         }
-        code = job_waits(g) && g->n_running < n_parallel ? start_job(g, err) : step_jobs(g, err);
+        code = job_waits(g) && g->n_running < n_parallel ? start_sample(g, err) : step_jobs(g, err);
         if (show) {
             show_progress(g, &progress);
         }
+    }
+    if (code == 0 && interrupt_signal()) {
+        code = interrupt(g, err);
     }
     if (show) {
         progress_end(&progress);

@@ -180,6 +180,15 @@ int partial_add(struct partial *p, size_t i, const char *record, struct genarm_e
     return code;
 }
 
+int partial_read(const struct partial *p, size_t i, json_t **out, struct genarm_error *err) {
+    struct buf text;
+    buf_init(&text, LINE_MAX_BYTES);
+    int code = journal_read(&p->journal, &text, p->records[i].at, p->records[i].length, err);
+    code = code ? code : json_parse(out, text.data, text.len, p->journal.path, err);
+    buf_deinit(&text);
+    return code;
+}
+
 int partial_print(const struct partial *p, size_t i, FILE *out, struct genarm_error *err) {
     struct buf text;
     buf_init(&text, LINE_MAX_BYTES);

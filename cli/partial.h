@@ -41,6 +41,9 @@ static inline bool partial_has(const struct partial *p, size_t i) { return p->re
 /* Adds record i: JSON on one line. */
 int partial_add(struct partial *p, size_t i, const char *record, struct genarm_error *err);
 
+/* Record i, which is there, as a new reference. */
+int partial_read(const struct partial *p, size_t i, json_t **out, struct genarm_error *err);
+
 /* Writes the line of record i. */
 int partial_print(const struct partial *p, size_t i, FILE *out, struct genarm_error *err);
 

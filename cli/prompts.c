@@ -212,6 +212,21 @@ int prompts_read(struct prompt_list *out, const char *path, const char *system, 
     return code;
 }
 
+bool prompts_cut(struct prompt_list *list, size_t skip, size_t limit) {
+    if (skip >= list->n) {
+        return false;
+    }
+    const size_t end = limit && limit < list->n - skip ? skip + limit : list->n;
+    for (size_t i = 0; i < list->n; i++) {
+        if (i < skip || i >= end) {
+            prompt_deinit(&list->items[i]);
+        }
+    }
+    memmove(list->items, list->items + skip, (end - skip) * sizeof *list->items);
+    list->n = end - skip;
+    return true;
+}
+
 int prompts_describe(const struct prompt_list *list, json_t *settings, struct genarm_error *err) {
     uint64_t hash = hash_u64(HASH_START, list->n);
     struct buf shown;

@@ -9,6 +9,7 @@
 #define CLI_PROMPTS_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "base/error.h"
 #include "genarm/model.h"
@@ -32,6 +33,9 @@ int prompts_single(struct prompt_list *out, const char *text, const char *system
 
 /* Reads a file of records or of texts; `system` (may be NULL) is for those without their own. Errors name file and line. */
 int prompts_read(struct prompt_list *out, const char *path, const char *system, struct genarm_error *err);
+
+/* Keeps the prompts from index `skip` on, `limit` of them at most; 0: all. False, and all are kept: there are none. */
+bool prompts_cut(struct prompt_list *list, size_t skip, size_t limit);
 
 /* Sets "--prompts" of an object to a hash of all that is asked and of what records repeat of it. */
 int prompts_describe(const struct prompt_list *list, json_t *settings, struct genarm_error *err);

@@ -137,6 +137,12 @@ int settings_options(json_t **out, const struct option *options, size_t n_option
     return 0;
 }
 
+int settings_add_file(json_t *settings, const char *name, const char *path, struct genarm_error *err) {
+    json_t *hash = NULL;
+    const int code = file_hash(&hash, path, err);
+    return code == 0 && json_object_set_new(settings, name, hash) != 0 ? error_nomem(err, "settings") : code;
+}
+
 int settings_add_setup(json_t *settings, const struct setup *s, struct genarm_error *err) {
     struct genarm_model_info info;
     json_t *arms = json_array(), *model = NULL;

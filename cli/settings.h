@@ -11,6 +11,9 @@
 int settings_options(json_t **out, const struct option *options, size_t n_options, const void *args,
                      const char *const *except, struct genarm_error *err);
 
+/* Adds a file by what it holds; what is no file, by its name. */
+int settings_add_file(json_t *settings, const char *name, const char *path, struct genarm_error *err);
+
 /* Adds the files that a guide is made of, by what they hold, as "model" and "--arm" with names and weights. */
 int settings_add_setup(json_t *settings, const struct setup *s, struct genarm_error *err);
 

@@ -5,6 +5,7 @@
  *   convert.h adapters to and from PEFT, and merged into a model or with one another
  *   guide.h   guided decoding: base + weighted ARMs, sessions, scoring
  *   steer.h   what else changes the mixture: schedules, a gate, biases, a grammar; log-probabilities of what is drawn
+ *   value.h   reward models of whole responses that steer by looking ahead: ARGS, Transfer Q*
  *   stop.h    texts that end an answer
  *   data.h    formats of preference data
  *   train.h   training a LoRA ARM, a policy or a reward model from preference pairs
@@ -25,5 +26,6 @@
 #include "genarm/steer.h"
 #include "genarm/stop.h"
 #include "genarm/train.h"
+#include "genarm/value.h"
 
 #endif

@@ -39,6 +39,9 @@ int genarm_reward_new(struct genarm_reward **out, const struct genarm_model *mod
                       const struct genarm_reward_params *params, struct genarm_error *err);
 void genarm_reward_free(struct genarm_reward *r); /* NULL is fine */
 
+/* Tokens that went through the model so far: less than were scored, by what was known from the one before. */
+int64_t genarm_reward_n_evaluated(const struct genarm_reward *r);
+
 /* The reward of a response of n_tokens >= 1 tokens of the model's vocabulary. Training saw the token that ends a turn
  * (genarm_token_eos) as the last of every response: leave it out only where a response is not finished.
  * GENARM_ECONTEXT when prompt and response exceed the context. */

@@ -57,6 +57,8 @@ void genarm_source_free(struct genarm_source *s);
 const char *genarm_source_name(const struct genarm_source *s);   /* given, or made of the path or the command; UTF-8 */
 const char *genarm_source_kind(const struct genarm_source *s);   /* "rm", "arm", "ratio-mean", "cmd", … */
 float genarm_source_weight(const struct genarm_source *s);       /* finite */
+/* Tokens that went through a model since the source was opened, one count per policy that saw one; 0 of a program. */
+int64_t genarm_source_n_evaluated(const struct genarm_source *s);
 
 /* A response to a conversation. */
 struct genarm_sample {

@@ -75,6 +75,7 @@ int answer_push(struct answer *r, int32_t token, double now, struct genarm_error
     if (rc != GENARM_OK) {
         return rc;
     }
+    r->logprob += (double)r->session->logp[token];
     r->last = now;
     r->first = r->n_tokens == 1 ? now : r->first;
     r->n_first = (size_t)r->session->n_handed == r->n_tokens ? r->n_tokens : r->n_first;

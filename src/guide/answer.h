@@ -28,6 +28,7 @@ struct answer {
     enum finish finish;
     int32_t *tokens;   /* [n_tokens] with the token that ended the turn */
     size_t n_tokens;
+    double logprob;    /* sum of log pi of the tokens: of the distribution before temperature and what cuts it */
     size_t n_first;    /* tokens that the first pass gave: with a draft it may be several */
     struct buf text;   /* valid UTF-8; without the end, and from a stop text on */
     size_t n_shown;    /* bytes of it that stay, whatever comes: the rest may become a stop text */

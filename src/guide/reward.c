@@ -16,6 +16,7 @@ struct genarm_reward {
     int32_t adapter, n_ctx;
     int32_t *tokens;  /* [n_ctx] prompt and response */
     int32_t n_cached; /* leading tokens that the engine holds */
+    int64_t n_evaluated;
     struct row *rows; /* [n_ctx] */
     float *hidden;    /* [n_embd] */
 };
@@ -100,6 +101,8 @@ void genarm_reward_free(struct genarm_reward *r) {
     }
 }
 
+int64_t genarm_reward_n_evaluated(const struct genarm_reward *r) { return r->n_evaluated; }
+
 /* ---- scoring ---- */
 
 /* Puts n tokens at positions from `first` on; what the engine holds stays as far as it is the same. */
@@ -122,6 +125,7 @@ static int feed(struct genarm_reward *r, int32_t n, struct genarm_error *err) {
             (struct row){.token = r->tokens[pos], .pos = pos, .adapter = r->adapter, .output = pos == n - 1};
     }
     int rc = engine_forward(r->engine, r->rows, n - first, r->hidden, err);
+    r->n_evaluated += n - first;
     r->n_cached = rc == GENARM_OK ? n : first;
     return rc;
 }

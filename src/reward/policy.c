@@ -21,6 +21,7 @@ struct policy_source {
     int32_t adapter, n_ctx; /* adapter: index in the engine */
     int32_t *tokens;        /* [n_ctx] prompt and response of the last sample */
     int32_t n_cached;       /* leading tokens that the engine holds */
+    int64_t n_evaluated;
     int32_t chunk;          /* response tokens whose logits are held at once */
     struct row *rows;       /* [n_ctx * sequences] */
     float *logits;          /* [n_vocab, chunk * sequences] */
@@ -56,6 +57,7 @@ static int feed(struct policy_source *p, int32_t first, int32_t end, struct gena
         }
     }
     const int rc = engine_forward(p->engine, p->rows, n, p->logits, err);
+    p->n_evaluated += n;
     p->n_cached = rc == GENARM_OK ? end : 0;
     return rc;
 }
@@ -128,7 +130,12 @@ static void policy_free(void *self) {
     }
 }
 
-static const struct source_vtable policy_vtable = {.score_one = score_one, .free = policy_free};
+static int64_t n_evaluated(const void *self) {
+    const struct policy_source *p = self;
+    return p->n_evaluated;
+}
+
+static const struct source_vtable policy_vtable = {.score_one = score_one, .n_evaluated = n_evaluated, .free = policy_free};
 
 static int check_arm(const struct policy_source *p, const struct arm_spec *spec, struct genarm_error *err) {
     int rc = GENARM_OK;

@@ -18,6 +18,7 @@ struct rank {
     float *outputs;            /* [c.n_out] */
     int32_t *tokens;           /* [c.n_ctx] of a text under way */
     int32_t n;
+    int64_t n_evaluated;
 };
 
 /* ---- a text ---- */
@@ -111,6 +112,7 @@ static int score_one(void *self, const struct genarm_sample *s, double *value, s
     }
     rc = rc == GENARM_OK ? classifier_run(&r->c, r->tokens, r->n, r->outputs, err) : rc;
     if (rc == GENARM_OK) {
+        r->n_evaluated += r->n;
         *value = (double)r->outputs[r->output];
     }
     return rc;
@@ -158,7 +160,12 @@ static void rank_free(void *self) {
     }
 }
 
-static const struct source_vtable rank_vtable = {.score_one = score_one, .free = rank_free};
+static int64_t n_evaluated(const void *self) {
+    const struct rank *r = self;
+    return r->n_evaluated;
+}
+
+static const struct source_vtable rank_vtable = {.score_one = score_one, .n_evaluated = n_evaluated, .free = rank_free};
 
 int rank_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
              struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err) {

@@ -124,6 +124,10 @@ const char *genarm_source_kind(const struct genarm_source *s) { return source_ki
 
 float genarm_source_weight(const struct genarm_source *s) { return s->spec.part.weight; }
 
+int64_t genarm_source_n_evaluated(const struct genarm_source *s) {
+    return s->vtable->n_evaluated ? s->vtable->n_evaluated(s->self) : 0;
+}
+
 /* ---- scoring ---- */
 
 int source_stopped(const struct genarm_source_params *params, struct genarm_error *err) {

@@ -24,7 +24,13 @@ static int score_one(void *self, const struct genarm_sample *s, double *value, s
     return genarm_reward_text(t->reward, s->messages, s->n_messages, s->response, s->finished, value, err);
 }
 
-static const struct source_vtable trajectory_vtable = {.score_one = score_one, .free = trajectory_free};
+static int64_t n_evaluated(const void *self) {
+    const struct trajectory *t = self;
+    return genarm_reward_n_evaluated(t->reward);
+}
+
+static const struct source_vtable trajectory_vtable = {
+    .score_one = score_one, .n_evaluated = n_evaluated, .free = trajectory_free};
 
 static int start(struct trajectory *t, const struct source_spec *spec, struct genarm_model *base,
                  struct genarm_error *err) {
