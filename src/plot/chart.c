@@ -146,8 +146,8 @@ static int dots(struct buf *b, const struct frame *f, const struct plot_series *
                             at_y(f, p->y), at_x(f, across->high));
         }
         if (rc == GENARM_OK) {
-            rc = buf_printf(b, err, "<circle class=\"dot f%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"%s\"/>\n", color, x,
-                            at_y(f, p->y), s->n > 60 ? "2.6" : "4.2");
+            rc = plot_dot(b, s, x, at_y(f, p->y), s->n > 60 ? 2.6 : 4.2, err);
+            rc = rc ? rc : buf_puts(b, "\n", err);
         }
     }
     return rc;

@@ -61,6 +61,24 @@ int plot_legend_height(const struct plot_series *series, size_t n, const char *n
     return TITLE + LINE * ((named ? at.line + 1 : 0) + (note ? 1 : 0));
 }
 
+int plot_dot(struct buf *b, const struct plot_series *s, double x, double y, double radius, struct genarm_error *err) {
+    const int color = plot_color(s->color);
+    const double r = radius;
+    switch (s->shape < 0 ? 0 : s->shape % 4) {
+    case 1:
+        return buf_printf(b, err, "<rect class=\"dot f%d\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>", color,
+                          x - 0.9 * r, y - 0.9 * r, 1.8 * r, 1.8 * r);
+    case 2:
+        return buf_printf(b, err, "<polygon class=\"dot f%d\" points=\"%.1f,%.1f %.1f,%.1f %.1f,%.1f %.1f,%.1f\"/>", color, x,
+                          y - 1.3 * r, x + 1.3 * r, y, x, y + 1.3 * r, x - 1.3 * r, y);
+    case 3:
+        return buf_printf(b, err, "<polygon class=\"dot f%d\" points=\"%.1f,%.1f %.1f,%.1f %.1f,%.1f\"/>", color, x,
+                          y - 1.25 * r, x + 1.2 * r, y + 0.85 * r, x - 1.2 * r, y + 0.85 * r);
+    default:
+        return buf_printf(b, err, "<circle class=\"dot f%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"/>", color, x, y, r);
+    }
+}
+
 static int sample(struct buf *b, const struct plot_series *s, double x, double y, struct genarm_error *err) {
     const int color = plot_color(s->color);
     int rc = GENARM_OK;
@@ -69,7 +87,7 @@ static int sample(struct buf *b, const struct plot_series *s, double x, double y
                         color, plot_dash(s), x, y);
     }
     if (rc == GENARM_OK && s->style & PLOT_POINTS) {
-        rc = buf_printf(b, err, "<circle class=\"dot f%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"4.2\"/>", color, x + 8.5, y);
+        rc = plot_dot(b, s, x + 8.5, y, 4.2, err);
     }
     if (rc == GENARM_OK && s->style & PLOT_BLOCK) {
         rc = buf_printf(b, err, "<rect class=\"f%d\" x=\"%.1f\" y=\"%.1f\" width=\"14\" height=\"14\" rx=\"4\"/>", color, x,

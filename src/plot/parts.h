@@ -22,6 +22,9 @@ int plot_legend_height(const struct plot_series *series, size_t n, const char *n
 int plot_legend(struct buf *b, const char *title, const struct plot_series *series, size_t n, const char *note,
                 struct genarm_error *err);
 
+/* A dot of the series. */
+int plot_dot(struct buf *b, const struct plot_series *s, double x, double y, double radius, struct genarm_error *err);
+
 int plot_color(int color);                           /* the number of its class */
 const char *plot_dash(const struct plot_series *s); /* attribute of its line, with a space before it, or "" */
 

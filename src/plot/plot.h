@@ -40,6 +40,7 @@ struct plot_series {
     unsigned style;
     int color; /* from 0; taken modulo PLOT_COLORS */
     int dash;  /* 0: solid; else one of three patterns */
+    int shape; /* of its dots: 0: circle; modulo 4: square, diamond, triangle */
     const struct plot_interval *across; /* [n] intervals on x, with PLOT_WHISKERS; or NULL */
     const char *const *labels;          /* [n] texts beside the points, where there is room; NULL, also of one: none */
 };
