@@ -57,6 +57,9 @@ struct length_control {
 int length_control_win_rate(struct length_control *out, const struct length_control_row *rows, size_t n,
                             const struct length_control_params *params, struct genarm_error *err);
 
+/* Length of an answer as the package measures it: Unicode characters of UTF-8. */
+double length_control_length(const char *text);
+
 /* ---- the parts, for tests ---- */
 
 enum { LENGTH_CONTROL_TERMS = 3 };
