@@ -478,12 +478,7 @@ int report_charts_svg(struct buf *b, const struct report_charts *charts, const c
                   right = i + 1 < charts->n ? plot_height(&charts->items[i + 1].plot) : 0;
         height += (left > right ? left : right) + GAP;
     }
-    int code = buf_printf(b, err,
-                          "<svg class=\"plot\" xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "
-                          "viewBox=\"0 0 %d %d\">\n<style>\n",
-                          width, height, width, height);
-    code = code ? code : plot_style(b, err);
-    code = code ? code : buf_printf(b, err, "</style>\n<rect class=\"paper\" width=\"%d\" height=\"%d\"/>\n", width, height);
+    int code = plot_picture(b, width, height, err);
     code = code ? code : buf_printf(b, err, "<text class=\"head\" x=\"%d\" y=\"36\">", GAP);
     code = code ? code : plot_escape(b, title, err);
     code = code ? code : buf_puts(b, "</text>\n", err);

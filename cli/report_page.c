@@ -1,77 +1,28 @@
 /* See report_page.h. All texts that come from logs and names of files go through text(). */
 #include "report_page.h"
 
-#include <math.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "plot/page.h"
 
 enum {
     TABLE_ROWS = 16, /* of a curve that is longer */
     MOST_ROWS = 48   /* with what was held out */
 };
 
-/* The page as it grows; after a failure nothing more is added. */
-struct page {
-    struct buf *b;
-    struct genarm_error *err;
-    int code;
-};
-
-static void put(struct page *p, const char *html) { p->code = p->code ? p->code : buf_puts(p->b, html, p->err); }
-
-static void text(struct page *p, const char *s) { p->code = p->code ? p->code : plot_escape(p->b, s, p->err); }
-
-/* An element with a text in it; `open` is its whole start tag. */
-static void element(struct page *p, const char *open, const char *s, const char *close) {
-    put(p, open);
-    text(p, s);
-    put(p, close);
-}
-
 static void number(struct page *p, double x, int digits) {
     char s[32];
     plot_number(s, sizeof s, x, digits);
-    put(p, s);
+    page_put(p, s);
 }
 
 /* A step, exactly. */
 static void step(struct page *p, double x) {
     char s[32];
     snprintf(s, sizeof s, "%.10g", x);
-    put(p, s);
+    page_put(p, s);
 }
-
-static const char style[] =
-    ":root{color-scheme:light dark;--page:#f4f5f7;--card:#fff;--ink:#16191d;--soft:#555c66;--edge:#e3e6ea;--mark:#fff4d6}\n"
-    "@media (prefers-color-scheme:dark){:root{--page:#0e1114;--card:#171b20;--ink:#f1f4f7;--soft:#a4adb8;--edge:#2f363f;"
-    "--mark:#3a3116}}\n"
-    "*{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--ink);"
-    "font:15px/1.5 system-ui,-apple-system,\"Segoe UI\",Roboto,sans-serif}\n"
-    "main{max-width:1180px;margin:0 auto;padding:24px 16px 48px}h1{font-size:26px;line-height:1.2;margin:8px 0 4px;"
-    "overflow-wrap:anywhere}h2{font-size:18px;margin:32px 0 12px}\n"
-    ".sub{color:var(--soft);margin:0 0 4px;overflow-wrap:anywhere}.note{background:var(--mark);border-radius:8px;"
-    "padding:8px 12px;overflow-wrap:anywhere}\n"
-    ".tiles{display:grid;gap:12px;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));margin:20px 0 0;padding:0}\n"
-    ".tile,.card{background:var(--card);border:1px solid var(--edge);border-radius:12px;padding:12px 14px;min-width:0}\n"
-    ".tile dt{color:var(--soft);font-size:13px}.tile dd{margin:2px 0 0;font-size:22px;font-weight:600;"
-    "font-variant-numeric:tabular-nums}.tile dd.was{font-size:13px;font-weight:400;color:var(--soft);margin:0}\n"
-    ".charts,.facts{display:grid;gap:16px;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr))}\n"
-    ".facts{align-items:start;grid-template-columns:repeat(auto-fit,minmax(min(100%,320px),1fr))}\n"
-    "figure{margin:0}figure>.plot{display:block;width:100%;height:auto}summary{cursor:pointer;color:var(--soft);"
-    "font-size:13px;padding:6px 2px}\n"
-    ".scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:13.5px;"
-    "font-variant-numeric:tabular-nums}\n"
-    "th,td{text-align:left;padding:4px 10px 4px 0;border-bottom:1px solid var(--edge);vertical-align:top}"
-    "tr:last-child>*{border-bottom:0}th{font-weight:500;color:var(--soft)}\n"
-    ".facts td{overflow-wrap:anywhere}.facts th{width:45%}.curve td,.curve th{text-align:right}"
-    ".curve th:first-child{text-align:left}\n"
-    ".runs td,.runs th{min-width:110px;overflow-wrap:anywhere}caption{text-align:left;font-weight:600;font-size:15px;"
-    "padding-bottom:6px}\n"
-    "h3{font-size:15px;margin:0 0 6px}.key{display:inline-block;width:14px;height:14px;border-radius:4px;"
-    "margin-right:6px;vertical-align:-2px}footer{color:var(--soft);font-size:13px;margin-top:32px}\n"
-    "@media (max-width:480px){main{padding:16px 10px 32px}figure.card{padding:8px 4px}figure.card>details{padding:0 8px}}\n"
-    "@media print{.card,.tile{break-inside:avoid}}\n";
 
 /* ---- head ---- */
 
@@ -85,17 +36,6 @@ static const char *fact(const struct report *r, size_t run, const char *section,
     return NULL;
 }
 
-static void head(struct page *p, const struct report *r) {
-    put(p, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-           "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
-           "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none';style-src 'unsafe-inline'\">\n");
-    element(p, "<title>", r->title, "</title>\n<style>\n");
-    put(p, style);
-    p->code = p->code ? p->code : plot_style(p->b, p->err);
-    put(p, "</style>\n</head>\n<body>\n<main>\n");
-    element(p, "<h1>", r->title, "</h1>\n");
-}
-
 /* "arm loss on SmolLM2-135M-Instruct, Q4_1; started 2026-…" */
 static void subtitle(struct page *p, const struct report *r) {
     static const struct {
@@ -107,16 +47,16 @@ static void subtitle(struct page *p, const struct report *r) {
     if (r->n_runs != 1 || !r->runs[0].facts) {
         return;
     }
-    put(p, "<p class=\"sub\">");
+    page_put(p, "<p class=\"sub\">");
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         const char *value = fact(r, 0, parts[i].section, parts[i].key);
         if (value) {
-            put(p, parts[i].before);
-            text(p, value);
-            put(p, parts[i].after);
+            page_put(p, parts[i].before);
+            page_text(p, value);
+            page_put(p, parts[i].after);
         }
     }
-    put(p, "</p>\n");
+    page_put(p, "</p>\n");
 }
 
 /* What a reader has to know of a log before he believes the curves. */
@@ -127,12 +67,12 @@ static void warnings(struct page *p, const struct report *r) {
         if (run->torn_line) {
             snprintf(s, sizeof s, ": line %ld, the last one, is cut off, as when a run is killed; it is left out.",
                      run->torn_line);
-            element(p, "<p class=\"note\">", run->path, "");
-            element(p, "", s, "</p>\n");
+            page_element(p, "<p class=\"note\">", run->path, "");
+            page_element(p, "", s, "</p>\n");
         }
         if (!run->facts) {
-            element(p, "<p class=\"note\">", run->path, "");
-            put(p, " does not say how the run was configured: older logs have no such line.</p>\n");
+            page_element(p, "<p class=\"note\">", run->path, "");
+            page_put(p, " does not say how the run was configured: older logs have no such line.</p>\n");
         }
     }
 }
@@ -154,11 +94,11 @@ static bool has_result(const struct report_run *run, size_t i) {
 static bool is_held_out(const char *key) { return strncmp(key, "val_", 4) == 0; }
 
 static void result_name(struct page *p, const char *key) {
-    text(p, report_key_title(key));
-    put(p, is_held_out(key)                          ? ", held out"
-           : strcmp(key, "pairs_per_second") == 0  ? ", pairs/s"
-           : strcmp(key, "tokens_per_second") == 0 ? ", tokens/s"
-                                                     : "");
+    page_text(p, report_key_title(key));
+    page_put(p, is_held_out(key)                          ? ", held out"
+                : strcmp(key, "pairs_per_second") == 0  ? ", pairs/s"
+                : strcmp(key, "tokens_per_second") == 0 ? ", tokens/s"
+                                                          : "");
 }
 
 static double last_of(const struct report_run *run, const char *key) {
@@ -174,31 +114,31 @@ static double first_of(const struct report_run *run, const char *key) {
 
 static void tile_steps(struct page *p, const struct report *r) {
     const char *steps = fact(r, 0, "Run", "steps");
-    put(p, "<div class=\"tile\"><dt>Steps</dt><dd>");
+    page_put(p, "<div class=\"tile\"><dt>Steps</dt><dd>");
     step(p, r->runs[0].last_step < 0 ? 0 : r->runs[0].last_step);
     if (steps) {
-        element(p, "</dd><dd class=\"was\">of ", steps, "</dd></div>\n");
+        page_element(p, "</dd><dd class=\"was\">of ", steps, "</dd></div>\n");
     } else {
-        put(p, "</dd></div>\n");
+        page_put(p, "</dd></div>\n");
     }
 }
 
 static void tiles(struct page *p, const struct report *r) {
-    put(p, "<dl class=\"tiles\">\n");
+    page_put(p, "<dl class=\"tiles\">\n");
     tile_steps(p, r);
     for (size_t i = 0; i < N_RESULTS; i++) {
         if (has_result(&r->runs[0], i)) {
             const char *key = result_keys[i];
-            put(p, "<div class=\"tile\"><dt>");
+            page_put(p, "<div class=\"tile\"><dt>");
             result_name(p, key);
-            put(p, "</dt><dd>");
+            page_put(p, "</dt><dd>");
             number(p, last_of(&r->runs[0], key), 4);
-            put(p, "</dd><dd class=\"was\">from ");
+            page_put(p, "</dd><dd class=\"was\">from ");
             number(p, first_of(&r->runs[0], key), 4);
-            put(p, "</dd></div>\n");
+            page_put(p, "</dd></div>\n");
         }
     }
-    put(p, "</dl>\n");
+    page_put(p, "</dl>\n");
 }
 
 /* The colour of a run beside its name. */
@@ -209,21 +149,21 @@ static void run_names(struct page *p, const struct report *r) {
                  "<th scope=\"col\"><svg class=\"plot key\" aria-hidden=\"true\" viewBox=\"0 0 1 1\"><rect class=\"f%zu\" "
                  "width=\"1\" height=\"1\"/></svg>",
                  i % PLOT_COLORS);
-        element(p, key, r->runs[i].label, "</th>");
+        page_element(p, key, r->runs[i].label, "</th>");
     }
 }
 
 static void result_table(struct page *p, const struct report *r) {
-    put(p, "<div class=\"card scroll\" style=\"margin-top:20px\"><table class=\"runs\"><caption>Results</caption>\n<thead><tr>"
-           "<td></td>");
+    page_put(p, "<div class=\"card scroll\" style=\"margin-top:20px\"><table class=\"runs\"><caption>Results</caption>\n"
+                "<thead><tr><td></td>");
     run_names(p, r);
-    put(p, "</tr></thead>\n<tbody><tr><th scope=\"row\">Last step</th>");
+    page_put(p, "</tr></thead>\n<tbody><tr><th scope=\"row\">Last step</th>");
     for (size_t i = 0; i < r->n_runs; i++) {
-        put(p, "<td>");
+        page_put(p, "<td>");
         step(p, r->runs[i].last_step < 0 ? 0 : r->runs[i].last_step);
-        put(p, "</td>");
+        page_put(p, "</td>");
     }
-    put(p, "</tr>\n");
+    page_put(p, "</tr>\n");
     for (size_t i = 0; i < N_RESULTS; i++) {
         bool any = false;
         for (size_t k = 0; k < r->n_runs; k++) {
@@ -232,24 +172,24 @@ static void result_table(struct page *p, const struct report *r) {
         if (!any) {
             continue;
         }
-        put(p, "<tr><th scope=\"row\">");
+        page_put(p, "<tr><th scope=\"row\">");
         result_name(p, result_keys[i]);
-        put(p, "</th>");
+        page_put(p, "</th>");
         for (size_t k = 0; k < r->n_runs; k++) {
-            put(p, "<td>");
+            page_put(p, "<td>");
             if (report_run_curve(&r->runs[k], result_keys[i])) {
                 number(p, last_of(&r->runs[k], result_keys[i]), 4);
-                put(p, " <span class=\"sub\">from ");
+                page_put(p, " <span class=\"sub\">from ");
                 number(p, first_of(&r->runs[k], result_keys[i]), 4);
-                put(p, "</span>");
+                page_put(p, "</span>");
             } else {
-                put(p, "–");
+                page_put(p, "–");
             }
-            put(p, "</td>");
+            page_put(p, "</td>");
         }
-        put(p, "</tr>\n");
+        page_put(p, "</tr>\n");
     }
-    put(p, "</tbody></table></div>\n");
+    page_put(p, "</tbody></table></div>\n");
 }
 
 /* ---- charts ---- */
@@ -288,51 +228,51 @@ static size_t table_steps(double *steps, size_t max, const struct report_chart *
 static void curve_table(struct page *p, const struct report_chart *c) {
     double steps[MOST_ROWS];
     const size_t n = table_steps(steps, MOST_ROWS, c);
-    put(p, "<details><summary>Table</summary><div class=\"scroll\"><table class=\"curve\"><thead><tr>"
-           "<th scope=\"col\">step</th>");
+    page_put(p, "<details><summary>Table</summary><div class=\"scroll\"><table class=\"curve\"><thead><tr>"
+                "<th scope=\"col\">step</th>");
     for (size_t i = 0; i < c->n_columns; i++) {
-        element(p, "<th scope=\"col\">", c->columns[i].name.len ? c->columns[i].name.data : c->plot.title, "</th>");
+        page_element(p, "<th scope=\"col\">", c->columns[i].name.len ? c->columns[i].name.data : c->plot.title, "</th>");
     }
-    put(p, "</tr></thead>\n<tbody>\n");
+    page_put(p, "</tr></thead>\n<tbody>\n");
     for (size_t k = 0; k < n; k++) {
-        put(p, "<tr><th scope=\"row\">");
+        page_put(p, "<tr><th scope=\"row\">");
         step(p, steps[k]);
-        put(p, "</th>");
+        page_put(p, "</th>");
         for (size_t i = 0; i < c->n_columns; i++) {
             double y;
-            put(p, "<td>");
+            page_put(p, "<td>");
             if (trace_at(c->columns[i].trace, steps[k], &y)) {
                 number(p, y, 4);
             } else {
-                put(p, "–");
+                page_put(p, "–");
             }
-            put(p, "</td>");
+            page_put(p, "</td>");
         }
-        put(p, "</tr>\n");
+        page_put(p, "</tr>\n");
     }
-    put(p, "</tbody></table></div></details>\n");
+    page_put(p, "</tbody></table></div></details>\n");
 }
 
 static void charts(struct page *p, const struct report *r) {
-    put(p, "<h2>Curves</h2>\n<div class=\"charts\">\n");
+    page_put(p, "<h2>Curves</h2>\n<div class=\"charts\">\n");
     for (size_t i = 0; i < r->charts.n; i++) {
         const struct report_chart *c = &r->charts.items[i];
-        put(p, "<figure class=\"card\">");
+        page_put(p, "<figure class=\"card\">");
         p->code = p->code ? p->code : plot_chart(p->b, &c->plot, 0, 0, p->err);
         if (c->n_columns) {
             curve_table(p, c);
         }
-        put(p, "</figure>\n");
+        page_put(p, "</figure>\n");
     }
-    put(p, "</div>\n");
+    page_put(p, "</div>\n");
     if (r->n_runs == 1 && r->runs[0].n_resumed) {
-        put(p, "<p class=\"sub\">Dashed lines: the run was stopped and went on after step");
+        page_put(p, "<p class=\"sub\">Dashed lines: the run was stopped and went on after step");
         for (size_t i = 0; i < r->runs[0].n_resumed; i++) {
             char s[48];
             snprintf(s, sizeof s, "%s %.0f", i ? "," : "", r->runs[0].resumed[i]);
-            put(p, s);
+            page_put(p, s);
         }
-        put(p, ".</p>\n");
+        page_put(p, ".</p>\n");
     }
 }
 
@@ -344,18 +284,18 @@ static void sections(struct page *p, const struct report *r) {
     if (!r->facts.n) {
         return;
     }
-    put(p, "<h2>Configuration and data</h2>\n<div class=\"facts\">\n");
+    page_put(p, "<h2>Configuration and data</h2>\n<div class=\"facts\">\n");
     for (size_t i = 0; i < r->facts.n; i++) {
         const struct report_fact *f = &r->facts.items[i];
         if (!section || strcmp(section, f->section) != 0) {
-            put(p, section ? "</tbody></table></section>\n" : "");
-            element(p, "<section class=\"card\"><h3>", f->section, "</h3><table><tbody>\n");
+            page_put(p, section ? "</tbody></table></section>\n" : "");
+            page_element(p, "<section class=\"card\"><h3>", f->section, "</h3><table><tbody>\n");
             section = f->section;
         }
-        element(p, "<tr><th scope=\"row\">", f->key, "</th>");
-        element(p, "<td>", f->values[0] ? f->values[0] : "–", "</td></tr>\n");
+        page_element(p, "<tr><th scope=\"row\">", f->key, "</th>");
+        page_element(p, "<td>", f->values[0] ? f->values[0] : "–", "</td></tr>\n");
     }
-    put(p, "</tbody></table></section>\n</div>\n");
+    page_put(p, "</tbody></table></section>\n</div>\n");
 }
 
 /* Facts of several runs: those that differ between them, or those that do not. */
@@ -367,23 +307,23 @@ static void comparison(struct page *p, const struct report *r, bool differing) {
             continue;
         }
         if (n++ == 0) {
-            put(p, differing ? "<h2>What differs</h2>\n<div class=\"card scroll\"><table class=\"runs\"><thead><tr><td></td>"
-                             : "<details><summary>All else</summary><div class=\"card scroll\"><table "
-                               "class=\"runs\"><thead><tr><td></td>");
+            page_put(p, differing ? "<h2>What differs</h2>\n<div class=\"card scroll\"><table class=\"runs\"><thead><tr><td></td>"
+                                  : "<details><summary>All else</summary><div class=\"card scroll\"><table "
+                                    "class=\"runs\"><thead><tr><td></td>");
             run_names(p, r);
-            put(p, "</tr></thead>\n<tbody>\n");
+            page_put(p, "</tr></thead>\n<tbody>\n");
         }
-        element(p, "<tr><th scope=\"row\">", f->section, ": ");
-        element(p, "", f->key, "</th>");
+        page_element(p, "<tr><th scope=\"row\">", f->section, ": ");
+        page_element(p, "", f->key, "</th>");
         for (size_t k = 0; k < r->n_runs; k++) {
-            element(p, "<td>", f->values[k] ? f->values[k] : "–", "</td>");
+            page_element(p, "<td>", f->values[k] ? f->values[k] : "–", "</td>");
         }
-        put(p, "</tr>\n");
+        page_put(p, "</tr>\n");
     }
     if (n) {
-        put(p, differing ? "</tbody></table></div>\n" : "</tbody></table></div></details>\n");
+        page_put(p, differing ? "</tbody></table></div>\n" : "</tbody></table></div></details>\n");
     } else if (differing && r->facts.n) {
-        put(p, "<h2>What differs</h2>\n<p class=\"sub\">Nothing that the logs know of.</p>\n");
+        page_put(p, "<h2>What differs</h2>\n<p class=\"sub\">Nothing that the logs know of.</p>\n");
     }
 }
 
@@ -391,7 +331,7 @@ static void comparison(struct page *p, const struct report *r, bool differing) {
 
 int report_page(struct buf *b, const struct report *r, struct genarm_error *err) {
     struct page p = {.b = b, .err = err};
-    head(&p, r);
+    page_open(&p, r->title, NULL);
     subtitle(&p, r);
     warnings(&p, r);
     if (r->n_runs == 1) {
@@ -404,10 +344,11 @@ int report_page(struct buf *b, const struct report *r, struct genarm_error *err)
         charts(&p, r);
         comparison(&p, r, false);
     }
-    put(&p, "<footer>From ");
+    page_put(&p, "<footer>From ");
     for (size_t i = 0; i < r->n_runs; i++) {
-        element(&p, i ? ", " : "", r->runs[i].path, "");
+        page_element(&p, i ? ", " : "", r->runs[i].path, "");
     }
-    put(&p, "; genarm " GENARM_VERSION "</footer>\n</main>\n</body>\n</html>\n");
+    page_put(&p, "; genarm " GENARM_VERSION "</footer>\n");
+    page_close(&p);
     return p.code;
 }

@@ -47,7 +47,9 @@ int plot_style(struct buf *b, struct genarm_error *err) {
                       ".plot .grid{stroke:#e3e6ea;stroke-width:1}.plot .mark{stroke:#8a929c;stroke-dasharray:2 4}\n"
                       ".plot .paper{fill:#fff}.plot path{fill:none;stroke-linejoin:round;stroke-linecap:round}\n"
                       ".plot .line{stroke-width:2.4}.plot .faint{stroke-width:1;opacity:.3}\n"
-                      ".plot .whisker{stroke-width:1.4}.plot .dot{stroke:#fff;stroke-width:1.2}\n",
+                      ".plot .whisker{stroke-width:1.4}.plot .dot{stroke:#fff;stroke-width:1.2}\n"
+                      ".plot .at{font-size:11px;paint-order:stroke;stroke:#fff;stroke-width:3px;stroke-linejoin:round}\n"
+                      ".plot .inside{fill:#fff;font-weight:600}\n",
                       err);
     if (rc == GENARM_OK) {
         rc = colors(b, light, err);
@@ -57,7 +59,7 @@ int plot_style(struct buf *b, struct genarm_error *err) {
                       "@media (prefers-color-scheme:dark){\n"
                       ".plot text{fill:#a4adb8}.plot .head{fill:#f1f4f7}.plot .name{fill:#d8dee5}\n"
                       ".plot .grid{stroke:#2f363f}.plot .mark{stroke:#7b8590}.plot .paper{fill:#171b20}\n"
-                      ".plot .dot{stroke:#171b20}\n",
+                      ".plot .dot,.plot .at{stroke:#171b20}.plot .inside{fill:#0e1114}\n",
                       err);
     }
     if (rc == GENARM_OK) {

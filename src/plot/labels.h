@@ -1,0 +1,22 @@
+/* Texts beside points, so that none lies on a point or on another text: each tries the places around its point and is left
+ * out where all are taken. Inside of src/plot only. */
+#ifndef PLOT_LABELS_H
+#define PLOT_LABELS_H
+
+#include "plot/plot.h"
+
+struct label_box {
+    double x0, y0, x1, y1;
+};
+
+struct labels {
+    double left, right, top, bottom; /* texts stay within */
+    struct label_box *taken;         /* [n] */
+    size_t n, cap;
+};
+
+int labels_keep_off(struct labels *l, double x, double y, struct genarm_error *err); /* of the dot there */
+int labels_put(struct buf *b, struct labels *l, double x, double y, const char *text, struct genarm_error *err);
+void labels_deinit(struct labels *l);
+
+#endif
