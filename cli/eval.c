@@ -7,6 +7,7 @@
 #include "commands.h"
 #include "common.h"
 #include "eval/claims.h"
+#include "eval/report.h"
 #include "eval/results_write.h"
 #include "eval_show.h"
 #include "eval_vocabulary.h"
@@ -78,13 +79,14 @@ static int write_commands(const struct evaluation *e, struct genarm_error *err) 
     return code;
 }
 
-/* Copies a file to stdout, if it is there. */
-static void print_file(const char *folder, const char *name) {
-    char *path = item_path(folder, name, "");
+/* Prints the main table of the report, its first section. */
+static void print_tables(const char *folder) {
+    char *path = item_path(folder, "tables", ".md");
     struct buf text;
     buf_init(&text, 1 << 28);
-    if (path && file_exists(path) && file_read(&text, path, NULL) == 0) {
-        fwrite(text.data, 1, text.len, stdout);
+    if (path && file_exists(path) && file_read(&text, path, NULL) == 0 && text.len > 0) {
+        const char *first = strstr(text.data, "\n## "), *second = first ? strstr(first + 1, "\n## ") : NULL;
+        fwrite(text.data, 1, second ? (size_t)(second - text.data) : text.len, stdout);
     }
     buf_deinit(&text);
     free(path);
@@ -101,18 +103,19 @@ static int report(struct evaluation *e, struct genarm_error *err) {
         return code;
     }
     code = eval_results_write(e->experiment, &e->run, model, err);
+    code = code ? code : eval_report_write(e->run.folder, err);
     claim_release(&claim);
     if (code) {
         return code;
     }
     eval_run_count(&e->run, &n, &n_done, &left);
-    print_file(e->run.folder, "tables.md");
-    printf("%zu of %zu files are done, %zu made now; results are in %s/results.jsonl\n", n_done, n, e->run.n_run, e->run.folder);
+    print_tables(e->run.folder);
+    note("%zu of %zu files are done, %zu made now; the report is %s/report.html", n_done, n, e->run.n_run, e->run.folder);
     return flush_output(stdout, err);
 }
 
 /* What is to be said of a run that has ended. */
-static int say_end(struct evaluation *e, int code, struct genarm_error *err) {
+static int say_end(const struct evaluation *e, int code) {
     if (code == GENARM_ECANCELED && interrupt_signal()) {
         note("stopped; the same command goes on from here");
         return 128 + interrupt_signal();
@@ -122,23 +125,26 @@ static int say_end(struct evaluation *e, int code, struct genarm_error *err) {
         error_set(&said, GENARM_EIO, "a command has failed; %s/logs has what it said", e->run.folder);
         report_error(&said);
     }
-    (void)err;
+    return code;
+}
+
+/* All commands that are to be run. */
+static int run_commands(struct evaluation *e, struct genarm_error *err) {
+    struct claim claim;
+    int code = eval_run_prepare(&e->run, err);
+    code = code ? code : claim_wait(&claim, e->run.folder, "commands", err);
+    if (code) {
+        return code;
+    }
+    code = write_commands(e, err);
+    claim_release(&claim);
+    code = code ? code : eval_run_all(&e->run, err);
+    eval_show_end(&e->show);
     return code;
 }
 
 static int run_items(struct evaluation *e, struct genarm_error *err) {
-    struct claim claim;
-    int code = eval_run_prepare(&e->run, err);
-    code = code ? code : claim_wait(&claim, e->run.folder, "commands", err);
-    if (code == 0) {
-        code = write_commands(e, err);
-        claim_release(&claim);
-    }
-    if (code == 0 && !e->args->report_only) {
-        code = eval_run_all(&e->run, err);
-        eval_show_end(&e->show);
-        code = say_end(e, code, err);
-    }
+    int code = e->args->report_only ? 0 : say_end(e, run_commands(e, err));
     if (code < 0 || code > 1) {
         return code;
     }

@@ -8,7 +8,7 @@
 #include "common.h"
 
 static const struct command *const commands[] = {&command_train,    &command_rl,    &command_merge,
-                                                 &command_generate, &command_score};
+                                                 &command_generate, &command_score, &command_judge};
 enum { N_COMMANDS = sizeof commands / sizeof *commands, MAX_NAMES = 512 };
 
 static const struct command *find_command(const char *name) {

@@ -157,6 +157,12 @@ static int finish(struct eval_run *r, size_t i, struct item_record *record, int 
     return code;
 }
 
+static char *log_path(const struct eval_run *r, const struct item *item) {
+    char *logs = item_path(r->folder, "logs", ""), *path = logs ? item_path(logs, item->name, ".log") : NULL;
+    free(logs);
+    return path;
+}
+
 /* Does an item that is claimed, unless that has been done meanwhile. */
 static int do_item(struct eval_run *r, size_t i, const struct claim *claim, struct genarm_error *err) {
     const struct item *item = &r->list->items[i];
@@ -166,13 +172,10 @@ static int do_item(struct eval_run *r, size_t i, const struct claim *claim, stru
         set_done(r, i, &record);
         return 0;
     }
-    char *log = item_path(r->folder, "logs/", item->name);
-    char *path = log ? realloc(log, strlen(log) + sizeof ".log") : NULL;
+    char *path = log_path(r, item);
     if (!path) {
-        free(log);
         return error_nomem(err, "a path");
     }
-    strcat(path, ".log");
     const int64_t log_start = file_size(path);
     if (item_was_finished(&record, item, r->folder)) {
         code = finish(r, i, &record, 0, path, log_start, err);
@@ -198,32 +201,29 @@ static int do_item(struct eval_run *r, size_t i, const struct claim *claim, stru
 
 /* ---- all of them ---- */
 
-/* What became of an item meanwhile, by what it needs and by what others do. */
-static void look(struct eval_run *r, size_t i) {
+/* Whether all is there that an item needs; if it never will be, the item is blocked. */
+static bool is_ready(struct eval_run *r, size_t i) {
     const struct item *item = &r->list->items[i];
-    struct item_record record;
+    bool ready = true;
     for (size_t k = 0; k < item->n_needs; k++) {
         const enum item_state need = r->states[item->needs[k]];
         if (need == STATE_FAILED || need == STATE_BLOCKED) {
             r->states[i] = STATE_BLOCKED;
-            return;
         }
+        ready = ready && need == STATE_DONE;
     }
+    return ready;
+}
+
+/* What became of an item meanwhile by what others do. */
+static void look(struct eval_run *r, size_t i) {
+    const struct item *item = &r->list->items[i];
+    struct item_record record;
     if (item_is_done(&record, item, r->folder)) {
         set_done(r, i, &record);
     } else if (record.state == RECORD_FAILED && record.fingerprint == item->fingerprint && record.ended >= r->started) {
         r->states[i] = STATE_FAILED; /* another process has tried, and said why */
     }
-}
-
-static bool is_ready(const struct eval_run *r, size_t i) {
-    const struct item *item = &r->list->items[i];
-    for (size_t k = 0; k < item->n_needs; k++) {
-        if (r->states[item->needs[k]] != STATE_DONE) {
-            return false;
-        }
-    }
-    return true;
 }
 
 /* Does the first item that is ready and free. *found: there was one; *open: some are left. */
@@ -234,12 +234,15 @@ static int do_next(struct eval_run *r, bool *found, bool *open, bool *told, stru
         if (!r->list->items[i].wanted || r->states[i] != STATE_OPEN) {
             continue;
         }
-        look(r, i);
+        const bool ready = is_ready(r, i);
+        if (ready) {
+            look(r, i);
+        }
         if (r->states[i] != STATE_OPEN) {
             continue;
         }
         *open = true;
-        const int taken = is_ready(r, i) ? claim_take(&claim, r->folder, r->list->items[i].name, err) : 0;
+        const int taken = ready ? claim_take(&claim, r->folder, r->list->items[i].name, err) : 0;
         if (taken < 0) {
             return taken;
         }

@@ -18,21 +18,22 @@ static const struct reserved {
     {"rl", "--output --resume --json"},
     {"merge", "--output --json"},
     {"generate", "--output --prompts --prompt --file --json --restart --prompt-cache --prompt-cache-ro --skip --limit"},
-    {"score", "--output --answers --per-pair --prompt --file --response --json"},
-    {"judge", "--output --json"},
+    {"score", "--output --answers --per-pair --prompt --file --response --json --restart"},
+    {"judge", "--output --json --restart"},
 };
 
 /* ... and what may differ without a difference to what comes of it, of all commands and of one. */
 static const char *const free_options =
-    "--threads --verbose --device --gpu-layers --tensor-split --rpc --save-every --log --reward-timeout";
+    "--threads --verbose --device --gpu-layers --tensor-split --rpc --save-every --log --reward-timeout --judge-timeout "
+    "--judge-cache --judge-parallel --judge-retries --api-key-env";
 static const struct reserved free_of[] = {
     {"generate", "--parallel --batch-size --no-cache-prompt"},
-    {"judge", "--parallel --cache --timeout --retries"},
+    {"judge", "--batch-size --price-in --price-out"},
     {"score", "--batch-size"},
 };
 
 /* Paths that are written, or have more behind them than a path. */
-static const char *const not_read = "--log --adapter";
+static const char *const not_read = "--log --adapter --judge-cache";
 
 /* An option of the command, as the experiment has it. */
 struct setting {

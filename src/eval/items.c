@@ -523,6 +523,11 @@ static bool add_option(json_t *options, const char *name, json_t *value) {
     return json_object_set_new(options, name, json_pack("[O, o]", before, value)) == 0;
 }
 
+/* What every command is given that makes a model says nothing about it. */
+static bool is_ours(const char *option) {
+    return strcmp(option, "output") == 0 || strcmp(option, "resume") == 0 || strcmp(option, "log") == 0;
+}
+
 json_t *item_options(const struct item *item) {
     json_t *options = json_object();
     bool ok = options != NULL;
@@ -531,7 +536,7 @@ json_t *item_options(const struct item *item) {
         const char *equals = strchr(word, '=');
         char *name = equals ? strndup(word, (size_t)(equals - word)) : strdup(word);
         char *value = equals ? put_folder(equals + 1, "") : NULL;
-        if (item->words[i][0] == '-' && name && (!equals || value)) {
+        if (item->words[i][0] == '-' && name && !is_ours(name) && (!equals || value)) {
             const char *path = value && *value == '/' && equals[1] == ITEM_FOLDER[0] ? value + 1 : value;
             ok = add_option(options, name, path ? json_string(path) : json_true());
         }

@@ -1,6 +1,7 @@
 /* See results_write.h. */
 #include "eval/results_write.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -168,7 +169,7 @@ static int put_experiment(const struct writer *w, struct genarm_error *err) {
 }
 
 static int put_model(const struct writer *w, const struct item *item, struct genarm_error *err) {
-    const double seconds = w->run->seconds[item - w->run->list->items];
+    const double seconds = round(1000 * w->run->seconds[item - w->run->list->items]) / 1000;
     return put(w,
                json_pack("{s:s, s:s, s:o, s:s, s:f, s:o}", "kind", "model", "name", item->part->name, "point",
                          point_json(item->point), "command", item->part->command, "seconds", seconds, "options",
@@ -343,11 +344,13 @@ static int count_prompts(struct writer *w, struct genarm_error *err) {
             continue;
         }
         code = open_lines(&l, w, item, err);
-        int more = 1;
+        int more = 0;
+        int64_t n = 0;
         while (code == 0 && (more = file_lines_next(&l.lines, err)) > 0) {
+            n++;
         }
         code = code ? code : more;
-        w->n_prompts = code == 0 && l.lines.line > w->n_prompts ? l.lines.line : w->n_prompts;
+        w->n_prompts = n > w->n_prompts ? n : w->n_prompts;
         close_lines(&l);
     }
     return code;
