@@ -202,16 +202,16 @@ static void test_the_command_line_wins(void **state) {
 static void test_typos_name_line_and_nearest(void **state) {
     (void)state;
     refused("titl: x\n", "e.yaml:1:1", "unknown key \"titl\"; did you mean \"title\"?");
-    refused("models:\n  a: {trian: {}}\n", "e.yaml:2:7", "did you mean \"train\"?");
+    refused("models:\n  a: {trai: {}}\n", "e.yaml:2:7", "did you mean \"train\"?");
     refused("models:\n  a: {train: {}, merge: {}}\n", "e.yaml:2:18", "train is there already");
-    refused("models:\n  a: {train: {betta: 1}}\n", "e.yaml:2:14", "betta: unknown option; did you mean \"beta\"?");
-    refused("models:\n  a: {train: {beta: x}}\n", "e.yaml:2:20", "\"x\" is not a number from 0 to 1000");
+    refused("models:\n  a: {train: {betta: 1}}\n", "e.yaml:2:15", "betta: unknown option; did you mean \"beta\"?");
+    refused("models:\n  a: {train: {beta: x}}\n", "e.yaml:2:21", "\"x\" is not a number from 0 to 1000");
     refused("options: {train: {beta: -1}}\nmodels:\n  a: {train: {}}\n", "e.yaml:1:25", "is not a number");
-    refused("models:\n  a: {train: {beta: [1, 2]}}\n", "e.yaml:2:20", "a text or a number is needed");
-    refused("models:\n  a: {train: {bf16: 7}}\n", "e.yaml:2:20", "bf16 must be true or false");
-    refused("models:\n  a: {train: {output: x}}\n", "e.yaml:2:14", "genarm eval sets this option");
-    refused("models:\n  a: {train: {data: no/such.jsonl}}\n", "e.yaml:2:20", "there is no file \"no/such.jsonl\"");
-    refused("options: {trane: {}}\n", "e.yaml:1:11", "did you mean \"train\"?");
+    refused("models:\n  a: {train: {beta: [1, 2]}}\n", "e.yaml:2:21", "a text or a number is needed");
+    refused("models:\n  a: {train: {bf16: 7}}\n", "e.yaml:2:21", "bf16 must be true or false");
+    refused("models:\n  a: {train: {output: x}}\n", "e.yaml:2:15", "genarm eval sets this option");
+    refused("models:\n  a: {train: {data: no/such.jsonl}}\n", "e.yaml:2:21", "there is no file \"no/such.jsonl\"");
+    refused("options: {trainn: {}}\n", "e.yaml:1:11", "did you mean \"train\"?");
     refused("models: {kind: {train: {}}}\nprompts: p\nmethods: {m: {arm: $kinf}}\n", "e.yaml:3:20", "did you mean \"kind\"?");
     refused("prompts: p\nmethods: {m: {arm: $model}}\n", "e.yaml:2:20", "$model is the base, and none is named");
     refused("sweeps: {trade: [{h: 1}]}\nprompts: p\nmethods: {m: {sweep: trad}}\n", "e.yaml:3:22", "did you mean \"trade\"?");

@@ -1,0 +1,236 @@
+# genarm eval: a whole small experiment; what is done is not done again, what changed is, and
+# neither kill -9 nor a second process at the same folder changes what comes of it.
+. "$(dirname "$0")/../support/cli.sh"
+cp "$tiny" base.gguf
+python3 - <<'END'
+import json
+things = ["rain", "bread", "music", "trains", "rivers", "lamps", "cats", "snow", "chess", "tea"]
+with open("pairs.jsonl", "w") as f:
+    for i, x in enumerate(things):
+        print(json.dumps({"prompt": f"{i}: what about {x}?", "chosen": f"Wonderful! I love {x}!", "rejected": f"Bad. I hate {x}."}), file=f)
+with open("prompts.jsonl", "w") as f:
+    for x in things:
+        print(json.dumps({"prompt": f"Tell me about {x}."}), file=f)
+END
+cat >length.py <<'END'
+import json, sys
+for line in sys.stdin:
+    print(json.dumps({"reward": len(json.loads(line)["response"])}), flush=True)
+END
+cat >e.yaml <<'END'
+title: A small experiment
+model: base.gguf
+seed: 1
+options:
+  train: {lora-rank: 2, batch-size: 2, val-split: 0, epochs: 2, save-every: 1}
+  generate: {c: 256, n: 24, cache-type-k: f32, cache-type-v: f32}
+sweeps:
+  trade: [{h: 0, s: 1}, {h: 0.5, s: 0.5}]
+models:
+  kind: {train: {data: pairs.jsonl}}
+  dpo: {train: {data: pairs.jsonl, loss: dpo, lr: 1e-3}}
+  soup: {sweep: trade, merge: {into: adapter, adapter: ["$kind:{h}", "$dpo:{s}"]}}
+prompts: prompts.jsonl
+methods:
+  base:
+  genarm: {label: GenARM, sweep: trade, arm: ["kind=$kind:{h}"]}
+  soup: {label: Rewarded Soups, sweep: trade, lora: $soup}
+  best: {method: best-of-n, best-of: 3, reward: "cmd:python3 length.py"}
+rewards:
+  length: "cmd:python3 length.py"
+  base: "arm:$model"
+judges:
+  longer: {judge: "cmd:python3 length.py", against: base, methods: [genarm, best]}
+accuracy:
+  kind: {data: pairs.jsonl, reward: "arm:$kind"}
+report: {objectives: {length: h, base: s}, reference: base, kl: base}
+END
+n_files=26 # 2 adapters and 2 soups, 6 files of answers, 2 rewards of each, 3 of verdicts, 1 of pairs
+
+# Both files hold the same but for times and for what was measured.
+same_results() {
+    python3 - "$1" "$2" <<'END' || fail "the results $1 and $2 differ" "$1" "$2"
+import json, sys
+def strip(x):
+    return {k: strip(v) for k, v in x.items() if k != "seconds"} if isinstance(x, dict) else x
+a, b = ([strip(json.loads(line)) for line in open(name, encoding="utf-8")] for name in sys.argv[1:])
+assert len(a) == len(b), (len(a), len(b))
+for x, y in zip(a, b):
+    assert x == y, (x, y)
+END
+}
+
+# ---- all of it, and nothing a second time ----
+
+run 0 eval e.yaml -o dry --dry-run
+says out "[to do] answers of soup, h=0.5,s=0.5"
+says out "genarm merge --into=adapter --adapter=dry/models/kind.gguf:0.5"
+says out "$n_files of $n_files files are to be made"
+check "nothing is written" [ ! -e dry ]
+run 0 eval e.yaml -o out
+says err "[1/$n_files] model kind"
+says err "$n_files of $n_files files are done, $n_files made now"
+says out "Rewarded Soups h=0.5, s=0.5"
+check "there is a report" [ -s out/report.html ] && check "tables" [ -s out/tables.md ]
+check "commands are written down" [ "$(wc -l <out/commands.txt)" = $n_files ]
+json_true out/results.jsonl 'len([x for x in r if x["kind"] == "answer"]) == 60 and r[0]["n_prompts"] == 10'
+json_true out/results.jsonl 'all(x["rewards"]["length"] == len(x["response"]) for x in r if x["kind"] == "answer")'
+json_true out/results.jsonl 'all(list(x["rewards"]) == ["length", "base"] and x["rewards"]["base"] < 0 for x in r if x["kind"] == "answer")'
+json_true out/results.jsonl 'all(x["prompt"].startswith("Tell me about") for x in r if x["kind"] == "answer")'
+json_true out/results.jsonl 'len([x for x in r if x["kind"] == "verdict"]) == 30 and len([x for x in r if x["kind"] == "pair"]) == 10'
+json_true out/results.jsonl '{x["name"]: x["command"] for x in r if x["kind"] == "model"} == {"kind": "train", "dpo": "train", "soup": "merge"}'
+# wins are those of the longer answer, and a guide of weight 0 is the base
+json_true out/results.jsonl '(lambda n: all(x["verdict"] == ("win" if n[x["method"], str(x["point"]), x["index"]] > n["base", "{}", x["index"]] else "lose" if n[x["method"], str(x["point"]), x["index"]] < n["base", "{}", x["index"]] else "tie") for x in r if x["kind"] == "verdict"))({(x["method"], str(x["point"]), x["index"]): len(x["response"]) for x in r if x["kind"] == "answer"})'
+json_true out/results.jsonl '(lambda a: a["base"] == a["genarm"])({m: [x["response"] for x in r if x["kind"] == "answer" and x["method"] == m and x["point"].get("h", 0) == 0] for m in ("base", "genarm")})'
+cp out/results.jsonl straight.jsonl
+ls -l --time-style=full-iso out/models out/answers out/rewards >before
+run 0 eval e.yaml -o out
+says err "$n_files of $n_files files are done, 0 made now"
+ls -l --time-style=full-iso out/models out/answers out/rewards >after
+same before after
+same_results out/results.jsonl straight.jsonl
+mv out elsewhere
+run 0 eval e.yaml -o elsewhere
+says err " 0 made now"
+mv elsewhere out
+
+# ---- what changed, and what depends on it ----
+
+sed 's/lr: 1e-3/lr: 2e-3/' e.yaml >other.yaml
+run 0 eval other.yaml -o out --dry-run
+says out "9 of $n_files files are to be made" # dpo, two soups, their answers, two rewards of each
+run 0 eval other.yaml -o out
+says err " 9 made now"
+run 0 eval other.yaml -o out -v
+says err " 0 made now"
+run 0 eval e.yaml -o out
+says err " 9 made now"
+same_results out/results.jsonl straight.jsonl
+echo "# another program" >>length.py
+run 0 eval e.yaml -o out --dry-run
+says out "11 of $n_files files are to be made" # best and what is of it, a reward and a judge of all
+sed -i '$d' length.py
+run 0 eval e.yaml -o out --dry-run
+says out "0 of $n_files files are to be made"
+
+# The same as JSON.
+cat >e.json <<'END'
+{"model": "base.gguf", "seed": 1, "prompts": "prompts.jsonl",
+ "options": {"generate": {"c": 256, "n": 24, "cache-type-k": "f32", "cache-type-v": "f32"}}, "methods": {"base": null}}
+END
+run 0 eval e.json -o json
+cmp -s <(json json/answers/base.jsonl '[x["response"] for x in r]') <(json out/answers/base.jsonl '[x["response"] for x in r]') ||
+    fail "YAML and JSON are not the same"
+
+# ---- parts of it ----
+
+run 0 eval e.yaml -o part --only base,kind --limit 4
+check "only what is wanted" [ "$(find part/models part/answers -type f | sort | tr '\n' ' ')" = "part/answers/base.jsonl part/models/kind.gguf " ]
+json_true part/answers/base.jsonl 'len(r) == 4'
+run 1 eval e.yaml -o part --only bas
+says err 'nothing of the experiment is called "bas"; did you mean "base"?'
+run 0 eval e.yaml -o part --report-only --limit 4
+json_true part/results.jsonl 'len([x for x in r if x["kind"] == "answer"]) == 4'
+
+# ---- mistakes ----
+
+mistake() { # SED-EXPRESSION WHERE TEXT
+    sed "$1" e.yaml >bad.yaml
+    run 1 eval bad.yaml -o bad
+    says err "error: bad.yaml:$2: $3"
+    check "nothing is begun" [ ! -e bad ]
+}
+mistake 's/lora-rank/lora-ranc/' 5:11 'lora-ranc: unknown option; did you mean "lora-rank"?'
+mistake 's/save-every: 1/save-every: often/' 5:76 'save-every: "often" is not a whole number'
+mistake 's/best-of: 3/best-of: -1/' 18:39 'best-of: "-1" is not a whole number from 1'
+mistake 's/\$soup}/$sopu}/' 17:58 'there is no model "sopu"'
+mistake 's/sweep: trade, lora/sweep: trades, lora/' 17:40 'there is no sweep "trades"; did you mean "trade"?'
+mistake 's/kind:{h}"\]}$/kind:{hh}"]}/' 16:49 'there is no variable {hh} here'
+mistake 's/^judges/judgs/' 22:1 'unknown key "judgs"; did you mean "judges"?'
+mistake 's/against: base, //; s/reference: base/reference: bass/' 26:57 'there is no method "bass"; did you mean "base"?'
+run 2 eval e.yaml
+says err "the folder for the experiment's files is missing"
+run 1 eval no.yaml -o bad
+says err "no.yaml"
+
+# ---- commands that fail ----
+
+sed 's/base: "arm:$model"/base: "cmd:echo broken >\&2; exit 3"/' e.yaml >fails.yaml
+run 1 eval fails.yaml -o fails
+says err "error: reward base of base: genarm score failed with status 1; the last lines of fails/logs/rewards.base.base.log"
+says err "broken"
+run 1 eval fails.yaml -o fails --keep-going
+check "all else is made" [ "$(find fails/models fails/answers fails/rewards fails/verdicts fails/pairs -type f | wc -l)" = 20 ]
+run 0 eval e.yaml -o fails
+says err " 6 made now"
+same_results fails/results.jsonl straight.jsonl
+
+# ---- kill -9, again and again ----
+
+RANDOM=5
+kills=0
+for round in 1 2; do
+    rm -rf killed
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        "$genarm" eval e.yaml -o killed >out.txt 2>err.txt </dev/null &
+        pid=$!
+        sleep "0.$((RANDOM % 9))$((RANDOM % 9))"
+        kill -KILL $pid 2>/dev/null
+        status=0
+        wait $pid 2>/dev/null || status=$?
+        [ $status != 137 ] || kills=$((kills + 1))
+    done
+    run 0 eval e.yaml -o killed
+    same_results killed/results.jsonl straight.jsonl
+    check "nothing is left beside the files" [ "$(find killed -name '*.partial' -o -name '*.ckpt')" = "" ]
+done
+check "it was killed ($kills)" [ $kills -ge 10 ]
+
+# ---- Ctrl-C ----
+
+rm -rf stopped
+for moment in 0.3 0.8 1.3; do
+    "$genarm" eval e.yaml -o stopped >out 2>err </dev/null &
+    pid=$!
+    sleep $moment
+    kill -INT $pid 2>/dev/null
+    status=0
+    wait $pid || status=$?
+    [ $status = 0 ] || check "status 130 after Ctrl-C ($status)" [ $status = 130 ]
+    [ $status = 0 ] || says err "stopped; the same command goes on from here"
+done
+run 0 eval e.yaml -o stopped
+same_results stopped/results.jsonl straight.jsonl
+
+# ---- two at once ----
+
+"$genarm" eval e.yaml -o shared >first.out 2>first.err </dev/null &
+first=$!
+"$genarm" eval e.yaml -o shared >second.out 2>second.err </dev/null || fail "the second process" second.err
+wait $first || fail "the first process" first.err
+same_results shared/results.jsonl straight.jsonl
+made() { sed -n 's/.*files are done, \([0-9]*\) made now.*/\1/p' "$1"; }
+check "each file is made once" [ $(($(made first.err) + $(made second.err))) = $n_files ]
+check "both have worked" [ "$(made first.err)" -gt 0 ] && check "both have worked" [ "$(made second.err)" -gt 0 ]
+
+# One of two is killed: the other does the rest.
+"$genarm" eval e.yaml -o rest >first.out 2>first.err </dev/null &
+first=$!
+"$genarm" eval e.yaml -o rest >second.out 2>second.err </dev/null &
+second=$!
+sleep 0.7
+kill -KILL $first
+wait $first 2>/dev/null
+wait $second || fail "the one that was left" second.err
+same_results rest/results.jsonl straight.jsonl
+
+# ---- ranks ----
+
+if command -v mpirun >/dev/null; then
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 \
+        OMPI_MCA_hwloc_base_binding_policy=none MPIEXEC_TIMEOUT=300
+    mpirun -n 2 "$genarm" eval e.yaml -o ranks >out 2>err </dev/null || fail "mpirun -n 2 genarm eval" err
+    same_results ranks/results.jsonl straight.jsonl
+    check "one rank speaks" [ "$(grep -c 'files are done' err)" = 1 ]
+fi
+finish
