@@ -140,7 +140,7 @@ static int resolve(struct buf *out, const char *name, void *user, struct genarm_
     }
     const struct part *p = experiment_find(m->e, PART_MODEL, name);
     if (!p) {
-        return experiment_unknown(m->e, PART_MODEL, d->at, name, "model", err);
+        return error_hint(err, experiment_unknown(m->e, PART_MODEL, d->at, name, "model", err), "$$ is a dollar");
     }
     int code = make_models(m, p, d->at, err);
     if (code == 0 && !find_at(&i, m->list, ITEM_MODEL, p, d->item.point)) {

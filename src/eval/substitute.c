@@ -84,7 +84,7 @@ static int put_reference(struct buf *out, size_t *n, const char *text, const str
     memcpy(name, start, length);
     name[length] = '\0';
     *n = length + 1 + 2 * (size_t)braced;
-    return error_hint(err, s->resolve(out, name, s->user, err), "$$ is a dollar");
+    return s->resolve(out, name, s->user, err);
 }
 
 /* Copies a text, with what begins with `mark` put in by `put`. */

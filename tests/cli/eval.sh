@@ -23,7 +23,7 @@ model: base.gguf
 seed: 1
 options:
   train: {lora-rank: 2, batch-size: 2, val-split: 0, epochs: 2, save-every: 1}
-  generate: {c: 256, n: 24, cache-type-k: f32, cache-type-v: f32}
+  generate: {c: 256, n: 24, logit-bias: 3-inf, cache-type-k: f32, cache-type-v: f32}
 sweeps:
   trade: [{h: 0, s: 1}, {h: 0.5, s: 0.5}]
 models:
@@ -67,59 +67,59 @@ says out "[to do] answers of soup, h=0.5,s=0.5"
 says out "genarm merge --into=adapter --adapter=dry/models/kind.gguf:0.5"
 says out "$n_files of $n_files files are to be made"
 check "nothing is written" [ ! -e dry ]
-run 0 eval e.yaml -o out
+run 0 eval e.yaml -o whole
 says err "[1/$n_files] model kind"
 says err "$n_files of $n_files files are done, $n_files made now"
 says out "Rewarded Soups h=0.5, s=0.5"
-check "there is a report" [ -s out/report.html ] && check "tables" [ -s out/tables.md ]
-check "commands are written down" [ "$(wc -l <out/commands.txt)" = $n_files ]
-json_true out/results.jsonl 'len([x for x in r if x["kind"] == "answer"]) == 60 and r[0]["n_prompts"] == 10'
-json_true out/results.jsonl 'all(x["rewards"]["length"] == len(x["response"]) for x in r if x["kind"] == "answer")'
-json_true out/results.jsonl 'all(list(x["rewards"]) == ["length", "base"] and x["rewards"]["base"] < 0 for x in r if x["kind"] == "answer")'
-json_true out/results.jsonl 'all(x["prompt"].startswith("Tell me about") for x in r if x["kind"] == "answer")'
-json_true out/results.jsonl 'len([x for x in r if x["kind"] == "verdict"]) == 30 and len([x for x in r if x["kind"] == "pair"]) == 10'
-json_true out/results.jsonl '{x["name"]: x["command"] for x in r if x["kind"] == "model"} == {"kind": "train", "dpo": "train", "soup": "merge"}'
+check "there is a report" [ -s whole/report.html ] && check "tables" [ -s whole/tables.md ]
+check "commands are written down" [ "$(wc -l <whole/commands.txt)" = $n_files ]
+json_true whole/results.jsonl 'len([x for x in r if x["kind"] == "answer"]) == 60 and r[0]["n_prompts"] == 10'
+json_true whole/results.jsonl 'all(x["rewards"]["length"] == len(x["response"]) for x in r if x["kind"] == "answer")'
+json_true whole/results.jsonl 'all(list(x["rewards"]) == ["length", "base"] and x["rewards"]["base"] < 0 for x in r if x["kind"] == "answer")'
+json_true whole/results.jsonl 'all(x["prompt"].startswith("Tell me about") for x in r if x["kind"] == "answer")'
+json_true whole/results.jsonl 'len([x for x in r if x["kind"] == "verdict"]) == 30 and len([x for x in r if x["kind"] == "pair"]) == 10'
+json_true whole/results.jsonl '{x["name"]: x["command"] for x in r if x["kind"] == "model"} == {"kind": "train", "dpo": "train", "soup": "merge"}'
 # wins are those of the longer answer, and a guide of weight 0 is the base
-json_true out/results.jsonl '(lambda n: all(x["verdict"] == ("win" if n[x["method"], str(x["point"]), x["index"]] > n["base", "{}", x["index"]] else "lose" if n[x["method"], str(x["point"]), x["index"]] < n["base", "{}", x["index"]] else "tie") for x in r if x["kind"] == "verdict"))({(x["method"], str(x["point"]), x["index"]): len(x["response"]) for x in r if x["kind"] == "answer"})'
-json_true out/results.jsonl '(lambda a: a["base"] == a["genarm"])({m: [x["response"] for x in r if x["kind"] == "answer" and x["method"] == m and x["point"].get("h", 0) == 0] for m in ("base", "genarm")})'
-cp out/results.jsonl straight.jsonl
-ls -l --time-style=full-iso out/models out/answers out/rewards >before
-run 0 eval e.yaml -o out
+json_true whole/results.jsonl '(lambda n: all(x["verdict"] == ("win" if n[x["method"], str(x["point"]), x["index"]] > n["base", "{}", x["index"]] else "lose" if n[x["method"], str(x["point"]), x["index"]] < n["base", "{}", x["index"]] else "tie") for x in r if x["kind"] == "verdict"))({(x["method"], str(x["point"]), x["index"]): len(x["response"]) for x in r if x["kind"] == "answer"})'
+json_true whole/results.jsonl '(lambda a: a["base"] == a["genarm"])({m: [x["response"] for x in r if x["kind"] == "answer" and x["method"] == m and x["point"].get("h", 0) == 0] for m in ("base", "genarm")})'
+cp whole/results.jsonl straight.jsonl
+ls -l --time-style=full-iso whole/models whole/answers whole/rewards >before
+run 0 eval e.yaml -o whole
 says err "$n_files of $n_files files are done, 0 made now"
-ls -l --time-style=full-iso out/models out/answers out/rewards >after
+ls -l --time-style=full-iso whole/models whole/answers whole/rewards >after
 same before after
-same_results out/results.jsonl straight.jsonl
-mv out elsewhere
+same_results whole/results.jsonl straight.jsonl
+mv whole elsewhere
 run 0 eval e.yaml -o elsewhere
 says err " 0 made now"
-mv elsewhere out
+mv elsewhere whole
 
 # ---- what changed, and what depends on it ----
 
 sed 's/lr: 1e-3/lr: 2e-3/' e.yaml >other.yaml
-run 0 eval other.yaml -o out --dry-run
+run 0 eval other.yaml -o whole --dry-run
 says out "9 of $n_files files are to be made" # dpo, two soups, their answers, two rewards of each
-run 0 eval other.yaml -o out
+run 0 eval other.yaml -o whole
 says err " 9 made now"
-run 0 eval other.yaml -o out -v
+run 0 eval other.yaml -o whole -v
 says err " 0 made now"
-run 0 eval e.yaml -o out
+run 0 eval e.yaml -o whole
 says err " 9 made now"
-same_results out/results.jsonl straight.jsonl
+same_results whole/results.jsonl straight.jsonl
 echo "# another program" >>length.py
-run 0 eval e.yaml -o out --dry-run
+run 0 eval e.yaml -o whole --dry-run
 says out "11 of $n_files files are to be made" # best and what is of it, a reward and a judge of all
 sed -i '$d' length.py
-run 0 eval e.yaml -o out --dry-run
+run 0 eval e.yaml -o whole --dry-run
 says out "0 of $n_files files are to be made"
 
 # The same as JSON.
 cat >e.json <<'END'
 {"model": "base.gguf", "seed": 1, "prompts": "prompts.jsonl",
- "options": {"generate": {"c": 256, "n": 24, "cache-type-k": "f32", "cache-type-v": "f32"}}, "methods": {"base": null}}
+ "options": {"generate": {"c": 256, "n": 24, "logit-bias": ["3-inf"], "cache-type-k": "f32", "cache-type-v": "f32"}}, "methods": {"base": null}}
 END
 run 0 eval e.json -o json
-cmp -s <(json json/answers/base.jsonl '[x["response"] for x in r]') <(json out/answers/base.jsonl '[x["response"] for x in r]') ||
+cmp -s <(json json/answers/base.jsonl '[x["response"] for x in r]') <(json whole/answers/base.jsonl '[x["response"] for x in r]') ||
     fail "YAML and JSON are not the same"
 
 # ---- parts of it ----
@@ -141,13 +141,13 @@ mistake() { # SED-EXPRESSION WHERE TEXT
     check "nothing is begun" [ ! -e bad ]
 }
 mistake 's/lora-rank/lora-ranc/' 5:11 'lora-ranc: unknown option; did you mean "lora-rank"?'
-mistake 's/save-every: 1/save-every: often/' 5:76 'save-every: "often" is not a whole number'
-mistake 's/best-of: 3/best-of: -1/' 18:39 'best-of: "-1" is not a whole number from 1'
-mistake 's/\$soup}/$sopu}/' 17:58 'there is no model "sopu"'
+mistake 's/save-every: 1/save-every: often/' 5:77 'save-every: "often" is not a whole number'
+mistake 's/best-of: 3/best-of: -1/' 18:38 'best-of: "-1" is not a whole number from 1'
+mistake 's/\$soup}/$sopu}/' 17:53 'there is no model "sopu"'
 mistake 's/sweep: trade, lora/sweep: trades, lora/' 17:40 'there is no sweep "trades"; did you mean "trade"?'
-mistake 's/kind:{h}"\]}$/kind:{hh}"]}/' 16:49 'there is no variable {hh} here'
+mistake 's/kind:{h}"\]}$/kind:{hh}"]}/' 16:47 'there is no variable {hh} here'
 mistake 's/^judges/judgs/' 22:1 'unknown key "judgs"; did you mean "judges"?'
-mistake 's/against: base, //; s/reference: base/reference: bass/' 26:57 'there is no method "bass"; did you mean "base"?'
+mistake 's/against: base, //; s/reference: base/reference: bass/' 26:55 'there is no method "bass"; did you mean "base"?'
 run 2 eval e.yaml
 says err "the folder for the experiment's files is missing"
 run 1 eval no.yaml -o bad
@@ -171,7 +171,7 @@ RANDOM=5
 kills=0
 for round in 1 2; do
     rm -rf killed
-    for _ in 1 2 3 4 5 6 7 8 9 10; do
+    for _ in 1 2 3 4 5 6 7; do
         "$genarm" eval e.yaml -o killed >out.txt 2>err.txt </dev/null &
         pid=$!
         sleep "0.$((RANDOM % 9))$((RANDOM % 9))"
@@ -184,7 +184,7 @@ for round in 1 2; do
     same_results killed/results.jsonl straight.jsonl
     check "nothing is left beside the files" [ "$(find killed -name '*.partial' -o -name '*.ckpt')" = "" ]
 done
-check "it was killed ($kills)" [ $kills -ge 10 ]
+check "it was killed ($kills)" [ $kills -ge 7 ]
 
 # ---- Ctrl-C ----
 
