@@ -16,7 +16,6 @@ struct partial {
         size_t length; /* 0: there is none */
     } *records;        /* [n] */
     size_t n;
-    size_t n_found; /* records of an earlier process */
 };
 
 /* malloc'ed "<output>.partial", NULL when out of memory. */

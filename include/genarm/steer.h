@@ -7,7 +7,8 @@
  *                 log pi_ARM,i - log pi_reference,i takes the place of log pi_ARM,i
  *   4. bias       added to the log-probabilities of single tokens
  *   5. grammar    tokens that the grammar does not allow get no probability; what is left is normalised
- *   6. sampling   temperature, then top-k, top-p, min-p (genarm_sampling)
+ *   6. value      of a guide that looks ahead (genarm/value.h): candidates by their value, and nothing else
+ *   7. sampling   temperature, then top-k, top-p, min-p (genarm_sampling)
  *
  * Functions that can fail leave the session as it was.
  */
@@ -102,7 +103,7 @@ int genarm_session_set_grammar(struct genarm_session *s, struct genarm_grammar *
 /* A token and its log-probabilities in nats, before temperature. */
 struct genarm_token_logprob {
     int32_t token;
-    float guided;      /* of the distribution after step 5 */
+    float guided;      /* of the distribution after step 6 */
     float base;        /* log pi_base */
     const float *arms; /* [n_arms] log pi_ARM,i */
 };

@@ -12,7 +12,7 @@
  *
  * A candidate that ends the turn is scored as the finished response. pi is the distribution after step 5 of genarm/steer.h
  * (schedules, gate, mixture, biases, grammar), so that candidates are only what all of these allow; what comes out is normalised,
- * and step 6 draws from it as ever: temperature 0 is ARGS-greedy, temperature T the softmax of score / T, ARGS-stochastic.
+ * and step 7 draws from it as ever: temperature 0 is ARGS-greedy, temperature T the softmax of score / T, ARGS-stochastic.
  *
  *     struct genarm_value_params value = genarm_value_default_params();
  *     value.model = base; value.adapter = reward_model; value.weight = 1.5f;
@@ -42,14 +42,18 @@ struct genarm_value_params {
                                         direct, 5 indirect */
     struct genarm_adapter *baseline; /* of the roll-outs: a LoRA on the guide's base, trained by DPO or RL; NULL (default): the
                                         guide's base policy itself */
-    bool indirect;                   /* Transfer Q* where the baseline was aligned with another reward than this one */
+    bool indirect;                   /* Transfer Q* where the baseline was aligned with another reward than this one: the value is
+                                        r exp(r / beta) pi_reference(roll-out) / pi_baseline(roll-out), see docs/methods.md */
+    float beta;                      /* of `indirect`: KL coefficient that both rewards are taken to have, > 0; default 2, as in
+                                        the published code */
 };
 struct genarm_value_params genarm_value_default_params(void);
 
-/* Sets how all sessions of the guide are guided. Before the first session, once; model and adapters must outlive the guide.
- * GENARM_EINVAL: the adapter has no head or is another model's, k < 1, a weight that is not finite, a baseline that cannot
- * generate, `indirect` without roll-outs, a session exists. GENARM_EMISMATCH: another vocabulary. On failure the guide is as
- * before.
+/* Sets how all sessions of the guide are guided, in place of what was set before. Before the first session; model and adapters must outlive the guide.
+ * GENARM_EINVAL: the adapter has no head or is another model's, k < 1, a weight that is not finite, a baseline that is no
+ * adapter of the guide's base or cannot generate, a baseline or `indirect` without roll-outs, `indirect` without an adapter that
+ * makes the baseline another policy than the model, a session exists. GENARM_EMISMATCH: another vocabulary, padding aside;
+ * GENARM_EUNSUPPORTED: a reward model that our own graph does not run. On failure the guide is as before.
  *
  * Sessions then take no drafts: genarm_session_set_draft is GENARM_EINVAL. Weights, schedules, grammars, saving, shifting and
  * prompts in pieces are as ever; genarm_session_score scores the mixture without the value. */

@@ -48,10 +48,25 @@ int engine_init(struct engine *e, const struct engine_vtable *vtable, const stru
     }
     *e = (struct engine){.vtable = vtable, .model = model, .params = p};
     e->n_cached = calloc((size_t)p.n_seq, sizeof *e->n_cached);
-    return e->n_cached ? GENARM_OK : error_nomem(err, "an engine");
+    e->n_same = calloc((size_t)p.n_seq, sizeof *e->n_same);
+    return e->n_cached && e->n_same ? GENARM_OK : error_nomem(err, "an engine");
 }
 
-void engine_deinit(struct engine *e) { free(e->n_cached); }
+void engine_deinit(struct engine *e) {
+    free(e->n_cached);
+    free(e->n_same);
+}
+
+/* Positions of a sequence from `first` on are written. */
+static void changes(struct engine *e, int32_t seq, int32_t first) {
+    e->n_same[seq] = first < e->n_same[seq] ? first : e->n_same[seq];
+}
+
+int32_t engine_unchanged(struct engine *e, int32_t seq) {
+    const int32_t n = e->n_same[seq];
+    e->n_same[seq] = INT32_MAX;
+    return n;
+}
 
 enum ggml_type engine_kv_type(enum genarm_kv_type type) {
     switch (type) {
@@ -142,6 +157,7 @@ int engine_forward(struct engine *e, const struct row *rows, int32_t n_rows, flo
         }
         if (rc == GENARM_OK) {
             e->n_cached[rows[i].seq] = rows[i].pos + 1;
+            changes(e, rows[i].seq, rows[i].pos);
         }
     }
     if (rc == GENARM_OK && n_rows > 0) {
@@ -160,9 +176,27 @@ int engine_copy_prefix(struct engine *e, int32_t from, int32_t to, int32_t n_pos
         return error_set(err, GENARM_EINVAL, "cannot copy %d positions of sequence %d to %d", n_pos, from, to);
     }
     int rc = from == to ? GENARM_OK : e->vtable->copy_prefix(e, from, to, n_pos, err);
+    if (from != to) {
+        changes(e, to, 0);
+    }
     if (rc == GENARM_OK) {
         e->n_cached[to] = n_pos;
     }
+    return rc;
+}
+
+int engine_copy_range(struct engine *e, int32_t from, int32_t to, int32_t first, int32_t n_pos, struct genarm_error *err) {
+    if (from < 0 || from >= e->params.n_seq || to < 0 || to >= e->params.n_seq || from == to || first < 0 || first > n_pos ||
+        n_pos > e->n_cached[from] || first > e->n_cached[to]) {
+        return error_set(err, GENARM_EINVAL, "cannot copy positions %d to %d of sequence %d to %d", first, n_pos, from, to);
+    }
+    int rc = GENARM_OK;
+    if (first < n_pos) {
+        rc = e->vtable->copy_range ? e->vtable->copy_range(e, from, to, first, n_pos, err)
+                                   : e->vtable->copy_prefix(e, from, to, n_pos, err);
+    }
+    changes(e, to, first);
+    e->n_cached[to] = rc == GENARM_OK ? n_pos : first;
     return rc;
 }
 
@@ -172,6 +206,7 @@ int engine_shift(struct engine *e, int32_t seq, int32_t keep, int32_t n_drop, st
         return error_set(err, GENARM_EINVAL, "cannot forget %d positions of sequence %d after %d", n_drop, seq, keep);
     }
     const int rc = e->vtable->shift(e, seq, keep, n_drop, err);
+    changes(e, seq, keep);
     if (rc == GENARM_OK) {
         e->n_cached[seq] -= n_drop;
     }
@@ -190,6 +225,7 @@ int engine_load(struct engine *e, int32_t seq, int32_t n_pos, const void *data, 
         return error_set(err, GENARM_EINVAL, "cannot load %d positions of sequence %d", n_pos, seq);
     }
     const int rc = e->vtable->load(e, seq, n_pos, data, n, err);
+    changes(e, seq, 0);
     if (rc == GENARM_OK) {
         e->n_cached[seq] = n_pos;
     }

@@ -67,6 +67,8 @@ struct engine_vtable {
     int (*add_adapter)(struct engine *e, const struct genarm_adapter *adapter, struct genarm_error *err); /* index */
     int (*refresh_adapters)(struct engine *e, struct genarm_error *err);
     int (*copy_prefix)(struct engine *e, int32_t from, int32_t to, int32_t n_pos, struct genarm_error *err);
+    int (*copy_range)(struct engine *e, int32_t from, int32_t to, int32_t first, int32_t n_pos,
+                      struct genarm_error *err); /* NULL: prefixes are copied */
     int (*shift)(struct engine *e, int32_t seq, int32_t keep, int32_t n_drop, struct genarm_error *err);
     int (*save)(struct engine *e, int32_t seq, int32_t n_pos, struct buf *out, struct genarm_error *err);
     int (*load)(struct engine *e, int32_t seq, int32_t n_pos, const void *data, size_t n, struct genarm_error *err);
@@ -80,6 +82,7 @@ struct engine {
     struct engine_params params; /* zeros resolved */
     int32_t n_adapters;
     int32_t *n_cached; /* [n_seq] positions that each sequence holds */
+    int32_t *n_same;   /* [n_seq] leading ones of which none was written since engine_unchanged was asked */
 };
 
 /* For the implementations: fills in *e with zeros resolved, and frees what that took (safe on a zeroed struct). */
@@ -125,6 +128,14 @@ int engine_forward(struct engine *e, const struct row *rows, int32_t n_rows, flo
 
 /* Makes sequence `to` start with the first n_pos cached positions of `from` (same adapter). */
 int engine_copy_prefix(struct engine *e, int32_t from, int32_t to, int32_t n_pos, struct genarm_error *err);
+
+/* Makes positions [first, n_pos) of sequence `to`, which holds those before, what they are in `from` (same adapter): of two
+ * sequences that are alike up to `first`, the cheap way to keep them alike. `to` then ends at n_pos. */
+int engine_copy_range(struct engine *e, int32_t from, int32_t to, int32_t first, int32_t n_pos, struct genarm_error *err);
+
+/* How many leading positions of a sequence hold what they held when this was last called for it: whoever keeps copies of a
+ * sequence asks what of them is still good. 0 at first. */
+int32_t engine_unchanged(struct engine *e, int32_t seq);
 
 /* Forgets the n_drop cached positions after the first `keep` of a sequence and moves the rest down, as if they had been fed
  * there: exact for what a layer computes from its own input, but the input of deeper layers still saw what is forgotten. */

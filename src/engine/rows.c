@@ -393,19 +393,24 @@ static int rows_refresh_adapters(struct engine *base, struct genarm_error *err) 
     return lora_bank_refresh(&((struct rows_engine *)base)->bank, err);
 }
 
-static int rows_copy_prefix(struct engine *base, int32_t from, int32_t to, int32_t n_pos, struct genarm_error *err) {
+static int rows_copy_range(struct engine *base, int32_t from, int32_t to, int32_t first, int32_t n_pos,
+                           struct genarm_error *err) {
     struct rows_engine *e = (struct rows_engine *)base;
     const size_t column = e->kv[0].k->nb[1], sequence = column * (size_t)base->params.n_ctx;
-    const size_t size = column * (size_t)n_pos;
+    const size_t size = column * (size_t)(n_pos - first), at = column * (size_t)first;
     int rc = size ? reserve(e, size, err) : GENARM_OK;
     for (int32_t l = 0; l < base->model->hp.n_layer && size && rc == GENARM_OK; l++) {
         struct ggml_tensor *both[] = {e->kv[l].k, e->kv[l].v};
         for (int i = 0; i < 2; i++) {
-            ggml_backend_tensor_get(both[i], e->scratch, sequence * (size_t)from, size);
-            ggml_backend_tensor_set(both[i], e->scratch, sequence * (size_t)to, size);
+            ggml_backend_tensor_get(both[i], e->scratch, sequence * (size_t)from + at, size);
+            ggml_backend_tensor_set(both[i], e->scratch, sequence * (size_t)to + at, size);
         }
     }
     return rc;
+}
+
+static int rows_copy_prefix(struct engine *base, int32_t from, int32_t to, int32_t n_pos, struct genarm_error *err) {
+    return rows_copy_range(base, from, to, 0, n_pos, err);
 }
 
 static struct kv_sequence sequence(const struct engine *base, int32_t seq) {
@@ -457,6 +462,7 @@ static const struct engine_vtable rows_vtable = {
     .add_adapter = rows_add_adapter,
     .refresh_adapters = rows_refresh_adapters,
     .copy_prefix = rows_copy_prefix,
+    .copy_range = rows_copy_range,
     .shift = rows_shift,
     .save = rows_save,
     .load = rows_load,

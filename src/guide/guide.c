@@ -24,8 +24,7 @@ int guide_check_weight(float weight, struct genarm_error *err) {
     return GENARM_OK;
 }
 
-/* Finds a template that cannot be applied while it is clear whose it is. */
-static int check_template(const struct genarm_model *model, const char *name, struct genarm_error *err) {
+int guide_check_template(const struct genarm_model *model, const char *name, struct genarm_error *err) {
     const struct genarm_message hello = {.role = "user", .content = "Hello"};
     char *text = NULL;
     const int rc = genarm_template_apply(&text, model, name, &hello, 1, err);
@@ -33,9 +32,11 @@ static int check_template(const struct genarm_model *model, const char *name, st
     return rc;
 }
 
-static int add_policy(struct genarm_guide *g, const struct genarm_arm_params *arm, struct genarm_error *err) {
+int guide_add_policy(struct genarm_guide *g, const struct genarm_arm_params *arm, enum policy_use use, struct genarm_error *err) {
+    const bool hidden = use == POLICY_AHEAD_HIDDEN;
     struct policy p = {.model = arm->model, .adapter = arm->adapter, .weight = arm->weight,
-                       .minus_reference = arm->minus_reference, .reference = -1, .adapter_index = ENGINE_NO_ADAPTER};
+                       .minus_reference = arm->minus_reference, .reference = -1, .ahead = use != POLICY_MIXED,
+                       .adapter_index = ENGINE_NO_ADAPTER};
     int rc = copy_string(&p.name, arm->name, err);
     if (rc == GENARM_OK) {
         rc = copy_string(&p.template_name, arm->template_name, err);
@@ -44,10 +45,13 @@ static int add_policy(struct genarm_guide *g, const struct genarm_arm_params *ar
         free(p.name);
         return rc;
     }
-    for (p.engine = 0; p.engine < g->n_engines && g->engines[p.engine].model != p.model; p.engine++) {
+    for (p.engine = 0; p.engine < g->n_engines; p.engine++) {
+        if (g->engines[p.engine].model == p.model && g->engines[p.engine].hidden == hidden) {
+            break;
+        }
     }
     if (p.engine == g->n_engines) {
-        g->engines[g->n_engines++] = (struct guide_engine){.model = p.model};
+        g->engines[g->n_engines++] = (struct guide_engine){.model = p.model, .hidden = hidden};
     }
     p.first_seq = g->engines[p.engine].n_policies++;
     if (policy_objectives(&p)) {
@@ -88,9 +92,9 @@ int genarm_guide_new(struct genarm_guide **out, struct genarm_model *base, const
     }
     g->params = p;
     g->slots = calloc((size_t)p.n_slots, sizeof *g->slots);
-    rc = g->slots ? check_template(base, policy.template_name, err) : error_nomem(err, "a guide");
+    rc = g->slots ? guide_check_template(base, policy.template_name, err) : error_nomem(err, "a guide");
     if (rc == GENARM_OK) {
-        rc = add_policy(g, &policy, err);
+        rc = guide_add_policy(g, &policy, POLICY_MIXED, err);
     }
     if (rc != GENARM_OK) {
         genarm_guide_free(g);
@@ -100,8 +104,7 @@ int genarm_guide_new(struct genarm_guide **out, struct genarm_model *base, const
     return GENARM_OK;
 }
 
-/* What the prompt of an ARM is written in when nobody says: what it was trained under, else what the base uses. */
-static const char *arm_template(const struct genarm_guide *g, const struct genarm_arm_params *arm) {
+const char *guide_template(const struct genarm_guide *g, const struct genarm_arm_params *arm) {
     if (arm->template_name) {
         return arm->template_name;
     }
@@ -136,9 +139,9 @@ int genarm_guide_add_arm(struct genarm_guide *g, const struct genarm_arm_params 
         rc = model_vocab_compare(g->policies[0].model, arm->model, &n_common, err);
     }
     struct genarm_arm_params resolved = *arm;
-    resolved.template_name = arm_template(g, arm);
-    rc = rc == GENARM_OK ? check_template(arm->model, resolved.template_name, err) : rc;
-    rc = rc == GENARM_OK ? add_policy(g, &resolved, err) : error_at(err, rc, "ARM %s", arm->name);
+    resolved.template_name = guide_template(g, arm);
+    rc = rc == GENARM_OK ? guide_check_template(arm->model, resolved.template_name, err) : rc;
+    rc = rc == GENARM_OK ? guide_add_policy(g, &resolved, POLICY_MIXED, err) : error_at(err, rc, "ARM %s", arm->name);
     g->n_arms += rc == GENARM_OK;
     return rc;
 }
@@ -149,7 +152,7 @@ static bool same_text(const char *a, const char *b) { return a == b || (a && b &
 static int32_t find_reference(const struct genarm_guide *g, const struct policy *arm) {
     for (int32_t i = 0; i < g->n_policies; i++) {
         const struct policy *p = &g->policies[i];
-        if (p->model == arm->model && !p->adapter && same_text(p->template_name, arm->template_name)) {
+        if (p->model == arm->model && !p->adapter && !p->ahead && same_text(p->template_name, arm->template_name)) {
             return i;
         }
     }
@@ -167,7 +170,7 @@ static int add_references(struct genarm_guide *g, struct genarm_error *err) {
         if (arm->reference < 0) {
             const struct genarm_arm_params params = {
                 .name = arm->name, .model = arm->model, .template_name = arm->template_name};
-            const int rc = add_policy(g, &params, err);
+            const int rc = guide_add_policy(g, &params, POLICY_MIXED, err);
             if (rc != GENARM_OK) {
                 return rc;
             }
@@ -192,8 +195,9 @@ static int start_engines(struct genarm_guide *g, struct genarm_error *err) {
         return rc;
     }
     for (int32_t i = 0; i < g->n_engines; i++) {
-        const struct engine_params params = {.n_seq = g->params.n_slots * g->engines[i].n_policies, .n_ctx = g->params.n_ctx,
-                                             .n_batch = g->params.n_batch, .n_threads = g->threads->n,
+        const int32_t n_seq = g->engines[i].n_policies + g->engines[i].n_branches; /* of a slot */
+        const struct engine_params params = {.n_seq = g->params.n_slots * n_seq, .n_ctx = g->params.n_ctx,
+                                             .hidden = g->engines[i].hidden, .n_batch = g->params.n_batch, .n_threads = g->threads->n,
                                              .threads = g->threads, .kv_type = g->params.kv_type};
         rc = engine_new(&g->engines[i].engine, g->engines[i].model, &params, err);
         if (rc != GENARM_OK) {
@@ -227,6 +231,9 @@ int guide_start(struct genarm_guide *g, struct genarm_error *err) {
         return GENARM_OK;
     }
     int rc = add_references(g, err);
+    if (rc == GENARM_OK && g->lookahead) {
+        rc = g->lookahead->vtable->start(g->lookahead, g, err);
+    }
     rc = rc == GENARM_OK ? start_engines(g, err) : rc;
     if (rc != GENARM_OK) {
         stop_engines(g);
@@ -275,6 +282,9 @@ void genarm_guide_free(struct genarm_guide *g) {
         return;
     }
     stop_engines(g);
+    if (g->lookahead) {
+        g->lookahead->vtable->free(g->lookahead);
+    }
     for (int32_t i = 0; i < g->n_policies; i++) {
         free(g->policies[i].name);
         free(g->policies[i].template_name);

@@ -1,5 +1,7 @@
 /* A trajectory-level reward model: an engine of hidden states, the tokens that it holds, and the head's product with the
  * last of them. */
+#include "guide/reward.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,12 +25,7 @@ struct genarm_reward {
 
 struct genarm_reward_params genarm_reward_default_params(void) { return (struct genarm_reward_params){.n_batch = 512}; }
 
-static int check(const struct genarm_model *model, const struct genarm_adapter *adapter,
-                 const struct genarm_reward_params *p, struct genarm_error *err) {
-    if (p->n_ctx < 0 || p->n_batch < 1 || p->n_threads < 0) {
-        return error_set(err, GENARM_EINVAL, "context %d, batch %d, %d threads: out of range", p->n_ctx, p->n_batch,
-                         p->n_threads);
-    }
+int reward_check(const struct genarm_model *model, const struct genarm_adapter *adapter, struct genarm_error *err) {
     if (adapter->model != model) {
         return error_set(err, GENARM_EINVAL, "the reward model's adapter was loaded for another model");
     }
@@ -40,6 +37,22 @@ static int check(const struct genarm_model *model, const struct genarm_adapter *
         rc = error_at(err, error_set(err, GENARM_EINVAL, "the adapter has no head that rewards whole responses"), "%s",
                       adapter->path);
         return error_hint(err, rc, "train a reward model with --loss bt; an ARM rewards tokens: --arm PATH or --reward arm:PATH");
+    }
+    return GENARM_OK;
+}
+
+double reward_of(const float *head, const float *hidden, int32_t n_embd) {
+    double sum = 0;
+    for (int32_t i = 0; i < n_embd; i++) {
+        sum += (double)head[i] * (double)hidden[i];
+    }
+    return sum;
+}
+
+static int check_params(const struct genarm_reward_params *p, struct genarm_error *err) {
+    if (p->n_ctx < 0 || p->n_batch < 1 || p->n_threads < 0) {
+        return error_set(err, GENARM_EINVAL, "context %d, batch %d, %d threads: out of range", p->n_ctx, p->n_batch,
+                         p->n_threads);
     }
     return GENARM_OK;
 }
@@ -65,7 +78,8 @@ int genarm_reward_new(struct genarm_reward **out, const struct genarm_model *mod
     const struct genarm_reward_params p = params ? *params : genarm_reward_default_params();
     const int32_t n_most = model->hp.n_ctx_train < DEFAULT_CTX_MAX ? model->hp.n_ctx_train : DEFAULT_CTX_MAX;
     const char *template_name = p.template_name ? p.template_name : adapter->info.template_;
-    int rc = check(model, adapter, &p, err);
+    int rc = check_params(&p, err);
+    rc = rc == GENARM_OK ? reward_check(model, adapter, err) : rc;
     if (rc != GENARM_OK) {
         return rc;
     }
@@ -161,11 +175,7 @@ int genarm_reward_tokens(struct genarm_reward *r, const struct genarm_message *m
         rc = feed(r, n_prompt + (int32_t)n_tokens, err);
     }
     if (rc == GENARM_OK) {
-        double sum = 0;
-        for (int32_t i = 0; i < r->model->hp.n_embd; i++) {
-            sum += (double)r->head[i] * (double)r->hidden[i];
-        }
-        *reward = sum;
+        *reward = reward_of(r->head, r->hidden, r->model->hp.n_embd);
     }
     free(prompt);
     return rc;

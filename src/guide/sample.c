@@ -83,6 +83,20 @@ static void sort_front(struct candidate *c, int32_t n, int32_t k) {
     qsort(c, (size_t)(k < n ? k : n), sizeof *c, compare);
 }
 
+int32_t sampler_foremost(struct sampler *s, const float *logp, int32_t n, int32_t k) {
+    int32_t found = 0;
+    for (int32_t t = 0; t < n; t++) {
+        if (logp[t] > -INFINITY) {
+            s->candidates[found++] = (struct candidate){.p = logp[t], .token = t};
+        }
+    }
+    k = k < found ? k : found;
+    if (k > 0) {
+        sort_front(s->candidates, found, k);
+    }
+    return k;
+}
+
 /* How many of the sorted front reach the share `top_p` of `total`; 0 if the front of k does not reach it. */
 static int32_t reach(const struct candidate *c, int32_t k, double share) {
     double sum = 0.0;

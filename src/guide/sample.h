@@ -25,6 +25,10 @@ void sampler_deinit(struct sampler *s);
  * Ties are broken by the lower token id. */
 int32_t sampler_draw(struct sampler *s, const float *logp);
 
+/* The k foremost of the first n tokens that are not -inf, likeliest first, become the first of s->candidates with their logp
+ * as p; ties: the lower token id. Returns how many there are. */
+int32_t sampler_foremost(struct sampler *s, const float *logp, int32_t n, int32_t k);
+
 /* The distribution that sampler_draw draws from: p [n_vocab], all of it on one token when it is greedy. */
 void sampler_distribution(struct sampler *s, const float *logp, float *p);
 

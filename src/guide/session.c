@@ -287,15 +287,25 @@ static int32_t first_to_feed(const struct genarm_session *s, int32_t policy) {
     return n_cached < output ? n_cached : output;
 }
 
-void session_push_row(const struct genarm_session *s, int32_t policy, int32_t adapter, int32_t pos, bool output,
+void session_count(struct genarm_session *s, int32_t policy, int64_t n) {
+    const struct policy *p = &s->guide->policies[policy];
+    int64_t *counter = policy == 0 ? &s->work.base : &s->work.arms;
+    if (p->ahead) {
+        counter = s->guide->engines[p->engine].hidden ? &s->work.value : &s->work.rollout;
+    }
+    *counter += n;
+}
+
+void session_push_row(struct genarm_session *s, int32_t policy, int32_t adapter, int32_t pos, bool output,
                       struct row *rows, size_t *n_rows) {
     rows[(*n_rows)++] = (struct row){.token = s->timelines[policy].tokens[pos], .seq = guide_seq(s->guide, policy, s->slot),
                                      .pos = pos, .adapter = adapter, .output = output,
                                      .factors = s->preferences[policy].factors};
+    session_count(s, policy, 1);
 }
 
 /* Rows of one policy; its logits will go to `to`. Returns how many vectors of them there will be. */
-static int32_t push_policy(const struct genarm_session *s, int32_t policy, struct feed *feed, float *to, size_t *n_rows) {
+static int32_t push_policy(struct genarm_session *s, int32_t policy, struct feed *feed, float *to, size_t *n_rows) {
     const struct genarm_guide *g = s->guide;
     const int32_t output = first_output(s, policy), start = first_to_feed(s, policy), n = s->timelines[policy].n;
     const size_t n_vocab = (size_t)g->policies[policy].model->hp.n_vocab;
@@ -312,7 +322,7 @@ static int32_t push_policy(const struct genarm_session *s, int32_t policy, struc
 
 /* Rows of all policies that count, position by position: the base's, and behind it the others' shares of its output. They will go
  * to `to`. Returns how many outputs there will be. */
-static int32_t push_mixture(const struct genarm_session *s, struct feed *feed, float *to, size_t *n_rows) {
+static int32_t push_mixture(struct genarm_session *s, struct feed *feed, float *to, size_t *n_rows) {
     const struct genarm_guide *g = s->guide;
     for (int32_t p = 0; p < g->n_policies; p++) {
         const int32_t last = s->timelines[p].n - 1, start = takes_part(s, p, feed->role) ? first_to_feed(s, p) : last;

@@ -2,6 +2,7 @@
 #ifndef GUIDE_SESSION_H
 #define GUIDE_SESSION_H
 
+#include "genarm/value.h"
 #include "guide/guide.h"
 #include "guide/sample.h"
 #include "guide/steer.h"
@@ -34,6 +35,7 @@ struct genarm_session {
     float *mixtures;      /* [n_vocab of the base, room] the same, mixed */
     float *logp;          /* one of them: what the token handed out last was drawn from */
     struct speculation *speculation; /* how tokens are drafted; NULL: they are not */
+    struct genarm_work work;     /* since it was made */
     struct genarm_error failure; /* of the step at hand, the session's own; code 0: none */
 };
 
@@ -82,8 +84,11 @@ struct feed {
  * room for the rows. */
 int session_feed(struct genarm_session **sessions, size_t n, struct feed *feed, struct genarm_error *err);
 
-/* Appends the row of one position of a policy's timeline. */
-void session_push_row(const struct genarm_session *s, int32_t policy, int32_t adapter, int32_t pos, bool output,
+/* Tokens that go through a policy for the session. */
+void session_count(struct genarm_session *s, int32_t policy, int64_t n);
+
+/* Appends the row of one position of a policy's timeline, and counts it. */
+void session_push_row(struct genarm_session *s, int32_t policy, int32_t adapter, int32_t pos, bool output,
                       struct row *rows, size_t *n_rows);
 
 /* Room for the rows and logits of a pass, with those of drafting. */

@@ -237,7 +237,7 @@ static int run_pass(const struct plan *plan, int32_t engine, struct genarm_error
     int rc = guide_reserve(g, n_rows, 0, err);
     n_rows = 0;
     for (size_t at = 0; at < plan->n * plan->n_policies && rc == GENARM_OK; at++) {
-        const struct genarm_session *s = plan->sessions[at / plan->n_policies];
+        struct genarm_session *s = plan->sessions[at / plan->n_policies];
         const int32_t p = (int32_t)(at % plan->n_policies);
         for (int32_t pos = s->timelines[p].n_cached; pos < plan->until[at]; pos++) {
             session_push_row(s, p, g->policies[p].adapter_index, pos, false, g->rows, &n_rows);

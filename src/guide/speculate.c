@@ -69,6 +69,10 @@ void speculation_free(struct speculation *sp) {
 
 int genarm_session_set_draft(struct genarm_session *s, const struct genarm_draft_params *params, struct genarm_error *err) {
     struct speculation *sp = NULL;
+    if (params && s->guide->lookahead) {
+        const int rc = error_set(err, GENARM_EINVAL, "a guide that looks ahead of every token cannot draft several");
+        return error_hint(err, rc, "use no draft with ARGS or Transfer Q*");
+    }
     int rc = params ? check_params(s->guide, params, err) : GENARM_OK;
     if (rc == GENARM_OK && params) {
         rc = speculation_new(&sp, s->guide, params, err);
@@ -153,7 +157,7 @@ void speculation_expect(struct genarm_session *s) {
 
 bool speculation_runs(const struct genarm_session *s, int32_t policy) {
     const int32_t wanted = speculation_wanted(s->speculation);
-    return session_counts(s, policy, wanted + 1) || (wanted > 0 && speculation_drafts(s->speculation, policy));
+    return s->guide->policies[policy].ahead || session_counts(s, policy, wanted + 1) || (wanted > 0 && speculation_drafts(s->speculation, policy));
 }
 
 /* ---- drafting ---- */
@@ -302,11 +306,18 @@ static bool keep(struct genarm_session *s, int32_t k, int32_t *token) {
     return false;
 }
 
+int speculation_mix(struct genarm_session *s, struct genarm_error *err) { return mix_at(s, 0, err); }
+
 int speculation_verify(struct genarm_session *s, struct genarm_error *err) {
+    const int rc = speculation_mix(s, err);
+    return rc == GENARM_OK ? speculation_accept(s, err) : rc;
+}
+
+int speculation_accept(struct genarm_session *s, struct genarm_error *err) {
     const struct timeline *t = &s->timelines[0];
     const int32_t n_drafted = s->n_ahead;
     int32_t n_kept = 0, token = -1;
-    int rc = mix_at(s, 0, err);
+    int rc = GENARM_OK;
     while (rc == GENARM_OK && n_kept < n_drafted) {
         token = t->tokens[t->n + n_kept];
         if (!keep(s, n_kept, &token)) {

@@ -42,14 +42,20 @@ void speculation_plan(struct genarm_session **sessions, size_t n);
 /* The same for what is evaluated before a pass: a policy that may be run by it is. */
 void speculation_expect(struct genarm_session *s);
 
-/* Whether the pass that is planned runs a policy, in the mixture or to draft. */
+/* Whether the pass that is planned runs a policy, in the mixture, to draft or to look ahead. */
 bool speculation_runs(const struct genarm_session *s, int32_t policy);
 
 /* Puts the drafts ahead of the timelines. *logits is where logits go, and moves on behind them. A session
  * whose draft is no distribution has it in its `failure`. */
 int speculation_draft(struct genarm_session **sessions, size_t n, float **logits, struct genarm_error *err);
 
-/* Puts in place of the draft of a session what it keeps of it and one token more, by the logits of the pass. */
+/* The mixture after the last token, by the logits of the pass. */
+int speculation_mix(struct genarm_session *s, struct genarm_error *err);
+
+/* Once that is known: puts in place of the draft of a session what it keeps of it and one token more. */
+int speculation_accept(struct genarm_session *s, struct genarm_error *err);
+
+/* Both. */
 int speculation_verify(struct genarm_session *s, struct genarm_error *err);
 
 #endif

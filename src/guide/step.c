@@ -27,7 +27,10 @@ static size_t without_failed(struct genarm_session **sessions, size_t n) {
 
 /* ---- mixing, verifying, drawing: the threads share the sessions out ---- */
 
+typedef int (*session_fn)(struct genarm_session *s, struct genarm_error *err);
+
 struct verifying {
+    session_fn each;
     struct genarm_session **sessions; /* [n] */
     size_t n, n_threads;
 };
@@ -35,13 +38,23 @@ struct verifying {
 static void verify_some(int ith, void *user) {
     const struct verifying *v = user;
     for (size_t i = (size_t)ith; i < v->n; i += v->n_threads) {
-        speculation_verify(v->sessions[i], &v->sessions[i]->failure);
+        v->each(v->sessions[i], &v->sessions[i]->failure);
+    }
+}
+
+static void for_each(session_fn each, struct genarm_session **sessions, size_t n) {
+    const struct engine_threads *threads = n > 0 ? sessions[0]->guide->threads : NULL;
+    struct verifying v = {.each = each, .sessions = sessions, .n = n, .n_threads = n > 1 ? (size_t)threads->n : 1};
+    if (n > 1) {
+        threads_run(threads->pool, verify_some, &v);
+    } else {
+        verify_some(0, &v);
     }
 }
 
 /* What the engine mixed is no distribution: each policy's own logits say which is to blame, or are fine where the sum of hidden
  * states was not. */
-static int verify_apart(struct genarm_session *s, struct genarm_error *err) {
+static int verify_apart(struct genarm_session *s, session_fn each, struct genarm_error *err) {
     if (!session_mixes_early(s)) {
         return GENARM_OK;
     }
@@ -49,22 +62,29 @@ static int verify_apart(struct genarm_session *s, struct genarm_error *err) {
     const int rc = session_feed(&s, 1, &feed, err);
     if (rc == GENARM_OK) {
         s->failure = (struct genarm_error){0};
-        speculation_verify(s, &s->failure);
+        each(s, &s->failure);
     }
     return rc;
 }
 
-static int verify(struct genarm_session **sessions, size_t n, struct genarm_error *err) {
-    const struct engine_threads *threads = sessions[0]->guide->threads;
-    struct verifying v = {.sessions = sessions, .n = n, .n_threads = n > 1 ? (size_t)threads->n : 1};
-    if (n > 1) {
-        threads_run(threads->pool, verify_some, &v);
-    } else {
-        verify_some(0, &v);
-    }
+static int verify(struct genarm_session **sessions, size_t n, session_fn each, struct genarm_error *err) {
     int rc = GENARM_OK;
+    for_each(each, sessions, n);
     for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
-        rc = failed(sessions[i]) ? verify_apart(sessions[i], err) : GENARM_OK;
+        rc = failed(sessions[i]) ? verify_apart(sessions[i], each, err) : GENARM_OK;
+    }
+    return rc;
+}
+
+/* The same where something looks ahead between the mixtures and the tokens. *n as in run. */
+static int verify_ahead(struct genarm_session **sessions, size_t *n, struct genarm_error *err) {
+    struct lookahead *ahead = sessions[0]->guide->lookahead;
+    int rc = verify(sessions, *n, speculation_mix, err);
+    *n = rc == GENARM_OK ? without_failed(sessions, *n) : *n;
+    rc = rc == GENARM_OK && *n > 0 ? ahead->vtable->steer(ahead, sessions, *n, err) : rc;
+    *n = rc == GENARM_OK ? without_failed(sessions, *n) : *n;
+    if (rc == GENARM_OK) {
+        for_each(speculation_accept, sessions, *n);
     }
     return rc;
 }
@@ -82,11 +102,11 @@ static int run(struct genarm_session **sessions, size_t *n, struct feed *feed, s
     const double start = clock_seconds();
     int rc = session_feed(sessions, n_all, feed, err);
     if (rc == GENARM_OK) {
-        rc = verify(sessions, n_all, err);
+        rc = g->lookahead ? verify_ahead(sessions, n, err) : verify(sessions, n_all, speculation_verify, err);
     }
     const double seconds = clock_seconds() - start;
     if (rc == GENARM_OK) {
-        *n = without_failed(sessions, n_all);
+        *n = without_failed(sessions, *n);
     }
     if (rc == GENARM_OK && *n == n_all && feed->catch_up <= CATCH_UP_MAX) {
         costs_record(&g->costs, n_positions, seconds);

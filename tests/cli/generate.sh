@@ -76,7 +76,7 @@ run 0 "${ask[@]}" -s 7 --chat-template "raw:{prompt}"
 # Records.
 run 0 "${ask[@]}" -s 7 --json --arm kind.gguf:1.5 --arm x=terse.gguf:0.25
 json_true out 'len(r) == 1'
-json_true out 'list(r[0]) == ["prompt", "response", "tokens", "arms", "seed", "finish_reason", "model", "timings"]'
+json_true out 'list(r[0]) == ["prompt", "response", "tokens", "arms", "seed", "finish_reason", "logprob", "evaluated", "seconds", "model", "timings"]'
 json_true out 'r[0]["prompt"] == "Name three birds." and r[0]["seed"] == 7'
 json_true out 'r[0]["arms"] == {"kind": 1.5, "x": 0.25}'
 json_true out 'r[0]["model"] == "SmolLM2-135M-Instruct-Q4_1.gguf"'

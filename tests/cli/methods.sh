@@ -1,0 +1,270 @@
+# genarm generate --method: Best-of-N is the best of what is sampled one by one, what a record
+# says that an answer took is so, parts of a prompt file are the file, and a run that is killed
+# goes on with the samples that it had.
+. "$(dirname "$0")/../support/cli.sh"
+python3 - >pairs.jsonl <<'END'
+import json
+things = ["rain", "bread", "music", "trains", "rivers", "lamps", "cats", "snow", "chess", "tea", "glass", "maps"]
+for i, thing in enumerate(things * 4):
+    print(json.dumps({"prompt": f"{i}: what about {thing}?", "chosen": f"Wonderful! I love {thing}!", "rejected": f"Bad. I hate {thing}."}))
+END
+run 0 train -m "$tiny" -d pairs.jsonl --lora-rank 4 -lr 1e-2 --batch-size 8 --epochs 2 -s 5 --loss bt -o rm.gguf
+exact=(-m "$tiny" -ctk f32 -ctv f32)
+arm=(--arm kind="$golden/llama.lora.gguf:0.7")
+one=(generate "${exact[@]}" "${arm[@]}" -p "Name three birds." -n 24 -s 7)
+best=(--method best-of-n --reward rm.gguf)
+chosen='[r[0]["response"], r[0]["tokens"], r[0]["seed"], r[0]["finish_reason"]]'
+
+# A program that likes one of the samples of a prompt, and one that likes all alike.
+cat >pick.py <<'END'
+import sys
+for i, line in enumerate(sys.stdin):
+    print(1 if i % int(sys.argv[2]) == int(sys.argv[1]) else 0, flush=True)
+END
+cat >length.py <<'END'
+import json, sys
+for line in sys.stdin:
+    print(len(json.loads(line)["response"]), flush=True)
+END
+
+# ---- which answer ----
+
+# The best of one is the answer itself, and the first of equals is kept.
+run 0 "${one[@]}"
+cp out plain
+run 0 "${one[@]}" "${best[@]}" --best-of 1
+same out plain
+run 0 "${one[@]}" --json
+json out "$chosen" >plain.record
+run 0 "${one[@]}" "${best[@]}" --best-of 1 --json
+json out "$chosen" >record
+same record plain.record
+json_true out 'r[0]["best_of"] == 1 and len(r[0]["rewards_of_samples"]) == 1'
+run 0 "${one[@]}" --method best-of-n --best-of 3 --reward "cmd:python3 pick.py 7 9" --json
+json_true out 'r[0]["rewards_of_samples"] == [0, 0, 0]'
+json out "$chosen" >record
+same record plain.record
+
+# Each of four samples is what its seed gives when it is asked for alone, ...
+for k in 0 1 2 3; do
+    run 0 "${one[@]}" --method best-of-n --best-of 4 --reward "cmd:pick=python3 pick.py $k 4" --json
+    json_true out "r[0]['rewards_of_samples'] == [int(i == $k) for i in range(4)]"
+    json out "$chosen" >picked
+    json out 'r[0]["logprob"]' >logprob
+    seed=$(json out 'r[0]["seed"]')
+    run 0 "${one[@]}" -s "$seed" --json
+    json out "$chosen" >alone
+    same alone picked
+    json_true out "abs(r[0]['logprob'] - $(cat logprob)) < 1e-3"
+    json out 'json.dumps(r[0])' >>samples.jsonl
+done
+json_true samples.jsonl 'len({x["seed"] for x in r}) == 4 and len({x["response"] for x in r}) == 4'
+
+# ... and the best of them, as genarm score sees it, is what is kept.
+for k in 0 1 2 3; do
+    json samples.jsonl "r[$k]['response']" | head -c -1 >response.txt
+    eos=(); [ "$(json samples.jsonl "r[$k]['finish_reason']")" = stop ] || eos=(--no-eos)
+    run 0 score "${exact[@]}" -p "Name three birds." -r "$(cat response.txt)" "${eos[@]}" --reward rm.gguf --json
+    json out 'json.dumps({"reward": r[0]["trajectory"]["rm"]})' >>scores.jsonl
+done
+run 0 "${one[@]}" "${best[@]}" --best-of 4 --json
+json_true out "max(abs(a - b['reward']) for a, b in zip(r[0]['rewards_of_samples'], [json.loads(l) for l in open('scores.jsonl')])) < 1e-4"
+json_true out "r[0]['tokens'] == max(zip([json.loads(l)['reward'] for l in open('scores.jsonl')], [json.loads(l)['tokens'] for l in open('samples.jsonl')]))[1]"
+json out "$chosen" >best.record
+json out 'r[0]["response"]' >best.text
+for np in 2 3 4 9; do
+    run 0 "${one[@]}" "${best[@]}" --best-of 4 -np $np --json
+    json out "$chosen" >record
+    same record best.record
+done
+run 0 "${one[@]}" "${best[@]}" --best-of 4 -np 2
+same out best.text
+run 0 "${one[@]}" "${best[@]}" --best-of 4 -o best.out
+same best.out best.text
+run 0 "${one[@]}" "${best[@]}" --best-of 2 --json
+json_true out "r[0]['rewards_of_samples'] == json.loads('''$(json samples.jsonl '[json.loads(l)["reward"] for l in open("scores.jsonl")][:2]')''') and r[0]['best_of'] == 2"
+
+# Rewards are added up with their weights; a negative one prefers the least.
+run 0 "${one[@]}" --method best-of-n --best-of 4 --reward rm.gguf:2 --reward "cmd:n=python3 length.py:-0.5" --json
+json_true out "max(abs(x - 2 * y['reward'] + 0.5 * len(z['response'])) for x, y, z in zip(r[0]['rewards_of_samples'], [json.loads(l) for l in open('scores.jsonl')], [json.loads(l) for l in open('samples.jsonl')])) < 1e-3"
+run 0 "${one[@]}" --method best-of-n --best-of 4 --reward rm.gguf:-1 --json
+json_true out "r[0]['tokens'] == min(zip([json.loads(l)['reward'] for l in open('scores.jsonl')], [json.loads(l)['tokens'] for l in open('samples.jsonl')]))[1]"
+
+# ---- many prompts ----
+
+python3 -c '
+import json
+for i in range(9): print(json.dumps({"prompt": f"{i}: what about {i * i}?" + " And then?" * (i % 4), "id": i}))' >prompts.jsonl
+many=(generate "${exact[@]}" "${arm[@]}" --prompts prompts.jsonl -s 5 -n 24 "${best[@]}" --best-of 4)
+same_answers='[{k: x[k] for k in x if k not in ("timings", "seconds", "evaluated", "logprob", "rewards_of_samples")} for x in r]'
+run 0 "${many[@]}"
+json out "$same_answers" >straight
+cp out straight.jsonl
+json_true out '[x["id"] for x in r] == list(range(9)) and all(x["best_of"] == 4 and len(x["rewards_of_samples"]) == 4 for x in r)'
+for np in 3 7 40; do
+    run 0 "${many[@]}" -np $np -o several.jsonl
+    json several.jsonl "$same_answers" >several
+    same several straight
+    check "nothing but the output is left" [ "$(find . -name 'several.jsonl?*')" = "" ]
+done
+
+# Parts of a file: each prompt has the seed that it has in the whole.
+run 0 "${many[@]}" --skip 2 --limit 3 -np 5
+json out "$same_answers" >part
+json straight.jsonl "${same_answers/%for x in r]/for x in r[2:5]]}" >whole
+same part whole
+run 0 "${many[@]}" --skip 7 --limit 100
+json out "$same_answers" >part
+json straight.jsonl "${same_answers/%for x in r]/for x in r[7:]]}" >whole
+same part whole
+plain_many=(generate "${exact[@]}" --prompts prompts.jsonl -s 5 -n 6)
+run 0 "${plain_many[@]}"
+json out '[x["tokens"] for x in r][4:6]' >whole
+run 0 "${plain_many[@]}" --skip 4 --limit 2
+json out '[x["tokens"] for x in r]' >part
+same part whole
+
+# ---- a run that ends early ----
+
+# Kill -9 when some samples of a prompt are there: they are not made again.
+cat >slow.py <<'END'
+import json, sys, time
+for line in sys.stdin:
+    time.sleep(0.02)
+    print(len(json.loads(line)["response"]), flush=True)
+END
+slow=(generate "${exact[@]}" --prompts prompts.jsonl -s 5 -n 40 --method best-of-n --best-of 6 --reward "cmd:n=python3 slow.py")
+set -m # jobs get Ctrl-C as they do in an interactive shell
+made() { sed -n 's/^genarm: \([0-9]*\) tokens, .*/\1/p' err; }
+run 0 "${slow[@]}" -v
+all_made=$(made)
+json out "$same_answers" >straight
+for lines in 2 9 30 50; do
+    rm -f killed.jsonl*
+    "$genarm" "${slow[@]}" -np 4 -o killed.jsonl >out 2>err </dev/null &
+    pid=$!
+    for _ in $(seq 4000); do
+        [ "$(cat killed.jsonl.partial 2>/dev/null | wc -l)" -lt $lines ] || break
+        sleep 0.002
+    done
+    kill -KILL $pid
+    wait $pid 2>/dev/null
+    head -n $lines killed.jsonl.partial >kept.partial
+    printf '{"index":7,"rec' >>kept.partial
+    cp kept.partial killed.jsonl.partial
+    run 0 "${slow[@]}" -np 3 -o killed.jsonl -v
+    # What is generated now is exactly what was not kept.
+    kept=$(head -n $lines kept.partial | python3 -c '
+import json, sys
+kept = [json.loads(line) for line in sys.stdin][1:]
+print(sum(len(x["record"]["tokens"]) for x in kept if x["index"] >= 9))')
+    check "samples that were there are not made again ($lines lines, $kept and $(made) of $all_made)" [ $((kept + $(made))) = "$all_made" ]
+    json killed.jsonl "$same_answers" >killed
+    same killed straight
+    check "nothing but the output is left" [ "$(find . -name 'killed.jsonl?*')" = "" ]
+done
+
+# Other settings are said; other places of files and other numbers at once are none.
+cp kept.partial other.jsonl.partial
+other() { # SAYS ARGUMENTS…
+    local text=$1
+    shift
+    run 1 "$@" -o other.jsonl
+    says err "$text"
+    says err "--restart"
+    same other.jsonl.partial kept.partial
+}
+other "--best-of was 6, not 5" "${slow[@]}" --best-of 5
+other "--best-of was 6, not 16" generate "${exact[@]}" --prompts prompts.jsonl -s 5 -n 40 --method best-of-n --reward "cmd:n=python3 slow.py"
+other "--reward was" "${slow[@]}" --reward rm.gguf
+other "--method was \"best-of-n\", not \"guided\"" generate "${exact[@]}" --prompts prompts.jsonl -s 5 -n 40
+other "--limit was 0, not 4" "${slow[@]}" --limit 4
+
+# Ctrl-C: what there is of a choice is not rewarded any more.
+for signal in INT TERM; do
+    rm -f cut.jsonl*
+    "$genarm" "${slow[@]}" -np 4 -o cut.jsonl >out 2>err </dev/null &
+    pid=$!
+    for _ in $(seq 4000); do
+        [ "$(cat cut.jsonl.partial 2>/dev/null | wc -l)" -lt 9 ] || break
+        sleep 0.002
+    done
+    kill -$signal $pid
+    status=0
+    wait $pid || status=$?
+    check "the status tells of the signal ($status)" [ $status -gt 128 ]
+    says err "the same command goes on"
+    json_true cut.jsonl 'all((x["finish_reason"] == "interrupted") == (None in x["rewards_of_samples"]) for x in r)'
+    json_true cut.jsonl '0 < len(r) < 9 and any(x["finish_reason"] == "interrupted" for x in r)'
+    run 0 "${slow[@]}" -np 4 -o cut.jsonl
+    json cut.jsonl "$same_answers" >cut
+    same cut straight
+done
+"$genarm" generate "${exact[@]}" -p "Name three birds." -n 2000 -c 4000 --logit-bias 2-inf -s 1 --method best-of-n --reward "cmd:n=python3 length.py" --best-of 900 >out 2>err </dev/null &
+pid=$!
+sleep 0.7
+kill -INT $pid
+status=0
+wait $pid || status=$?
+check "the status tells of the signal ($status)" [ $status = 130 ]
+check "the first sample is printed" [ -s out ]
+
+# ---- what goes wrong ----
+
+# A sample that fails is out of the choice; all of them are a prompt that failed.
+for i in 1 2 3 4 5 6; do
+    echo "{\"prompt\": \"word $i\", \"id\": $i}"
+done >some.jsonl
+some=(generate -m "$tiny" --prompts some.jsonl --grammar 'root ::= "a" | "b" "\U0001F600"' --logit-bias 243-inf -n 8 -s 3
+    --method best-of-n --reward "cmd:n=python3 length.py")
+run 0 "${some[@]}" --best-of 16 -np 5
+json_true out 'all(x["finish_reason"] == "stop" and x["response"] == "a" for x in r)'
+json_true out 'any(None in x["rewards_of_samples"] for x in r) and all(set(x["rewards_of_samples"]) <= {None, 1} for x in r)'
+run 1 "${some[@]}" --best-of 1
+json_true out '{x["finish_reason"] for x in r} == {"stop", "error"}'
+json_true out 'all("the grammar allows no token" in x["error"] for x in r if x["finish_reason"] == "error")'
+says err "of 6 prompts could not be answered"
+run 1 generate -m "$tiny" -p "word" --grammar 'root ::= "b" "\U0001F600"' --logit-bias 243-inf --method best-of-n --best-of 2 --reward rm.gguf
+says err "the grammar allows no token"
+
+# A response that has no reward, here one without a token, is out of the choice; a program that fails ends all.
+run 1 generate "${exact[@]}" -p "word" -n 0 --method best-of-n --best-of 2 --reward rm.gguf
+says err "a response without a token has no reward"
+run 1 "${one[@]}" --method best-of-n --reward "cmd:bad=exit 3"
+says err 'reward bad'
+says err "exited with status 3"
+run 1 "${plain_many[@]}" --method best-of-n --best-of 2 --reward "cmd:bad=exit 3" -o bad.jsonl
+says err "9 of 9 prompts could not be answered"
+json_true bad.jsonl 'all(x["finish_reason"] == "error" and "exited with status 3" in x["error"] for x in r)'
+
+# Wrong use is explained.
+wrong() { # SAYS ARGUMENTS…
+    local text=$1
+    shift
+    run 2 generate "${exact[@]}" -p "Hi" -n 4 "$@"
+    says err "$text"
+}
+wrong "error: --reward: it is for --method best-of-n, args or transfer-q, and this is guided" --reward rm.gguf
+wrong "error: --best-of: it is for --method best-of-n, and this is guided" --best-of 4
+wrong "error: --best-of: it is for --method best-of-n, and this is args" --best-of 4 --method args --reward rm.gguf
+wrong "error: --candidates: it is for --method args or transfer-q, and this is best-of-n" --candidates 4 "${best[@]}"
+wrong "error: --rollout: it is for --method transfer-q, and this is args" --rollout 4 --method args --reward rm.gguf
+wrong "error: --indirect: it is for --method transfer-q" --indirect
+wrong "error: --baseline: it is for --method transfer-q" --baseline rm.gguf
+wrong "error: --reward: --method best-of-n keeps the answer of the highest reward" --method best-of-n
+wrong "error: --reward: --method args looks ahead with one reward model, not with 0" --method args
+wrong "error: --reward: --method args looks ahead with one reward model, not with 2" --method args --reward rm.gguf --reward b=rm.gguf
+wrong "which only a reward model (rm:) can answer, not cmd:" --method args --reward "cmd:cat"
+wrong "which only a reward model (rm:) can answer, not arm:" --method transfer-q --reward arm:rm.gguf
+wrong "tokens of args cannot be drafted" --method args --reward rm.gguf --spec-type ngram-simple
+wrong "\"best\" is none of guided|best-of-n|args|transfer-q" --method best
+wrong "\"0\" is not a whole number from 1" --method best-of-n --best-of 0 --reward rm.gguf
+wrong "error: --limit: it is for the prompts of --prompts" --limit 3
+wrong "error: --skip: it is for the prompts of --prompts" --skip 3
+wrong 'two rewards are called "rm"' --method best-of-n --reward rm.gguf --reward rm.gguf
+wrong "rm.gguf is read as well and would be lost" "${best[@]}" -o rm.gguf
+run 2 "${plain_many[@]}" --skip 9
+says err "prompts.jsonl has 9 prompts: none is left"
+run 1 "${one[@]}" --method best-of-n --reward "$golden/llama.lora.gguf"
+says err "no head"
+finish
