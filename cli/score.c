@@ -1,5 +1,6 @@
 /* genarm score: log-probabilities of a given response, token by token, rewards of it as a whole, or how well preference
  * pairs are ranked. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,7 +89,11 @@ static int print_scores(const struct scores *scores, const double *values, const
         scores_print_table(stdout, scores, setup);
     }
     for (size_t i = 0; i < s->rewards.n; i++) {
-        printf("%s: reward of the response %.4f\n", rewards_name(&s->rewards, i), values[i]);
+        if (isnan(values[i])) {
+            printf("%s: no reward of the response, the judge abstained\n", rewards_name(&s->rewards, i));
+        } else {
+            printf("%s: reward of the response %.4f\n", rewards_name(&s->rewards, i), values[i]);
+        }
     }
     return 0;
 }
@@ -124,6 +129,7 @@ static int score_response(const struct score_args *args, struct scorers *s, cons
 struct tally {
     double right;  /* pairs ranked as labelled; a tie counts half */
     double margin; /* sum of chosen - rejected, nats */
+    int64_t n_abstained; /* pairs that are not counted: a response has no reward */
 };
 
 struct ranking {
@@ -133,6 +139,10 @@ struct ranking {
 };
 
 static void add(struct tally *t, double chosen, double rejected) {
+    if (isnan(chosen) || isnan(rejected)) {
+        t->n_abstained++;
+        return;
+    }
     t->right += chosen > rejected ? 1 : chosen < rejected ? 0 : 0.5;
     t->margin += chosen - rejected;
 }
@@ -211,8 +221,11 @@ static int score_pair(struct rankings *r, const struct score_args *args, const s
 }
 
 static json_t *tally_json(const struct tally *t, int64_t n) {
-    return json_pack("{s:o, s:o}", "accuracy", json_rounded(t->right / (double)n, 6), "margin",
-                     json_rounded(t->margin / (double)n, 6));
+    const double counted = (double)(n - t->n_abstained);
+    json_t *accuracy = counted > 0 ? json_rounded(t->right / counted, 6) : json_null();
+    json_t *margin = counted > 0 ? json_rounded(t->margin / counted, 6) : json_null();
+    json_t *abstained = t->n_abstained > 0 ? json_integer((json_int_t)t->n_abstained) : NULL;
+    return json_pack("{s:o, s:o, s:o*}", "accuracy", accuracy, "margin", margin, "abstained", abstained);
 }
 
 static json_t *ranking_json(const struct ranking *r) {
@@ -286,8 +299,13 @@ static void print_reward_rankings(const struct rankings *r, const struct reward_
     snprintf(heading, sizeof heading, "%lld pairs, whole responses", (long long)r->n);
     printf("%-32s%10s%12s\n", heading, "accuracy", "margin");
     for (size_t i = 0; i < rewards->n; i++) {
-        printf("%-32s%10.3f%12.3f\n", rewards_name(rewards, i), r->rewards[i].right / (double)r->n,
-               r->rewards[i].margin / (double)r->n);
+        const struct tally *t = &r->rewards[i];
+        const double n = (double)(r->n - t->n_abstained);
+        printf("%-32s%10.3f%12.3f", rewards_name(rewards, i), t->right / n, t->margin / n);
+        if (t->n_abstained) {
+            printf("  without %lld pairs in which it abstained", (long long)t->n_abstained);
+        }
+        putchar('\n');
     }
 }
 
