@@ -86,15 +86,15 @@ static bool read_record(struct partial *p, const char *member, const char *line,
     char prefix[64];
     json_t *value = NULL;
     json_int_t index = -1;
-    const char *finish = NULL;
+    json_t *told = NULL;
     bool ok = json_parse(&value, line, n, "", NULL) == 0 &&
-              json_unpack(value, "{s:I, s:{s:s}}", "index", &index, "record", member, &finish) == 0 && index >= 0 &&
+              json_unpack(value, "{s:I, s:{s:o}}", "index", &index, "record", member, &told) == 0 && index >= 0 &&
               (size_t)index < p->n;
     if (ok) {
         const size_t n_prefix = (size_t)snprintf(prefix, sizeof prefix, BEGIN_RECORD, (size_t)index);
         struct extent *e = &p->records[index];
         ok = n > n_prefix + 1 && memcmp(line, prefix, n_prefix) == 0;
-        if (ok && strcmp(finish, "error") != 0) {
+        if (ok && !(json_is_string(told) && strcmp(json_string_value(told), "error") == 0)) {
             p->n_found += e->length == 0;
             *e = (struct extent){.at = at + (int64_t)n_prefix, .length = n - n_prefix - 1};
         }
