@@ -535,7 +535,7 @@ const struct command command_score = {
                 "genarm score --reward helpful.gguf -d test.jsonl\n"
                 "genarm score --reward ratio:kind=cheerful.gguf --reward \"cmd:short=./short.sh\" -d test.jsonl\n"
                 "genarm score --reward arm:cheerful.gguf -d test.jsonl --per-pair -o pairs.rewards.jsonl\n"
-                "genarm score --reward helpful.gguf --reward \"cmd:short=./short.sh\" --answers out.jsonl -o rewards.jsonl",
+                "genarm score --reward helpful.gguf --reward \"cmd:./short.sh\" --answers out.jsonl -o rewards.jsonl",
     .options = score_options,
     .n_options = sizeof score_options / sizeof *score_options,
     .args_size = sizeof(struct score_args),
