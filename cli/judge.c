@@ -31,6 +31,7 @@ struct judge_args {
 #define ORDER_NAME(id, name) name "|"
 
 static const struct option judge_options[] = {
+    {OPTION_GROUP, .help = "Answers"},
     {OPTION_FILES, "FILE", "FILE", ARGS(files),
      .help = "two files of answers to the same prompts, A and B: records of genarm generate, or AlpacaEval's JSON arrays of "
              "{\"instruction\", \"output\"}; matched by \"id\" where all have one, else by their order"},
@@ -435,7 +436,7 @@ const struct command command_judge = {
         "preferred in both, two verdicts that differ are a tie, and a reply without a verdict makes the pair invalid; nothing is "
         "guessed. The key of a server is read from the environment only.",
     .examples = "genarm judge --judge openai:gpt-4o@https://api.openai.com/v1 guided.jsonl base.jsonl -o verdicts.jsonl\n"
-                "genarm judge --judge openai:local@http://127.0.0.1:8080 --judge-cache replies -o v.jsonl --json a.jsonl b.jsonl\n"
+                "genarm judge --judge openai:local@http://127.0.0.1:8080 --judge-cache replies a.jsonl b.jsonl -o v.jsonl\n"
                 "genarm judge --judge 'pairwise:python3 mine.py' a.jsonl b.jsonl\n"
                 "genarm judge --judge rm:reward.gguf --tie-margin 0.1 a.jsonl b.jsonl -o v.jsonl",
     .options = judge_options,

@@ -93,15 +93,13 @@ static int many_messages(struct judge_answer_record *a, const json_t *array, str
 }
 
 static int read_answer(struct judge_answer_record *a, const json_t *record, struct genarm_error *err) {
-    const char *text, *system, *instruction, *finish, *failure;
+    const char *text, *system, *instruction, *finish;
     const json_t *messages = json_object_get(record, "messages");
     int code = json_opt_string(&instruction, record, "instruction", NULL, a->where, err);
     code = code ? code : json_opt_string(&system, record, "system", NULL, a->where, err);
     code = code ? code : json_opt_string(&finish, record, "finish_reason", "stop", a->where, err);
     if (code == 0 && strcmp(finish, "error") == 0) {
-        code = json_opt_string(&failure, record, "error", "", a->where, err);
-        code = code ? code : error_set(err, GENARM_EFORMAT, "this prompt has no answer: %s", failure);
-        return error_hint(err, code, "answer it, or leave it out of both files");
+        code = json_opt_string(&a->failure, record, "error", "", a->where, err);
     }
     a->id = json_is_null(json_object_get(record, "id")) ? NULL : json_object_get(record, "id");
     if (code == 0 && messages) {
@@ -111,7 +109,7 @@ static int read_answer(struct judge_answer_record *a, const json_t *record, stru
         code = code ? code : single_prompt(a, instruction ? instruction : text, system, err);
     }
     const char *key = json_object_get(record, "response") || !json_object_get(record, "output") ? "response" : "output";
-    code = code ? code : json_get_string(&a->text, record, key, a->where, err);
+    code = code || a->failure ? code : json_get_string(&a->text, record, key, a->where, err);
     a->finished = code == 0 && strcmp(finish, "stop") == 0;
     return code;
 }
@@ -210,11 +208,24 @@ static bool same_prompt(const struct judge_answer_record *a, const struct judge_
     return same;
 }
 
+static int check_answered(const struct judge_answers *a, struct genarm_error *err) {
+    for (size_t i = 0; i < a->n; i++) {
+        const struct judge_answer_record *r = &a->items[i];
+        if (r->failure) {
+            const int code = error_set(err, GENARM_EFORMAT, "this prompt has no answer: %s", r->failure);
+            return error_hint(err, error_at(err, code, "%s", r->where), "answer it, or leave it out of both files");
+        }
+    }
+    return 0;
+}
+
 int judge_answers_match(size_t *match, const struct judge_answers *a, const struct judge_answers *b, struct genarm_error *err) {
     const bool by_id = all_have_ids(a) && all_have_ids(b);
     struct strset ids = {0};
     char **texts = calloc(a->n + b->n + 1, sizeof *texts);
     int code = texts ? 0 : error_nomem(err, "ids");
+    code = code ? code : check_answered(a, err);
+    code = code ? code : check_answered(b, err);
     if (code == 0) {
         code = by_id ? match_ids(match, texts, a, b, &ids, err) : match_order(match, a, b, err);
     }

@@ -87,15 +87,14 @@ static json_t *parse(const char *text, size_t n) { return json_loadb(text, n, JS
 /* Reads a record's line, without its newline, which is at `at` of the file. False: it is damaged. */
 static bool read_record(struct partial *p, const char *member, const char *line, size_t n, int64_t at) {
     char prefix[64];
-    json_t *value = parse(line, n);
+    json_t *value = parse(line, n), *told = NULL;
     json_int_t index = -1;
-    const char *finish = NULL;
-    bool ok = value && json_unpack(value, "{s:I, s:{s:s}}", "index", &index, "record", member, &finish) == 0 && index >= 0 &&
+    bool ok = value && json_unpack(value, "{s:I, s:{s:o}}", "index", &index, "record", member, &told) == 0 && index >= 0 &&
               (size_t)index < p->n;
     if (ok) {
         const size_t n_prefix = (size_t)snprintf(prefix, sizeof prefix, BEGIN_RECORD, (size_t)index);
         ok = n > n_prefix + 1 && memcmp(line, prefix, n_prefix) == 0;
-        if (ok && strcmp(finish, "error") != 0) {
+        if (ok && !(json_is_string(told) && strcmp(json_string_value(told), "error") == 0)) {
             p->records[index] = (struct extent){.at = at + (int64_t)n_prefix, .length = n - n_prefix - 1};
         }
     }

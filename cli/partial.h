@@ -23,7 +23,7 @@ char *partial_path(const char *output);
 
 struct partial_run {
     const char *output;
-    const char *command, *member; /* whose records they are, and a text that each of them has; NULL: those of genarm generate,
+    const char *command, *member; /* whose records they are, and a member that each of them has; NULL: those of genarm generate,
                                      "finish_reason" */
     const json_t *settings; /* object: what must be the same for a file to be gone on with */
     size_t n;               /* records of the whole output */

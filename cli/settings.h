@@ -17,4 +17,7 @@ int settings_add_file(json_t *settings, const char *name, const char *path, stru
 /* Adds the files that a guide is made of, by what they hold, as "model" and "--arm" with names and weights. */
 int settings_add_setup(json_t *settings, const struct setup *s, struct genarm_error *err);
 
+/* Adds "WHAT NAME": what a file holds. */
+int settings_add_file(json_t *settings, const char *what, const char *name, const char *path, struct genarm_error *err);
+
 #endif
