@@ -114,7 +114,7 @@ static void chips(struct page *p, const struct numbers *n, size_t cell, size_t p
     for (size_t j = 0; j < r->n_judges; j++) {
         const struct results_verdicts *v = &r->judges[j].cells[cell];
         if (v->n && v->verdicts[prompt] != RESULTS_NO_VERDICT) {
-            page_element(p, "<li>", r->judges[j].name, " ");
+            page_element(p, "<li>", r->judges[j].label, " ");
             page_element(p, "<b>", win_rate_verdict_name((enum win_rate_verdict)v->verdicts[prompt]), "</b></li>");
         }
     }

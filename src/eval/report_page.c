@@ -65,7 +65,7 @@ static const char *names_text(const struct numbers *n, bool judges) {
     const struct results *r = n->results;
     const char *text = "";
     for (size_t i = 0; i < (judges ? r->n_judges : r->n_rewards); i++) {
-        text = pool_text(n->pool, "%s%s%s", text, i ? ", " : "", judges ? r->judges[i].name : r->rewards[i]);
+        text = pool_text(n->pool, "%s%s%s", text, i ? ", " : "", judges ? r->judges[i].label : r->rewards[i]);
     }
     return text;
 }
@@ -160,7 +160,7 @@ static void found_judge(struct page *p, const struct numbers *n, size_t judge) {
         }
     }
     if (best < r->n_cells) {
-        page_element(p, "<li>", r->judges[judge].name, ": ");
+        page_element(p, "<li>", r->judges[judge].label, ": ");
         page_element(p, "wins most often with <b>", r->cells[best].name, "</b>, wins + ties/2 ");
         page_text(p, value_text(n, &all[best].verdicts.rate, 100, " %"));
         page_put(p, "</li>\n");

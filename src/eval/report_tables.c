@@ -51,7 +51,7 @@ static void findings(struct sheet *s, const struct numbers *n) {
         }
     }
     for (size_t j = 0; j < r->n_judges; j++) {
-        sheet_column(s, SHEET_HIGHER, pool_text(n->pool, "%s: wins + ties/2, %%", r->judges[j].name));
+        sheet_column(s, SHEET_HIGHER, pool_text(n->pool, "%s: wins + ties/2, %%", r->judges[j].label));
     }
     sheet_column(s, SHEET_NUMBER, "answers");
     if (kl) {
@@ -117,7 +117,7 @@ static void verdicts(struct sheet *s, const struct numbers *n, size_t judge) {
         preferences = preferences || n->judges[judge * r->n_cells + i].has_preferences;
     }
     begin(s, n, pool_text(n->pool, "judge-%zu", judge + 1),
-          pool_text(n->pool, "Judge %s%s%s", j->name, j->against < r->n_cells ? ", against " : "",
+          pool_text(n->pool, "Judge %s%s%s", j->label, j->against < r->n_cells ? ", against " : "",
                     j->against < r->n_cells ? r->cells[j->against].name : ""));
     sheet_column(s, SHEET_NUMBER, "wins");
     sheet_column(s, SHEET_NUMBER, "ties");
@@ -199,7 +199,7 @@ static void costs(struct sheet *s, const struct numbers *n) {
         if (r->cells[i].n_answers) {
             begin_row(s, n, i);
             for (size_t k = 0; k < NUMBERS_WORK; k++) {
-                sheet_number(s, c->work[k].value);
+                sheet_number(s, c->work[k]);
             }
             sheet_interval(s, &c->all_work, 1);
             sheet_interval(s, &c->ms, 1);
@@ -298,7 +298,7 @@ static void accuracy(struct sheet *s, const struct numbers *n) {
     for (size_t i = 0; i < r->n_pairs; i++) {
         const struct calibration *c = &n->pairs[i];
         sheet_row(s, i);
-        sheet_text(s, r->pairs[i].name);
+        sheet_text(s, *r->pairs[i].label ? pool_text(n->pool, "%s %s", r->pairs[i].name, r->pairs[i].label) : r->pairs[i].name);
         sheet_text(s, r->pairs[i].reward);
         sheet_count(s, (double)c->n);
         sheet_interval(s, &c->accuracy, 100);
