@@ -259,7 +259,7 @@ static void by_kl(struct figures *f, const struct numbers *n, size_t reward) {
     static const struct by kl = {.kind = "kl",
                                  .title = "against KL",
                                  .x = "KL to the base, nats an answer",
-                                 .caption = "What a method gains for how far it moves from the base: up and to the left is better.",
+                                 .caption = "What a method gains for how far it moves from the base: up and left is better.",
                                  .place = place_kl,
                                  .path = true};
     (void)reward_by(f, n, reward, &kl);
@@ -399,8 +399,8 @@ static void calibration(struct figures *f, const struct numbers *n) {
                                           .series = series,
                                           .n_series = count,
                                           .body = 240};
-        made->caption = "Confidence: the larger of p and 1 \xE2\x88\x92 p, p = sigmoid(scaled margin). Below the dashed line a reward "
-                        "is too sure. Bars: Wilson's 95 % intervals.";
+        made->caption = "Confidence: the larger of p and 1 \xE2\x88\x92 p, p = sigmoid(scaled margin). Below the dashed line a "
+                        "reward is too sure. Bars: Wilson's 95 % intervals.";
     }
 }
 

@@ -307,8 +307,8 @@ static int add_line(struct results *r, json_t *line, int64_t offset, const char 
     const bool head = rc == GENARM_OK && strcmp(kind, "experiment") == 0;
     if (rc == GENARM_OK && head == (r->experiment != NULL)) {
         rc = head ? error_set(err, GENARM_EFORMAT, "a second line of kind \"experiment\"")
-                  : error_hint(err, error_set(err, GENARM_EFORMAT, "the first line must be of kind \"experiment\", not \"%s\"", kind),
-                               "is this a results.jsonl of genarm eval?");
+                  : error_set(err, GENARM_EFORMAT, "the first line must be of kind \"experiment\", not \"%s\"", kind);
+        rc = error_hint(err, rc, "is this a results.jsonl of genarm eval?");
     } else if (head) {
         r->experiment = json_incref(line);
         rc = results_head(r, where, err);

@@ -5,7 +5,7 @@
 
 #include "plot/parts.h"
 
-enum { ROW = 46, NAME = 15, BAR = 20, BOTTOM = 28, MAX_PARTS = PLOT_COLORS };
+enum { ROW = 42, NAME = 15, BAR = 18, BOTTOM = 24, MAX_PARTS = PLOT_COLORS };
 
 #define LEFT 16.0
 #define WIDTH (PLOT_WIDTH - LEFT - PLOT_RIGHT)
