@@ -55,7 +55,7 @@ static void findings(struct sheet *s, const struct numbers *n) {
         sheet_column(s, SHEET_HIGHER, pool_text(n->pool, "%s: wins + ties/2, %%", r->judges[j].label));
     }
     if (kl) {
-        sheet_column(s, SHEET_NUMBER, "KL, nats");
+        sheet_column(s, SHEET_NUMBER, "KL, nats an answer");
     }
     if (work) {
         sheet_column(s, SHEET_NUMBER, "tokens evaluated per token");
@@ -96,6 +96,11 @@ static void differences(struct sheet *s, const struct numbers *n) {
     }
     s->note = "Mean over prompts of the answer's reward minus that of the reference's answer to the same prompt. An interval "
               "without 0 is a difference.";
+    if (n->has_gap) {
+        sheet_column(s, SHEET_NUMBER, pool_text(n->pool, "recovered gap in %s, %%", r->rewards[n->gap_reward]));
+        s->note = pool_text(n->pool, "%s Recovered gap: of the way from %s (0 %%) to %s (100 %%).", s->note,
+                            r->cells[n->gap_from].name, r->cells[n->gap_to].name);
+    }
     for (size_t i = 0; i < r->n_cells; i++) {
         if (i != n->reference) {
             begin_row(s, n, i);
@@ -103,6 +108,9 @@ static void differences(struct sheet *s, const struct numbers *n) {
                 if (is_shown(n, k)) {
                     sheet_interval(s, &n->cells[i].difference[k], 1);
                 }
+            }
+            if (n->has_gap) {
+                sheet_interval(s, i == n->gap_from || i == n->gap_to ? &none : &n->cells[i].gap, 100);
             }
         }
     }
@@ -155,10 +163,9 @@ static void texts(struct sheet *s, const struct numbers *n) {
     sheet_column(s, SHEET_NUMBER, "tokens");
     sheet_column(s, SHEET_NUMBER, "finished, %");
     sheet_column(s, SHEET_NUMBER, "diversity");
-    sheet_column(s, SHEET_NUMBER, "distinct-1");
-    sheet_column(s, SHEET_NUMBER, "distinct-2");
+    sheet_column(s, SHEET_NUMBER, "distinct 1");
+    sheet_column(s, SHEET_NUMBER, "distinct 2");
     if (kl) {
-        sheet_column(s, SHEET_NUMBER, "KL, nats an answer");
         sheet_column(s, SHEET_NUMBER, "KL, nats a token");
     }
     s->note = kl ? "Finished: the answer ended its turn and was not cut off. KL: mean of log \xCF\x80(answer) \xE2\x88\x92 log "
@@ -177,7 +184,6 @@ static void texts(struct sheet *s, const struct numbers *n) {
             sheet_number(s, c->distinct[1]);
             sheet_number(s, c->distinct[2]);
             if (kl) {
-                sheet_interval(s, &c->kl, 1);
                 sheet_interval(s, &c->kl_token, 1);
             }
         }
@@ -210,20 +216,6 @@ static void costs(struct sheet *s, const struct numbers *n) {
     }
 }
 
-static void gap(struct sheet *s, const struct numbers *n) {
-    const struct results *r = n->results;
-    begin(s, n, "gap", "Recovered gap");
-    sheet_column(s, SHEET_NUMBER, "recovered, %");
-    s->note = pool_text(n->pool, "Of the way in %s from %s (0 %%) to %s (100 %%).", r->rewards[n->gap_reward],
-                        r->cells[n->gap_from].name, r->cells[n->gap_to].name);
-    for (size_t i = 0; i < r->n_cells; i++) {
-        if (i != n->gap_from && i != n->gap_to && numbers_any(&n->cells[i].gap)) {
-            begin_row(s, n, i);
-            sheet_interval(s, &n->cells[i].gap, 100);
-        }
-    }
-}
-
 /* ---- sweeps ---- */
 
 static const char *reference_text(const struct numbers *n) {
@@ -234,8 +226,8 @@ static const char *reference_text(const struct numbers *n) {
     }
     return pool_text(n->pool,
                      "%s%s. MIP: mean inner product of preference (weights, divided by their sum) and achieved rewards; "
-                     "scaled: of rewards from 0 at the worst to 1 at the best point of all. On the front: points that no point of "
-                     "any method dominates.",
+                     "scaled: of rewards from 0 at the worst to 1 at the best point of all. On the front: points that no point "
+                     "of any method dominates.",
                      text, n->worst_is_reference ? ", the worst value of all points" : "");
 }
 
@@ -355,9 +347,6 @@ int tables_make(struct tables *out, const struct numbers *n, struct genarm_error
     }
     if (n->n_objectives) {
         trade_offs(&t.sheets[t.n++], n);
-    }
-    if (n->has_gap) {
-        gap(&t.sheets[t.n++], n);
     }
     texts(&t.sheets[t.n++], n);
     costs(&t.sheets[t.n++], n);
