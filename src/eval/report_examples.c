@@ -114,7 +114,7 @@ static void chips(struct page *p, const struct numbers *n, size_t cell, size_t p
     for (size_t j = 0; j < r->n_judges; j++) {
         const struct results_verdicts *v = &r->judges[j].cells[cell];
         if (v->n && v->verdicts[prompt] != RESULTS_NO_VERDICT) {
-            page_element(p, "<li>", r->judges[j].name, " ");
+            page_element(p, "<li>", r->judges[j].label, " ");
             page_element(p, "<b>", win_rate_verdict_name((enum win_rate_verdict)v->verdicts[prompt]), "</b></li>");
         }
     }
@@ -139,8 +139,9 @@ static void answer(struct page *p, const struct numbers *n, size_t cell, size_t 
     p->code = results_text(&t, stream, r, c, prompt, p->err);
     if (p->code == GENARM_OK) {
         page_element(p, "<article><h4>", c->name, "</h4>");
-        page_element(p, *t.response ? "<div class=\"said\">" : "<div class=\"said empty\">",
-                     *t.response ? pool_short(n->pool, t.response, MOST_TEXT) : "(empty)", "</div>");
+        page_put(p, *t.response ? "<div class=\"said\">" : "<div class=\"said empty\">(empty)");
+        page_lines(p, pool_short(n->pool, t.response, MOST_TEXT));
+        page_put(p, "</div>");
         chips(p, n, cell, prompt);
         page_put(p, "</article>\n");
     }
@@ -155,7 +156,9 @@ static void prompt_text(struct page *p, const struct numbers *n, size_t prompt, 
         if (c->offsets && c->offsets[prompt] >= 0) {
             p->code = results_text(&t, stream, r, c, prompt, p->err);
             if (p->code == GENARM_OK) {
-                page_element(p, "<div class=\"asked\">", pool_short(n->pool, t.prompt, MOST_TEXT), "</div>\n");
+                page_put(p, "<div class=\"asked\">");
+                page_lines(p, pool_short(n->pool, t.prompt, MOST_TEXT));
+                page_put(p, "</div>\n");
             }
             results_texts_deinit(&t);
             return;

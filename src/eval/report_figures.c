@@ -77,7 +77,7 @@ static bool method_series(struct plot_series *s, const struct numbers *n, size_t
     *s = (struct plot_series){.name = pool_short(n->pool, m->label, NAME),
                               .points = points,
                               .n = count,
-                              .style = PLOT_POINTS | PLOT_WHISKERS | (count > 1 ? PLOT_LINE : 0),
+                              .style = PLOT_POINTS | PLOT_WHISKERS | (count > 1 && label ? PLOT_LINE : 0),
                               .color = (int)(method % PLOT_COLORS),
                               .shape = (int)(method + method / PLOT_COLORS),
                               .across = across,
@@ -140,6 +140,18 @@ static const char *weights_note(const struct numbers *n) {
     return pool_short(n->pool, text, 56);
 }
 
+/* Whether points have weights as labels. */
+static bool is_swept(const struct plot_chart *c, const struct numbers *n) {
+    for (size_t i = 0; i < c->n_series; i++) {
+        for (size_t k = 0; k < c->series[i].n && n->n_objectives; k++) {
+            if (c->series[i].labels[k] && !strchr(c->series[i].labels[k], '=')) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 static void front(struct figures *f, const struct numbers *n, size_t a, size_t b) {
     const size_t objectives[2] = {n->objectives[a], n->objectives[b]};
     struct plot_chart c = {.x = axis(short_name(n, objectives[0], NAME), false), .y = axis("", false), .body = FRONT_BODY};
@@ -151,10 +163,8 @@ static void front(struct figures *f, const struct numbers *n, size_t a, size_t b
         c.title = pool_text(n->pool, "%s against %s", short_name(n, objectives[1], TITLE), short_name(n, objectives[0], TITLE));
         c.description = pool_text(n->pool, "Mean %s and mean %s of each method, at each of its points.",
                                   n->results->rewards[objectives[0]], n->results->rewards[objectives[1]]);
-        for (size_t i = 0; i < c.n_series && !c.note; i++) {
-            c.note = c.series[i].n > 1 ? weights_note(n) : NULL;
-        }
-        made->name = c.id = slug(n->pool, "front", a * n->n_objectives + b, n->results->rewards[objectives[1]]);
+        c.note = is_swept(&c, n) ? weights_note(n) : NULL;
+        made->name = c.id = slug(n->pool, "front", f->n - 1, n->results->rewards[objectives[1]]);
         made->chart = c;
         made->caption = "Trade-off of two objectives: up and to the right is better. Bars: 95 % intervals. Lines join the points "
                         "of a sweep in its order.";
@@ -167,7 +177,7 @@ static void judge(struct figures *f, const struct numbers *n, size_t j) {
     static const char *const parts[] = {"win", "tie", "lose"};
     static const int colors[] = {2, 7, 1};
     const struct results *r = n->results;
-    const char *name = r->judges[j].name;
+    const char *name = r->judges[j].label;
     struct plot_bar *bars = pool_array(n->pool, r->n_cells, sizeof *bars);
     size_t count = 0;
     for (size_t i = 0; i < r->n_cells && bars; i++) {
@@ -225,13 +235,15 @@ struct by {
     const char *kind, *title, *x, *caption;
     place_cell *place;
     bool log;
+    bool path; /* a sweep is a path through the figure */
 };
 
 static bool reward_by(struct figures *f, const struct numbers *n, size_t reward, const struct by *by) {
     struct plot_chart c = {.x = axis(by->x, by->log), .y = axis("", false), .body = 240};
-    if (!all_series(&c, n, by->place, &reward, point_label)) {
+    if (!all_series(&c, n, by->place, &reward, by->path ? weights_label : NULL)) {
         return false;
     }
+    c.note = by->path && is_swept(&c, n) ? weights_note(n) : NULL;
     struct figure *made = add(f, n->pool);
     if (made) {
         made->name = c.id = slug(n->pool, by->kind, reward, n->results->rewards[reward]);
@@ -247,8 +259,9 @@ static void by_kl(struct figures *f, const struct numbers *n, size_t reward) {
     static const struct by kl = {.kind = "kl",
                                  .title = "against KL",
                                  .x = "KL to the base, nats an answer",
-                                 .caption = "What a method gains for how far it moves from the base: up and to the left is better.",
-                                 .place = place_kl};
+                                 .caption = "What a method gains for how far it moves from the base: up and left is better.",
+                                 .place = place_kl,
+                                 .path = true};
     (void)reward_by(f, n, reward, &kl);
 }
 
@@ -300,13 +313,19 @@ static bool place_sweep(struct plot_point *at, struct plot_interval *across, con
            from_intervals(at, across, &place, &n->cells[cell].rewards[sweep->reward]);
 }
 
+static const char *no_label(const struct numbers *n, size_t cell) {
+    (void)n;
+    (void)cell;
+    return NULL;
+}
+
 static void by_variable(struct figures *f, const struct numbers *n, const char *variable, size_t number) {
     for (size_t i = 0; i < n->results->n_rewards; i++) {
         const struct sweep sweep = {variable, i};
         struct plot_chart c = {.x = axis(pool_short(n->pool, variable, NAME), false), .y = axis("", false)};
-        struct figure *made = i != n->kl_reward && all_series(&c, n, place_sweep, &sweep, NULL) ? add(f, n->pool) : NULL;
+        struct figure *made = i != n->kl_reward && all_series(&c, n, place_sweep, &sweep, no_label) ? add(f, n->pool) : NULL;
         if (made) {
-            made->name = c.id = slug(n->pool, "sweep", number * n->results->n_rewards + i, n->results->rewards[i]);
+            made->name = c.id = slug(n->pool, pool_text(n->pool, "sweep-%zu", number + 1), i, n->results->rewards[i]);
             c.title = pool_text(n->pool, "%s by %s", short_name(n, i, TITLE), pool_short(n->pool, variable, TITLE));
             c.description = pool_text(n->pool, "Mean %s of each method that sweeps %s.", n->results->rewards[i], variable);
             made->chart = c;
@@ -316,6 +335,7 @@ static void by_variable(struct figures *f, const struct numbers *n, const char *
 }
 
 static void sweeps(struct figures *f, const struct numbers *n) {
+    size_t count = 0;
     for (size_t i = 0; i < n->results->n_methods; i++) {
         const char *variable = only_variable(n, i);
         bool is_new = variable != NULL;
@@ -324,7 +344,7 @@ static void sweeps(struct figures *f, const struct numbers *n) {
             is_new = !before || strcmp(before, variable) != 0;
         }
         if (is_new) {
-            by_variable(f, n, variable, i);
+            by_variable(f, n, variable, count++);
         }
     }
 }
@@ -379,8 +399,8 @@ static void calibration(struct figures *f, const struct numbers *n) {
                                           .series = series,
                                           .n_series = count,
                                           .body = 240};
-        made->caption = "Confidence: the larger of p and 1 \xE2\x88\x92 p, p = sigmoid(scaled margin). Below the dashed line a reward "
-                        "is too sure. Bars: Wilson's 95 % intervals.";
+        made->caption = "Confidence: the larger of p and 1 \xE2\x88\x92 p, p = sigmoid(scaled margin). Below the dashed line a "
+                        "reward is too sure. Bars: Wilson's 95 % intervals.";
     }
 }
 

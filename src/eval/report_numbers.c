@@ -118,6 +118,16 @@ static int kl_of(struct numbers *n, size_t cell, struct genarm_error *err) {
     return rc ? rc : kl_per_token(&c->kl_token, logprob, base, tokens, r->n_prompts, NULL, err);
 }
 
+/* sum of a / sum of b over what has both. */
+static double ratio(const double *a, const double *b, size_t n) {
+    double above = 0, below = 0;
+    for (size_t i = 0; i < n; i++) {
+        above += isfinite(a[i] + b[i]) ? a[i] : 0;
+        below += isfinite(a[i] + b[i]) ? b[i] : 0;
+    }
+    return below > 0 ? above / below : NAN;
+}
+
 static int work_of(struct numbers *n, size_t cell, struct genarm_error *err) {
     const struct results *r = n->results;
     const struct results_cell *at = &r->cells[cell];
@@ -127,7 +137,7 @@ static int work_of(struct numbers *n, size_t cell, struct genarm_error *err) {
     int rc = pool_check(n->pool, err);
     for (size_t k = 0; k < NUMBERS_WORK && rc == GENARM_OK; k++) {
         const double *x = results_column(r, at, (enum results_column)(RESULTS_BASE + k));
-        rc = bootstrap_ratio(&c->work[k], x, tokens, r->n_prompts, NULL, err);
+        c->work[k] = ratio(x, tokens, r->n_prompts);
         for (size_t i = 0; i < r->n_prompts; i++) {
             sum[i] += x[i];
         }
@@ -200,7 +210,7 @@ static int gap_of_cell(struct numbers *n, size_t cell, struct genarm_error *err)
 static int cell_numbers(struct numbers *n, size_t cell, FILE *stream, struct genarm_error *err) {
     struct cell_numbers *c = &n->cells[cell];
     c->kl = c->kl_token = c->tokens = c->words = c->finished = c->diversity = c->all_work = c->ms = c->gap = unknown;
-    c->work[0] = c->work[1] = c->work[2] = c->work[3] = unknown;
+    c->work[0] = c->work[1] = c->work[2] = c->work[3] = NAN;
     c->distinct[1] = c->distinct[2] = c->seconds = NAN;
     int rc = rewards_of(n, cell, err);
     if (rc || !n->results->cells[cell].n_answers) {
@@ -379,24 +389,15 @@ static int trade_offs(struct numbers *n, struct genarm_error *err) {
 
 /* ---- all ---- */
 
-/* Whether a source's spec names the file of a model: "arm:$NAME", "arm:OUT/models/NAME.gguf". */
-static bool names_model(const char *spec, const char *name) {
-    const size_t n = strlen(name);
-    for (const char *at = strstr(spec, name); at && n; at = strstr(at + 1, name)) {
-        const bool starts = at > spec && (at[-1] == '$' || at[-1] == '/');
-        if (starts && (at[n] == '\0' || at[n] == ':' || strncmp(at + n, ".gguf", 5) == 0)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* An ARM's log-probabilities are rewards in units of 1/beta. */
+/* An ARM's log-probabilities are rewards in units of 1/beta: a source is called like the file that it is of. */
 static double scale_of(const struct results *r, const struct results_pairs *p) {
-    for (size_t i = 0; i < r->n_models && strncmp(p->reward, "arm:", 4) == 0; i++) {
-        const double beta = json_number_value(json_object_get(r->models[i].options, "beta"));
-        if (strcmp(r->models[i].command, "train") == 0 && beta > 0 && names_model(p->reward, r->models[i].name)) {
-            return beta;
+    for (size_t i = 0; i < r->n_models; i++) {
+        const struct results_model *m = &r->models[i];
+        const json_t *loss = json_object_get(m->options, "loss"), *beta = json_object_get(m->options, "beta");
+        const bool arm = !loss || (json_is_string(loss) && strcmp(json_string_value(loss), "arm") == 0);
+        const double value = json_is_string(beta) ? strtod(json_string_value(beta), NULL) : json_number_value(beta);
+        if (arm && strcmp(m->command, "train") == 0 && strcmp(m->name, p->reward) == 0 && isfinite(value) && value > 0) {
+            return value;
         }
     }
     return 1;

@@ -18,7 +18,8 @@ struct cell_numbers {
     struct interval kl_token;    /* nats a token; NaN of best-of-n */
     struct interval tokens, words, finished, diversity;
     double distinct[3];          /* [1], [2]: distinct-1, distinct-2 */
-    struct interval work[NUMBERS_WORK], all_work; /* tokens evaluated for each token of the answers */
+    double work[NUMBERS_WORK];   /* tokens evaluated for each token of the answers */
+    struct interval all_work;    /* the sum of them */
     struct interval ms;          /* for each token */
     double seconds;              /* in all */
     struct interval gap;

@@ -11,12 +11,15 @@
 enum { MOST_MISSING = 12 }; /* methods that are said to lack answers */
 
 static const char style[] =
+    "main{max-width:1280px}.figures{columns:2 420px;column-gap:16px}.figures figure{break-inside:avoid;margin:0 0 16px;"
+    "display:inline-block;width:100%}\n"
     ".sheet,.example{margin:0 0 16px}.sheet .sub,figcaption{margin:8px 0 0;font-size:13px;color:var(--soft)}"
-    ".sheet table{width:auto;min-width:60%}.sheet td,.sheet th{text-align:right;padding:5px 8px 5px 12px;white-space:nowrap}\n"
+    ".sheet table{width:auto}.sheet td,.sheet th{text-align:right;padding:5px 8px 5px 12px;white-space:nowrap}\n"
     ".sheet thead th{vertical-align:bottom;white-space:normal;min-width:70px}.sheet th.text,.sheet td.text,"
     ".sheet th:first-child{text-align:left}.sheet td.text{white-space:normal;overflow-wrap:anywhere;min-width:90px}\n"
-    ".sheet tbody th{color:var(--ink);position:sticky;left:0;background:var(--card);padding-left:0;max-width:46vw;"
-    "white-space:normal;overflow-wrap:break-word}.sheet td span{color:var(--soft);font-size:12px}.sheet b{font-weight:700}\n"
+    ".sheet thead th:first-child{padding-left:0}.sheet tbody th{color:var(--ink);position:sticky;left:0;"
+    "background:var(--card);padding-left:0;min-width:min(200px,34vw);white-space:normal;overflow-wrap:anywhere}"
+    ".sheet td span{color:var(--soft);font-size:12px}.sheet b{font-weight:700}\n"
     ".sheet tbody tr:hover>*{background:var(--page)}.found{margin:0 0 16px;padding-left:20px}.found li{margin:2px 0}\n"
     ".asked{border-left:3px solid var(--edge);padding:2px 0 2px 12px;margin:4px 0 12px;white-space:pre-wrap;"
     "overflow-wrap:anywhere;max-height:18em;overflow:auto}\n"
@@ -65,7 +68,7 @@ static const char *names_text(const struct numbers *n, bool judges) {
     const struct results *r = n->results;
     const char *text = "";
     for (size_t i = 0; i < (judges ? r->n_judges : r->n_rewards); i++) {
-        text = pool_text(n->pool, "%s%s%s", text, i ? ", " : "", judges ? r->judges[i].name : r->rewards[i]);
+        text = pool_text(n->pool, "%s%s%s", text, i ? ", " : "", judges ? r->judges[i].label : r->rewards[i]);
     }
     return text;
 }
@@ -74,7 +77,8 @@ static void what_was_run(struct page *p, const struct numbers *n) {
     const struct results *r = n->results;
     const char *key;
     json_t *value;
-    page_put(p, "<h2 id=\"run\">What was run</h2>\n<div class=\"facts\">\n<section class=\"card\"><h3>Experiment</h3><table><tbody>\n");
+    page_put(p, "<h2 id=\"run\">What was run</h2>\n<div class=\"facts\">\n<section class=\"card\"><h3>Experiment</h3>"
+                "<table><tbody>\n");
     fact(p, "Model", r->model);
     fact_json(p, n, "Prompts", json_object_get(r->experiment, "prompts"));
     fact(p, "Number of prompts", pool_text(n->pool, "%zu", r->n_prompts));
@@ -122,7 +126,7 @@ static void warnings(struct page *p, const struct numbers *n) {
 
 static const char *value_text(const struct numbers *n, const struct interval *x, double factor, const char *unit) {
     char text[64], range[64];
-    sheet_format(text, range, x, factor);
+    sheet_format(text, range, x, factor, -1);
     return pool_text(n->pool, "%s%s%s%s", text, unit, *range ? " " : "", range);
 }
 
@@ -160,7 +164,7 @@ static void found_judge(struct page *p, const struct numbers *n, size_t judge) {
         }
     }
     if (best < r->n_cells) {
-        page_element(p, "<li>", r->judges[judge].name, ": ");
+        page_element(p, "<li>", r->judges[judge].label, ": ");
         page_element(p, "wins most often with <b>", r->cells[best].name, "</b>, wins + ties/2 ");
         page_text(p, value_text(n, &all[best].verdicts.rate, 100, " %"));
         page_put(p, "</li>\n");
@@ -188,7 +192,7 @@ static void figures_html(struct page *p, const struct figures *f) {
     if (!f->n) {
         return;
     }
-    page_put(p, "<h2 id=\"figures\">Figures</h2>\n<div class=\"charts\">\n");
+    page_put(p, "<h2 id=\"figures\">Figures</h2>\n<div class=\"figures\">\n");
     for (size_t i = 0; i < f->n; i++) {
         page_put(p, "<figure class=\"card\">");
         p->code = p->code ? p->code : figure_svg(p->b, &f->items[i], p->err);
@@ -208,18 +212,18 @@ static void method_of_numbers(struct page *p) {
     page_put(p,
              "<h2 id=\"numbers\">How the numbers are computed</h2>\n<section class=\"card\">\n"
              "<p>Intervals are percentiles of 2000 bootstrap draws of prompts (200 for length-controlled rates), at a level of "
-             "95 %, with a fixed seed. Differences, gaps, hypervolumes and mean inner products draw the same prompts for all that "
-             "they compare. Nothing is corrected for many comparisons. <code>docs/metrics.md</code> of genarm has the formulas "
-             "and where they are from.</p>\n<dl class=\"terms\">\n"
+             "95 %, with a fixed seed. Differences, gaps, hypervolumes and mean inner products draw the same prompts for "
+             "all that they compare. Nothing is corrected for many comparisons. <code>docs/metrics.md</code> of genarm "
+             "has the formulas and where they are from.</p>\n<dl class=\"terms\">\n"
              "<dt>Reward</dt><dd>Mean over prompts. An answer for which a source abstained is left out of its mean.</dd>\n"
              "<dt>Wins + ties/2</dt><dd>Over all verdicts that are valid.</dd>\n"
-             "<dt>Length-controlled</dt><dd>A logistic model of the verdict with the difference of lengths as a term, which is then "
-             "put to 0 (Dubois et al., arXiv 2404.04475), without AlpacaEval's difficulties of prompts.</dd>\n"
+             "<dt>Length-controlled</dt><dd>A logistic model of the verdict with the difference of lengths as a term, which is "
+             "then put to 0 (Dubois et al., arXiv 2404.04475), without AlpacaEval's difficulties of prompts.</dd>\n"
              "<dt>Recovered gap</dt><dd>(mean \xE2\x88\x92 mean of from) / (mean of to \xE2\x88\x92 mean of from).</dd>\n"
              "<dt>Hypervolume</dt><dd>What the points of a method dominate above the reference point. It is in units of the "
              "rewards: compare it within this report only.</dd>\n"
-             "<dt>Diversity</dt><dd>Product over n = 2, 3, 4 of the share of n-grams of words that are different within an answer; "
-             "distinct-n is that share over all answers of a method.</dd>\n"
+             "<dt>Diversity</dt><dd>Product over n = 2, 3, 4 of the share of n-grams of words that are different within an "
+             "answer; distinct-n is that share over all answers of a method.</dd>\n"
              "<dt>Tokens evaluated</dt><dd>Every token that went through a model, once for each policy that saw it, prompts "
              "included. Times depend on the machine and on what else it did.</dd>\n"
              "</dl></section>\n");

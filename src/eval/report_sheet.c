@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "plot/plot.h"
@@ -53,7 +54,7 @@ void sheet_number(struct sheet *s, double x) {
     add(s, (struct sheet_cell){.text = isfinite(x) ? pool_text(s->pool, "%s", text) : NULL, .number = {x, NAN, NAN}});
 }
 
-/* Decimals at which the interval has two digits: 0.512 [0.473, 0.550], 23.1 [20.4, 25.9]. */
+/* Decimals at which an interval of this width has two digits: 0.512 [0.473, 0.550], 23.1 [20.4, 25.9]. */
 static int decimals_of(double width) {
     const double digits = 1 - floor(log10(width / 2));
     return digits < 0 ? 0 : digits > 6 ? 6 : (int)digits;
@@ -62,7 +63,7 @@ static int decimals_of(double width) {
 /* 0 for what would be shown as -0.00. */
 static double rounded(double x, int decimals) { return fabs(x) < 0.5 * pow(10, -decimals) ? 0 : x; }
 
-void sheet_format(char *text, char *range, const struct interval *x, double factor) {
+void sheet_format(char *text, char *range, const struct interval *x, double factor, int decimals) {
     const double value = factor * x->value, low = factor * x->low, high = factor * x->high;
     text[0] = range[0] = '\0';
     if (!isfinite(value)) {
@@ -72,18 +73,51 @@ void sheet_format(char *text, char *range, const struct interval *x, double fact
         plot_number(text, FORMATTED, value, 4);
         return;
     }
-    /* An interval without a width says that all is equal. */
-    const int decimals = high > low ? decimals_of(high - low) : 3;
+    if (decimals < 0) { /* an interval without a width says that all is equal */
+        decimals = high > low ? decimals_of(high - low) : 3;
+    }
     snprintf(text, FORMATTED, "%.*f", decimals, rounded(value, decimals));
     snprintf(range, FORMATTED, "[%.*f, %.*f]", decimals, rounded(low, decimals), decimals, rounded(high, decimals));
 }
 
 void sheet_interval(struct sheet *s, const struct interval *x, double factor) {
-    char text[FORMATTED], range[FORMATTED];
-    sheet_format(text, range, x, factor);
-    add(s, (struct sheet_cell){.text = *text ? pool_text(s->pool, "%s", text) : NULL,
-                               .range = *range ? pool_text(s->pool, "%s", range) : NULL,
-                               .number = *x});
+    add(s, (struct sheet_cell){.number = *x, .factor = factor});
+}
+
+static int by_value(const void *a, const void *b) {
+    const int x = *(const int *)a, y = *(const int *)b;
+    return (x > y) - (x < y);
+}
+
+/* -1: no number of the column has an interval. */
+static int column_decimals(const struct sheet *s, size_t column) {
+    int *all = pool_array(s->pool, s->n_rows, sizeof *all);
+    size_t n = 0;
+    for (size_t i = 0; i < s->n_rows && all; i++) {
+        const struct sheet_cell *c = &s->cells[i * s->max_columns + column];
+        const double width = c->factor * (c->number.high - c->number.low);
+        if (isfinite(width) && width > 0) {
+            all[n++] = decimals_of(width);
+        }
+    }
+    if (!n) {
+        return -1;
+    }
+    qsort(all, n, sizeof *all, by_value);
+    return all[n / 2];
+}
+
+static void format_column(struct sheet *s, size_t column) {
+    const int decimals = column_decimals(s, column);
+    for (size_t i = 0; i < s->n_rows; i++) {
+        struct sheet_cell *c = &s->cells[i * s->max_columns + column];
+        char text[FORMATTED], range[FORMATTED];
+        if (fabs(c->factor) > 0) {
+            sheet_format(text, range, &c->number, c->factor, decimals);
+            c->text = *text ? pool_text(s->pool, "%s", text) : NULL;
+            c->range = *range ? pool_text(s->pool, "%s", range) : NULL;
+        }
+    }
 }
 
 static bool apart(const struct interval *best, const struct interval *other, bool higher) {
@@ -116,8 +150,9 @@ static void mark_column(struct sheet *s, size_t column) {
     }
 }
 
-void sheet_mark_best(struct sheet *s) {
+void sheet_finish(struct sheet *s) {
     for (size_t i = 0; i < s->n_columns; i++) {
+        format_column(s, i);
         if (s->columns[i].better == SHEET_HIGHER || s->columns[i].better == SHEET_LOWER) {
             mark_column(s, i);
         }

@@ -17,6 +17,7 @@ struct sheet_cell {
     const char *text;  /* NULL: nothing is known */
     const char *range; /* its interval, or NULL */
     struct interval number;
+    double factor; /* of the number as it is shown; 0: `text` is there already */
     bool best;
 };
 
@@ -41,13 +42,15 @@ void sheet_row(struct sheet *s, size_t group);
 void sheet_text(struct sheet *s, const char *text);
 void sheet_count(struct sheet *s, double n);       /* a whole number; NaN: not known */
 void sheet_number(struct sheet *s, double x);      /* four digits */
-void sheet_interval(struct sheet *s, const struct interval *x, double factor); /* as many digits as the interval warrants */
+void sheet_interval(struct sheet *s, const struct interval *x, double factor); /* as many digits as the intervals warrant */
 
-/* In each column that has one, marks the best value, if its interval overlaps with that of no row of another group. */
-void sheet_mark_best(struct sheet *s);
+/* When all is there: numbers of a column get as many decimals as its median interval warrants, and the best value of each
+ * column that has one is marked, if its interval overlaps with that of no row of another group. */
+void sheet_finish(struct sheet *s);
 
-/* `text` of a number and of its interval, "" where there is none; both at least 64 bytes. */
-void sheet_format(char *text, char *range, const struct interval *x, double factor);
+/* `text` of a number and of its interval, "" where there is none; both at least 64 bytes. decimals < 0: those at which the
+ * interval has two digits. */
+void sheet_format(char *text, char *range, const struct interval *x, double factor, int decimals);
 
 /* A text with what Markdown would take for its own escaped. */
 int sheet_markdown_text(struct buf *b, const char *text, struct genarm_error *err);

@@ -36,8 +36,9 @@ static bool any(const struct numbers *n, size_t offset) {
 
 #define ANY(n, member) any(n, offsetof(struct cell_numbers, member))
 
+static const struct interval none = {NAN, NAN, NAN};
+
 static void judge_rate(struct sheet *s, const struct judge_numbers *j) {
-    static const struct interval none = {NAN, NAN, NAN};
     sheet_interval(s, j->judged ? &j->verdicts.rate : &none, 100);
 }
 
@@ -51,11 +52,10 @@ static void findings(struct sheet *s, const struct numbers *n) {
         }
     }
     for (size_t j = 0; j < r->n_judges; j++) {
-        sheet_column(s, SHEET_HIGHER, pool_text(n->pool, "%s: wins + ties/2, %%", r->judges[j].name));
+        sheet_column(s, SHEET_HIGHER, pool_text(n->pool, "%s: wins + ties/2, %%", r->judges[j].label));
     }
-    sheet_column(s, SHEET_NUMBER, "answers");
     if (kl) {
-        sheet_column(s, SHEET_NUMBER, "KL, nats");
+        sheet_column(s, SHEET_NUMBER, "KL, nats an answer");
     }
     if (work) {
         sheet_column(s, SHEET_NUMBER, "tokens evaluated per token");
@@ -74,7 +74,6 @@ static void findings(struct sheet *s, const struct numbers *n) {
         for (size_t j = 0; j < r->n_judges; j++) {
             judge_rate(s, &n->judges[j * r->n_cells + i]);
         }
-        sheet_count(s, (double)r->cells[i].n_answers);
         if (kl) {
             sheet_interval(s, &c->kl, 1);
         }
@@ -97,6 +96,11 @@ static void differences(struct sheet *s, const struct numbers *n) {
     }
     s->note = "Mean over prompts of the answer's reward minus that of the reference's answer to the same prompt. An interval "
               "without 0 is a difference.";
+    if (n->has_gap) {
+        sheet_column(s, SHEET_NUMBER, pool_text(n->pool, "recovered gap in %s, %%", r->rewards[n->gap_reward]));
+        s->note = pool_text(n->pool, "%s Recovered gap: of the way from %s (0 %%) to %s (100 %%).", s->note,
+                            r->cells[n->gap_from].name, r->cells[n->gap_to].name);
+    }
     for (size_t i = 0; i < r->n_cells; i++) {
         if (i != n->reference) {
             begin_row(s, n, i);
@@ -104,6 +108,9 @@ static void differences(struct sheet *s, const struct numbers *n) {
                 if (is_shown(n, k)) {
                     sheet_interval(s, &n->cells[i].difference[k], 1);
                 }
+            }
+            if (n->has_gap) {
+                sheet_interval(s, i == n->gap_from || i == n->gap_to ? &none : &n->cells[i].gap, 100);
             }
         }
     }
@@ -117,7 +124,7 @@ static void verdicts(struct sheet *s, const struct numbers *n, size_t judge) {
         preferences = preferences || n->judges[judge * r->n_cells + i].has_preferences;
     }
     begin(s, n, pool_text(n->pool, "judge-%zu", judge + 1),
-          pool_text(n->pool, "Judge %s%s%s", j->name, j->against < r->n_cells ? ", against " : "",
+          pool_text(n->pool, "Verdicts of %s%s%s", j->label, j->against < r->n_cells ? " against " : "",
                     j->against < r->n_cells ? r->cells[j->against].name : ""));
     sheet_column(s, SHEET_NUMBER, "wins");
     sheet_column(s, SHEET_NUMBER, "ties");
@@ -128,7 +135,8 @@ static void verdicts(struct sheet *s, const struct numbers *n, size_t judge) {
         sheet_column(s, SHEET_HIGHER, "mean preference, %");
     }
     sheet_column(s, SHEET_HIGHER, "length-controlled, %");
-    s->note = "Invalid verdicts count in no rate. Length-controlled: what the rate would be if both answers were equally long.";
+    s->note = "Invalid verdicts count in no rate. Length-controlled: what the rate would be if both answers were equally long; "
+              "its fit is penalised, and is 50 where few prompts say little.";
     for (size_t i = 0; i < r->n_cells; i++) {
         const struct judge_numbers *x = &n->judges[judge * r->n_cells + i];
         if (x->judged) {
@@ -139,7 +147,7 @@ static void verdicts(struct sheet *s, const struct numbers *n, size_t judge) {
             sheet_count(s, (double)x->verdicts.invalid);
             judge_rate(s, x);
             if (preferences) {
-                sheet_interval(s, &x->preferences.rate, x->has_preferences ? 100 : NAN);
+                sheet_interval(s, x->has_preferences ? &x->preferences.rate : &none, 100);
             }
             sheet_interval(s, &x->length_controlled, 100);
         }
@@ -150,14 +158,14 @@ static void texts(struct sheet *s, const struct numbers *n) {
     const struct results *r = n->results;
     const bool kl = ANY(n, kl);
     begin(s, n, "texts", "Answers");
+    sheet_column(s, SHEET_NUMBER, "answers");
     sheet_column(s, SHEET_NUMBER, "words");
     sheet_column(s, SHEET_NUMBER, "tokens");
     sheet_column(s, SHEET_NUMBER, "finished, %");
     sheet_column(s, SHEET_NUMBER, "diversity");
-    sheet_column(s, SHEET_NUMBER, "distinct-1");
-    sheet_column(s, SHEET_NUMBER, "distinct-2");
+    sheet_column(s, SHEET_NUMBER, "distinct 1");
+    sheet_column(s, SHEET_NUMBER, "distinct 2");
     if (kl) {
-        sheet_column(s, SHEET_NUMBER, "KL, nats an answer");
         sheet_column(s, SHEET_NUMBER, "KL, nats a token");
     }
     s->note = kl ? "Finished: the answer ended its turn and was not cut off. KL: mean of log \xCF\x80(answer) \xE2\x88\x92 log "
@@ -168,6 +176,7 @@ static void texts(struct sheet *s, const struct numbers *n) {
         const struct cell_numbers *c = &n->cells[i];
         if (r->cells[i].n_answers) {
             begin_row(s, n, i);
+            sheet_count(s, (double)r->cells[i].n_answers);
             sheet_interval(s, &c->words, 1);
             sheet_interval(s, &c->tokens, 1);
             sheet_interval(s, &c->finished, 100);
@@ -175,7 +184,6 @@ static void texts(struct sheet *s, const struct numbers *n) {
             sheet_number(s, c->distinct[1]);
             sheet_number(s, c->distinct[2]);
             if (kl) {
-                sheet_interval(s, &c->kl, 1);
                 sheet_interval(s, &c->kl_token, 1);
             }
         }
@@ -199,25 +207,11 @@ static void costs(struct sheet *s, const struct numbers *n) {
         if (r->cells[i].n_answers) {
             begin_row(s, n, i);
             for (size_t k = 0; k < NUMBERS_WORK; k++) {
-                sheet_number(s, c->work[k].value);
+                sheet_number(s, c->work[k]);
             }
             sheet_interval(s, &c->all_work, 1);
             sheet_interval(s, &c->ms, 1);
             sheet_number(s, c->seconds);
-        }
-    }
-}
-
-static void gap(struct sheet *s, const struct numbers *n) {
-    const struct results *r = n->results;
-    begin(s, n, "gap", "Recovered gap");
-    sheet_column(s, SHEET_NUMBER, "recovered, %");
-    s->note = pool_text(n->pool, "Of the way in %s from %s (0 %%) to %s (100 %%).", r->rewards[n->gap_reward],
-                        r->cells[n->gap_from].name, r->cells[n->gap_to].name);
-    for (size_t i = 0; i < r->n_cells; i++) {
-        if (i != n->gap_from && i != n->gap_to && numbers_any(&n->cells[i].gap)) {
-            begin_row(s, n, i);
-            sheet_interval(s, &n->cells[i].gap, 100);
         }
     }
 }
@@ -231,9 +225,9 @@ static const char *reference_text(const struct numbers *n) {
                          n->reference_point[k]);
     }
     return pool_text(n->pool,
-                     "%s%s. MIP: mean inner product of preference (weights, divided by their sum) and achieved rewards; scaled: of "
-                     "rewards from 0 at the worst to 1 at the best point of all. On the front: points that no point of any method "
-                     "dominates.",
+                     "%s%s. MIP: mean inner product of preference (weights, divided by their sum) and achieved rewards; "
+                     "scaled: of rewards from 0 at the worst to 1 at the best point of all. On the front: points that no point "
+                     "of any method dominates.",
                      text, n->worst_is_reference ? ", the worst value of all points" : "");
 }
 
@@ -293,12 +287,12 @@ static void accuracy(struct sheet *s, const struct numbers *n) {
     sheet_column(s, SHEET_LOWER, "log loss");
     sheet_column(s, SHEET_LOWER, "calibration error");
     s->note = "Accuracy: the chosen response has the higher reward; a tie counts half. Margin: its reward minus that of the "
-              "rejected one. Log loss and calibration are of sigmoid(margin times the number stated: beta of an ARM that was trained "
-              "here, else 1), the probability that it is preferred; a reward that says nothing has log loss 0.693.";
+              "rejected one. Log loss and calibration are of sigmoid(margin times the number stated: beta of an ARM that was "
+              "trained here, else 1), the probability that it is preferred; a reward that says nothing has log loss 0.693.";
     for (size_t i = 0; i < r->n_pairs; i++) {
         const struct calibration *c = &n->pairs[i];
         sheet_row(s, i);
-        sheet_text(s, r->pairs[i].name);
+        sheet_text(s, *r->pairs[i].label ? pool_text(n->pool, "%s %s", r->pairs[i].name, r->pairs[i].label) : r->pairs[i].name);
         sheet_text(s, r->pairs[i].reward);
         sheet_count(s, (double)c->n);
         sheet_interval(s, &c->accuracy, 100);
@@ -354,9 +348,6 @@ int tables_make(struct tables *out, const struct numbers *n, struct genarm_error
     if (n->n_objectives) {
         trade_offs(&t.sheets[t.n++], n);
     }
-    if (n->has_gap) {
-        gap(&t.sheets[t.n++], n);
-    }
     texts(&t.sheets[t.n++], n);
     costs(&t.sheets[t.n++], n);
     accuracy(&t.sheets[t.n++], n);
@@ -365,7 +356,7 @@ int tables_make(struct tables *out, const struct numbers *n, struct genarm_error
     for (size_t i = 0; i < t.n; i++) { /* the first one stays, be it empty */
         if (i == 0 || (t.sheets[i].n_rows && t.sheets[i].n_columns > 1)) {
             t.sheets[kept] = t.sheets[i];
-            sheet_mark_best(&t.sheets[kept++]);
+            sheet_finish(&t.sheets[kept++]);
         }
     }
     t.n = kept;

@@ -244,20 +244,26 @@ static int pairs_of(struct results_pairs **out, struct results *r, const json_t 
     int rc = json_get_string(&name, line, "name", r->path, err);
     rc = rc ? rc : json_opt_string(&reward, line, "reward", "", r->path, err);
     rc = rc ? rc : json_opt_string(&data, line, "data", "", r->path, err);
-    for (size_t i = r->n_pairs; i > 0 && rc == GENARM_OK; i--) {
+    char *label = rc ? NULL : results_label(json_object_get(line, "point"));
+    if (!label) {
+        return rc ? rc : error_nomem(err, "pairs");
+    }
+    for (size_t i = r->n_pairs; i > 0; i--) { /* mostly the last one */
         struct results_pairs *p = &r->pairs[i - 1];
-        if (strcmp(p->name, name) == 0 && strcmp(p->reward, reward) == 0) {
+        if (strcmp(p->name, name) == 0 && strcmp(p->reward, reward) == 0 && strcmp(p->label, label) == 0) {
             *out = p;
+            free(label);
             return GENARM_OK;
         }
     }
-    struct results_pairs *grown = rc ? NULL : realloc(r->pairs, (r->n_pairs + 1) * sizeof *grown);
+    struct results_pairs *grown = realloc(r->pairs, (r->n_pairs + 1) * sizeof *grown);
     if (!grown) {
-        return rc ? rc : error_nomem(err, "pairs");
+        free(label);
+        return error_nomem(err, "pairs");
     }
     r->pairs = grown;
     *out = &grown[r->n_pairs++];
-    **out = (struct results_pairs){.name = strdup(name), .reward = strdup(reward), .data = strdup(data)};
+    **out = (struct results_pairs){.name = strdup(name), .reward = strdup(reward), .data = strdup(data), .label = label};
     return (*out)->name && (*out)->reward && (*out)->data ? GENARM_OK : error_nomem(err, "pairs");
 }
 
@@ -301,8 +307,8 @@ static int add_line(struct results *r, json_t *line, int64_t offset, const char 
     const bool head = rc == GENARM_OK && strcmp(kind, "experiment") == 0;
     if (rc == GENARM_OK && head == (r->experiment != NULL)) {
         rc = head ? error_set(err, GENARM_EFORMAT, "a second line of kind \"experiment\"")
-                  : error_hint(err, error_set(err, GENARM_EFORMAT, "the first line must be of kind \"experiment\", not \"%s\"", kind),
-                               "is this a results.jsonl of genarm eval?");
+                  : error_set(err, GENARM_EFORMAT, "the first line must be of kind \"experiment\", not \"%s\"", kind);
+        rc = error_hint(err, rc, "is this a results.jsonl of genarm eval?");
     } else if (head) {
         r->experiment = json_incref(line);
         rc = results_head(r, where, err);
@@ -425,6 +431,7 @@ void results_deinit(struct results *r) {
         free(r->pairs[i].name);
         free(r->pairs[i].reward);
         free(r->pairs[i].data);
+        free(r->pairs[i].label);
         free(r->pairs[i].margins);
     }
     for (size_t i = 0; i < r->n_models; i++) {

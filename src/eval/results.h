@@ -59,14 +59,14 @@ struct results_verdicts {
 };
 
 struct results_judge {
-    const char *name;
+    const char *name, *label;
     size_t against;                /* a cell; n_cells: not known */
     struct results_verdicts *cells; /* [n_cells] */
 };
 
 /* Held-out pairs that a reward has ranked. */
 struct results_pairs {
-    char *name, *reward, *data;
+    char *name, *reward, *data, *label; /* label: of its point */
     double *margins; /* [n] reward of the chosen response minus that of the rejected; NaN: one is missing */
     size_t n, cap;
 };

@@ -139,6 +139,7 @@ static int read_judges(struct results *r, const char *where, struct genarm_error
         struct results_judge *j = &r->judges[r->n_judges];
         const char *against = NULL;
         rc = json_get_string(&j->name, json_array_get(list, r->n_judges), "name", where, err);
+        rc = rc ? rc : json_opt_string(&j->label, json_array_get(list, r->n_judges), "label", j->name, where, err);
         rc = rc ? rc : json_opt_string(&against, json_array_get(list, r->n_judges), "against", NULL, where, err);
         const size_t method = against ? results_find_method(r, against) : r->n_methods;
         j->against = method < r->n_methods ? r->methods[method].first_cell : r->n_cells;

@@ -5,7 +5,7 @@
 
 #include "plot/parts.h"
 
-enum { ROW = 46, NAME = 15, BAR = 20, BOTTOM = 28, MAX_PARTS = PLOT_COLORS };
+enum { ROW = 42, NAME = 15, BAR = 18, BOTTOM = 24, MAX_PARTS = PLOT_COLORS };
 
 #define LEFT 16.0
 #define WIDTH (PLOT_WIDTH - LEFT - PLOT_RIGHT)
@@ -21,7 +21,7 @@ static void legend_of(struct plot_series series[MAX_PARTS], const struct plot_ba
 static int top_of(const struct plot_bars *c) {
     struct plot_series series[MAX_PARTS];
     legend_of(series, c);
-    return plot_legend_height(series, n_parts(c), c->note) + 6;
+    return plot_legend_height(series, n_parts(c), c->note, LEFT) + 6;
 }
 
 int plot_bars_height(const struct plot_bars *c) { return top_of(c) + ROW * (int)c->n_bars + BOTTOM; }
@@ -76,13 +76,13 @@ int plot_bars(struct buf *b, const struct plot_bars *c, int x, int y, struct gen
     legend_of(series, c);
     int rc = plot_open(b, c->title, c->description, c->id, x, y, plot_bars_height(c), err);
     if (rc == GENARM_OK) {
-        rc = plot_legend(b, c->title, series, n_parts(c), c->note, err);
+        rc = plot_legend(b, c->title, series, n_parts(c), c->note, LEFT, err);
+    }
+    if (rc == GENARM_OK) {
+        rc = scale(b, c, top, err); /* its line is below the bars */
     }
     for (size_t i = 0; i < c->n_bars && rc == GENARM_OK; i++) {
         rc = row(b, c, &c->bars[i], top + ROW * (int)i, err);
-    }
-    if (rc == GENARM_OK) {
-        rc = scale(b, c, top, err);
     }
     return rc == GENARM_OK ? buf_puts(b, "</svg>\n", err) : rc;
 }

@@ -62,7 +62,7 @@ static void find_ranges(const struct plot_chart *c, struct range *x, struct rang
 }
 
 static struct frame frame_of(const struct plot_chart *c) {
-    const int legend = plot_legend_height(c->series, c->n_series, c->note);
+    const int legend = plot_legend_height(c->series, c->n_series, c->note, LEFT);
     struct frame f = {.chart = c, .top = legend + 8, .body = c->body > 0 ? c->body : BODY};
     struct range x, y;
     find_ranges(c, &x, &y);
@@ -192,7 +192,7 @@ static int labels(struct buf *b, const struct frame *f, struct genarm_error *err
 /* ---- the chart ---- */
 
 int plot_height(const struct plot_chart *c) {
-    const int legend = plot_legend_height(c->series, c->n_series, c->note);
+    const int legend = plot_legend_height(c->series, c->n_series, c->note, LEFT);
     return legend + 8 + (c->body > 0 ? c->body : BODY) + BOTTOM;
 }
 
@@ -200,7 +200,7 @@ int plot_chart(struct buf *b, const struct plot_chart *c, int x, int y, struct g
     const struct frame f = frame_of(c);
     int rc = plot_open(b, c->title, c->description, c->id, x, y, plot_height(c), err);
     if (rc == GENARM_OK) {
-        rc = plot_legend(b, c->title, c->series, c->n_series, c->note, err);
+        rc = plot_legend(b, c->title, c->series, c->n_series, c->note, LEFT, err);
     }
     if (rc == GENARM_OK) {
         rc = axes(b, &f, err);

@@ -5,7 +5,6 @@
 #include "plot/parts.h"
 
 enum {
-    LEFT = PLOT_LEFT,
     RIGHT = PLOT_RIGHT,
     TITLE = 30,  /* height of the title's line */
     LINE = 20,   /* of a line of the legend */
@@ -13,17 +12,25 @@ enum {
     GAP = 14     /* between entries */
 };
 
-#define LETTER 7.0 /* mean width of one at 13 px */
+/* Of a character at 13 px in the wider ones of the fonts that pages are shown in. */
+static double letter_width(const char *c, size_t bytes) {
+    return bytes > 1                                   ? 9
+           : strchr("mwMW%@", *c)                       ? 11.5
+           : strchr("ijl.,:;|!'()[]/ fIrt-", *c)        ? 5
+           : (*c >= 'A' && *c <= 'Z') || strchr("=+<>~_&#", *c) ? 9.5
+                                                        : 7.7;
+}
 
 double plot_text_width(const char *text) {
-    size_t n = 0, left = strlen(text);
+    double width = 0;
+    size_t left = strlen(text);
     while (left > 0) {
         const size_t step = utf8_char(text, left), taken = step ? step : 1;
+        width += letter_width(text, taken);
         text += taken;
         left -= taken;
-        n++;
     }
-    return LETTER * (double)n;
+    return width;
 }
 
 int plot_color(int color) { return color < 0 ? 0 : color % PLOT_COLORS; }
@@ -40,20 +47,20 @@ struct flow {
     int line;
 };
 
-static struct flow flow_next(const struct flow *at, const char *name) {
+static struct flow flow_next(const struct flow *at, const char *name, double start) {
     const double width = SWATCH + plot_text_width(name);
-    const bool full = at->x > 0 && LEFT + at->x + width > PLOT_WIDTH - RIGHT;
+    const bool full = at->x > 0 && start + at->x + width > PLOT_WIDTH - RIGHT;
     return (struct flow){.x = full ? 0 : at->x, .line = at->line + full};
 }
 
 static void flow_advance(struct flow *at, const char *name) { at->x += SWATCH + plot_text_width(name) + GAP; }
 
-int plot_legend_height(const struct plot_series *series, size_t n, const char *note) {
+int plot_legend_height(const struct plot_series *series, size_t n, const char *note, double start) {
     struct flow at = {0};
     int named = 0;
     for (size_t i = 0; i < n; i++) {
         if (series[i].name) {
-            at = flow_next(&at, series[i].name);
+            at = flow_next(&at, series[i].name, start);
             flow_advance(&at, series[i].name);
             named++;
         }
@@ -105,25 +112,25 @@ int plot_text(struct buf *b, const char *class, const char *anchor, double x, do
     return rc == GENARM_OK ? buf_puts(b, "</text>\n", err) : rc;
 }
 
-int plot_legend(struct buf *b, const char *title, const struct plot_series *series, size_t n, const char *note,
+int plot_legend(struct buf *b, const char *title, const struct plot_series *series, size_t n, const char *note, double start,
                 struct genarm_error *err) {
     struct flow at = {0};
-    int rc = plot_text(b, "head", "start", LEFT, 20, title, err), line = 0;
+    int rc = plot_text(b, "head", "start", start, 20, title, err), line = 0;
     for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
         const struct plot_series *s = &series[i];
         if (!s->name) {
             continue;
         }
-        at = flow_next(&at, s->name);
+        at = flow_next(&at, s->name, start);
         const double y = TITLE + LINE * at.line + 10;
-        rc = sample(b, s, LEFT + at.x, y - 4.5, err);
+        rc = sample(b, s, start + at.x, y - 4.5, err);
         if (rc == GENARM_OK) {
-            rc = plot_text(b, "name", "start", LEFT + at.x + SWATCH, y, s->name, err);
+            rc = plot_text(b, "name", "start", start + at.x + SWATCH, y, s->name, err);
         }
         flow_advance(&at, s->name);
         line = at.line + 1;
     }
-    return rc == GENARM_OK && note ? plot_text(b, "note", "start", LEFT, TITLE + LINE * line + 10, note, err) : rc;
+    return rc == GENARM_OK && note ? plot_text(b, "note", "start", start, TITLE + LINE * line + 10, note, err) : rc;
 }
 
 int plot_open(struct buf *b, const char *title, const char *description, const char *id, int x, int y, int height,

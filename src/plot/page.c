@@ -8,6 +8,8 @@ void page_put(struct page *p, const char *html) { p->code = p->code ? p->code : 
 
 void page_text(struct page *p, const char *s) { p->code = p->code ? p->code : plot_escape(p->b, s, p->err); }
 
+void page_lines(struct page *p, const char *s) { p->code = p->code ? p->code : plot_escape_lines(p->b, s, p->err); }
+
 void page_element(struct page *p, const char *open, const char *s, const char *close) {
     page_put(p, open);
     page_text(p, s);

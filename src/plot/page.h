@@ -12,8 +12,9 @@ struct page {
     int code;
 };
 
-void page_put(struct page *p, const char *html);  /* as it is */
-void page_text(struct page *p, const char *text); /* escaped */
+void page_put(struct page *p, const char *html);   /* as it is */
+void page_text(struct page *p, const char *text);  /* escaped */
+void page_lines(struct page *p, const char *text); /* escaped; its line ends stay */
 
 /* An element with a text in it; `open` is its whole start tag. */
 void page_element(struct page *p, const char *open, const char *text, const char *close);

@@ -17,9 +17,9 @@ double plot_text_width(const char *text);
 int plot_text(struct buf *b, const char *class, const char *anchor, double x, double y, const char *s,
               struct genarm_error *err);
 
-/* Height of the title's line, the legend of the named series and the note (or NULL) below it. */
-int plot_legend_height(const struct plot_series *series, size_t n, const char *note);
-int plot_legend(struct buf *b, const char *title, const struct plot_series *series, size_t n, const char *note,
+/* Height of the title's line, the legend of the named series and the note (or NULL) below it. `start`: where they are on x. */
+int plot_legend_height(const struct plot_series *series, size_t n, const char *note, double start);
+int plot_legend(struct buf *b, const char *title, const struct plot_series *series, size_t n, const char *note, double start,
                 struct genarm_error *err);
 
 /* A dot of the series. */

@@ -99,6 +99,7 @@ int plot_style(struct buf *b, struct genarm_error *err);
 /* Appends text for the inside of an element or of a quoted attribute. Bytes that are not UTF-8 become U+FFFD, control
  * characters spaces. */
 int plot_escape(struct buf *b, const char *text, struct genarm_error *err);
+int plot_escape_lines(struct buf *b, const char *text, struct genarm_error *err); /* line ends stay */
 
 /* A number as axes and tables show it, with so many significant digits: 0.0005 is 5e-4, 120000 is 120k. */
 void plot_number(char *text, size_t size, double x, int digits);

@@ -8,7 +8,7 @@ static const char *const light[PLOT_COLORS] = {"#1f6feb", "#d9480f", "#0b8a6a", 
 static const char *const dark[PLOT_COLORS] = {"#6cb2ff", "#ff9a62", "#45d0a8", "#d796f0",
                                               "#e3bd4a", "#ff8fb3", "#a3b0ff", "#c3cad3"};
 
-int plot_escape(struct buf *b, const char *text, struct genarm_error *err) {
+static int escape(struct buf *b, const char *text, bool lines, struct genarm_error *err) {
     size_t left = 0;
     while (text[left]) {
         left++;
@@ -23,6 +23,7 @@ int plot_escape(struct buf *b, const char *text, struct genarm_error *err) {
                              : c == '&'                ? "&amp;"
                              : c == '"'                ? "&quot;"
                              : c == '\''               ? "&#39;"
+                             : c == '\n' && lines      ? "\n"
                              : c < 0x20 || c == 0x7F   ? " "
                                                        : NULL;
         rc = entity ? buf_puts(b, entity, err) : buf_append(b, text, step, err);
@@ -31,6 +32,10 @@ int plot_escape(struct buf *b, const char *text, struct genarm_error *err) {
     }
     return rc;
 }
+
+int plot_escape(struct buf *b, const char *text, struct genarm_error *err) { return escape(b, text, false, err); }
+
+int plot_escape_lines(struct buf *b, const char *text, struct genarm_error *err) { return escape(b, text, true, err); }
 
 static int colors(struct buf *b, const char *const palette[PLOT_COLORS], struct genarm_error *err) {
     int rc = GENARM_OK;
