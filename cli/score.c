@@ -422,10 +422,10 @@ int score_settings(json_t **out, const struct score_args *args, struct genarm_er
         code = source_spec_parse(&spec, args->rewards.specs.items[i], file_exists, err);
         const bool is_model = spec.kind != SOURCE_CMD && spec.kind != SOURCE_OPENAI;
         if (code == 0 && is_model) {
-            code = settings_add_file(settings, "the file of", spec.part.name, spec.part.path, err);
+            code = settings_add_file_of(settings, "the file of", spec.part.name, spec.part.path, err);
         }
         if (code == 0 && is_model && spec.part.adapter) {
-            code = settings_add_file(settings, "the adapter of", spec.part.name, spec.part.adapter, err);
+            code = settings_add_file_of(settings, "the adapter of", spec.part.name, spec.part.adapter, err);
         }
         source_spec_deinit(&spec);
     }

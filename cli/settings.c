@@ -166,7 +166,7 @@ int settings_add_setup(json_t *settings, const struct setup *s, struct genarm_er
     return code;
 }
 
-int settings_add_file(json_t *settings, const char *what, const char *name, const char *path, struct genarm_error *err) {
+int settings_add_file_of(json_t *settings, const char *what, const char *name, const char *path, struct genarm_error *err) {
     struct buf key;
     json_t *value = NULL;
     buf_init(&key, 1 << 16);

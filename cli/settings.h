@@ -18,6 +18,6 @@ int settings_add_file(json_t *settings, const char *name, const char *path, stru
 int settings_add_setup(json_t *settings, const struct setup *s, struct genarm_error *err);
 
 /* Adds "WHAT NAME": what a file holds. */
-int settings_add_file(json_t *settings, const char *what, const char *name, const char *path, struct genarm_error *err);
+int settings_add_file_of(json_t *settings, const char *what, const char *name, const char *path, struct genarm_error *err);
 
 #endif
