@@ -31,7 +31,8 @@ static const struct option eval_options[] = {
     {OPTION_FILE, "-m --model", "FILE", ARGS(model), .help = "the base model, in place of the one that the experiment names"},
     {OPTION_INT, "--limit", "N", ARGS(limit), 1, INT32_MAX, .help = "only the first N prompts; all of them if not given"},
     {OPTION_TEXT, "--only", "NAME,...", ARGS(only),
-     .help = "only these models, methods, rewards and judges, and what they need"},
+     .help = "only these models, methods, rewards and judges, and what they need; methods.NAME, rewards.NAME and so on where "
+             "several are called so"},
     {OPTION_FLAG, "--dry-run", "", ARGS(dry_run), .help = "print what would be run, and run nothing"},
     {OPTION_FLAG, "--keep-going", "", ARGS(keep_going),
      .help = "when a command has failed go on with what does not need its file"},

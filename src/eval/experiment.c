@@ -27,7 +27,7 @@ static const struct section {
 };
 enum { N_SECTIONS = sizeof sections / sizeof *sections };
 
-const char *part_kind_name(enum part_kind kind) { return sections[kind].name; }
+const char *part_section(enum part_kind kind) { return sections[kind].key; }
 
 static bool among(const char *names, const char *text) {
     char name[NAME_MAX_LENGTH];

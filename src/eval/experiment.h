@@ -50,7 +50,7 @@ int experiment_unknown(const struct experiment *e, enum part_kind kind, const st
 /* Whether a key of a part is ours rather than an option of its command. */
 bool part_own_key(const struct part *p, const char *key);
 
-/* "model", "method", … */
-const char *part_kind_name(enum part_kind kind);
+/* The key of the experiment under which parts of this kind are: "models", "methods", … */
+const char *part_section(enum part_kind kind);
 
 #endif

@@ -401,10 +401,14 @@ static int make_part(struct maker *m, const struct part *p, struct genarm_error 
 
 /* ---- what is wanted ---- */
 
-static bool is_named(const char *names, const char *name) {
-    char next[NAME_MAX_LENGTH];
+/* Whether a part is among NAMES: by its name, or with its section before it, "methods.base". */
+static bool is_named(const char *names, const struct part *p) {
+    char next[2 * NAME_MAX_LENGTH];
+    const char *section = part_section(p->kind);
+    const size_t n = strlen(section);
     while (next_name(&names, ',', next, sizeof next)) {
-        if (strcmp(next, name) == 0) {
+        const bool full = strncmp(next, section, n) == 0 && next[n] == '.';
+        if (strcmp(full ? next + n + 1 : next, p->name) == 0) {
             return true;
         }
     }
@@ -412,13 +416,13 @@ static bool is_named(const char *names, const char *name) {
 }
 
 static int check_names(const struct experiment *e, const char *names, struct genarm_error *err) {
-    char name[NAME_MAX_LENGTH], near[NAME_MAX_LENGTH];
+    char name[2 * NAME_MAX_LENGTH], near[NAME_MAX_LENGTH];
     while (next_name(&names, ',', name, sizeof name)) {
         const char *known[512];
         size_t n = 0;
         bool found = false;
         for (size_t i = 0; i < e->n; i++) {
-            found = found || strcmp(e->parts[i].name, name) == 0;
+            found = found || is_named(name, &e->parts[i]);
             if (n < sizeof known / sizeof *known) {
                 known[n++] = e->parts[i].name;
             }
@@ -437,7 +441,7 @@ static int check_names(const struct experiment *e, const char *names, struct gen
 static void mark_wanted(struct item_list *list, const char *only) {
     for (size_t i = 0; i < list->n; i++) {
         struct item *item = &list->items[i];
-        item->wanted = !only || is_named(only, item->part->name) || (item->method && is_named(only, item->method->name));
+        item->wanted = !only || is_named(only, item->part) || (item->method && is_named(only, item->method));
     }
     for (size_t i = list->n; i-- > 0;) {
         for (size_t k = 0; list->items[i].wanted && k < list->items[i].n_needs; k++) {

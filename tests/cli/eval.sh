@@ -124,8 +124,9 @@ cmp -s <(json json/answers/base.jsonl '[x["response"] for x in r]') <(json whole
 
 # ---- parts of it ----
 
-run 0 eval e.yaml -o part --only base,kind --limit 4
-check "only what is wanted" [ "$(find part/models part/answers -type f | sort | tr '\n' ' ')" = "part/answers/base.jsonl part/models/kind.gguf " ]
+run 0 eval e.yaml -o part --only methods.base,models.kind --limit 4
+check "only what is wanted" [ "$(find part/models part/answers part/rewards -type f | sort | tr '\n' ' ')" = \
+    "part/answers/base.jsonl part/models/kind.gguf part/rewards/base.base.jsonl part/rewards/base.length.jsonl " ]
 json_true part/answers/base.jsonl 'len(r) == 4'
 run 1 eval e.yaml -o part --only bas
 says err 'nothing of the experiment is called "bas"; did you mean "base"?'
@@ -155,42 +156,59 @@ says err "no.yaml"
 
 # ---- commands that fail ----
 
-sed 's/base: "arm:$model"/base: "cmd:echo broken >\&2; exit 3"/' e.yaml >fails.yaml
+cat >small.yaml <<'END'
+model: base.gguf
+seed: 1
+options:
+  train: {lora-rank: 2, batch-size: 2, val-split: 0}
+  generate: {c: 256, n: 24, logit-bias: 3-inf, cache-type-k: f32, cache-type-v: f32}
+models:
+  kind: {train: {data: pairs.jsonl}}
+prompts: prompts.jsonl
+methods:
+  base:
+  genarm: {sweep: {h: [0.5, 1]}, arm: ["kind=$kind:{h}"]}
+rewards:
+  length: "cmd:python3 length.py"
+judges:
+  longer: {judge: "cmd:python3 length.py"}
+END
+n_small=9 # an adapter, 3 files of answers with a reward each, 2 of verdicts
+run 0 eval small.yaml -o small
+cp small/results.jsonl small.jsonl
+sed '/^rewards/,/length/s/length: .*/length: "cmd:echo broken >\&2; exit 3"/' small.yaml >fails.yaml
 run 1 eval fails.yaml -o fails
-says err "error: reward base of base: genarm score failed with status 1; the last lines of fails/logs/rewards.base.base.log"
+says err "error: reward length of base: genarm score failed with status 1; the last lines of fails/logs/rewards.base.length.log"
 says err "broken"
+check "it has stopped" [ ! -e fails/verdicts/genarm@h=1.longer.jsonl ]
 run 1 eval fails.yaml -o fails --keep-going
-check "all else is made" [ "$(find fails/models fails/answers fails/rewards fails/verdicts fails/pairs -type f | wc -l)" = 20 ]
-run 0 eval e.yaml -o fails
-says err " 6 made now"
-same_results fails/results.jsonl straight.jsonl
+check "all else is made" [ "$(find fails/models fails/answers fails/rewards fails/verdicts -name '*.jsonl' -o -name '*.gguf' | wc -l)" = 6 ]
+run 0 eval small.yaml -o fails
+says err " 3 made now"
+same_results fails/results.jsonl small.jsonl
 
 # ---- kill -9, again and again ----
 
 RANDOM=5
 kills=0
-for round in 1 2; do
-    rm -rf killed
-    for _ in 1 2 3 4 5 6 7; do
-        "$genarm" eval e.yaml -o killed >out.txt 2>err.txt </dev/null &
-        pid=$!
-        sleep "0.$((RANDOM % 9))$((RANDOM % 9))"
-        kill -KILL $pid 2>/dev/null
-        status=0
-        wait $pid 2>/dev/null || status=$?
-        [ $status != 137 ] || kills=$((kills + 1))
-    done
-    run 0 eval e.yaml -o killed
-    same_results killed/results.jsonl straight.jsonl
-    check "nothing is left beside the files" [ "$(find killed -name '*.partial' -o -name '*.ckpt')" = "" ]
+for _ in 1 2 3 4 5 6 7 8; do
+    "$genarm" eval e.yaml -o killed >out.txt 2>err.txt </dev/null &
+    pid=$!
+    sleep "0.$((RANDOM % 9))$((RANDOM % 9))"
+    kill -KILL $pid 2>/dev/null
+    status=0
+    wait $pid 2>/dev/null || status=$?
+    [ $status != 137 ] || kills=$((kills + 1))
 done
-check "it was killed ($kills)" [ $kills -ge 7 ]
+run 0 eval e.yaml -o killed
+same_results killed/results.jsonl straight.jsonl
+check "nothing is left beside the files" [ "$(find killed -name '*.partial' -o -name '*.ckpt')" = "" ]
+check "it was killed ($kills)" [ $kills -ge 6 ]
 
 # ---- Ctrl-C ----
 
-rm -rf stopped
-for moment in 0.3 0.8 1.3; do
-    "$genarm" eval e.yaml -o stopped >out 2>err </dev/null &
+for moment in 0.2 0.5 0.9; do
+    "$genarm" eval small.yaml -o stopped >out 2>err </dev/null &
     pid=$!
     sleep $moment
     kill -INT $pid 2>/dev/null
@@ -199,38 +217,38 @@ for moment in 0.3 0.8 1.3; do
     [ $status = 0 ] || check "status 130 after Ctrl-C ($status)" [ $status = 130 ]
     [ $status = 0 ] || says err "stopped; the same command goes on from here"
 done
-run 0 eval e.yaml -o stopped
-same_results stopped/results.jsonl straight.jsonl
+run 0 eval small.yaml -o stopped
+same_results stopped/results.jsonl small.jsonl
 
 # ---- two at once ----
 
-"$genarm" eval e.yaml -o shared >first.out 2>first.err </dev/null &
+"$genarm" eval small.yaml -o shared >first.out 2>first.err </dev/null &
 first=$!
-"$genarm" eval e.yaml -o shared >second.out 2>second.err </dev/null || fail "the second process" second.err
+"$genarm" eval small.yaml -o shared >second.out 2>second.err </dev/null || fail "the second process" second.err
 wait $first || fail "the first process" first.err
-same_results shared/results.jsonl straight.jsonl
+same_results shared/results.jsonl small.jsonl
 made() { sed -n 's/.*files are done, \([0-9]*\) made now.*/\1/p' "$1"; }
-check "each file is made once" [ $(($(made first.err) + $(made second.err))) = $n_files ]
+check "each file is made once" [ $(($(made first.err) + $(made second.err))) = $n_small ]
 check "both have worked" [ "$(made first.err)" -gt 0 ] && check "both have worked" [ "$(made second.err)" -gt 0 ]
 
 # One of two is killed: the other does the rest.
-"$genarm" eval e.yaml -o rest >first.out 2>first.err </dev/null &
+"$genarm" eval small.yaml -o rest >first.out 2>first.err </dev/null &
 first=$!
-"$genarm" eval e.yaml -o rest >second.out 2>second.err </dev/null &
+"$genarm" eval small.yaml -o rest >second.out 2>second.err </dev/null &
 second=$!
-sleep 0.7
+sleep 0.4
 kill -KILL $first
 wait $first 2>/dev/null
 wait $second || fail "the one that was left" second.err
-same_results rest/results.jsonl straight.jsonl
+same_results rest/results.jsonl small.jsonl
 
 # ---- ranks ----
 
 if command -v mpirun >/dev/null; then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 \
         OMPI_MCA_hwloc_base_binding_policy=none MPIEXEC_TIMEOUT=300
-    mpirun -n 2 "$genarm" eval e.yaml -o ranks >out 2>err </dev/null || fail "mpirun -n 2 genarm eval" err
-    same_results ranks/results.jsonl straight.jsonl
+    mpirun -n 2 "$genarm" eval small.yaml -o ranks >out 2>err </dev/null || fail "mpirun -n 2 genarm eval" err
+    same_results ranks/results.jsonl small.jsonl
     check "one rank speaks" [ "$(grep -c 'files are done' err)" = 1 ]
 fi
 finish
