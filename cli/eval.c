@@ -210,8 +210,8 @@ const struct command command_eval = {
     .summary = "run an experiment: train, answer, score, judge, report",
     .usage = "[options] FILE.yaml -o FOLDER",
     .details =
-        "Runs an experiment, as a YAML file describes it: which models are trained, which methods answer a file of prompts, which "
-        "rewards and judges look at the answers. Every step is one command of this program, whose options the file has as "
+        "Runs an experiment, as a YAML file describes it: which models are trained, which methods answer a file of prompts, "
+        "which rewards and judges look at the answers. Every step is one command of this program, whose options the file has as "
         "keys, and writes one file of FOLDER. The same command goes on where an earlier one was stopped, whatever stopped "
         "it, and makes again only what depends on something that was changed. Several processes, under mpirun, on several "
         "machines that share FOLDER, or in several shells, do it together.",

@@ -90,30 +90,32 @@ static size_t count_lines(const struct eval_run *run, const struct item *item) {
     return n > 0 ? n - 1 : 0;
 }
 
-static void on_wait(const struct eval_run *run, const struct item *item, void *user) {
-    struct eval_show *s = user;
-    char text[sizeof s->progress.note];
+/* Draws the bar: `label` is what goes on, `text` how far it is. */
+static void update(struct eval_show *s, const struct eval_run *run, const char *label, const char *text) {
+    const double ran = s->item ? clock_seconds() - s->item_started : 0;
     size_t n, n_done;
     double left;
+    eval_run_count(run, &n, &n_done, &left);
+    s->progress.label = label ? label : s->progress.label;
+    progress_expect(&s->progress, left > 0 ? (left > ran + 1 ? left - ran : 1) : 0);
+    progress_update(&s->progress, (int64_t)n_done, text);
+}
+
+static void on_wait(const struct eval_run *run, const struct item *item, void *user) {
+    struct eval_show *s = user;
+    char text[sizeof s->progress.note] = "";
+    const double now = clock_seconds();
     if (!s->started || !s->progress.terminal) {
         return;
     }
-    const double now = clock_seconds();
     if (item && item->kind == ITEM_ANSWERS && now - s->looked >= look_pause) {
         s->n_lines = count_lines(run, item);
         s->looked = now;
     }
-    eval_run_count(run, &n, &n_done, &left);
-    if (item && left > 0) {
-        left = left > now - s->item_started ? left - (now - s->item_started) : 1;
+    if (item && s->n_lines) {
+        snprintf(text, sizeof text, "%zu answers", s->n_lines);
     }
-    if (item && item->kind == ITEM_ANSWERS && s->n_lines) {
-        snprintf(text, sizeof text, "%s: %zu answers", item->title, s->n_lines);
-    } else {
-        snprintf(text, sizeof text, "%s", item ? item->title : "waiting for other processes");
-    }
-    progress_expect(&s->progress, left);
-    progress_update(&s->progress, (int64_t)n_done, text);
+    update(s, run, item ? item->title : "waiting for others", text);
 }
 
 static void on_start(const struct eval_run *run, const struct item *item, void *user) {
@@ -122,7 +124,7 @@ static void on_start(const struct eval_run *run, const struct item *item, void *
     double left;
     eval_run_count(run, &n, &n_done, &left);
     if (!s->started) {
-        progress_start(&s->progress, "experiment", "files", (int64_t)n, (int64_t)n_done);
+        progress_start(&s->progress, item->title, "files", (int64_t)n, (int64_t)n_done);
         s->started = true;
     }
     s->item = item;
@@ -182,7 +184,7 @@ static void on_end(const struct eval_run *run, const struct item *item, int stat
     struct genarm_error err;
     s->item = NULL;
     if (status == 0) {
-        on_wait(run, NULL, user);
+        update(s, run, NULL, "");
         return;
     }
     clear_bar(s);

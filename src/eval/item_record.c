@@ -36,7 +36,8 @@ char *item_path(const char *folder, const char *output, const char *ending) {
 
 static char *record_path(const struct item *item, const char *folder) {
     char items[4096];
-    return (size_t)snprintf(items, sizeof items, "%s/items", folder) < sizeof items ? item_path(items, item->name, ".json") : NULL;
+    const bool fits = (size_t)snprintf(items, sizeof items, "%s/items", folder) < sizeof items;
+    return fits ? item_path(items, item->name, ".json") : NULL;
 }
 
 /* The record of a file's JSON; false when it is none. */
@@ -45,9 +46,13 @@ static bool read_json(struct item_record *out, const json_t *json) {
     double size = 0, status = 0;
     struct item_record r = {0};
     char *end = NULL;
-    if (json_get_string(&state, json, "state", "", NULL) != 0 || json_get_string(&fingerprint, json, "fingerprint", "", NULL) != 0 ||
-        json_opt_number(&r.seconds, json, "seconds", 0, "", NULL) != 0 || json_opt_number(&r.ended, json, "ended", 0, "", NULL) != 0 ||
-        json_opt_number(&size, json, "size", 0, "", NULL) != 0 || json_opt_number(&status, json, "status", 0, "", NULL) != 0) {
+    int code = json_get_string(&state, json, "state", "", NULL);
+    code = code ? code : json_get_string(&fingerprint, json, "fingerprint", "", NULL);
+    code = code ? code : json_opt_number(&r.seconds, json, "seconds", 0, "", NULL);
+    code = code ? code : json_opt_number(&r.ended, json, "ended", 0, "", NULL);
+    code = code ? code : json_opt_number(&size, json, "size", 0, "", NULL);
+    code = code ? code : json_opt_number(&status, json, "status", 0, "", NULL);
+    if (code) {
         return false;
     }
     for (int i = 0; i < N_STATES; i++) {
@@ -147,7 +152,8 @@ int item_remove_files(const struct item *item, const char *folder, struct genarm
             e = e < 0 ? errno : e;
         }
         if (e) {
-            code = error_at(err, error_set(err, GENARM_EIO, "cannot be removed: %s", strerror(e)), "%s", path ? path : item->name);
+            code = error_set(err, GENARM_EIO, "cannot be removed: %s", strerror(e));
+            error_at(err, code, "%s", path ? path : item->name);
         }
         free(path);
     }

@@ -51,7 +51,7 @@ void items_free(struct item_list *list); /* safe on a zeroed struct */
 char **item_words(const struct item *item, const char *folder);
 void item_words_free(char **words); /* NULL is fine */
 
-/* The options of the command, but for where it writes, by name, without dashes, as {"loss": "arm", "reward": ["…", "…"], "bf16": true}. NULL when out of
+    const char *only;  /* parts by name, with commas: what belongs to none of them is not wanted; NULL: all is */
  * memory. */
 json_t *item_options(const struct item *item);
 

@@ -147,7 +147,8 @@ static json_t *names_json(const struct writer *w, enum part_kind kind) {
     for (size_t i = 0; i < w->e->n && list; i++) {
         const struct part *p = &w->e->parts[i];
         if (p->kind == kind && kind == PART_JUDGE) {
-            json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "name", p->name, "label", p->label, "against", p->against->name));
+            json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "name", p->name, "label", p->label, "against",
+                                                  p->against->name));
         } else if (p->kind == kind) {
             json_array_append_new(list, json_string(p->name));
         }

@@ -19,7 +19,8 @@
 
 static const char *const flags = "bf16 resume per-pair length-normalize";
 static const char *const values =
-    "output model seed data loss beta arm-template prompts limit lora temp answers threads log parallel ctx-size steps chat-template";
+    "output model seed data loss beta arm-template prompts limit lora temp answers threads log parallel ctx-size steps "
+    "chat-template";
 static const char *const lists = "arm adapter reward judge";
 
 static bool among(const char *names, const char *key) {
@@ -219,7 +220,8 @@ static void test_typos_name_line_and_nearest(void **state) {
     refused("prompts: p\nmethods: {m: {temp: \"{h}\"}}\n", "e.yaml:2:21", "there is no variable {h} here");
     refused("sweeps: {t: [{a: 1}, {b: 1}]}\nmodels: {m: {train: {}}}\n", "e.yaml:1:23", "no variable \"b\"");
     refused("sweeps: {t: {a: [1, 1]}}\nmodels: {m: {train: {}}}\n", "e.yaml:1:13", "a=1 is there twice");
-    refused("prompts: p\nmethods: {m: {sweep: {a: [1, 2]}}}\njudges: {j: {judge: x, against: n}}\n", "e.yaml:3:33", "no method \"n\"");
+    refused("prompts: p\nmethods: {m: {sweep: {a: [1, 2]}}}\njudges: {j: {judge: x, against: n}}\n", "e.yaml:3:33",
+            "no method \"n\"");
     refused("methods: {m: }\n", "e.yaml:1:1", "there are methods but no prompts");
     refused("title: x\n", "e.yaml:1:1", "does nothing");
     refused("models: {model: {train: {}}}\n", "e.yaml:1:10", "$model is the base");
@@ -255,7 +257,8 @@ static uint64_t print_of(const char *text, const char *name) {
 
 static void test_fingerprints_follow_what_counts(void **state) {
     (void)state;
-    static const char with[] = "models: {k: {train: {beta: %s, threads: %s}}}\nprompts: p\nmethods: {b: {temp: %s}, g: {arm: $k}}\n";
+    static const char with[] =
+        "models: {k: {train: {beta: %s, threads: %s}}}\nprompts: p\nmethods: {b: {temp: %s}, g: {arm: $k}}\n";
     char a[256], b[256];
     snprintf(a, sizeof a, with, "0.1", "1", "1");
     snprintf(b, sizeof b, with, "0.2", "1", "1");

@@ -134,7 +134,8 @@ struct fixture {
 
 static int ended_badly;
 
-static void count_end(const struct eval_run *r, const struct item *item, int status, const char *log, int64_t log_start, void *user) {
+static void count_end(const struct eval_run *r, const struct item *item, int status, const char *log, int64_t log_start,
+                      void *user) {
     (void)r;
     (void)item;
     (void)log;
@@ -234,7 +235,8 @@ static void test_what_needs_a_failure_is_not_tried(void **state) {
     (void)state;
     const char *folder = new_folder();
     struct fixture f;
-    static const char text[] = "models:\n  a: {train: {x: FAIL}}\n  b: {train: {x: 2}}\n  c: {merge: {x: $a}}\n  d: {merge: {x: $b}}\n";
+    static const char text[] =
+        "models:\n  a: {train: {x: FAIL}}\n  b: {train: {x: 2}}\n  c: {merge: {x: $a}}\n  d: {merge: {x: $b}}\n";
     ended_badly = 0;
     open_fixture(&f, text, folder);
     assert_int_equal(eval_run_all(&f.run, &err), 1);
