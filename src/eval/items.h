@@ -51,8 +51,8 @@ void items_free(struct item_list *list); /* safe on a zeroed struct */
 char **item_words(const struct item *item, const char *folder);
 void item_words_free(char **words); /* NULL is fine */
 
-    const char *only;  /* parts by name, with commas: what belongs to none of them is not wanted; NULL: all is */
- * memory. */
+/* The options of the command, but for where it writes, by name, without dashes, as
+ * {"loss": "arm", "reward": ["…", "…"], "bf16": true}. NULL when out of memory. */
 json_t *item_options(const struct item *item);
 
 /* The answers of a method at a point, or of its only point that lies within it; NULL: there are none. */

@@ -1,0 +1,173 @@
+/* results.jsonl of the files that commands have written: rewards beside their answers, verdicts as wins, what is broken named. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "eval/results_write.h"
+#include "support/golden.h"
+#include "support/temp.h"
+
+static struct genarm_error err;
+
+static int find(struct eval_option *out, const char *command, const char *key, struct genarm_error *error) {
+    (void)command;
+    *out = (struct eval_option){.form = strcmp(key, "per-pair") == 0 ? EVAL_FLAG : EVAL_VALUE};
+    snprintf(out->name, sizeof out->name, "--%s", key + strspn(key, "-"));
+    return strcmp(key, "resume") == 0 || strcmp(key, "log") == 0 ? error_set(error, GENARM_EINVAL, "no") : 0;
+}
+
+static int check(const char *command, char **words, size_t n, struct genarm_error *error) {
+    (void)command;
+    (void)words;
+    (void)n;
+    (void)error;
+    return 0;
+}
+
+static const struct eval_vocabulary anything = {find, check};
+
+static const char text[] =
+    "title: T\nmodel: m.gguf\nmodels: {k: {train: {loss: arm}}}\nprompts: p.jsonl\nmethods:\n  base:\n"
+    "  g: {label: G, sweep: {h: [0.5]}, method: args}\nrewards: {r: cmd:x, s: cmd:y}\n"
+    "judges: {j: cmd:z}\naccuracy: {a: {data: d.jsonl, reward: cmd:x}}\n"
+    "report: {kl: s, reference: base}\n";
+
+static struct experiment *experiment;
+static struct item_list list;
+static struct eval_run run;
+
+static void put(const char *name, const char *content) {
+    char *path = item_path(run.folder, name, "");
+    must(file_write(path, content, strlen(content), &err), &err);
+    free(path);
+}
+
+static int setup(void **state) {
+    static char folder[4096];
+    static int n;
+    char name[16];
+    const struct items_params params = {0};
+    (void)state;
+    snprintf(name, sizeof name, "out%d", n++);
+    snprintf(folder, sizeof folder, "%s", temp_path(name));
+    must(experiment_parse(&experiment, text, sizeof text - 1, "e.yaml", &err), &err);
+    must(items_new(&list, experiment, &params, &anything, &err), &err);
+    run = (struct eval_run){.list = &list, .folder = folder};
+    must(eval_run_init(&run, &err), &err);
+    must(eval_run_prepare(&run, &err), &err);
+    put("models/k.gguf", "x");
+    put("answers/base.jsonl",
+        "{\"prompt\":\"p0\",\"response\":\"a\",\"tokens\":[1,2],\"finish_reason\":\"stop\",\"logprob\":-1.5}\n"
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"p1\"},{\"role\":\"assistant\",\"content\":\"x\"}],"
+        "\"response\":\"b\\u0000c\",\"tokens\":[],\"finish_reason\":\"length\"}\n");
+    put("answers/g@h=0.5.jsonl",
+        "{\"prompt\":\"p0\",\"response\":\"c\",\"tokens\":[1]}\n{\"prompt\":\"p1\",\"response\":\"d\"}\n");
+    put("rewards/base.r.jsonl", "{\"index\":0,\"rewards\":{\"x\":1.5}}\n{\"index\":1,\"rewards\":{\"x\":null}}\n");
+    put("rewards/g@h=0.5.r.jsonl", "{\"index\":0,\"rewards\":{\"x\":2}}\n{\"index\":1,\"rewards\":{\"x\":3}}\n");
+    put("verdicts/g@h=0.5.j.jsonl",
+        "{\"index\":0,\"verdict\":\"a\",\"preference\":2}\n{\"index\":1,\"verdict\":\"b\",\"preference\":1}\n");
+    put("pairs/a.jsonl", "{\"index\":0,\"chosen\":{\"x\":1},\"rejected\":{\"x\":-1}}\n");
+    for (size_t i = 0; i < list.n; i++) { /* all but the reward s */
+        run.states[i] = strcmp(list.items[i].part->name, "s") == 0 ? STATE_OPEN : STATE_DONE;
+    }
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    eval_run_deinit(&run);
+    items_free(&list);
+    experiment_free(experiment);
+    experiment = NULL;
+    return 0;
+}
+
+/* The lines of the results, as a JSON array. */
+static json_t *results(void) {
+    char *path = item_path(run.folder, "results", ".jsonl");
+    FILE *f = fopen(path, "rb");
+    json_t *all = json_array(), *line;
+    assert_non_null(f);
+    while ((line = json_loadf(f, JSON_DISABLE_EOF_CHECK | JSON_ALLOW_NUL, NULL))) {
+        json_array_append_new(all, line);
+    }
+    fclose(f);
+    free(path);
+    return all;
+}
+
+static void line_is(const json_t *all, size_t i, const char *expected) {
+    char *text_of_line = json_dumps(json_array_get(all, i), JSON_COMPACT | JSON_REAL_PRECISION(6));
+    assert_string_equal(text_of_line, expected);
+    free(text_of_line);
+}
+
+static void test_all_files_become_one(void **state) {
+    (void)state;
+    must(eval_results_write(experiment, &run, "m.gguf", &err), &err);
+    json_t *all = results(), *head = json_array_get(all, 0);
+    assert_int_equal(json_array_size(all), 1 + 1 + 2 + 2 + 2 + 1);
+    assert_string_equal(json_string_value(json_object_get(head, "kind")), "experiment");
+    assert_int_equal(json_integer_value(json_object_get(head, "n_prompts")), 2);
+    json_t *expected = json_loads("[{\"name\":\"base\",\"label\":\"base\",\"method\":\"guided\",\"points\":[{}]},"
+                                  "{\"name\":\"g\",\"label\":\"G\",\"method\":\"args\",\"points\":[{\"h\":0.5}]}]",
+                                  0, NULL);
+    assert_true(json_equal(json_object_get(head, "methods"), expected));
+    json_decref(expected);
+    line_is(all, 1,
+            "{\"kind\":\"model\",\"name\":\"k\",\"point\":{},\"command\":\"train\",\"seconds\":0.0,\"options\":{\"loss\":\"arm\","
+            "\"model\":\"m.gguf\"}}");
+    line_is(all, 2,
+            "{\"kind\":\"answer\",\"method\":\"base\",\"point\":{},\"index\":0,\"prompt\":\"p0\",\"response\":\"a\","
+            "\"finish_reason\":\"stop\",\"n_tokens\":2,\"logprob\":-1.5,\"evaluated\":null,\"seconds\":null,"
+            "\"rewards\":{\"r\":1.5}}");
+    assert_string_equal(json_string_value(json_object_get(json_array_get(all, 3), "prompt")), "p1");
+    assert_int_equal(json_string_length(json_object_get(json_array_get(all, 3), "response")), 3);
+    assert_true(json_is_null(json_object_get(json_object_get(json_array_get(all, 3), "rewards"), "r")));
+    line_is(all, 6,
+            "{\"kind\":\"verdict\",\"judge\":\"j\",\"method\":\"g\",\"point\":{\"h\":0.5},\"against\":\"base\",\"index\":0,"
+            "\"verdict\":\"win\",\"preference\":2}");
+    line_is(all, 7,
+            "{\"kind\":\"verdict\",\"judge\":\"j\",\"method\":\"g\",\"point\":{\"h\":0.5},\"against\":\"base\",\"index\":1,"
+            "\"verdict\":\"lose\",\"preference\":1}");
+    line_is(all, 8,
+            "{\"kind\":\"pair\",\"name\":\"a\",\"point\":{},\"reward\":\"x\",\"data\":\"d.jsonl\",\"index\":0,\"chosen\":1,"
+            "\"rejected\":-1}");
+    json_decref(all);
+}
+
+static void broken(const char *name, const char *content, const char *where, const char *what) {
+    char *before = item_path(run.folder, "results", ".jsonl");
+    put(name, content);
+    assert_int_equal(eval_results_write(experiment, &run, NULL, &err), GENARM_EFORMAT);
+    assert_non_null(strstr(err.where, where));
+    assert_non_null(strstr(err.what, what));
+    assert_false(file_exists(before)); /* nothing half-written */
+    free(before);
+}
+
+static void test_files_that_do_not_belong_together_are_named(void **state) {
+    (void)state;
+    broken("rewards/base.r.jsonl", "{\"index\":0,\"rewards\":{\"x\":1}}\n", "rewards/base.r.jsonl:",
+           "reward of an answer is missing");
+    broken("rewards/base.r.jsonl", "{\"index\":1,\"rewards\":{\"x\":1}}\n", "rewards/base.r.jsonl:1",
+           "reward of an answer is missing");
+    broken("rewards/base.r.jsonl", "{\"index\":0,\"rewards\":{}}\n", "rewards/base.r.jsonl:1", "one reward");
+    broken("rewards/base.r.jsonl", "nonsense\n", "rewards/base.r.jsonl:1", "no JSON object");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_all_files_become_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_files_that_do_not_belong_together_are_named, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
