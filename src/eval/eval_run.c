@@ -182,8 +182,12 @@ static int do_item(struct eval_run *r, size_t i, const struct claim *claim, stru
         free(path);
         return code;
     }
-    if (record.fingerprint != item->fingerprint || record.state == RECORD_NONE) {
-        code = item_remove_files(item, r->folder, err);
+    /* A file that is there from now on is one that this command has written. */
+    const bool other = record.state == RECORD_NONE || record.fingerprint != item->fingerprint;
+    if (other || record.state != RECORD_RUNNING) {
+        code = item_remove_files(item, r->folder, other, err);
+    }
+    if (other) {
         record = (struct item_record){.fingerprint = item->fingerprint};
     }
     record.state = RECORD_RUNNING;

@@ -142,9 +142,9 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
     return remove(path) == 0 || errno == ENOENT ? 0 : errno;
 }
 
-int item_remove_files(const struct item *item, const char *folder, struct genarm_error *err) {
+int item_remove_files(const struct item *item, const char *folder, bool beside_too, struct genarm_error *err) {
     int code = 0;
-    for (int i = -1; i < N_BESIDE && code == 0; i++) {
+    for (int i = -1; i < (beside_too ? N_BESIDE : 0) && code == 0; i++) {
         char *path = item_path(folder, item->output, i < 0 ? "" : beside[i]);
         int e = path ? 0 : ENOMEM;
         if (path && file_exists(path)) {

@@ -26,8 +26,8 @@ bool item_is_done(struct item_record *r, const struct item *item, const char *fo
  * it was killed. What commands keep beside a file that is not complete is gone then. */
 bool item_was_finished(const struct item_record *r, const struct item *item, const char *folder);
 
-/* Removes the file and what is kept beside it until it is complete. */
-int item_remove_files(const struct item *item, const char *folder, struct genarm_error *err);
+/* Removes the file and, if wanted, what is kept beside it until it is complete. */
+int item_remove_files(const struct item *item, const char *folder, bool beside_too, struct genarm_error *err);
 
 /* FOLDER/output, and what is beside it: malloc'ed, NULL when out of memory. */
 char *item_path(const char *folder, const char *output, const char *ending);

@@ -244,6 +244,11 @@ same_results rest/results.jsonl small.jsonl
 
 # ---- ranks ----
 
+PMI_SIZE=2 PMI_RANK=0 run 0 eval small.yaml -o first --only models.kind
+says err "1 of 1 files are done"
+SLURM_STEP_NUM_TASKS=2 PMIX_RANK=1 run 0 eval small.yaml -o second --only models.kind
+check "the second rank is quiet" [ ! -s err ]
+same first/models/kind.gguf second/models/kind.gguf
 if command -v mpirun >/dev/null; then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 \
         OMPI_MCA_hwloc_base_binding_policy=none MPIEXEC_TIMEOUT=300

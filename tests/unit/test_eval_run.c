@@ -254,6 +254,36 @@ static void test_what_needs_a_failure_is_not_tried(void **state) {
     close_fixture(&f);
 }
 
+static void output_is_gone(const struct eval_run *r, const struct item *item, void *user) {
+    char *output = item_path(r->folder, item->output, ""), *partial = item_path(r->folder, item->output, ".partial");
+    assert_false(file_exists(output));
+    *(int *)user += file_exists(partial);
+    free(output);
+    free(partial);
+}
+
+/* Else a kill right after the start would make it count as what the command has written. */
+static void test_a_file_of_a_failed_command_goes_before_it_starts_again(void **state) {
+    (void)state;
+    const char *folder = new_folder();
+    struct fixture f;
+    int n_partial = 0;
+    for (int i = 0; i < 3; i++) {
+        open_fixture(&f, i < 2 ? "models: {a: {train: {x: FAIL}}}\n" : "models: {a: {train: {x: 1}}}\n", folder);
+        char *output = item_path(folder, "models/a.gguf", ""), *partial = item_path(folder, "models/a.gguf", ".partial");
+        must(file_write(output, "x", 1, &err), &err);
+        must(file_write(partial, "x", 1, &err), &err);
+        f.run.on_start = output_is_gone;
+        f.run.on_end = NULL;
+        f.run.user = &n_partial;
+        assert_int_equal(eval_run_all(&f.run, &err), i < 2 ? 1 : 0);
+        free(output);
+        free(partial);
+        close_fixture(&f);
+    }
+    assert_int_equal(n_partial, 1); /* what is beside it is gone on with only by the same command */
+}
+
 /* A command that has ended though the process which started it was killed before it wrote that down. */
 static void test_what_was_finished_is_not_done_again(void **state) {
     (void)state;
@@ -410,6 +440,7 @@ int main(void) {
         cmocka_unit_test(test_everything_is_done_once_and_nothing_a_second_time),
         cmocka_unit_test(test_a_change_makes_what_depends_on_it_anew),
         cmocka_unit_test(test_what_needs_a_failure_is_not_tried),
+        cmocka_unit_test(test_a_file_of_a_failed_command_goes_before_it_starts_again),
         cmocka_unit_test(test_what_was_finished_is_not_done_again),
         cmocka_unit_test(test_a_damaged_record_is_none),
         cmocka_unit_test(test_a_stop_ends_the_command_and_the_next_run_goes_on),
