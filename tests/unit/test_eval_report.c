@@ -70,9 +70,10 @@ static void read_file(struct buf *b, const char *folder, const char *name) {
 }
 
 /* Rewards by prompt of the three methods and the points of one of them. */
-static const double base_a[] = {0, 0.1, 0.2, 0.3}, base_b[] = {1, 1, 1, 1}, first_a[] = {1, 1.2, 1.1, 1.3},
-                    first_b[] = {0.4, 0.6, 0.5, 0.5}, second_a[] = {0.5, 0.4, 0.6, 0.5}, second_b[] = {2, 2.1, 1.9, 2},
-                    dpo_a[] = {0.6, 0.7, 0.6, 0.7}, dpo_b[] = {0.9, 1, 1.1, 1};
+static const double base_a[] = {0, 0.1, 0.2, 0.3}, base_b[] = {1, 1, 1, 1};
+static const double first_a[] = {1, 1.2, 1.1, 1.3}, first_b[] = {0.4, 0.6, 0.5, 0.5};
+static const double second_a[] = {0.5, 0.4, 0.6, 0.5}, second_b[] = {2, 2.1, 1.9, 2};
+static const double dpo_a[] = {0.6, 0.7, 0.6, 0.7}, dpo_b[] = {0.9, 1, 1.1, 1};
 
 static void answers(struct lines *l, const char *method, const char *point, const double *a, const double *b, double kl,
                     int arms) {
