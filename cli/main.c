@@ -12,8 +12,8 @@
 #include "ranks.h"
 
 static const struct command *const commands[] = {
-    &command_generate, &command_chat,    &command_serve, &command_score,  &command_train, &command_rl,         &command_data,
-    &command_merge,    &command_convert, &command_info,  &command_report, &command_bench, &command_rpc_server,
+    &command_generate, &command_chat,  &command_serve,   &command_score, &command_judge,  &command_train, &command_rl,
+    &command_data,     &command_merge, &command_convert, &command_info,  &command_report, &command_bench, &command_rpc_server,
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 

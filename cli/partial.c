@@ -9,7 +9,7 @@
 #include "common.h"
 #include "train/run.h"
 
-#define BEGIN_HEAD "{\"genarm generate --prompts\":"
+#define GENERATE "genarm generate --prompts"
 #define BEGIN_RECORD "{\"index\":%zu,\"record\":"
 #define END_RECORD "}\n"
 
@@ -24,12 +24,14 @@ char *partial_path(const char *output) {
     return path;
 }
 
+static const char *whose(const struct partial_run *run) { return run->command ? run->command : GENERATE; }
+
 /* ---- a new file ---- */
 
 static int begin(struct partial *p, const struct partial_run *run, uint64_t seed, struct genarm_error *err) {
     struct buf line;
     buf_init(&line, LINE_MAX_BYTES);
-    json_t *head = json_pack("{s:i, s:I, s:O}", "genarm generate --prompts", VERSION, "seed", (json_int_t)seed, "settings",
+    json_t *head = json_pack("{s:i, s:I, s:O}", whose(run), VERSION, "seed", (json_int_t)seed, "settings",
                              run->settings);
     int code = head ? json_dump(&line, head, err) : error_nomem(err, "a record");
     json_decref(head);
@@ -50,8 +52,9 @@ static int differs(const struct partial *p, const char *name, const char *was, c
     return error_hint(err, code, "go on with what they were begun with, or begin anew: --restart");
 }
 
-static int foreign(const struct partial *p, struct genarm_error *err) {
-    const int code = error_set(err, GENARM_EFORMAT, "this is not what genarm generate keeps of answers on their way");
+static int foreign(const struct partial *p, const struct partial_run *run, struct genarm_error *err) {
+    const int n = run->command ? (int)strlen(run->command) : (int)strlen("genarm generate");
+    const int code = error_set(err, GENARM_EFORMAT, "this is not what %.*s keeps of answers on their way", n, whose(run));
     return error_hint(err, error_at(err, code, "%s", p->journal.path), "remove it, or begin anew: --restart");
 }
 
@@ -60,10 +63,10 @@ static int check_head(const struct partial *p, const struct partial_run *run, co
     int version;
     json_int_t saved;
     json_t *settings;
-    if (json_unpack((json_t *)(uintptr_t)head, "{s:i, s:I, s:o}", "genarm generate --prompts", &version, "seed", &saved,
+    if (json_unpack((json_t *)(uintptr_t)head, "{s:i, s:I, s:o}", whose(run), &version, "seed", &saved,
                     "settings", &settings) != 0 ||
         version != VERSION || saved < 0) {
-        return foreign(p, err);
+        return foreign(p, run, err);
     }
     struct run_difference d;
     if (!run_same(settings, run->settings, &d)) {
@@ -79,19 +82,19 @@ static int check_head(const struct partial *p, const struct partial_run *run, co
 }
 
 /* Reads a record's line, without its newline, which is at `at` of the file. False: it is damaged. */
-static bool read_record(struct partial *p, const char *line, size_t n, int64_t at) {
+static bool read_record(struct partial *p, const char *member, const char *line, size_t n, int64_t at) {
     char prefix[64];
     json_t *value = NULL;
     json_int_t index = -1;
-    const char *finish = NULL;
+    json_t *told = NULL;
     bool ok = json_parse(&value, line, n, "", NULL) == 0 &&
-              json_unpack(value, "{s:I, s:{s:s}}", "index", &index, "record", "finish_reason", &finish) == 0 && index >= 0 &&
+              json_unpack(value, "{s:I, s:{s:o}}", "index", &index, "record", member, &told) == 0 && index >= 0 &&
               (size_t)index < p->n;
     if (ok) {
         const size_t n_prefix = (size_t)snprintf(prefix, sizeof prefix, BEGIN_RECORD, (size_t)index);
         struct extent *e = &p->records[index];
         ok = n > n_prefix + 1 && memcmp(line, prefix, n_prefix) == 0;
-        if (ok && strcmp(finish, "error") != 0) {
+        if (ok && !(json_is_string(told) && strcmp(json_string_value(told), "error") == 0)) {
             p->n_found += e->length == 0;
             *e = (struct extent){.at = at + (int64_t)n_prefix, .length = n - n_prefix - 1};
         }
@@ -101,9 +104,10 @@ static bool read_record(struct partial *p, const char *line, size_t n, int64_t a
 }
 
 /* Whether text without a newline may be a head that was cut short: only such a file is begun anew unasked. */
-static bool is_cut_head(const char *text, size_t size) {
-    const size_t n = sizeof BEGIN_HEAD - 1 < size ? sizeof BEGIN_HEAD - 1 : size;
-    return memcmp(text, BEGIN_HEAD, n) == 0;
+static bool is_cut_head(const struct partial_run *run, const char *text, size_t size) {
+    char head[64];
+    const size_t length = (size_t)snprintf(head, sizeof head, "{\"%s\":", whose(run));
+    return memcmp(text, head, length < size ? length : size) == 0;
 }
 
 /* Where the whole and readable lines end. 0: there is not even a head. */
@@ -122,12 +126,12 @@ static int read_lines(struct partial *p, const struct partial_run *run, uint64_t
         code = json_parse(&head, text, at - 1, p->journal.path, err);
         code = code ? error_hint(err, code, "remove it, or begin anew: --restart") : check_head(p, run, head, seed, err);
         json_decref(head);
-    } else if (!is_cut_head(text, size)) {
-        code = foreign(p, err);
+    } else if (!is_cut_head(run, text, size)) {
+        code = foreign(p, run, err);
     }
     while (code == 0 && at > 0 && at < size && (newline = memchr(text + at, '\n', size - at))) {
         const size_t n = (size_t)(newline - text) - at;
-        if (!read_record(p, text + at, n, (int64_t)at)) {
+        if (!read_record(p, run->member ? run->member : "finish_reason", text + at, n, (int64_t)at)) {
             note("%s: damaged behind byte %zu: what is there is computed again", p->journal.path, at);
             break;
         }
@@ -177,6 +181,15 @@ int partial_add(struct partial *p, size_t i, const char *record, struct genarm_e
         p->records[i] = (struct extent){.at = start + (int64_t)n_prefix, .length = length};
     }
     buf_deinit(&line);
+    return code;
+}
+
+int partial_read(const struct partial *p, size_t i, json_t **out, struct genarm_error *err) {
+    struct buf text;
+    buf_init(&text, LINE_MAX_BYTES);
+    int code = journal_read(&p->journal, &text, p->records[i].at, p->records[i].length, err);
+    code = code ? code : json_parse(out, text.data, text.len, p->journal.path, err);
+    buf_deinit(&text);
     return code;
 }
 

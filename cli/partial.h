@@ -24,6 +24,8 @@ char *partial_path(const char *output);
 
 struct partial_run {
     const char *output;
+    const char *command, *member; /* whose records they are, and a member that each of them has; NULL: those of genarm generate,
+                                     "finish_reason" */
     const json_t *settings; /* object: what must be the same for a file to be gone on with */
     size_t n;               /* records of the whole output */
     bool any_seed;          /* go on with the file's seed, whatever it is */
@@ -40,6 +42,9 @@ static inline bool partial_has(const struct partial *p, size_t i) { return p->re
 
 /* Adds record i: JSON on one line. */
 int partial_add(struct partial *p, size_t i, const char *record, struct genarm_error *err);
+
+/* Record i, which is there, as a new reference. */
+int partial_read(const struct partial *p, size_t i, json_t **out, struct genarm_error *err);
 
 /* Writes the line of record i. */
 int partial_print(const struct partial *p, size_t i, FILE *out, struct genarm_error *err);

@@ -1,6 +1,7 @@
 /* See rewards.h. */
 #include "rewards.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,6 +45,15 @@ static int stop(void *user) {
     return interrupt_signal();
 }
 
+struct genarm_judge_params chat_params_from(const struct chat_args *args) {
+    return (struct genarm_judge_params){.prompt = args->prompt,
+                                        .cache = args->cache,
+                                        .key_env = args->key_env,
+                                        .n_parallel = args->n_parallel,
+                                        .n_retries = args->n_retries,
+                                        .max_tokens = args->max_tokens};
+}
+
 int rewards_load(struct reward_set *s, const struct reward_args *args, bool weighted, struct genarm_model *base,
                  const struct model_args *model, const struct guide_args *guide, struct genarm_error *err) {
     struct genarm_source_params params = genarm_source_default_params();
@@ -59,6 +69,7 @@ int rewards_load(struct reward_set *s, const struct reward_args *args, bool weig
     params.model = model_params_from(model);
     params.timeout = args->timeout;
     params.stop = stop;
+    params.judge = chat_params_from(&args->chat);
     for (size_t i = 0; i < args->specs.n && code == 0; i++) {
         code = genarm_source_new(&s->sources[i], args->specs.items[i], base, &params, err);
         s->n += code == 0;
@@ -92,7 +103,8 @@ int rewards_compute(const struct reward_set *s, const struct genarm_sample *samp
 json_t *rewards_json(const struct reward_set *s, const double *values, size_t stride) {
     json_t *object = json_object();
     for (size_t i = 0; i < s->n && object; i++) {
-        json_object_set_new(object, rewards_name(s, i), json_rounded(values[i * stride], 6));
+        const double value = values[i * stride];
+        json_object_set_new(object, rewards_name(s, i), isnan(value) ? json_null() : json_rounded(value, 6));
     }
     return object;
 }

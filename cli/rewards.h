@@ -8,19 +8,43 @@
 #define REWARD_KINDS                                                                                                  \
     "KIND is rm (if not given: a reward model of genarm train --loss bt), arm, arm-mean, ratio or ratio-mean "        \
     "(log-probability under an ARM, summed or per token, ratio: minus its reference), rank (a classifier that "       \
-    "libllama runs, PATH[#LABEL]) or cmd (cmd:[NAME=]COMMAND, a program that answers JSON lines); PATH is an "        \
-    "adapter of the base, or a model which +ADAPTER adapts"
+    "libllama runs, PATH[#LABEL]), cmd (cmd:[NAME=]COMMAND, a program that answers JSON lines) or openai "             \
+    "(openai:[NAME=]MODEL@BASE_URL, a model behind a server that rates); PATH is an adapter of the base, or a model "  \
+    "which +ADAPTER adapts"
+
+/* How models behind servers are asked. */
+struct chat_args {
+    const char *prompt, *cache, *key_env;
+    int32_t n_parallel, n_retries, max_tokens;
+};
+
+/* Rows of a command's option table; its arguments have the member `chat`. */
+#define OPTIONS_CHAT(ARGS, chat)                                                                                       \
+    {OPTION_FILE, "--judge-prompt", "FILE", offsetof(ARGS, chat.prompt),                                               \
+     .help = "what a model of openai: is told instead of genarm's own text: see docs/judge.md"},                       \
+    {OPTION_FILE, "--judge-cache", "FOLDER", offsetof(ARGS, chat.cache),                                               \
+     .help = "keep replies of openai: here, and ask no question twice"},                                               \
+    {OPTION_INT, "--judge-parallel", "N", offsetof(ARGS, chat.n_parallel), 1, 256, .fallback = "4",                    \
+     .help = "requests of openai: that are on their way at once"},                                                     \
+    {OPTION_INT, "--judge-retries", "N", offsetof(ARGS, chat.n_retries), 0, 100, .fallback = "6",                      \
+     .help = "how often a request is tried again after 429, 5xx or a lost connection, waiting longer each time"},      \
+    {OPTION_INT, "--judge-max-tokens", "N", offsetof(ARGS, chat.max_tokens), 1, 1 << 20, .fallback = "512",            \
+     .help = "tokens of a reply at most"},                                                                             \
+    {OPTION_TEXT, "--api-key-env", "VARIABLE", offsetof(ARGS, chat.key_env),                                           \
+     .help = "environment variable that has the key of openai:; without it OPENAI_API_KEY, if that is set"}
 
 struct reward_args {
     struct option_list specs;
     double timeout;
+    struct chat_args chat;
 };
 
 /* Rows of a command's option table; its arguments have the member `rewards`. `what` says what the rewards are for. */
 #define OPTIONS_REWARDS(ARGS, what)                                                                                   \
     {OPTION_TEXTS, "--reward", REWARD_FORM, offsetof(ARGS, rewards.specs), .help = what REWARD_KINDS "; repeatable"}, \
     {OPTION_NUMBER, "--reward-timeout", "SECONDS", offsetof(ARGS, rewards.timeout), 0.001, 1e9, .fallback = "60",     \
-     .help = "how long a program of --reward cmd: may take for an answer, its start included"}
+     .help = "how long a program of --reward cmd: may take for an answer, its start included, or a server of openai:"}, \
+    OPTIONS_CHAT(ARGS, rewards.chat)
 
 struct reward_set {
     struct genarm_source **sources; /* [n], as on the command line */
@@ -35,11 +59,14 @@ void rewards_free(struct reward_set *s); /* safe on a zeroed struct */
 
 const char *rewards_name(const struct reward_set *s, size_t i);
 
-/* The rewards of n responses: values[i * n + j] is what source i gives sample j. */
+/* What the options say to a source. */
+struct genarm_judge_params chat_params_from(const struct chat_args *args);
+
+/* The rewards of n responses: values[i * n + j] is what source i gives sample j, NaN where it abstains. */
 int rewards_compute(const struct reward_set *s, const struct genarm_sample *samples, size_t n, double *values,
                     struct genarm_error *err);
 
-/* {"NAME": value} of one response: values[i * stride]. Without memory NULL. */
+/* {"NAME": value} of one response: values[i * stride], null where a source abstained. Without memory NULL. */
 json_t *rewards_json(const struct reward_set *s, const double *values, size_t stride);
 
 #endif

@@ -1,27 +1,22 @@
 /* genarm score: log-probabilities of a given response, token by token, rewards of it as a whole, or how well preference
  * pairs are ranked. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/progress.h"
 #include "commands.h"
 #include "pairs.h"
+#include "partial.h"
 #include "preferences.h"
 #include "prompts.h"
-#include "rewards.h"
+#include "reward/spec.h"
+#include "score.h"
 #include "scores.h"
+#include "settings.h"
 #include "terminal.h"
-
-struct score_args {
-    struct model_args model;
-    struct guide_args guide;
-    const char *prompt, *file, *response, *system;
-    struct option_list pairs;
-    struct reward_args rewards;
-    struct format_args formats;
-    bool open, json;
-};
 
 static const struct option score_options[] = {
     {OPTION_GROUP, .help = "Text"},
@@ -36,8 +31,22 @@ static const struct option score_options[] = {
      .help =
          "score pairs instead: prints how often the chosen response has the larger reward, and by how much, by the sum "
          "of the tokens' log-probabilities and by their mean; repeatable. " PAIRS_HELP},
+    {OPTION_FLAG, "--per-pair", "", offsetof(struct score_args, per_pair),
+     .help = "with -d, --reward and -o: write the rewards of every pair, a JSON record each: index, chosen, rejected"},
     OPTIONS_FORMAT(struct score_args),
-    {OPTION_FLAG, "--json", "", offsetof(struct score_args, json), .help = "print a JSON record"},
+    {OPTION_FILE, "--answers", "FILE.jsonl", offsetof(struct score_args, answers),
+     .help = "give every answer of a file the rewards of --reward: records of genarm generate, {\"prompt\" or \"messages\", "
+             "\"response\"} with \"system\", \"finish_reason\" and \"id\" if wanted, or AlpacaEval's JSON array of "
+             "{\"instruction\", \"output\"}; prints JSON records in the same order: index, id, rewards"},
+    {OPTION_GROUP, .help = "Output"},
+    {OPTION_FLAG, "--json", "", offsetof(struct score_args, json),
+     .help = "print a JSON record; of --answers with -o, the means as one"},
+    {OPTION_FILE, "-o --output", "FILE", offsetof(struct score_args, output),
+     .help = "write the records of --answers or --per-pair to a file instead of stdout, which gets the means; those of "
+             "--answers are kept in FILE.partial until all are there, and the same command goes on from there, whatever ended "
+             "it"},
+    {OPTION_FLAG, "--restart", "", offsetof(struct score_args, restart),
+     .help = "with --answers and -o: begin anew, also where FILE.partial has rewards"},
     OPTIONS_GUIDE(struct score_args),
     {OPTION_GROUP, .help = "Rewards of whole responses"},
     OPTIONS_REWARDS(struct score_args,
@@ -88,7 +97,11 @@ static int print_scores(const struct scores *scores, const double *values, const
         scores_print_table(stdout, scores, setup);
     }
     for (size_t i = 0; i < s->rewards.n; i++) {
-        printf("%s: reward of the response %.4f\n", rewards_name(&s->rewards, i), values[i]);
+        if (isnan(values[i])) {
+            printf("%s: no reward of the response, the judge abstained\n", rewards_name(&s->rewards, i));
+        } else {
+            printf("%s: reward of the response %.4f\n", rewards_name(&s->rewards, i), values[i]);
+        }
     }
     return 0;
 }
@@ -124,6 +137,7 @@ static int score_response(const struct score_args *args, struct scorers *s, cons
 struct tally {
     double right;  /* pairs ranked as labelled; a tie counts half */
     double margin; /* sum of chosen - rejected, nats */
+    int64_t n_abstained; /* pairs that are not counted: a response has no reward */
 };
 
 struct ranking {
@@ -133,6 +147,10 @@ struct ranking {
 };
 
 static void add(struct tally *t, double chosen, double rejected) {
+    if (isnan(chosen) || isnan(rejected)) {
+        t->n_abstained++;
+        return;
+    }
     t->right += chosen > rejected ? 1 : chosen < rejected ? 0 : 0.5;
     t->margin += chosen - rejected;
 }
@@ -151,6 +169,7 @@ struct rankings {
     struct tally *rewards;              /* [n] of whole responses */
     double *values;                     /* [2, n] of one pair's responses */
     int64_t n, n_long, n_dropped;       /* pairs that are ranked, that do not fit, that say nothing */
+    FILE *out;                          /* of --per-pair, or NULL */
 };
 
 static int read_pairs(struct pair_list *pairs, const struct score_args *args, struct genarm_error *err) {
@@ -174,6 +193,13 @@ static void rank_pair(struct rankings *r, const struct scores *chosen, const str
         rank(&r->arms[i], chosen->arms[i], rejected->arms[i], n);
         rank(&r->differences[i], chosen->arms[i] - chosen->reference[i], rejected->arms[i] - rejected->reference[i], n);
     }
+}
+
+/* A pair that does not fit has rewards that are null. */
+static int print_pair(const struct rankings *r, const struct reward_set *rewards, size_t index, struct genarm_error *err) {
+    json_t *record = json_pack("{s:I, s:o, s:o}", "index", (json_int_t)index, "chosen", rewards_json(rewards, r->values, 2),
+                               "rejected", rewards_json(rewards, r->values + 1, 2));
+    return print_json(r->out, record, err);
 }
 
 static int score_pair(struct rankings *r, const struct score_args *args, const struct scorers *s,
@@ -211,8 +237,11 @@ static int score_pair(struct rankings *r, const struct score_args *args, const s
 }
 
 static json_t *tally_json(const struct tally *t, int64_t n) {
-    return json_pack("{s:o, s:o}", "accuracy", json_rounded(t->right / (double)n, 6), "margin",
-                     json_rounded(t->margin / (double)n, 6));
+    const double counted = (double)(n - t->n_abstained);
+    json_t *accuracy = counted > 0 ? json_rounded(t->right / counted, 6) : json_null();
+    json_t *margin = counted > 0 ? json_rounded(t->margin / counted, 6) : json_null();
+    json_t *abstained = t->n_abstained > 0 ? json_integer((json_int_t)t->n_abstained) : NULL;
+    return json_pack("{s:o, s:o, s:o*}", "accuracy", accuracy, "margin", margin, "abstained", abstained);
 }
 
 static json_t *ranking_json(const struct ranking *r) {
@@ -286,8 +315,13 @@ static void print_reward_rankings(const struct rankings *r, const struct reward_
     snprintf(heading, sizeof heading, "%lld pairs, whole responses", (long long)r->n);
     printf("%-32s%10s%12s\n", heading, "accuracy", "margin");
     for (size_t i = 0; i < rewards->n; i++) {
-        printf("%-32s%10.3f%12.3f\n", rewards_name(rewards, i), r->rewards[i].right / (double)r->n,
-               r->rewards[i].margin / (double)r->n);
+        const struct tally *t = &r->rewards[i];
+        const double n = (double)(r->n - t->n_abstained);
+        printf("%-32s%10.3f%12.3f", rewards_name(rewards, i), t->right / n, t->margin / n);
+        if (t->n_abstained) {
+            printf("  without %lld pairs in which it abstained", (long long)t->n_abstained);
+        }
+        putchar('\n');
     }
 }
 
@@ -298,7 +332,13 @@ static int score_all(struct rankings *r, const struct score_args *args, const st
     int code = s->guided ? genarm_session_new(&session, s->setup.guide, NULL, err) : 0;
     progress_start(&progress, "scoring", "pairs", (int64_t)pairs->n, 0);
     for (size_t i = 0; i < pairs->n && code == 0 && !interrupt_signal(); i++) {
+        for (size_t k = 0; k < 2 * s->rewards.n; k++) {
+            r->values[k] = NAN;
+        }
         code = score_pair(r, args, s, session, &pairs->items[i], err);
+        if (code == 0 && r->out) {
+            code = print_pair(r, &s->rewards, i, err);
+        }
         progress_update(&progress, (int64_t)i + 1, NULL);
     }
     progress_end(&progress);
@@ -307,6 +347,43 @@ static int score_all(struct rankings *r, const struct score_args *args, const st
     if (code == 0 && r->n == 0 && !interrupt_signal()) {
         code = error_hint(err, error_set(err, GENARM_ECONTEXT, "no pair fits into the context"), "raise it with -c");
     }
+    return code;
+}
+
+static int show_rankings(const struct rankings *r, const struct score_args *args, const struct scorers *s,
+                         struct genarm_error *err) {
+    if (r->n_long) {
+        note("%lld pairs do not fit into the context and are left out", (long long)r->n_long);
+    }
+    if (r->n == 0) {
+        return 0;
+    }
+    if (args->json) {
+        return print_json(stdout, rankings_json(r, s), err);
+    }
+    if (s->guided) {
+        print_rankings(r, &s->setup);
+    }
+    if (s->rewards.n) {
+        print_reward_rankings(r, &s->rewards);
+    }
+    return 0;
+}
+
+/* With the records of --per-pair in their file, which appears when all are there. */
+static int score_to_file(struct rankings *r, const struct score_args *args, const struct scorers *s,
+                         const struct pair_list *pairs, struct genarm_error *err) {
+    struct file_writer file;
+    int code = file_open(&file, args->output, err);
+    if (code) {
+        return code;
+    }
+    r->out = file.stream;
+    code = score_all(r, args, s, pairs, err);
+    if (code == 0 && !interrupt_signal()) {
+        return file_commit(&file, err);
+    }
+    file_abort(&file);
     return code;
 }
 
@@ -320,21 +397,9 @@ static int score_pairs(const struct score_args *args, const struct scorers *s, c
     int code = r.arms && r.rewards && r.values ? 0 : error_nomem(err, "scores");
     if (code == 0) {
         r.differences = r.arms + n_arms;
-        code = score_all(&r, args, s, pairs, err);
+        code = args->per_pair ? score_to_file(&r, args, s, pairs, err) : score_all(&r, args, s, pairs, err);
     }
-    if (code == 0 && r.n_long) {
-        note("%lld pairs do not fit into the context and are left out", (long long)r.n_long);
-    }
-    if (code == 0 && r.n > 0 && args->json) {
-        code = print_json(stdout, rankings_json(&r, s), err);
-    } else if (code == 0 && r.n > 0) {
-        if (s->guided) {
-            print_rankings(&r, &s->setup);
-        }
-        if (n_rewards) {
-            print_reward_rankings(&r, &s->rewards);
-        }
-    }
+    code = code ? code : show_rankings(&r, args, s, err);
     free(r.values);
     free(r.rewards);
     free(r.arms);
@@ -343,15 +408,79 @@ static int score_pairs(const struct score_args *args, const struct scorers *s, c
 
 /* ---- the command ---- */
 
+/* Another process may go on with rewards that were begun under other values of these; files of --reward have hashes. */
+static const char *const not_compared[] = {"--output",         "--restart",       "--json",          "--threads",
+                                           "--verbose",        "--batch-size",    "--reward-timeout", "--judge-cache",
+                                           "--judge-parallel", "--judge-retries", "--api-key-env",   "--device",
+                                           "--gpu-layers",     "--tensor-split",  "--rpc",           NULL};
+
+int score_settings(json_t **out, const struct score_args *args, struct genarm_error *err) {
+    json_t *settings = NULL;
+    int code = settings_options(&settings, score_options, sizeof score_options / sizeof *score_options, args, not_compared, err);
+    for (size_t i = 0; i < args->rewards.specs.n && code == 0; i++) {
+        struct source_spec spec = {0};
+        code = source_spec_parse(&spec, args->rewards.specs.items[i], file_exists, err);
+        const bool is_model = spec.kind != SOURCE_CMD && spec.kind != SOURCE_OPENAI;
+        if (code == 0 && is_model) {
+            code = settings_add_file(settings, "the file of", spec.part.name, spec.part.path, err);
+        }
+        if (code == 0 && is_model && spec.part.adapter) {
+            code = settings_add_file(settings, "the adapter of", spec.part.name, spec.part.adapter, err);
+        }
+        source_spec_deinit(&spec);
+    }
+    if (code) {
+        json_decref(settings);
+        return code;
+    }
+    *out = settings;
+    return 0;
+}
+
+int score_check_output(const struct score_args *args, struct genarm_error *err) {
+    struct file_writer file;
+    char *partial = partial_path(args->output);
+    int code = partial ? 0 : error_nomem(err, "a file name");
+    const char *const inputs[] = {args->answers, args->model.path, args->rewards.chat.prompt};
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs && code == 0; i++) {
+        code = keep_input("-o", args->output, inputs[i], err);
+        code = code ? code : keep_input("-o", partial, inputs[i], err);
+    }
+    for (size_t i = 0; i < args->pairs.n && code == 0; i++) {
+        code = keep_input("-o", args->output, args->pairs.items[i], err);
+    }
+    code = code ? code : file_open(&file, args->output, err); /* before hours go by */
+    if (code == 0) {
+        file_abort(&file);
+    }
+    free(partial);
+    return code;
+}
+
 static int check_args(const struct score_args *args, struct genarm_error *err) {
-    bool single = args->prompt || args->file || args->response;
+    const bool single = args->prompt || args->file || args->response;
+    if (args->answers && (single || args->pairs.n || args->guide.arms.n)) {
+        return usage_error(err, "--answers", "-p, -f, -r, -d and --arm cannot be given as well");
+    }
+    if (args->answers && args->rewards.specs.n == 0) {
+        return usage_error(err, "--answers", "a reward is missing: --reward SPEC");
+    }
     if (args->pairs.n && single) {
         return usage_error(err, "-d", "-p, -f and -r cannot be given as well");
     }
-    if (!args->pairs.n && !args->response) {
-        return usage_error(err, "-r", "a response is missing: -r TEXT, or -d PAIRS");
+    if (args->per_pair && !(args->pairs.n && args->rewards.specs.n && args->output)) {
+        return usage_error(err, "--per-pair", "it needs -d PAIRS, --reward SPEC and -o FILE");
     }
-    return 0;
+    if (args->output && !args->per_pair && !args->answers) {
+        return usage_error(err, "-o", "it is for the records of --answers or --per-pair");
+    }
+    if (args->restart && !(args->answers && args->output)) {
+        return usage_error(err, "--restart", "there is nothing to begin anew without --answers and -o");
+    }
+    if (!args->pairs.n && !args->answers && !args->response) {
+        return usage_error(err, "-r", "a response is missing: -r TEXT, or -d PAIRS, or --answers FILE");
+    }
+    return args->per_pair ? score_check_output(args, err) : 0;
 }
 
 static int score_run(const void *arguments, struct genarm_error *err) {
@@ -361,6 +490,9 @@ static int score_run(const void *arguments, struct genarm_error *err) {
     char *prompt = NULL;
     log_to_stderr(args->model.verbose);
     int code = check_args(args, err);
+    if (code == 0 && args->answers) {
+        return score_answers(args, err);
+    }
     if (code == 0) {
         code = args->pairs.n ? read_pairs(&pairs, args, err) : prompt_text(&prompt, args->prompt, args->file, err);
     }
@@ -390,18 +522,20 @@ static int score_run(const void *arguments, struct genarm_error *err) {
 const struct command command_score = {
     .name = "score",
     .summary = "log-probabilities or rewards of a response, or how well pairs are ranked",
-    .usage = "[options] (-p TEXT -r TEXT | -d PAIRS)",
+    .usage = "[options] (-p TEXT -r TEXT | -d PAIRS | --answers FILE.jsonl)",
     .details =
         "Shows what each part thinks of a given response: the log-probability of every token, in nats, under the base, "
         "under each reward model, under that model without its adapter (the reference) and under the guided mixture. "
         "A reward is the sum over the tokens. On a terminal the tokens are coloured by reward minus reference, "
         "elsewhere a table is printed. --reward gives the response one number instead: by a reward model of whole "
-        "responses, an ARM, a classifier or a program.",
+        "responses, an ARM, a classifier or a program. --answers gives all answers of a file such numbers.",
     .examples = "genarm score --arm cheerful.gguf -p \"How was it?\" -r \"Wonderful, thank you!\"\n"
                 "genarm score --arm cheerful.gguf:1 -f question.txt -r \"It was fine.\" --json\n"
                 "genarm score --arm cheerful.gguf --arm concise.gguf -d test.jsonl\n"
                 "genarm score --reward helpful.gguf -d test.jsonl\n"
-                "genarm score --reward ratio:kind=cheerful.gguf --reward \"cmd:short=./short.sh\" -d test.jsonl",
+                "genarm score --reward ratio:kind=cheerful.gguf --reward \"cmd:short=./short.sh\" -d test.jsonl\n"
+                "genarm score --reward arm:cheerful.gguf -d test.jsonl --per-pair -o pairs.rewards.jsonl\n"
+                "genarm score --reward helpful.gguf --reward \"cmd:./short.sh\" --answers out.jsonl -o rewards.jsonl",
     .options = score_options,
     .n_options = sizeof score_options / sizeof *score_options,
     .args_size = sizeof(struct score_args),

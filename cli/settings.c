@@ -159,3 +159,16 @@ int settings_add_setup(json_t *settings, const struct setup *s, struct genarm_er
     json_decref(arms);
     return code;
 }
+
+int settings_add_file(json_t *settings, const char *what, const char *name, const char *path, struct genarm_error *err) {
+    struct buf key;
+    json_t *value = NULL;
+    buf_init(&key, 1 << 16);
+    int code = buf_printf(&key, err, "%s %s", what, name);
+    code = code ? code : file_hash(&value, path, err);
+    if (code == 0 && json_object_set_new(settings, key.data, value) != 0) {
+        code = error_nomem(err, "settings");
+    }
+    buf_deinit(&key);
+    return code;
+}

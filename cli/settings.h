@@ -14,4 +14,7 @@ int settings_options(json_t **out, const struct option *options, size_t n_option
 /* Adds the files that a guide is made of, by what they hold, as "model" and "--arm" with names and weights. */
 int settings_add_setup(json_t *settings, const struct setup *s, struct genarm_error *err);
 
+/* Adds "WHAT NAME": what a file holds. */
+int settings_add_file(json_t *settings, const char *what, const char *name, const char *path, struct genarm_error *err);
+
 #endif

@@ -11,6 +11,8 @@
  *     rank:[NAME=]PATH[#LABEL][:WEIGHT]     a classifier or reranker, a GGUF that libllama runs with pooling RANK: its
  *                                           output for LABEL, or the only one: a logit, of qwen3 a probability
  *     cmd:[NAME=]COMMAND[:WEIGHT]           a program, run by /bin/sh -c, that answers JSON lines (docs/reward.md)
+ *     openai:[NAME=]MODEL@BASE_URL[:WEIGHT] a model behind an OpenAI-compatible server, asked for a rating (docs/judge.md); the
+ *                                           only kind that may abstain: the reward is NaN then
  *
  * WEIGHT is any finite number, also a negative one, and 1 when it is not given. A source reports it; rewards are not
  * multiplied by it. Rewards have no unit: only differences between responses to one prompt mean something.
@@ -31,6 +33,16 @@ extern "C" {
 
 struct genarm_source;
 
+/* How models behind servers are asked. */
+struct genarm_judge_params {
+    const char *prompt;  /* file of what they are told (docs/judge.md); NULL (default): what the library has in itself */
+    const char *cache;   /* folder that keeps replies; NULL (default): none */
+    const char *key_env; /* environment variable that has the key, which must be set; NULL (default): OPENAI_API_KEY, if set */
+    int32_t n_parallel;  /* requests in flight; default 4 */
+    int32_t n_retries;   /* of one request, on 429, 5xx and lost connections; default 6 */
+    int32_t max_tokens;  /* of a reply; default 512 */
+};
+
 struct genarm_source_params {
     int32_t n_ctx;     /* tokens of prompt and response; 0 (default): what the model was trained for, at most 4096 */
     int32_t n_batch;   /* most tokens of one forward pass; default 512 */
@@ -38,10 +50,11 @@ struct genarm_source_params {
     const char *template_name; /* of prompts, where the adapter does not record what it was trained under; see
                                   genarm_template_apply; NULL (default): the model's own */
     struct genarm_model_params model; /* how models that the spec names are loaded */
-    double timeout;                   /* seconds that a program has for an answer; default 60; the first answer includes
-                                         its start */
-    int (*stop)(void *user); /* asked between samples and, several times a second, while a program is waited for: not 0
-                                stops with GENARM_ECANCELED; NULL (default): never */
+    double timeout;                   /* seconds that a program has for an answer, or a server for a reply; default 60; a
+                                         program's first answer includes its start */
+    struct genarm_judge_params judge;
+    int (*stop)(void *user); /* asked between samples and, several times a second, while a program or a server is waited for:
+                                not 0 stops with GENARM_ECANCELED; NULL (default): never */
     void *stop_user;
 };
 struct genarm_source_params genarm_source_default_params(void);
@@ -53,6 +66,18 @@ int genarm_source_new(struct genarm_source **out, const char *spec, struct genar
                       const struct genarm_source_params *params, struct genarm_error *err);
 /* A program sees the end of its input, and is killed with all that it started if it does not exit. NULL is fine. */
 void genarm_source_free(struct genarm_source *s);
+
+/* Whether its rewards may be NaN. */
+bool genarm_source_may_abstain(const struct genarm_source *s);
+
+/* What asking servers came to since the source was made; zeros for other kinds. */
+struct genarm_judge_stats {
+    int64_t n_requests, n_retries;            /* attempts sent; those after the first */
+    int64_t n_cached, n_refused;              /* replies from the cache; requests refused */
+    int64_t n_abstained;                      /* replies without a rating, refusals among them */
+    int64_t prompt_tokens, completion_tokens; /* of what was sent */
+};
+void genarm_source_get_judge_stats(const struct genarm_source *s, struct genarm_judge_stats *out);
 
 const char *genarm_source_name(const struct genarm_source *s);   /* given, or made of the path or the command; UTF-8 */
 const char *genarm_source_kind(const struct genarm_source *s);   /* "rm", "arm", "ratio-mean", "cmd", … */
@@ -66,11 +91,13 @@ struct genarm_sample {
     bool finished; /* its end-of-turn token follows; false: it was cut */
 };
 
-/* rewards[n]: finite numbers, written only on success. Samples of one prompt that stand side by side are computed from where
+/* rewards[n]: finite numbers, written only on success; NaN where the source abstains, which only a judge (openai:) does, when
+ * its reply has no rating in the form that its prompt asks for, or its server refuses the request. Who cannot do without a
+ * number has to say so: nothing is guessed. Samples of one prompt that stand side by side are computed from where
  * they differ. Errors name the source and the sample, counted from 0: GENARM_ECONTEXT when a sample is too long,
  * GENARM_EDIVERGED when a reward is not finite, GENARM_ECANCELED, GENARM_EIO when a program ended, said nothing in time or
- * did not take its input, GENARM_EFORMAT when what it said is no reward. After an error of a program the next call starts it
- * anew. */
+ * did not take its input, or a server gave no reply, GENARM_EFORMAT when what it said is no reward. After an error of a program
+ * the next call starts it anew. */
 int genarm_source_score(struct genarm_source *s, const struct genarm_sample *samples, size_t n, double *rewards,
                         struct genarm_error *err);
 

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 
+enum { MAX_PARALLEL = 256 };
 static const double default_timeout = 60;
 
 struct genarm_source {
@@ -20,10 +21,13 @@ struct genarm_source {
 
 struct genarm_source_params genarm_source_default_params(void) {
     return (struct genarm_source_params){
-        .n_batch = 512, .model = genarm_model_default_params(), .timeout = default_timeout};
+        .n_batch = 512,
+        .model = genarm_model_default_params(),
+        .timeout = default_timeout,
+        .judge = {.n_parallel = 4, .n_retries = 6, .max_tokens = 512}};
 }
 
-static int check_params(const struct genarm_source_params *p, struct genarm_error *err) {
+int source_params_check(const struct genarm_source_params *p, struct genarm_error *err) {
     if (p->n_ctx < 0 || p->n_batch < 1 || p->n_threads < 0) {
         return error_set(err, GENARM_EINVAL, "context %d, batch %d, %d threads: out of range", p->n_ctx, p->n_batch,
                          p->n_threads);
@@ -31,18 +35,39 @@ static int check_params(const struct genarm_source_params *p, struct genarm_erro
     if (!(p->timeout > 0 && p->timeout <= 1e9)) {
         return error_set(err, GENARM_EINVAL, "a time limit of %g seconds: out of range", p->timeout);
     }
+    const struct genarm_judge_params *j = &p->judge;
+    if (j->n_parallel < 1 || j->n_parallel > MAX_PARALLEL || j->n_retries < 0 || j->max_tokens < 1) {
+        return error_set(err, GENARM_EINVAL, "%d requests at once, %d retries, %d tokens: out of range", j->n_parallel,
+                         j->n_retries, j->max_tokens);
+    }
     return GENARM_OK;
 }
 
-static int copy_params(struct source_params *out, const struct genarm_source_params *p, struct genarm_error *err) {
-    out->p = *p;
-    out->template_name = p->template_name ? strdup(p->template_name) : NULL;
-    out->device = p->model.device ? strdup(p->model.device) : NULL;
-    out->p.template_name = out->template_name;
-    out->p.model.device = out->device;
-    return (p->template_name && !out->template_name) || (p->model.device && !out->device)
-               ? error_nomem(err, "a reward source")
-               : GENARM_OK;
+/* Replaces *text, borrowed, by a copy that *owned holds. */
+static bool copy_text(char **owned, const char **text) {
+    const char *given = *text;
+    *text = *owned = given ? strdup(given) : NULL;
+    return !given || *owned;
+}
+
+int source_params_copy(struct source_params *out, const struct genarm_source_params *p, struct genarm_error *err) {
+    struct genarm_source_params *c = &out->p;
+    *c = *p;
+    bool ok = copy_text(&out->template_name, &c->template_name);
+    ok = copy_text(&out->device, &c->model.device) && ok; /* all of them: none is left borrowed */
+    ok = copy_text(&out->prompt, &c->judge.prompt) && ok;
+    ok = copy_text(&out->cache, &c->judge.cache) && ok;
+    ok = copy_text(&out->key_env, &c->judge.key_env) && ok;
+    return ok ? GENARM_OK : error_nomem(err, "a reward source");
+}
+
+void source_params_deinit(struct source_params *p) {
+    free(p->template_name);
+    free(p->device);
+    free(p->prompt);
+    free(p->cache);
+    free(p->key_env);
+    *p = (struct source_params){0};
 }
 
 /* Puts "reward NAME, sample 3: " before what an error says. The place that it names, and its hint, stay. */
@@ -78,6 +103,8 @@ static int open_kind(struct genarm_source *s, struct genarm_model *base, struct 
         return rank_new(&s->vtable, &s->self, &s->spec, base, &s->params.p, err);
     case SOURCE_CMD:
         return command_new(&s->vtable, &s->self, &s->spec, base, &s->params.p, err);
+    case SOURCE_OPENAI:
+        return openai_new(&s->vtable, &s->self, &s->spec, base, &s->params.p, err);
     }
     return error_set(err, GENARM_EINVAL, "there is no such kind of reward");
 }
@@ -89,8 +116,8 @@ int genarm_source_new(struct genarm_source **out, const char *spec, struct genar
     if (!s) {
         return error_nomem(err, "a reward source");
     }
-    int rc = check_params(&p, err);
-    rc = rc == GENARM_OK ? copy_params(&s->params, &p, err) : rc;
+    int rc = source_params_check(&p, err);
+    rc = rc == GENARM_OK ? source_params_copy(&s->params, &p, err) : rc;
     if (rc == GENARM_OK) {
         rc = source_spec_parse(&s->spec, spec, file_exists, err);
         rc = error_at(err, rc, "reward \"%s\"", spec);
@@ -112,8 +139,7 @@ void genarm_source_free(struct genarm_source *s) {
             s->vtable->free(s->self);
         }
         source_spec_deinit(&s->spec);
-        free(s->params.template_name);
-        free(s->params.device);
+        source_params_deinit(&s->params);
         free(s);
     }
 }
@@ -123,6 +149,12 @@ const char *genarm_source_name(const struct genarm_source *s) { return s->spec.p
 const char *genarm_source_kind(const struct genarm_source *s) { return source_kind_name(s->spec.kind); }
 
 float genarm_source_weight(const struct genarm_source *s) { return s->spec.part.weight; }
+
+bool genarm_source_may_abstain(const struct genarm_source *s) { return s->vtable->stats; }
+
+void genarm_source_get_judge_stats(const struct genarm_source *s, struct genarm_judge_stats *out) {
+    *out = s->vtable->stats ? s->vtable->stats(s->self) : (struct genarm_judge_stats){0};
+}
 
 /* ---- scoring ---- */
 
@@ -157,9 +189,9 @@ static int check_samples(const struct genarm_sample *samples, size_t n, size_t *
     return GENARM_OK;
 }
 
-static int check_finite(const double *values, size_t n, size_t *at, struct genarm_error *err) {
+static int check_finite(const struct genarm_source *s, const double *values, size_t n, size_t *at, struct genarm_error *err) {
     for (size_t i = 0; i < n; i++) {
-        if (!isfinite(values[i])) {
+        if (!isfinite(values[i]) && !(isnan(values[i]) && genarm_source_may_abstain(s))) {
             *at = i;
             return error_set(err, GENARM_EDIVERGED, "the reward is %g, no finite number", values[i]);
         }
@@ -178,7 +210,7 @@ int genarm_source_score(struct genarm_source *s, const struct genarm_sample *sam
                                   : s->vtable->score(s->self, samples, n, values, &at, err);
     }
     if (rc == GENARM_OK) {
-        rc = check_finite(values, n, &at, err);
+        rc = check_finite(s, values, n, &at, err);
     }
     if (rc == GENARM_OK && n > 0) {
         memcpy(rewards, values, n * sizeof *values);

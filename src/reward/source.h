@@ -8,8 +8,13 @@
 /* The params of a source with copies of their strings; its kinds may keep a pointer to it. */
 struct source_params {
     struct genarm_source_params p;
-    char *template_name, *device; /* owned, or NULL: p points to them */
+    char *template_name, *device, *prompt, *cache, *key_env; /* owned, or NULL: p points to them */
 };
+int source_params_copy(struct source_params *out, const struct genarm_source_params *p, struct genarm_error *err);
+void source_params_deinit(struct source_params *p); /* safe on a zeroed struct */
+
+/* GENARM_EINVAL for what is out of range. */
+int source_params_check(const struct genarm_source_params *p, struct genarm_error *err);
 
 struct source_vtable {
     /* The reward of one sample; NULL for a kind that takes many at once. */
@@ -18,6 +23,8 @@ struct source_vtable {
     int (*score)(void *self, const struct genarm_sample *samples, size_t n, double *values, size_t *at,
                  struct genarm_error *err);
     void (*free)(void *self); /* NULL is fine */
+    /* What asking servers came to; NULL for kinds that ask none. Only kinds that do may give NaN. */
+    struct genarm_judge_stats (*stats)(const void *self);
 };
 
 /* A model, with or without an adapter, that a spec names. */
@@ -45,5 +52,11 @@ int rank_new(const struct source_vtable **vtable, void **self, const struct sour
              struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err);
 int command_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
                 struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err);
+int openai_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
+               struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err);
+
+/* How the client of a judge is to be made. */
+struct chat_params;
+void openai_chat_params(struct chat_params *out, const struct source_spec *spec, const struct genarm_source_params *params);
 
 #endif

@@ -195,13 +195,57 @@ static int parse_command(struct arm_spec *out, const char *text, struct genarm_e
     return GENARM_OK;
 }
 
+/* ---- a model behind a server ---- */
+
+/* Where the weight of "http://HOST[:PORT][/PATH][:WEIGHT]" starts, or the end. */
+static size_t url_weight_start(const char *url, float *weight) {
+    const size_t end = weight_start(url, weight);
+    const char *host = strstr(url, "://") + 3, *bracket = strchr(host, ']');
+    const size_t n_host = strcspn(host, "/");
+    const char *port = strchr(bracket && bracket < host + n_host ? bracket : host, ':');
+    if (port == url + end && port < host + n_host && strspn(port + 1, "0123456789") == strlen(port + 1)) {
+        *weight = 1;
+        return strlen(url);
+    }
+    return end;
+}
+
+static int parse_openai(struct arm_spec *out, const char *text, struct genarm_error *err) {
+    static const char form[] =
+        "the form is openai:[NAME=]MODEL@BASE_URL[:WEIGHT], such as openai:gpt-4o@https://api.openai.com/v1";
+    const size_t n_name = command_name_length(text);
+    const char *model = text + (n_name ? n_name + 1 : 0), *at = strstr(model, "@http://");
+    at = at ? at : strstr(model, "@https://");
+    if (!at || at == model) {
+        return error_hint(err, error_set(err, GENARM_EINVAL, "a model or its base URL is missing"), "%s", form);
+    }
+    struct arm_spec spec = {0};
+    const size_t end = url_weight_start(at + 1, &spec.weight);
+    if (!isfinite(spec.weight)) {
+        return error_set(err, GENARM_EINVAL, "the weight must be a finite number");
+    }
+    if (!utf8_valid(text, strlen(text))) {
+        return error_set(err, GENARM_EINVAL, "this is not UTF-8");
+    }
+    spec.path = strndup(model, (size_t)(at - model));
+    spec.adapter = strndup(at + 1, end);
+    spec.name = n_name ? strndup(text, n_name) : strndup(model, (size_t)(at - model));
+    if (!spec.path || !spec.adapter || !spec.name) {
+        arm_spec_deinit(&spec);
+        return error_nomem(err, "arguments");
+    }
+    *out = spec;
+    return GENARM_OK;
+}
+
 int source_spec_parse(struct source_spec *out, const char *text, bool (*exists)(const char *path),
                       struct genarm_error *err) {
     static const struct form forms[] = {{'+', "[KIND:]" PART_FORM}, {'#', "rank:[NAME=]PATH[#LABEL][:WEIGHT]"}};
     struct source_spec spec = {.kind = SOURCE_RM};
     const char *rest = text + read_kind(&spec.kind, text);
-    const int rc = spec.kind == SOURCE_CMD ? parse_command(&spec.part, rest, err)
-                                           : parse(&spec.part, &forms[spec.kind == SOURCE_RANK], rest, exists, err);
+    const int rc = spec.kind == SOURCE_CMD      ? parse_command(&spec.part, rest, err)
+                   : spec.kind == SOURCE_OPENAI ? parse_openai(&spec.part, rest, err)
+                                                : parse(&spec.part, &forms[spec.kind == SOURCE_RANK], rest, exists, err);
     if (rc == GENARM_OK) {
         *out = spec;
     }

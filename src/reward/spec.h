@@ -29,7 +29,8 @@ void arm_spec_deinit(struct arm_spec *spec); /* safe on a zeroed struct */
     X(SOURCE_RATIO, "ratio")                                                                                           \
     X(SOURCE_RATIO_MEAN, "ratio-mean")                                                                                 \
     X(SOURCE_RANK, "rank")                                                                                             \
-    X(SOURCE_CMD, "cmd")
+    X(SOURCE_CMD, "cmd")                                                                                               \
+    X(SOURCE_OPENAI, "openai")
 
 enum source_kind {
 #define SOURCE_KIND_ENUM(id, prefix) id,
@@ -40,11 +41,13 @@ enum source_kind {
 struct source_spec {
     enum source_kind kind;
     struct arm_spec part; /* of a rank source, path is the GGUF and adapter the label; of a cmd source, path is the command
-                             and the default name */
+                             and the default name; of an openai source, path is the model and the default name, adapter the
+                             base URL */
 };
 
 /* The same with a kind before it. "rank:" has [#LABEL] in the place of [+ADAPTER]. Of "cmd:[NAME=]COMMAND[:WEIGHT]", NAME
- * consists of letters, digits and any of "_.-", and WEIGHT is what follows the last ':' when that is a number. */
+ * consists of letters, digits and any of "_.-", and WEIGHT is what follows the last ':' when that is a number; so it is of
+ * "openai:[NAME=]MODEL@BASE_URL[:WEIGHT]", but for a number that can be the URL's port. */
 int source_spec_parse(struct source_spec *out, const char *text, bool (*exists)(const char *path),
                       struct genarm_error *err);
 void source_spec_deinit(struct source_spec *spec); /* safe on a zeroed struct */

@@ -76,6 +76,17 @@ static bool is_masked(const struct genarm_rl *rl, size_t response) {
 
 /* ---- rewards and advantages ---- */
 
+/* The error of response i, whose reward is no number. */
+static int no_number(struct step *s, const struct genarm_rl_reward *r, size_t i) {
+    const struct genarm_rl *rl = s->rl;
+    const bool abstained = r->source && isnan(rl->values[i]); /* anything else a source refuses itself */
+    int rc = abstained ? error_set(s->err, GENARM_EDIVERGED, "the judge %s abstained: it gave a response no rating", r->name)
+                       : error_set(s->err, GENARM_EDIVERGED, "the reward %s is %f", r->name, rl->values[i]);
+    rc = error_at(s->err, rc, "step %" PRId64 ", %s", rl->step + 1, rl->responses[i].prompt->where);
+    return abstained ? error_hint(s->err, rc, "learning takes a number for every response: is the form of its prompt too hard?")
+                     : rc;
+}
+
 static int ask(struct step *s, const struct genarm_rl_reward *r) {
     struct genarm_rl *rl = s->rl;
     int rc = r->source ? genarm_source_score(r->source, rl->samples, s->n, rl->values, s->err)
@@ -83,8 +94,7 @@ static int ask(struct step *s, const struct genarm_rl_reward *r) {
     rc = error_at(s->err, rc, "reward %s", r->name);
     for (size_t i = 0; i < s->n && rc == GENARM_OK; i++) {
         if (!isfinite(rl->values[i])) {
-            rc = error_set(s->err, GENARM_EDIVERGED, "the reward %s is %f", r->name, rl->values[i]);
-            rc = error_at(s->err, rc, "step %" PRId64 ", %s", rl->step + 1, rl->responses[i].prompt->where);
+            rc = no_number(s, r, i);
         }
     }
     return rc;

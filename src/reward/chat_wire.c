@@ -1,0 +1,155 @@
+/* See chat_wire.h. */
+#include "reward/chat_wire.h"
+
+#include <curl/curl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/utf8.h"
+
+/* ---- requests ---- */
+
+json_t *chat_wire_request(const struct chat_params *params, json_t *messages) {
+    json_t *body = json_pack("{s:o, s:O, s:i, s:i}", "model", text_json(params->model), "messages", messages, "temperature", 0,
+                             "max_tokens", (int)params->max_tokens);
+    if (body && params->n_logprobs > 0 &&
+        (json_object_set_new(body, "logprobs", json_true()) != 0 ||
+         json_object_set_new(body, "top_logprobs", json_integer(params->n_logprobs)) != 0)) {
+        json_decref(body);
+        return NULL;
+    }
+    return body;
+}
+
+/* ---- replies ---- */
+
+/* The tokens with numbers in their place, or NULL: a server may answer without, or with others. */
+static json_t *valid_logprobs(const json_t *choice) {
+    json_t *content = json_object_get(json_object_get(choice, "logprobs"), "content");
+    size_t i;
+    json_t *item;
+    json_array_foreach(content, i, item) {
+        if (!json_is_string(json_object_get(item, "token")) || !json_is_number(json_object_get(item, "logprob"))) {
+            return NULL;
+        }
+    }
+    return json_array_size(content) > 0 ? json_incref(content) : NULL;
+}
+
+bool chat_wire_reply(json_t **reply, const json_t *body, const char **why) {
+    const json_t *choice = json_array_get(json_object_get(body, "choices"), 0);
+    const json_t *message = json_object_get(choice, "message"), *content = json_object_get(message, "content");
+    const json_t *usage = json_object_get(body, "usage"), *reason = json_object_get(choice, "finish_reason");
+    if (!json_is_object(message) || !(json_is_string(content) || json_is_null(content) || !content)) {
+        *why = "there is no text of an assistant in the reply";
+        return false;
+    }
+    *reply = json_pack("{s:s, s:s, s:o*, s:I, s:I}", "text", json_is_string(content) ? json_string_value(content) : "",
+                       "finish_reason", json_is_string(reason) ? json_string_value(reason) : "", "logprobs",
+                       valid_logprobs(choice), "prompt_tokens",
+                       json_integer_value(json_object_get(usage, "prompt_tokens")), "completion_tokens",
+                       json_integer_value(json_object_get(usage, "completion_tokens")));
+    *why = "out of memory";
+    return *reply != NULL;
+}
+
+void chat_wire_read(struct chat_reply *out, const json_t *reply) {
+    const char *text = json_string_value(json_object_get(reply, "text"));
+    const char *reason = json_string_value(json_object_get(reply, "finish_reason"));
+    *out = (struct chat_reply){.text = text ? text : "",
+                               .finish_reason = reason ? reason : "",
+                               .logprobs = json_object_get(reply, "logprobs"),
+                               .prompt_tokens = json_integer_value(json_object_get(reply, "prompt_tokens")),
+                               .completion_tokens = json_integer_value(json_object_get(reply, "completion_tokens"))};
+}
+
+void chat_wire_message(char *text, size_t size, const char *body, size_t n) {
+    static const char *const members[] = {"message", "detail", "error"};
+    json_t *json = NULL;
+    const json_t *error = NULL, *found = NULL;
+    if (n > 0 && json_parse(&json, body, n, "", NULL) == GENARM_OK) {
+        error = json_is_object(json_object_get(json, "error")) ? json_object_get(json, "error") : json;
+    }
+    for (size_t i = 0; i < sizeof members / sizeof *members && !json_is_string(found); i++) {
+        found = json_object_get(error, members[i]);
+    }
+    if (json_is_string(found)) {
+        snprintf(text, size, "%s", json_string_value(found));
+    } else {
+        snprintf(text, size, "%.*s", n < 200 ? (int)n : 200, n ? body : "");
+    }
+    utf8_clean(text);
+    json_decref(json);
+}
+
+/* ---- addresses ---- */
+
+static bool has_part(CURLU *url, CURLUPart part) {
+    char *text = NULL;
+    const bool has = curl_url_get(url, part, &text, 0) == CURLUE_OK;
+    curl_free(text);
+    return has;
+}
+
+/* The path of a base with the API's behind it; NULL without memory. */
+static char *full_path(CURLU *url) {
+    char *path = NULL, *out = NULL;
+    if (curl_url_get(url, CURLUPART_PATH, &path, 0) != CURLUE_OK) {
+        return NULL;
+    }
+    size_t n = strlen(path);
+    while (n > 0 && path[n - 1] == '/') {
+        n--;
+    }
+    if (asprintf(&out, "%.*s/chat/completions", n ? (int)n : 3, n ? path : "/v1") < 0) {
+        out = NULL;
+    }
+    curl_free(path);
+    return out;
+}
+
+int chat_wire_url(char **out, const char *base_url, struct genarm_error *err) {
+    CURLU *url = curl_url();
+    char *path = NULL, *whole = NULL;
+    int rc = url ? GENARM_OK : error_nomem(err, "a URL");
+    if (rc == GENARM_OK && (curl_url_set(url, CURLUPART_URL, base_url, 0) != CURLUE_OK ||
+                            (strncmp(base_url, "http://", 7) != 0 && strncmp(base_url, "https://", 8) != 0))) {
+        rc = error_set(err, GENARM_EINVAL, "this is no http(s) URL");
+    }
+    if (rc == GENARM_OK && (has_part(url, CURLUPART_USER) || has_part(url, CURLUPART_PASSWORD))) {
+        rc = error_set(err, GENARM_EINVAL, "a base URL has no user's name and no password");
+        rc = error_hint(err, rc, "a key belongs into the environment, as OPENAI_API_KEY");
+    }
+    if (rc == GENARM_OK && (has_part(url, CURLUPART_QUERY) || has_part(url, CURLUPART_FRAGMENT))) {
+        rc = error_set(err, GENARM_EINVAL, "a base URL has no '?' and no '#'");
+    }
+    if (rc == GENARM_OK && (!(path = full_path(url)) || curl_url_set(url, CURLUPART_PATH, path, 0) != CURLUE_OK ||
+                            curl_url_get(url, CURLUPART_URL, &whole, 0) != CURLUE_OK || !(*out = strdup(whole)))) {
+        rc = error_nomem(err, "a URL");
+    }
+    curl_free(whole);
+    free(path);
+    curl_url_cleanup(url);
+    return rc;
+}
+
+bool chat_wire_in_clear(const char *url) {
+    static const char *const own[] = {"http://127.", "http://localhost:", "http://localhost/", "http://[::1]"};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+        if (strncmp(url, own[i], strlen(own[i])) == 0) {
+            return false;
+        }
+    }
+    return strncmp(url, "http://", 7) == 0;
+}
+
+void chat_wire_blot(char *bytes, size_t n, const char *secret) {
+    const size_t length = secret ? strlen(secret) : 0;
+    char *at, *from = bytes;
+    while (length > 0 && n > 0 && (at = memmem(from, n - (size_t)(from - bytes), secret, length))) {
+        memset(at, '*', length);
+        from = at + length;
+    }
+}

@@ -1,0 +1,316 @@
+# genarm judge, and openai: as a reward: against a server that behaves in every way that servers do, against genarm serve,
+# programs and rewards; both orders, retries, the cache, the key, an end at any time.
+. "$(dirname "$0")/../support/cli.sh"
+unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY OPENAI_API_KEY
+servers=()
+trap 'for s in "${servers[@]}"; do kill -KILL "$s" 2>/dev/null; done; wait 2>/dev/null; rm -rf -- "$folder"' EXIT
+
+python3 "$source_dir/tests/support/judge_server.py" asked >port &
+servers+=($!)
+for _ in $(seq 100); do
+    [ ! -s port ] || break
+    sleep 0.1
+done
+url=http://127.0.0.1:$(cat port)
+: >asked
+
+asks() { # NUMBER WHAT: how many requests came since the last call
+    local n
+    n=$(wc -l <asked)
+    [ "$n" = "$1" ] || fail "$2: $n requests, not $1"
+    : >asked
+}
+
+python3 - <<'END_PY'
+import json
+answers = {"a": ["A longer answer.", "x", "same", "It is an owl."], "b": ["short", "A longer answer.", "same", "No."]}
+for name, texts in answers.items():
+    with open(name + ".jsonl", "w") as f:
+        for i, text in enumerate(texts):
+            f.write(json.dumps({"prompt": f"Question {i}?", "response": text, "finish_reason": "stop"}) + "\n")
+    with open(name + ".json", "w") as f:
+        json.dump([{"instruction": f"Question {i}?", "output": t, "generator": name} for i, t in enumerate(texts)], f, indent=1)
+for name, order in ("ida", range(4)), ("idb", (2, 0, 3, 1)):
+    with open(name + ".jsonl", "w") as f:
+        for i in order:
+            f.write(json.dumps({"id": f"q{i}", "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": f"Question {i}?"}],
+                                "response": answers[name[-1]][i]}) + "\n")
+END_PY
+
+# A judge that compares, in both orders; with log-probabilities, and without.
+run 0 judge --judge openai:longer@$url a.jsonl b.jsonl
+asks 8 "two orders of four pairs"
+json_true out '[x["verdict"] for x in r] == ["a", "b", "tie", "a"] and [x["index"] for x in r] == [0, 1, 2, 3]'
+json_true out '[x["preference"] for x in r] == [1.85, 1.15, 1.5, 1.85]'
+json_true out 'r[0]["orders"] == [{"first": "a", "reply": "[[A]]", "verdict": "a", "preference": 1.8}, {"first": "b", "reply": "[[B]]", "verdict": "a", "preference": 1.9}]'
+json_true out 'r[0]["usage"] == {"prompt_tokens": 200, "completion_tokens": 6} and "rewards" not in r[0]'
+says err "a.jsonl against b.jsonl: 2 won (50.0 %), 1 tied (25.0 %), 1 lost (25.0 %), 0 invalid"
+says err "4 of 4 verdicts are the same in both orders"
+run 0 judge --judge openai:longer@$url/v1/ --logprobs 0 --order given b.jsonl a.jsonl --judge-parallel 1
+json_true asked 'len(r) == 4 and all("logprobs" not in x["body"] and x["body"]["max_tokens"] == 512 for x in r)'
+json_true asked '[m["role"] for m in r[0]["body"]["messages"]] == ["system", "user"] and "Question 0?" in r[0]["body"]["messages"][1]["content"]'
+json_true asked 'all("# " not in m["content"] and "{" not in m["content"] for x in r for m in x["body"]["messages"])'
+asks 4 "one order"
+json_true out '[x["verdict"] for x in r] == ["b", "a", "tie", "b"] and [x["preference"] for x in r] == [1, 2, 1.5, 1]'
+
+# One that prefers a place: what the other order does not confirm is a tie; a random order is the seed's.
+run 0 judge --judge openai:first@$url a.jsonl b.jsonl
+json_true out 'all(x["verdict"] == "tie" and x["preference"] == 1.5 for x in r)'
+says err "0 of 4 verdicts are the same in both orders"
+run 0 judge --judge openai:first@$url --order given a.jsonl b.jsonl
+json_true out 'all(x["verdict"] == "a" and len(x["orders"]) == 1 for x in r)'
+for i in $(seq 64); do cat a.jsonl; done >many.jsonl
+run 0 judge --judge openai:first@$url --order random --seed 5 many.jsonl many.jsonl
+cp out random
+json_true out '80 < sum(x["verdict"] == "a" for x in r) < 176 and all(x["verdict"] == x["orders"][0]["first"] for x in r)'
+run 0 judge --judge openai:first@$url --order random --seed 5 --judge-parallel 16 many.jsonl many.jsonl
+same out random
+run 0 judge --judge openai:first@$url --order random --seed 6 many.jsonl many.jsonl
+! cmp -s out random || fail "another seed gives the same orders"
+: >asked
+
+# What is no verdict is invalid.
+for model in words both null; do
+    run 0 judge --judge openai:$model@$url a.jsonl b.jsonl -o v.jsonl --json
+    json_true v.jsonl 'len(r) == 4 and all(x["verdict"] == "invalid" and x["preference"] is None for x in r)'
+    json_true out 'r[0]["invalid"] == 4 and r[0]["win_rate"] is None and r[0]["requests"] == 8 and "cost" not in r[0]'
+done
+: >asked
+
+# AlpacaEval's files, ids, and answers that do not belong together.
+run 0 judge --judge openai:longer@$url a.json b.jsonl
+json_true out '[x["verdict"] for x in r] == ["a", "b", "tie", "a"]'
+run 0 judge --judge openai:longer@$url ida.jsonl idb.jsonl
+json_true out '[x["verdict"] for x in r] == ["a", "b", "tie", "a"] and [x["id"] for x in r] == ["q0", "q1", "q2", "q3"]'
+json_true asked 'any("[system]\nBe kind.\n\n[user]\nQuestion 3?" in x["body"]["messages"][1]["content"] for x in r)'
+: >asked
+head -n 3 b.jsonl >short.jsonl
+run 1 judge --judge openai:longer@$url a.jsonl short.jsonl
+says err "error: a.jsonl:4: there is no answer to the same prompt in the other file, short.jsonl"
+sed 's/Question 2/Question two/' b.jsonl >other.jsonl
+run 1 judge --judge openai:longer@$url a.jsonl other.jsonl
+says err "error: a.jsonl:3: the prompt is not that of other.jsonl:3"
+sed 's/q3/q1/' idb.jsonl >twice.jsonl
+run 1 judge --judge openai:longer@$url ida.jsonl twice.jsonl
+says err 'error: twice.jsonl:4: the id "q1" was there before'
+sed 's/q3/q4/' idb.jsonl >strange.jsonl
+run 1 judge --judge openai:longer@$url ida.jsonl strange.jsonl
+says err "error: ida.jsonl:4: there is no answer to the same prompt in the other file, strange.jsonl"
+echo '[{"instruction": "Question 0?"}]' >broken.json
+run 1 judge --judge openai:longer@$url broken.json b.jsonl
+says err 'error: broken.json, record 1: "response" is missing'
+echo '{"prompt": "p", "finish_reason": "error", "error": "too long"}' >failed.jsonl
+run 1 judge --judge openai:longer@$url failed.jsonl b.jsonl
+says err "error: failed.jsonl:1: this prompt has no answer: too long"
+asks 0 "files that cannot be judged"
+
+# Servers that fail: again, with pauses, until it works, or there is no hope.
+run 0 judge --judge openai:flaky@$url --judge-retries 5 a.jsonl b.jsonl -o v.jsonl --json -v
+json_true v.jsonl '[x["verdict"] for x in r] == ["a", "b", "tie", "a"]'
+json_true out 'r[0]["requests"] - r[0]["retries"] == 8 and r[0]["retries"] >= 25'
+says err "status 429: too many; asked again in"
+asks 43 "five failures of each request, of which two are alike"
+start=$(date +%s%N)
+run 1 judge --judge openai:busy@$url --judge-retries 1 --judge-parallel 1 a.jsonl b.jsonl
+says err "error: $url/v1/chat/completions: status 429: later (attempt 2)"
+[ $((($(date +%s%N) - start) / 1000000)) -ge 1000 ] || fail "Retry-After is not kept"
+asks 2 "one retry"
+run 1 judge --judge openai:after@$url --judge-parallel 1 a.jsonl b.jsonl
+says err "it asks to wait 3600 seconds"
+asks 1 "an hour is not waited for"
+run 1 judge --judge openai:down@$url --judge-retries 0 a.jsonl b.jsonl
+says err "status 500: down"
+run 1 judge --judge openai:other@$url --judge-retries 0 a.jsonl b.jsonl
+says err "there is no text of an assistant in the reply"
+run 1 judge --judge openai:huge@$url a.jsonl b.jsonl --judge-parallel 1
+says err "a reply of more than 16 MiB"
+run 1 judge --judge openai:slow@$url --judge-timeout 0.2 --judge-retries 0 a.jsonl b.jsonl
+says err "error: $url/v1/chat/completions: Timeout was reached"
+: >asked
+run 1 judge --judge openai:moved@$url --judge-parallel 1 a.jsonl b.jsonl
+says err "status 302"
+asks 1 "a redirect is not followed"
+run 1 judge --judge openai:longer@$url/elsewhere --judge-parallel 1 a.jsonl b.jsonl
+says err "status 404: no such page"
+says err "it mostly ends in /v1"
+asks 1 "a status 4xx is not asked again"
+run 1 judge --judge openai:longer@http://127.0.0.1:1 --judge-retries 1 a.jsonl b.jsonl
+says err "Couldn't connect to server (attempt 2)"
+run 1 judge --judge openai:picky@$url a.jsonl b.jsonl -o v2.jsonl
+says err "the server refuses requests: status 400: logprobs are not known here"
+check "nothing is kept of what the settings are to blame for" [ "$(wc -l <v2.jsonl.partial)" = 1 ]
+rm v2.jsonl.partial
+run 0 judge --judge openai:picky@$url --logprobs 0 a.jsonl b.jsonl
+sed 's/Question 1/A forbidden question/' a.jsonl >fa.jsonl
+sed 's/Question 1/A forbidden question/' b.jsonl >fb.jsonl
+run 0 judge --judge openai:choosy@$url fa.jsonl fb.jsonl -o v.jsonl --json
+json_true v.jsonl '[x["verdict"] for x in r] == ["a", "invalid", "tie", "a"] and r[1]["orders"][0]["error"] == "status 400: not this one"'
+json_true out 'r[0]["refused"] == 2 and r[0]["win"] == 2 and r[0]["lose"] == 0 and abs(r[0]["win_rate"] - 2.5 / 3) < 1e-5'
+
+# The cache: the second time nothing is asked; another request is.
+: >asked
+run 0 judge --judge openai:longer@$url --judge-cache replies a.jsonl b.jsonl -o v.jsonl --json --price-in 10 --price-out 1000
+cp v.jsonl first.jsonl
+json_true out 'r[0]["requests"] == 8 and r[0]["cached"] == 0 and abs(r[0]["cost"] - (800 * 10 + 24 * 1000) / 1e6) < 1e-9'
+asks 8 "an empty cache"
+run 0 judge --judge openai:longer@$url --judge-cache replies a.jsonl b.jsonl -o v.jsonl --json --price-in 10
+json_true out 'r[0]["requests"] == 0 and r[0]["cached"] == 8 and r[0]["cost"] == 0 and r[0]["win"] == 2'
+same v.jsonl first.jsonl
+asks 0 "a full cache"
+run 0 judge --judge openai:longer@$url --judge-cache replies a.jsonl b.jsonl --judge-max-tokens 9
+asks 8 "other requests"
+victim=$(find replies -name '*.json' | head -n 1)
+printf 'damaged' >"$victim"
+cp "$(find replies -name '*.json' | tail -n 1)" keep
+for f in $(find replies -name '*.json' | tail -n 2); do cp keep "$f"; done # an entry of another request
+run 0 judge --judge openai:longer@$url --judge-cache replies a.jsonl b.jsonl -o v.jsonl
+run 0 judge --judge openai:longer@$url --judge-cache replies a.jsonl b.jsonl --judge-max-tokens 9
+same v.jsonl first.jsonl
+asks 2 "damaged and foreign entries"
+run 1 judge --judge openai:down@$url --judge-retries 0 --judge-cache replies/x a.jsonl b.jsonl
+check "failures are not cached" [ "$(find replies/x -type f | wc -l)" = 0 ]
+
+# The key: sent, and nowhere else.
+export OPENAI_API_KEY=sk-very/secret-42 MY_KEY=other-key-43
+: >asked
+run 0 judge --judge openai:parrot@$url -v --judge-cache kept --order given a.jsonl b.jsonl -o v.jsonl --json
+json_true asked 'all(x["key"] == "sk-very/secret-42" for x in r)'
+json_true v.jsonl 'r[0]["orders"][0]["reply"] == "***************** [[A]]"'
+cat out err v.jsonl $(find kept -type f) >everything
+run 1 judge --judge openai:denied@$url -v --judge-cache kept a.jsonl b.jsonl -o w.jsonl
+says err "status 401: Incorrect API key provided: *****************"
+says err "is the key right?"
+cat out err w.jsonl.partial $(find kept -type f) >>everything
+: >asked
+run 0 judge --judge openai:parrot@$url --api-key-env MY_KEY a.jsonl b.jsonl
+json_true asked 'all(x["key"] == "other-key-43" for x in r)'
+cat out err >>everything
+run 1 judge --judge openai:longer@$url --api-key-env NO_KEY a.jsonl b.jsonl
+says err "the variable NO_KEY has no key"
+OPENAI_API_KEY='two words' run 1 judge --judge openai:longer@$url a.jsonl b.jsonl
+says err "the key in OPENAI_API_KEY is not"
+! grep -q "two words" err || fail "a wrong key is shown" err
+run 1 judge --judge openai:longer@http://me:word@127.0.0.1:1 a.jsonl b.jsonl
+says err "no user's name and no password"
+run 1 judge --judge "openai:longer@$url?key=1" a.jsonl b.jsonl
+! grep -qE "very.?.?secret|other-key" everything || fail "a key gets out" everything
+unset OPENAI_API_KEY MY_KEY
+rm w.jsonl.partial
+
+# Killed and interrupted at any time, it goes on with what is not judged.
+for i in $(seq 16); do cat a.jsonl; done >many_a.jsonl
+for i in $(seq 16); do cat b.jsonl; done >many_b.jsonl
+set -m # jobs get Ctrl-C as they do in an interactive shell
+many=(judge --judge "openai:steady@$url" many_a.jsonl many_b.jsonl -o r.jsonl)
+run 0 judge --judge "openai:steady@$url" many_a.jsonl many_b.jsonl -o whole.jsonl
+for signal in KILL INT KILL; do
+    "$genarm" "${many[@]}" >out 2>err </dev/null &
+    pid=$!
+    sleep 0.4
+    kill -$signal $pid
+    wait $pid 2>/dev/null
+    check "nothing is written before all is judged ($signal)" [ ! -e r.jsonl ]
+done
+kept=$(($(wc -l <r.jsonl.partial) - 1))
+check "verdicts are kept ($kept)" [ "$kept" -ge 3 ]
+run 1 "${many[@]}" --order given
+says err "r.jsonl.partial: these answers were begun with other settings: --order was \"both\", not \"given\""
+printf '{"index":5,"rec' >>r.jsonl.partial
+: >asked
+run 0 "${many[@]}" --json --judge-parallel 2
+says err "of 64 pairs are judged in r.jsonl.partial"
+asks $((2 * (64 - kept))) "what was not judged"
+same r.jsonl whole.jsonl
+json_true out 'r[0]["pairs"] == 64 and r[0]["win"] == 32 and r[0]["tie"] == 16 and r[0]["lose"] == 16'
+check "the partial file is gone" [ ! -e r.jsonl.partial ]
+"$genarm" judge --judge "openai:slow@$url" a.jsonl b.jsonl >out 2>err </dev/null &
+pid=$!
+sleep 0.5
+start=$(date +%s)
+kill -INT $pid
+status=0
+wait $pid || status=$?
+check "Ctrl-C while a server is waited for: status $status" [ "$status" = 130 ]
+check "at once" [ $(($(date +%s) - start)) -le 5 ]
+set +m
+
+# Programs that compare, and rewards.
+cat >pairwise.py <<'END_PY'
+import json, sys
+for line in sys.stdin:
+    q = json.loads(line)
+    assert set(q) == {"prompt", "messages", "a", "b"} and q["messages"][-1]["content"] == q["prompt"]
+    a, b = len(q["a"]), len(q["b"])
+    print(json.dumps({"verdict": "a" if a > b else "b" if b > a else "tie", "preference": 1.75 if a > b else 1.25 if b > a else 1.5}), flush=True)
+END_PY
+run 0 judge --judge "pairwise:mine=python3 pairwise.py" a.jsonl b.jsonl -o v.jsonl --json
+json_true v.jsonl '[x["verdict"] for x in r] == ["a", "b", "tie", "a"] and [x["preference"] for x in r] == [1.75, 1.25, 1.5, 1.75]'
+json_true out 'r[0]["judge"] == "mine" and r[0]["consistency"] == 1 and r[0]["requests"] == 0'
+run 0 judge --judge 'pairwise:while read -r l; do echo "\"a\""; done' a.jsonl b.jsonl
+json_true out 'all(x["verdict"] == "tie" for x in r)'
+run 0 judge --judge 'pairwise:while read -r l; do echo "{\"verdict\": \"perhaps\"}"; done' a.jsonl b.jsonl
+json_true out 'all(x["verdict"] == "invalid" for x in r)'
+run 1 judge --judge 'pairwise:while read -r l; do echo hello; done' a.jsonl b.jsonl
+says err 'answered "hello"'
+says err 'an answer is one line, {"verdict": "a"}'
+run 0 judge --judge "cmd:n=python3 -u -c 'import json,sys
+for l in sys.stdin: print(len(json.loads(l)[\"response\"]), flush=True)'" --tie-margin 10.5 a.jsonl b.jsonl
+json_true out '[x["verdict"] for x in r] == ["a", "b", "tie", "tie"] and r[0]["rewards"] == {"a": 16, "b": 5} and r[0]["orders"] == []'
+run 0 judge --judge "arm:$golden/llama.lora.gguf" -m "$tiny" a.jsonl b.jsonl
+json_true out 'len(r) == 4 and all(x["rewards"]["a"] < 0 for x in r) and r[2]["verdict"] == "tie"'
+json_true out 'all((x["verdict"] == "a") == (x["rewards"]["a"] > x["rewards"]["b"]) for x in r)'
+
+# A prompt of one's own.
+printf '# mine\nQ: {prompt}\n1: {a}\n2: {b} {c}\nSay [[A]] or [[B]].\n' >mine.txt
+: >asked
+run 0 judge --judge openai:first@$url --judge-prompt mine.txt --order given --judge-parallel 1 a.jsonl b.jsonl
+json_true asked 'r[0]["body"]["messages"] == [{"role": "user", "content": "Q: Question 0?\n1: A longer answer.\n2: short {c}\nSay [[A]] or [[B]].\n"}]'
+printf '{prompt} {a}' >wrong.txt
+run 1 judge --judge openai:first@$url --judge-prompt wrong.txt a.jsonl b.jsonl
+says err "error: wrong.txt: the prompt of a judge has no {b}"
+
+# Wrong use.
+run 2 judge a.jsonl b.jsonl
+says err "the judge is missing"
+run 2 judge --judge openai:first@$url a.jsonl
+run 2 judge --judge openai:first@$url a.jsonl b.jsonl --json
+run 2 judge --judge openai:first@$url a.jsonl b.jsonl -o a.jsonl
+run 1 judge --judge openai:first a.jsonl b.jsonl
+says err "a model or its base URL is missing"
+run 1 judge --judge openai:first@$url:0.5 a.jsonl b.jsonl
+says err "a weight has no meaning here"
+
+# As a reward: a rating or nothing.
+one=(score -m "$tiny" -p "Name a bird.")
+run 0 "${one[@]}" -r "The owl, of course." --reward openai:rate@$url --reward openai:w=words@$url --json
+json_true out 'r[0]["trajectory"] == {"rate": 4, "w": None}'
+says err "reward w: no rating, which may happen again"
+run 0 "${one[@]}" -r "The owl" --reward openai:words@$url
+says out "words: no reward of the response, the judge abstained"
+run 0 "${one[@]}" -r "1 2 3 4 5 6 7 8 9 10 11" --reward openai:rate@$url --json # [[11]] of 10
+json_true out 'r[0]["trajectory"] == {"rate": None}'
+cat >pairs.jsonl <<'END_PAIRS'
+{"prompt": "Name a bird.", "chosen": "The owl, of course.", "rejected": "An owl."}
+{"prompt": "Name a bird.", "chosen": "1 2 3 4 5 6 7 8 9 10 11", "rejected": "Owl"}
+END_PAIRS
+run 0 score -m "$tiny" -d pairs.jsonl --reward openai:rate@$url --judge-cache ratings --json
+json_true out 'r[0]["trajectory"]["rate"] == {"accuracy": 1, "margin": 2, "abstained": 1}'
+: >asked
+run 0 score -m "$tiny" -d pairs.jsonl --reward openai:rate@$url --judge-cache ratings
+says out "without 1 pairs in which it abstained"
+asks 0 "ratings from the cache"
+run 1 rl -m "$tiny" --prompts "$source_dir/data/demo/questions.txt" --reward openai:words@$url -o p.gguf -n 4 --group-size 2 --steps 1
+says err "the judge words abstained: it gave a response no rating"
+
+# Our own server: a small model says what it likes, and that is a verdict or none.
+"$genarm" serve --port 0 --log-file log -m "$model" -c 4096 -np 2 >serve.out 2>&1 </dev/null &
+servers+=($!)
+for _ in $(seq 300); do
+    own=$(sed -n 's#.*serving .* at \(http://[0-9.]*:[0-9]*\).*#\1#p' log 2>/dev/null)
+    [ -z "$own" ] || break
+    sleep 0.1
+done
+run 0 judge --judge "openai:small@$own" a.jsonl b.jsonl --judge-max-tokens 8 -o v.jsonl --json
+json_true v.jsonl 'len(r) == 4 and all(x["verdict"] in ("a", "b", "tie", "invalid") and len(x["orders"]) == 2 for x in r)'
+json_true out 'r[0]["requests"] == 8 and r[0]["refused"] == 0 and r[0]["prompt_tokens"] > 0 and r[0]["completion_tokens"] > 0'
+finish
