@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FRONT_BODY = 300, TITLE = 20, NAME = 30, MOST_LABEL = 16, MARGIN = 12 };
+#include "base/utf8.h"
+
+enum { FRONT_BODY = 300, TITLE = 38, NAME = 44, MOST_LABEL = 20, MARGIN = 12 }; /* in characters: the middle three */
 
 /* ---- the list ---- */
 
@@ -50,6 +52,13 @@ static const char *short_name(const struct numbers *n, size_t reward, size_t cha
     return pool_short(n->pool, n->results->rewards[reward], characters);
 }
 
+/* A title of two names, both cut where they are too long together. */
+static const char *title_of(struct pool *pool, const char *a, const char *between, const char *b) {
+    const size_t room = TITLE - strlen(between);
+    const bool fits = utf8_length(a, strlen(a)) + utf8_length(b, strlen(b)) <= room;
+    return pool_text(pool, "%s%s%s", fits ? a : pool_short(pool, a, room / 2), between, fits ? b : pool_short(pool, b, room / 2));
+}
+
 static struct plot_axis axis(const char *label, bool log) {
     return (struct plot_axis){.label = label, .min = NAN, .max = NAN, .log = log};
 }
@@ -85,8 +94,8 @@ static bool method_series(struct plot_series *s, const struct numbers *n, size_t
     return count > 0;
 }
 
-/* Series of all methods that have a point; false: there are none. */
-static bool all_series(struct plot_chart *c, const struct numbers *n, place_cell *place, const void *data,
+/* Series of all methods that have a point; NULL: there are none. */
+static struct plot_series *all_series(struct plot_chart *c, const struct numbers *n, place_cell *place, const void *data,
                        const char *(*label)(const struct numbers *n, size_t cell)) {
     struct plot_series *series = pool_array(n->pool, n->results->n_methods, sizeof *series);
     size_t count = 0;
@@ -95,7 +104,7 @@ static bool all_series(struct plot_chart *c, const struct numbers *n, place_cell
     }
     c->series = series;
     c->n_series = count;
-    return count > 0;
+    return count ? series : NULL;
 }
 
 static bool from_intervals(struct plot_point *at, struct plot_interval *across, const struct interval *x,
@@ -106,7 +115,7 @@ static bool from_intervals(struct plot_point *at, struct plot_interval *across, 
 }
 
 static const char *point_label(const struct numbers *n, size_t cell) {
-    return pool_short(n->pool, n->results->cells[cell].label, MOST_LABEL + 4);
+    return pool_short(n->pool, n->results->cells[cell].label, MOST_LABEL);
 }
 
 /* ---- fronts ---- */
@@ -155,23 +164,33 @@ static bool is_swept(const struct plot_chart *c, const struct numbers *n) {
 static void front(struct figures *f, const struct numbers *n, size_t a, size_t b) {
     const size_t objectives[2] = {n->objectives[a], n->objectives[b]};
     struct plot_chart c = {.x = axis(short_name(n, objectives[0], NAME), false), .y = axis("", false), .body = FRONT_BODY};
-    if (!all_series(&c, n, place_front, objectives, weights_label)) {
-        return;
-    }
-    struct figure *made = add(f, n->pool);
+    struct plot_series *series = all_series(&c, n, place_front, objectives, weights_label);
+    struct figure *made = series ? add(f, n->pool) : NULL;
     if (made) {
-        c.title = pool_text(n->pool, "%s against %s", short_name(n, objectives[1], TITLE), short_name(n, objectives[0], TITLE));
+        c.title = title_of(n->pool, n->results->rewards[objectives[1]], " against ", n->results->rewards[objectives[0]]);
         c.description = pool_text(n->pool, "Mean %s and mean %s of each method, at each of its points.",
                                   n->results->rewards[objectives[0]], n->results->rewards[objectives[1]]);
         c.note = is_swept(&c, n) ? weights_note(n) : NULL;
+        for (size_t i = 0; i < c.n_series && n->n_objectives > 2; i++) { /* a sweep of three is no line */
+            series[i].style &= ~(unsigned)PLOT_LINE;
+        }
         made->name = c.id = slug(n->pool, "front", f->n - 1, n->results->rewards[objectives[1]]);
         made->chart = c;
-        made->caption = "Trade-off of two objectives: up and to the right is better. Bars: 95 % intervals. Lines join the points "
-                        "of a sweep in its order.";
+        made->caption = n->n_objectives == 2 ? "Trade-off of two objectives: up and to the right is better. Bars: 95 % intervals. "
+                                               "Lines join the points of a sweep in its order."
+                                             : "Two of the objectives: up and to the right is better. Bars: 95 % intervals.";
     }
 }
 
 /* ---- judges ---- */
+
+/* The point is never cut. */
+static const char *bar_name(const struct numbers *n, size_t cell) {
+    const struct results_cell *c = &n->results->cells[cell];
+    const char *method = n->results->methods[c->method].label;
+    const size_t point = utf8_length(c->label, strlen(c->label)), room = point + 12 < NAME ? NAME - point : 12;
+    return pool_text(n->pool, "%s%s%s", pool_short(n->pool, method, room), point ? " " : "", c->label);
+}
 
 static void judge(struct figures *f, const struct numbers *n, size_t j) {
     static const char *const parts[] = {"win", "tie", "lose"};
@@ -188,7 +207,7 @@ static void judge(struct figures *f, const struct numbers *n, size_t j) {
             values[0] = (double)x->verdicts.wins;
             values[1] = (double)x->verdicts.ties;
             values[2] = (double)x->verdicts.losses;
-            bars[count++] = (struct plot_bar){.name = pool_short(n->pool, r->cells[i].name, 44),
+            bars[count++] = (struct plot_bar){.name = bar_name(n, i),
                                               .after = pool_text(n->pool, "n = %lld", (long long)all),
                                               .values = values};
         }
@@ -200,9 +219,8 @@ static void judge(struct figures *f, const struct numbers *n, size_t j) {
         made->caption = "Verdicts in per cent of those that are valid.";
         made->bars = (struct plot_bars){
             .title = r->judges[j].against < r->n_cells
-                         ? pool_text(n->pool, "%s: against %s", pool_short(n->pool, name, TITLE),
-                                     pool_short(n->pool, r->cells[r->judges[j].against].name, TITLE))
-                         : pool_short(n->pool, name, NAME),
+                         ? title_of(n->pool, name, ": against ", r->cells[r->judges[j].against].name)
+                         : pool_short(n->pool, name, TITLE),
             .description = pool_text(n->pool, "Shares of wins, ties and losses that the judge %s gave each method.", name),
             .id = made->name,
             .parts = parts,
@@ -247,7 +265,7 @@ static bool reward_by(struct figures *f, const struct numbers *n, size_t reward,
     struct figure *made = add(f, n->pool);
     if (made) {
         made->name = c.id = slug(n->pool, by->kind, reward, n->results->rewards[reward]);
-        c.title = pool_text(n->pool, "%s %s", short_name(n, reward, NAME - 4), by->title);
+        c.title = pool_text(n->pool, "%s %s", short_name(n, reward, TITLE - strlen(by->title) - 1), by->title);
         c.description = pool_text(n->pool, "Mean %s of each method by %s.", n->results->rewards[reward], by->x);
         made->chart = c;
         made->caption = by->caption;
@@ -326,7 +344,7 @@ static void by_variable(struct figures *f, const struct numbers *n, const char *
         struct figure *made = i != n->kl_reward && all_series(&c, n, place_sweep, &sweep, no_label) ? add(f, n->pool) : NULL;
         if (made) {
             made->name = c.id = slug(n->pool, pool_text(n->pool, "sweep-%zu", number + 1), i, n->results->rewards[i]);
-            c.title = pool_text(n->pool, "%s by %s", short_name(n, i, TITLE), pool_short(n->pool, variable, TITLE));
+            c.title = title_of(n->pool, n->results->rewards[i], " by ", variable);
             c.description = pool_text(n->pool, "Mean %s of each method that sweeps %s.", n->results->rewards[i], variable);
             made->chart = c;
             made->caption = "One variable is swept; bars are 95 % intervals.";

@@ -246,7 +246,7 @@ static int length_controlled(struct judge_numbers *out, const struct numbers *n,
                                                                   : NAN;
             const double preference = isfinite(v->preferences[i]) && isfinite(said) ? v->preferences[i] - 1 : said;
             rows[n_rows++] = (struct length_control_row){preference, ours[i], theirs[i], NAN};
-            judged += isfinite(preference);
+            judged += isfinite(preference) ? 1 : 0;
         }
     }
     if (judged < (size_t)params.n_folds) {

@@ -88,7 +88,7 @@ static void what_was_run(struct page *p, const struct numbers *n) {
     fact(p, "Judges", names_text(n, true));
     fact(p, "Compared with", r->n_cells ? r->cells[n->reference].name : "");
     page_put(p, "</tbody></table></section>\n<section class=\"card\"><h3>Program and machine</h3><table><tbody>\n");
-    fact(p, "genarm", r->version);
+    fact(p, "genarm", *r->version ? r->version : "not recorded");
     json_object_foreach(json_object_get(r->experiment, "machine"), key, value) {
         fact_json(p, n, key, value);
     }

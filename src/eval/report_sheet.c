@@ -73,10 +73,15 @@ void sheet_format(char *text, char *range, const struct interval *x, double fact
         plot_number(text, FORMATTED, value, 4);
         return;
     }
-    if (decimals < 0) { /* an interval without a width says that all is equal */
-        decimals = high > low ? decimals_of(high - low) : 3;
+    if (!(high > low) && decimals < 0) {
+        plot_number(text, FORMATTED, value, 4);
+        return;
     }
+    decimals = decimals < 0 ? decimals_of(high - low) : decimals;
     snprintf(text, FORMATTED, "%.*f", decimals, rounded(value, decimals));
+    if (!(high > low)) { /* all records are equal: there is no interval to speak of */
+        return;
+    }
     snprintf(range, FORMATTED, "[%.*f, %.*f]", decimals, rounded(low, decimals), decimals, rounded(high, decimals));
 }
 
@@ -148,6 +153,17 @@ static void mark_column(struct sheet *s, size_t column) {
     if (best && others) {
         best->best = true;
     }
+}
+
+bool sheet_is_empty(const struct sheet *s) {
+    for (size_t row = 0; row < s->n_rows; row++) {
+        for (size_t i = 1; i < s->n_columns; i++) {
+            if (s->cells[row * s->max_columns + i].text) {
+                return false;
+            }
+        }
+    }
+    return true;
 }
 
 void sheet_finish(struct sheet *s) {

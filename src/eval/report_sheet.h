@@ -48,6 +48,9 @@ void sheet_interval(struct sheet *s, const struct interval *x, double factor); /
  * column that has one is marked, if its interval overlaps with that of no row of another group. */
 void sheet_finish(struct sheet *s);
 
+/* Whether nothing is known beside the names of the rows. */
+bool sheet_is_empty(const struct sheet *s);
+
 /* `text` of a number and of its interval, "" where there is none; both at least 64 bytes. decimals < 0: those at which the
  * interval has two digits. */
 void sheet_format(char *text, char *range, const struct interval *x, double factor, int decimals);

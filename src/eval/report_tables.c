@@ -354,9 +354,9 @@ int tables_make(struct tables *out, const struct numbers *n, struct genarm_error
     models(&t.sheets[t.n++], n);
     size_t kept = 0;
     for (size_t i = 0; i < t.n; i++) { /* the first one stays, be it empty */
-        if (i == 0 || (t.sheets[i].n_rows && t.sheets[i].n_columns > 1)) {
-            t.sheets[kept] = t.sheets[i];
-            sheet_finish(&t.sheets[kept++]);
+        sheet_finish(&t.sheets[i]);
+        if (i == 0 || !sheet_is_empty(&t.sheets[i])) {
+            t.sheets[kept++] = t.sheets[i];
         }
     }
     t.n = kept;

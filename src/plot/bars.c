@@ -43,6 +43,9 @@ static int row(struct buf *b, const struct plot_bars *c, const struct plot_bar *
     if (rc == GENARM_OK && bar->after) {
         rc = plot_text(b, "label", "end", PLOT_WIDTH - PLOT_RIGHT, y + 11, bar->after, err);
     }
+    if (rc == GENARM_OK) { /* half of the length, at both edges of the bar */
+        rc = buf_printf(b, err, "<path class=\"mark\" d=\"M%.1f %.1fv-3m0 %dv3\"/>", LEFT + WIDTH / 2, y + NAME, BAR + 3);
+    }
     for (size_t i = 0; i < n_parts(c); i++) {
         sum += isfinite(bar->values[i]) && bar->values[i] > 0 ? bar->values[i] : 0;
     }
@@ -56,7 +59,7 @@ static int row(struct buf *b, const struct plot_bars *c, const struct plot_bar *
     return rc;
 }
 
-/* A line at half of all, and what the length is. */
+/* What the length is. */
 static int scale(struct buf *b, const struct plot_bars *c, int top, struct genarm_error *err) {
     int rc = GENARM_OK;
     const int end = top + ROW * (int)c->n_bars;
@@ -65,9 +68,7 @@ static int scale(struct buf *b, const struct plot_bars *c, int top, struct genar
         snprintf(percent, sizeof percent, "%d%s", 25 * i, i == 4 ? " %" : "");
         rc = plot_text(b, "tick", i == 0 ? "start" : i == 4 ? "end" : "middle", LEFT + WIDTH * i / 4, end + 8, percent, err);
     }
-    return rc == GENARM_OK && c->n_bars
-               ? buf_printf(b, err, "<path class=\"mark\" d=\"M%.1f %dV%d\"/>\n", LEFT + WIDTH / 2, top + NAME - 3, end - 8)
-               : rc;
+    return rc;
 }
 
 int plot_bars(struct buf *b, const struct plot_bars *c, int x, int y, struct genarm_error *err) {
@@ -79,7 +80,7 @@ int plot_bars(struct buf *b, const struct plot_bars *c, int x, int y, struct gen
         rc = plot_legend(b, c->title, series, n_parts(c), c->note, LEFT, err);
     }
     if (rc == GENARM_OK) {
-        rc = scale(b, c, top, err); /* its line is below the bars */
+        rc = scale(b, c, top, err);
     }
     for (size_t i = 0; i < c->n_bars && rc == GENARM_OK; i++) {
         rc = row(b, c, &c->bars[i], top + ROW * (int)i, err);

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -213,6 +214,119 @@ static void test_a_chart_has_title_description_axes_and_legend(void **state) {
     buf_deinit(&b);
 }
 
+static void test_intervals_in_both_directions_are_drawn(void **state) {
+    (void)state;
+    static const struct plot_point dots[] = {{1, 1, 0.5, 1.5}, {4, 4, 4, 4}};
+    static const struct plot_interval across[] = {{0, 2}, {3, 9}};
+    static const char *const labels[] = {"first", NULL};
+    struct plot_series s = {.name = "m", .points = dots, .n = 2, .style = PLOT_POINTS | PLOT_WHISKERS, .across = across,
+                            .labels = labels};
+    struct plot_chart c = {.title = "t", .description = "", .id = "x", .x = {"", NAN, NAN, false}, .y = {"", NAN, NAN, false},
+                           .series = &s, .n_series = 1};
+    static const char *const shapes[] = {"<circle", "<rect", "<polygon", "<polygon"};
+    struct buf b;
+    buf_init(&b, 1 << 20);
+    for (int shape = 0; shape < 4; shape++) {
+        buf_clear(&b);
+        s.shape = shape;
+        assert_int_equal(plot_chart(&b, &c, 0, 0, NULL), GENARM_OK);
+        assert_int_equal(count(b.data, "class=\"whisker s0\""), 3);
+        assert_int_equal(count(b.data, shapes[shape]), 3);
+        assert_int_equal(count(b.data, ">first</text>"), 1);
+        assert_non_null(strstr(b.data, ">8</text>")); /* the axis has room for the interval up to 9 */
+    }
+    c.body = 300;
+    const int high = plot_height(&c);
+    c.body = 0;
+    assert_int_equal(high - plot_height(&c), 100);
+    buf_deinit(&b);
+}
+
+/* Labels that lie as those of a chart do, parsed back. */
+static size_t label_boxes(double (*box)[3], const char *svg) {
+    size_t n = 0;
+    for (const char *at = svg; (at = strstr(at, "<text class=\"at\"")) != NULL; at++) {
+        assert_int_equal(sscanf(at, "<text class=\"at\" x=\"%lf\" y=\"%lf\"", &box[n][0], &box[n][1]), 2);
+        box[n][2] = 20; /* at least: three letters of 11 px */
+        n++;
+    }
+    return n;
+}
+
+static void test_labels_do_not_lie_on_one_another(void **state) {
+    (void)state;
+    enum { N = 60 };
+    struct plot_point points[N];
+    const char *labels[N];
+    double box[N][3];
+    for (int i = 0; i < N; i++) {
+        const double x = i % 8 + 0.07 * i, y = i / 8 + 0.05 * (i % 3); /* some are close together */
+        points[i] = (struct plot_point){x, y, y, y};
+        labels[i] = "abc";
+    }
+    const struct plot_series s = {.points = points, .n = N, .style = PLOT_POINTS, .labels = labels};
+    const struct plot_chart c = {.title = "t", .description = "", .id = "x", .x = {"", NAN, NAN, false},
+                                 .y = {"", NAN, NAN, false}, .series = &s, .n_series = 1};
+    struct buf b;
+    buf_init(&b, 1 << 20);
+    assert_int_equal(plot_chart(&b, &c, 0, 0, NULL), GENARM_OK);
+    const size_t n = label_boxes(box, b.data);
+    assert_in_range(n, N / 3, N);
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < i; k++) {
+            const bool apart = fabs(box[i][0] - box[k][0]) >= box[i][2] || fabs(box[i][1] - box[k][1]) >= 10.5;
+            assert_true(apart);
+        }
+    }
+    buf_deinit(&b);
+}
+
+static void test_bars_share_their_length(void **state) {
+    (void)state;
+    static const char *const parts[] = {"win", "tie", "lose"};
+    static const int colors[] = {2, 7, 1};
+    static const double one[] = {1, 2, 5}, none[] = {0, 0, 0}, odd[] = {3, NAN, -1};
+    const struct plot_bar rows[] = {{"a & b", "n = 8", one}, {"nothing", NULL, none}, {"odd", NULL, odd}};
+    struct plot_bars c = {.title = "T", .description = "d", .id = "i", .parts = parts, .colors = colors, .n_parts = 3,
+                          .bars = rows, .n_bars = 3};
+    struct buf b;
+    double sum = 0, x = 0, width = 0, first = 0;
+    size_t n = 0;
+    buf_init(&b, 1 << 20);
+    assert_int_equal(plot_bars(&b, &c, 0, 0, NULL), GENARM_OK);
+    for (const char *at = b.data; (at = strstr(at, "<rect class=\"f")) != NULL; at++) {
+        double y;
+        if (!strstr(at, "rx=") || strstr(at, "rx=") > strstr(at, "/>")) { /* no swatch of the legend */
+            assert_int_equal(sscanf(strstr(at, " x="), " x=\"%lf\" y=\"%lf\" width=\"%lf\"", &x, &y, &width), 3);
+            first = n == 0 ? width : first;
+            sum += width;
+            n++;
+        }
+    }
+    assert_int_equal(n, 3 + 0 + 1);
+    assert_true(fabs(sum - 2 * width) < 0.3); /* the last is a whole one, as are the three before it together */
+    assert_true(fabs(first / width - 1.0 / 8) < 0.001);
+    assert_non_null(strstr(b.data, ">a &amp; b</text>"));
+    assert_non_null(strstr(b.data, ">n = 8</text>"));
+    assert_int_equal(count(b.data, ">25</text>"), 2); /* of 2 in 8, and on the scale */
+    assert_null(strstr(b.data, "nan"));
+    const int three = plot_bars_height(&c);
+    c.n_bars = 2;
+    const int two = plot_bars_height(&c);
+    c.n_bars = 1;
+    assert_int_equal(three - two, two - plot_bars_height(&c));
+    buf_deinit(&b);
+}
+
+static void test_lines_of_a_text_stay_when_asked_for(void **state) {
+    (void)state;
+    struct buf b;
+    buf_init(&b, 100);
+    assert_int_equal(plot_escape_lines(&b, "<a>\n\tb\r\n", NULL), GENARM_OK);
+    assert_string_equal(b.data, "&lt;a&gt;\n b \n");
+    buf_deinit(&b);
+}
+
 static void test_a_legend_that_is_long_takes_several_lines(void **state) {
     (void)state;
     struct plot_series series[8] = {0};
@@ -253,6 +367,10 @@ int main(void) {
         cmocka_unit_test(test_numbers_are_short),
         cmocka_unit_test(test_text_is_escaped),
         cmocka_unit_test(test_a_chart_has_title_description_axes_and_legend),
+        cmocka_unit_test(test_intervals_in_both_directions_are_drawn),
+        cmocka_unit_test(test_labels_do_not_lie_on_one_another),
+        cmocka_unit_test(test_bars_share_their_length),
+        cmocka_unit_test(test_lines_of_a_text_stay_when_asked_for),
         cmocka_unit_test(test_a_legend_that_is_long_takes_several_lines),
         cmocka_unit_test(test_a_page_that_is_full_is_an_error),
     };
