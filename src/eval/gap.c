@@ -11,9 +11,9 @@ int gap_interval(struct interval *out, const double *x, const double *from, cons
     if (!come) {
         return error_nomem(err, "a recovered gap");
     }
-    for (size_t i = 0; i < n; i++) { /* NaN of any of the three is NaN of a side, which leaves the prompt out */
+    for (size_t i = 0; i < n; i++) { /* NaN of any of the three is NaN of one of these, which leaves the prompt out */
         come[i] = x[i] - from[i];
-        whole[i] = isnan(x[i]) ? NAN : to[i] - from[i];
+        whole[i] = to[i] - from[i];
     }
     const int code = bootstrap_ratio(out, come, whole, n, params, err);
     free(come);

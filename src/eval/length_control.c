@@ -126,7 +126,7 @@ static double held_out_loss(const struct length_control_sample *samples, size_t 
     double w[TERMS] = {0};
     size_t n_train = 0, n_test = 0;
     for (size_t i = 0; i < n; i++) {
-        if ((n - 1 - i) % n_folds == fold) { /* as GroupKFold deals groups of equal size out */
+        if (i % n_folds == fold) { /* as scikit-learn's GroupKFold deals groups of equal size out, but for their order */
             scratch[n - ++n_test] = samples[i];
         } else {
             scratch[n_train++] = samples[i];

@@ -51,8 +51,8 @@ void pareto_scale_of(struct pareto_scale *out, const double *points, size_t n, s
 
 /* Mean inner product: the mean over points of sum_i p_i x_i, x the normalised rewards achieved under the preference p
  * (preferences[n_points * n_objectives], each >= 0; divided by their sum first, so that 1 is the best of all objectives at
- * once). `scale` NULL: rewards as they are. Larger is better: what was asked for was got (PARM, arXiv 2505.06274, with
- * rewards as they are). A preference that sums to 0 leaves its point out. */
+ * once). `scale` NULL: rewards as they are. Larger is better: what was asked for was got (reported by PARM, arXiv 2505.06274).
+ * A preference that sums to 0 leaves its point out. */
 double pareto_mip(const double *preferences, const double *points, size_t n_points, size_t n_objectives,
                   const struct pareto_scale *scale);
 int pareto_mip_interval(struct interval *out, const double *preferences, const struct pareto_rewards *r,

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -178,6 +179,11 @@ static double nan_of_draws(const size_t *index, size_t n, const void *data) {
     return 1;
 }
 
+/* Defined in a fifth, or four fifths, of the draws of 5 records. */
+static double nan_unless_first(const size_t *index, size_t n, const void *data) {
+    return (index[0] == 0) == *(const bool *)data || (n > 1 && index[1] == 1 && index[2] == 2 && index[3] == 3) ? 1 : NAN;
+}
+
 static void test_a_statistic_that_is_not_defined_has_no_interval(void **state) {
     (void)state;
     struct interval out;
@@ -185,6 +191,10 @@ static void test_a_statistic_that_is_not_defined_has_no_interval(void **state) {
     assert_true(isnan(out.value) && isnan(out.low));
     assert_int_equal(bootstrap(&out, 10, nan_of_draws, NULL, NULL, NULL), GENARM_OK);
     assert_true(out.value == 1 && isnan(out.low) && isnan(out.high));
+    assert_int_equal(bootstrap(&out, 5, nan_unless_first, &(bool){true}, NULL, NULL), GENARM_OK);
+    assert_true(out.value == 1 && isnan(out.low) && isnan(out.high));
+    assert_int_equal(bootstrap(&out, 5, nan_unless_first, &(bool){false}, NULL, NULL), GENARM_OK);
+    assert_true(out.value == 1 && out.low == 1 && out.high == 1);
 }
 
 static void test_params_out_of_range_are_refused(void **state) {
