@@ -311,7 +311,9 @@ for _ in $(seq 300); do
     [ -z "$own" ] || break
     sleep 0.1
 done
-run 0 judge --judge "openai:small@$own" a.jsonl b.jsonl --judge-max-tokens 8 -o v.jsonl --json
-json_true v.jsonl 'len(r) == 4 and all(x["verdict"] in ("a", "b", "tie", "invalid") and len(x["orders"]) == 2 for x in r)'
-json_true out 'r[0]["requests"] == 8 and r[0]["refused"] == 0 and r[0]["prompt_tokens"] > 0 and r[0]["completion_tokens"] > 0'
+head -n 2 a.jsonl >a2.jsonl
+head -n 2 b.jsonl >b2.jsonl
+run 0 judge --judge "openai:small@$own" a2.jsonl b2.jsonl --judge-max-tokens 8 -o v.jsonl --json
+json_true v.jsonl 'len(r) == 2 and all(x["verdict"] in ("a", "b", "tie", "invalid") and len(x["orders"]) == 2 for x in r)'
+json_true out 'r[0]["requests"] == 4 and r[0]["refused"] == 0 and r[0]["prompt_tokens"] > 0 and r[0]["completion_tokens"] > 0'
 finish
