@@ -68,8 +68,8 @@ static void test_agreement_wins_and_disagreement_is_a_tie(void **state) {
     comes_to("\"a\"", "\"b\"", JUDGE_A, 2); /* B is first in the second */
     comes_to("\"b\"", "{\"verdict\": \"a\"}", JUDGE_B, 1);
     comes_to("\"a\"", "\"a\"", JUDGE_TIE, 1.5);
-    comes_to("\"tie\"", "\"tie\"", JUDGE_TIE, 1.5);
-    comes_to("\"a\"", "\"tie\"", JUDGE_TIE, 1.75);
+    comes_to("tie", " tie\r", JUDGE_TIE, 1.5);
+    comes_to("a", "\"tie\"", JUDGE_TIE, 1.75);
     comes_to("\"tie\"", "\"a\"", JUDGE_TIE, 1.25);
 }
 
