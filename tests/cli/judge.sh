@@ -70,8 +70,8 @@ run 0 judge --judge openai:first@$url --order random --seed 6 many.jsonl many.js
 : >asked
 
 # What is no verdict is invalid.
-for model in words both null; do
-    run 0 judge --judge openai:$model@$url a.jsonl b.jsonl -o v.jsonl --json
+for kind in words both null; do
+    run 0 judge --judge openai:$kind@$url a.jsonl b.jsonl -o v.jsonl --json
     json_true v.jsonl 'len(r) == 4 and all(x["verdict"] == "invalid" and x["preference"] is None for x in r)'
     json_true out 'r[0]["invalid"] == 4 and r[0]["win_rate"] is None and r[0]["requests"] == 8 and "cost" not in r[0]'
 done
@@ -299,7 +299,8 @@ json_true out 'r[0]["trajectory"]["rate"] == {"accuracy": 1, "margin": 2, "absta
 run 0 score -m "$tiny" -d pairs.jsonl --reward openai:rate@$url --judge-cache ratings
 says out "without 1 pairs in which it abstained"
 asks 0 "ratings from the cache"
-run 1 rl -m "$tiny" --prompts "$source_dir/data/demo/questions.txt" --reward openai:words@$url -o p.gguf -n 4 --group-size 2 --steps 1
+echo "Name a bird." >q.txt
+run 1 rl -m "$tiny" --prompts q.txt --reward openai:words@$url -o p.gguf -n 4 --group-size 2 --steps 1
 says err "the judge words abstained: it gave a response no rating"
 
 # Our own server: a small model says what it likes, and that is a verdict or none.
@@ -310,7 +311,9 @@ for _ in $(seq 300); do
     [ -z "$own" ] || break
     sleep 0.1
 done
-run 0 judge --judge "openai:small@$own" a.jsonl b.jsonl --judge-max-tokens 8 -o v.jsonl --json
-json_true v.jsonl 'len(r) == 4 and all(x["verdict"] in ("a", "b", "tie", "invalid") and len(x["orders"]) == 2 for x in r)'
-json_true out 'r[0]["requests"] == 8 and r[0]["refused"] == 0 and r[0]["prompt_tokens"] > 0 and r[0]["completion_tokens"] > 0'
+head -n 2 a.jsonl >a2.jsonl
+head -n 2 b.jsonl >b2.jsonl
+run 0 judge --judge "openai:small@$own" a2.jsonl b2.jsonl --judge-max-tokens 8 -o v.jsonl --json
+json_true v.jsonl 'len(r) == 2 and all(x["verdict"] in ("a", "b", "tie", "invalid") and len(x["orders"]) == 2 for x in r)'
+json_true out 'r[0]["requests"] == 4 and r[0]["refused"] == 0 and r[0]["prompt_tokens"] > 0 and r[0]["completion_tokens"] > 0'
 finish
