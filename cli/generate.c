@@ -220,7 +220,7 @@ static int prepare(struct generation *g, struct genarm_error *err) {
         code = usage_error(err, "--restart", "there is nothing to begin anew without --prompts and -o");
     }
     if (code == 0) {
-        code = method_read(&g->method, &args->method, &args->rewards, any_drafts(&args->draft), err);
+        code = method_read(&g->method, &args->method, &args->rewards, &args->guide, any_drafts(&args->draft), err);
     }
     const size_t n_answers = g->prompts.n * (size_t)g->method.n_samples;
     const size_t n_slots = (size_t)args->n_parallel < n_answers ? (size_t)args->n_parallel : n_answers;
