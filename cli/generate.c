@@ -348,8 +348,8 @@ const struct command command_generate = {
     .details =
         "Answers prompts with a base model, steered at every token by reward models: their log-probabilities, times "
         "a weight each, are added to the base's. Without --arm the base answers alone. --method answers by what ARMs "
-        "are compared with. The text is printed as it comes; Ctrl-C ends it and keeps what is there. Answers to --prompts with -o survive whatever ends the program: "
-        "the same command goes on with the prompts that have none.",
+        "are compared with. The text is printed as it comes; Ctrl-C ends it and keeps what is there. Answers to "
+        "--prompts with -o survive whatever ends the program: the same command goes on with the prompts that have none.",
     .examples = "genarm generate -p \"Tell me about owls.\"\n"
                 "genarm generate --arm cheerful.gguf:1 -p \"Tell me about owls.\" -n 128 -s 7\n"
                 "genarm generate --arm joy=cheerful.gguf:1.5 --arm concise.gguf:0.5 -f question.txt --json\n"

@@ -85,8 +85,8 @@ size_t generate_n_kept(const struct generation *g);
 bool generate_has_sample(const struct generation *g, const struct sample *s);
 int generate_take_kept(struct generation *g, struct sample *s, struct genarm_error *err);
 
-/* A sample that ended, with FINISH_FAILED as answer.failure says. Frees what it does not need any more, and ends its job when it was the
- * last one. */
+/* A sample that ended, with FINISH_FAILED as answer.failure says. Frees what it does not need any more, and ends its job when it
+ * was the last one. */
 int generate_sample_ended(struct generation *g, struct sample *s, struct genarm_error *err);
 
 /* After an interruption: the jobs whose samples have not all ended get a record of what there is. */

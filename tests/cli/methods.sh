@@ -6,7 +6,8 @@ python3 - >pairs.jsonl <<'END'
 import json
 things = ["rain", "bread", "music", "trains", "rivers", "lamps", "cats", "snow", "chess", "tea", "glass", "maps"]
 for i, thing in enumerate(things * 4):
-    print(json.dumps({"prompt": f"{i}: what about {thing}?", "chosen": f"Wonderful! I love {thing}!", "rejected": f"Bad. I hate {thing}."}))
+    pair = {"prompt": f"{i}: what about {thing}?", "chosen": f"Wonderful! I love {thing}!", "rejected": f"Bad. I hate {thing}."}
+    print(json.dumps(pair))
 END
 run 0 train -m "$tiny" -d pairs.jsonl --lora-rank 4 -lr 1e-2 --batch-size 8 --epochs 2 -s 5 --loss bt -o rm.gguf
 exact=(-m "$tiny" -ctk f32 -ctv f32)
@@ -63,13 +64,18 @@ json_true samples.jsonl 'len({x["seed"] for x in r}) == 4 and len({x["response"]
 # ... and the best of them, as genarm score sees it, is what is kept.
 for k in 0 1 2 3; do
     json samples.jsonl "r[$k]['response']" | head -c -1 >response.txt
-    eos=(); [ "$(json samples.jsonl "r[$k]['finish_reason']")" = stop ] || eos=(--no-eos)
+    eos=()
+    [ "$(json samples.jsonl "r[$k]['finish_reason']")" = stop ] || eos=(--no-eos)
     run 0 score "${exact[@]}" -p "Name three birds." -r "$(cat response.txt)" "${eos[@]}" --reward rm.gguf --json
     json out 'json.dumps({"reward": r[0]["trajectory"]["rm"]})' >>scores.jsonl
 done
+scores=$(json scores.jsonl '[x["reward"] for x in r]')
+lengths=$(json samples.jsonl '[len(x["response"]) for x in r]')
+sampled() { json samples.jsonl "r[$scores.index($1($scores))]['tokens']"; } # max or min of the scores
+rewards='r[0]["rewards_of_samples"]'
 run 0 "${one[@]}" "${best[@]}" --best-of 4 --json
-json_true out "max(abs(a - b['reward']) for a, b in zip(r[0]['rewards_of_samples'], [json.loads(l) for l in open('scores.jsonl')])) < 1e-4"
-json_true out "r[0]['tokens'] == max(zip([json.loads(l)['reward'] for l in open('scores.jsonl')], [json.loads(l)['tokens'] for l in open('samples.jsonl')]))[1]"
+json_true out "max(abs(a - b) for a, b in zip($rewards, $scores, strict=True)) < 1e-4"
+json_true out "r[0]['tokens'] == $(sampled max)"
 json out "$chosen" >best.record
 json out 'r[0]["response"]' >best.text
 for np in 2 3 4 9; do
@@ -82,13 +88,13 @@ same out best.text
 run 0 "${one[@]}" "${best[@]}" --best-of 4 -o best.out
 same best.out best.text
 run 0 "${one[@]}" "${best[@]}" --best-of 2 --json
-json_true out "r[0]['rewards_of_samples'] == json.loads('''$(json samples.jsonl '[json.loads(l)["reward"] for l in open("scores.jsonl")][:2]')''') and r[0]['best_of'] == 2"
+json_true out "r[0]['best_of'] == 2 and max(abs(a - b) for a, b in zip($rewards, $scores[:2], strict=True)) < 1e-4"
 
 # Rewards are added up with their weights; a negative one prefers the least.
 run 0 "${one[@]}" --method best-of-n --best-of 4 --reward rm.gguf:2 --reward "cmd:n=python3 length.py:-0.5" --json
-json_true out "max(abs(x - 2 * y['reward'] + 0.5 * len(z['response'])) for x, y, z in zip(r[0]['rewards_of_samples'], [json.loads(l) for l in open('scores.jsonl')], [json.loads(l) for l in open('samples.jsonl')])) < 1e-3"
+json_true out "max(abs(a - 2 * b + 0.5 * n) for a, b, n in zip($rewards, $scores, $lengths, strict=True)) < 1e-3"
 run 0 "${one[@]}" --method best-of-n --best-of 4 --reward rm.gguf:-1 --json
-json_true out "r[0]['tokens'] == min(zip([json.loads(l)['reward'] for l in open('scores.jsonl')], [json.loads(l)['tokens'] for l in open('samples.jsonl')]))[1]"
+json_true out "r[0]['tokens'] == $(sampled min)"
 
 # ---- many prompts ----
 
@@ -274,9 +280,10 @@ for method in args transfer-q; do # one candidate is the likeliest token, and no
     json out "$tokens" >ahead
     ! cmp -s ahead greedy || fail "a reward model of weight 20 changes nothing ($method)"
 done
-run 0 "${ahead[@]}" --top-k 7
+sorted=(--top-k 7 --top-p 0.9999999) # so that both draw from the likeliest on
+run 0 "${ahead[@]}" "${sorted[@]}"
 json out "$tokens" >sampled
-run 0 "${ahead[@]}" --method args --reward rm.gguf:0 --candidates 7 --top-k 8 # k candidates are top-k, drawn in the same order
+run 0 "${ahead[@]}" "${sorted[@]}" --method args --reward rm.gguf:0 --candidates 7 # k candidates are top-k
 json out "$tokens" >ahead
 same ahead sampled
 
