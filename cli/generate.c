@@ -220,7 +220,7 @@ static int prepare(struct generation *g, struct genarm_error *err) {
         code = usage_error(err, "--restart", "there is nothing to begin anew without --prompts and -o");
     }
     if (code == 0) {
-        code = method_read(&g->method, &args->method, &args->rewards, any_drafts(&args->draft), err);
+        code = method_read(&g->method, &args->method, &args->rewards, &args->guide, any_drafts(&args->draft), err);
     }
     const size_t n_answers = g->prompts.n * (size_t)g->method.n_samples;
     const size_t n_slots = (size_t)args->n_parallel < n_answers ? (size_t)args->n_parallel : n_answers;
@@ -348,8 +348,8 @@ const struct command command_generate = {
     .details =
         "Answers prompts with a base model, steered at every token by reward models: their log-probabilities, times "
         "a weight each, are added to the base's. Without --arm the base answers alone. --method answers by what ARMs "
-        "are compared with. The text is printed as it comes; Ctrl-C ends it and keeps what is there. Answers to --prompts with -o survive whatever ends the program: "
-        "the same command goes on with the prompts that have none.",
+        "are compared with. The text is printed as it comes; Ctrl-C ends it and keeps what is there. Answers to "
+        "--prompts with -o survive whatever ends the program: the same command goes on with the prompts that have none.",
     .examples = "genarm generate -p \"Tell me about owls.\"\n"
                 "genarm generate --arm cheerful.gguf:1 -p \"Tell me about owls.\" -n 128 -s 7\n"
                 "genarm generate --arm joy=cheerful.gguf:1.5 --arm concise.gguf:0.5 -f question.txt --json\n"

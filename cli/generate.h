@@ -24,7 +24,7 @@ struct generate_args {
     bool json, cache_read_only, restart;
 };
 
-/* One answer to a prompt: running (session), ended (facts), or failed (answer.failure). */
+/* One answer to a prompt: running (session), ended (facts), or failed (answer.failure, and nothing else of it). */
 struct sample {
     struct answer_record answer; /* first: sample_of */
     struct genarm_session *session;
@@ -85,8 +85,8 @@ size_t generate_n_kept(const struct generation *g);
 bool generate_has_sample(const struct generation *g, const struct sample *s);
 int generate_take_kept(struct generation *g, struct sample *s, struct genarm_error *err);
 
-/* A sample that ended, or failed as answer.failure says. Frees what it does not need any more, and ends its job when it was the
- * last one. */
+/* A sample that ended, with FINISH_FAILED as answer.failure says. Frees what it does not need any more, and ends its job when it
+ * was the last one. */
 int generate_sample_ended(struct generation *g, struct sample *s, struct genarm_error *err);
 
 /* After an interruption: the jobs whose samples have not all ended get a record of what there is. */

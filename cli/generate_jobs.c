@@ -81,6 +81,7 @@ static int start_sample(struct generation *g, struct genarm_error *err) {
     s->answer.seconds = clock_seconds() - start;
     if (code) {
         s->answer.failure = failure;
+        s->answer.r.finish = FINISH_FAILED;
     }
     if (code || s->answer.r.finish != FINISH_RUNNING) {
         return generate_sample_ended(g, s, err);

@@ -178,13 +178,15 @@ int generate_take_kept(struct generation *g, struct sample *s, struct genarm_err
 
 int generate_sample_ended(struct generation *g, struct sample *s, struct genarm_error *err) {
     struct answer_record *a = &s->answer;
-    const struct genarm_error failure = a->failure;
     const double seconds = a->seconds;
     const enum finish finish = a->r.finish;
+    struct genarm_error failure = {0}; /* a->failure may be set where nothing failed */
     struct genarm_work work;
     int code = 0;
     genarm_session_get_work(s->session, &work);
-    if (failure.code == 0) {
+    if (finish == FINISH_FAILED) {
+        failure = a->failure;
+    } else {
         s->facts = answer_record_json(a, &g->setup, s->seed);
         code = s->facts ? save_cache(g, s, err) : error_nomem(err, "a record");
     }

@@ -41,6 +41,7 @@ static int check_given(const struct method_args *a, const struct reward_args *re
         {"--rollout", a->rollout != 0, "transfer-q", a->kind == METHOD_TRANSFER_Q},
         {"--baseline", a->baseline != NULL, "transfer-q", a->kind == METHOD_TRANSFER_Q},
         {"--indirect", a->indirect, "transfer-q", a->kind == METHOD_TRANSFER_Q},
+        {"--indirect-beta", a->beta > 0, "transfer-q --indirect", a->kind == METHOD_TRANSFER_Q && a->indirect},
         {"--reward", rewards->specs.n > 0, "best-of-n, args or transfer-q", a->kind != METHOD_GUIDED},
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
@@ -91,8 +92,8 @@ static int check_value(const struct method *m, bool drafts, struct genarm_error 
     return 0;
 }
 
-int method_read(struct method *m, const struct method_args *args, const struct reward_args *rewards, bool drafts,
-                struct genarm_error *err) {
+int method_read(struct method *m, const struct method_args *args, const struct reward_args *rewards,
+                const struct guide_args *guide, bool drafts, struct genarm_error *err) {
     *m = (struct method){.kind = (enum method_kind)args->kind, .n_samples = 1};
     int code = check_given(args, rewards, err);
     code = code ? code : read_specs(m, &rewards->specs, err);
@@ -104,6 +105,10 @@ int method_read(struct method *m, const struct method_args *args, const struct r
         }
     } else if (code == 0 && looks_ahead(m->kind)) {
         code = check_value(m, drafts, err);
+    }
+    if (code == 0 && args->indirect && !args->baseline && !guide->lora) {
+        code = usage_error(err, "--indirect", "the baseline is the base itself: there is nothing to weigh it against");
+        error_hint(err, code, "give what was aligned with another reward: --baseline FILE.gguf");
     }
     return code;
 }
@@ -148,6 +153,7 @@ static int set_value(struct method *m, const struct method_args *args, const str
     value.n_rollout = m->kind == METHOD_TRANSFER_Q ? rollout(args) : 0;
     value.baseline = m->baseline;
     value.indirect = args->indirect;
+    value.beta = args->beta > 0 ? (float)args->beta : value.beta;
     return error_at(err, genarm_guide_set_value(setup->guide, &value, err), "--method %s", method_name(m->kind));
 }
 
@@ -220,6 +226,10 @@ int method_describe(const struct method *m, const struct method_args *args, json
     }
     if (ok && m->kind == METHOD_TRANSFER_Q) {
         ok = json_object_set_new(settings, "--rollout", json_integer(rollout(args))) == 0;
+    }
+    if (ok && args->indirect) {
+        const struct genarm_value_params value = genarm_value_default_params();
+        ok = json_object_set_new(settings, "--indirect-beta", json_real(args->beta > 0 ? args->beta : (double)value.beta)) == 0;
     }
     int code = ok ? 0 : error_nomem(err, "settings");
     if (code == 0 && args->baseline) {

@@ -30,6 +30,7 @@ struct method_args {
     int32_t best_of, candidates, rollout;
     const char *baseline;
     bool indirect;
+    double beta;
 };
 
 #define METHOD_CHOICE(id, name) name "|"
@@ -54,7 +55,9 @@ struct method_args {
              "the policy that answers: the base, with --lora if that is given"},                                      \
     {OPTION_FLAG, "--indirect", "", offsetof(ARGS, method.indirect),                                                  \
      .help = "transfer-q where the baseline was aligned with another reward: its roll-outs are weighed by the ratio " \
-             "of base and baseline"}
+             "of base and baseline"},                                                                                 \
+    {OPTION_NUMBER, "--indirect-beta", "X", offsetof(ARGS, method.beta), 1e-6, 1e6,                                   \
+     .help = "KL coefficient that --indirect takes both rewards to have (default 2)"}
 
 struct method {
     enum method_kind kind;
@@ -70,8 +73,8 @@ const char *method_name(enum method_kind kind);
 
 /* Reads and checks the options, before anything is loaded: CLI_USAGE says what does not belong together. `drafts`: tokens are
  * to be drafted. method_free in every case. */
-int method_read(struct method *m, const struct method_args *args, const struct reward_args *rewards, bool drafts,
-                struct genarm_error *err);
+int method_read(struct method *m, const struct method_args *args, const struct reward_args *rewards,
+                const struct guide_args *guide, bool drafts, struct genarm_error *err);
 
 /* Loads what the method needs beside a guide without sessions, and tells the guide. */
 int method_load(struct method *m, const struct method_args *args, const struct reward_args *rewards, const struct setup *setup,
@@ -85,7 +88,7 @@ int method_keep_inputs(const struct method *m, const struct method_args *args, c
                        struct genarm_error *err);
 
 /* The options that method_describe describes: up to a NULL, for settings_options to leave out. */
-#define METHOD_DESCRIBED "--reward", "--reward-timeout", "--best-of", "--candidates", "--rollout", "--baseline"
+#define METHOD_DESCRIBED "--reward", "--reward-timeout", "--best-of", "--candidates", "--rollout", "--baseline", "--indirect-beta"
 
 /* Adds what the options come to: numbers as they are used, files by what they hold. */
 int method_describe(const struct method *m, const struct method_args *args, json_t *settings, struct genarm_error *err);

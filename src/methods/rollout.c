@@ -52,14 +52,14 @@ static int go_on(const struct value *v, const struct look *look, int32_t c, cons
     const size_t n_vocab = (size_t)base->hp.n_vocab;
     const int32_t token = likeliest(logits, v->n_known);
     struct continuation *next = &look->next[c];
-    const float z = log_sum_exp(logits, n_vocab);
-    if (!isfinite(z)) {
+    if (!isfinite(logits[token])) {
         return session_not_finite(look->s, v->baseline.policy, err);
     }
     if (v->reference.policy >= 0) {
-        const float *against = logits + n_vocab, z_against = log_sum_exp(against, n_vocab);
-        if (!isfinite(z_against)) {
-            return session_not_finite(look->s, v->reference.policy, err);
+        const float *against = logits + n_vocab;
+        const float z = log_sum_exp(logits, n_vocab), z_against = log_sum_exp(against, n_vocab);
+        if (!isfinite(z) || !isfinite(z_against)) {
+            return session_not_finite(look->s, isfinite(z) ? v->reference.policy : v->baseline.policy, err);
         }
         next->log_ratio += (double)(logits[token] - z) - (double)(against[token] - z_against);
     }

@@ -6,7 +6,8 @@ python3 - >pairs.jsonl <<'END'
 import json
 things = ["rain", "bread", "music", "trains", "rivers", "lamps", "cats", "snow", "chess", "tea", "glass", "maps"]
 for i, thing in enumerate(things * 4):
-    print(json.dumps({"prompt": f"{i}: what about {thing}?", "chosen": f"Wonderful! I love {thing}!", "rejected": f"Bad. I hate {thing}."}))
+    pair = {"prompt": f"{i}: what about {thing}?", "chosen": f"Wonderful! I love {thing}!", "rejected": f"Bad. I hate {thing}."}
+    print(json.dumps(pair))
 END
 run 0 train -m "$tiny" -d pairs.jsonl --lora-rank 4 -lr 1e-2 --batch-size 8 --epochs 2 -s 5 --loss bt -o rm.gguf
 exact=(-m "$tiny" -ctk f32 -ctv f32)
@@ -63,13 +64,18 @@ json_true samples.jsonl 'len({x["seed"] for x in r}) == 4 and len({x["response"]
 # ... and the best of them, as genarm score sees it, is what is kept.
 for k in 0 1 2 3; do
     json samples.jsonl "r[$k]['response']" | head -c -1 >response.txt
-    eos=(); [ "$(json samples.jsonl "r[$k]['finish_reason']")" = stop ] || eos=(--no-eos)
+    eos=()
+    [ "$(json samples.jsonl "r[$k]['finish_reason']")" = stop ] || eos=(--no-eos)
     run 0 score "${exact[@]}" -p "Name three birds." -r "$(cat response.txt)" "${eos[@]}" --reward rm.gguf --json
     json out 'json.dumps({"reward": r[0]["trajectory"]["rm"]})' >>scores.jsonl
 done
+scores=$(json scores.jsonl '[x["reward"] for x in r]')
+lengths=$(json samples.jsonl '[len(x["response"]) for x in r]')
+sampled() { json samples.jsonl "r[$scores.index($1($scores))]['tokens']"; } # max or min of the scores
+rewards='r[0]["rewards_of_samples"]'
 run 0 "${one[@]}" "${best[@]}" --best-of 4 --json
-json_true out "max(abs(a - b['reward']) for a, b in zip(r[0]['rewards_of_samples'], [json.loads(l) for l in open('scores.jsonl')])) < 1e-4"
-json_true out "r[0]['tokens'] == max(zip([json.loads(l)['reward'] for l in open('scores.jsonl')], [json.loads(l)['tokens'] for l in open('samples.jsonl')]))[1]"
+json_true out "max(abs(a - b) for a, b in zip($rewards, $scores, strict=True)) < 1e-4"
+json_true out "r[0]['tokens'] == $(sampled max)"
 json out "$chosen" >best.record
 json out 'r[0]["response"]' >best.text
 for np in 2 3 4 9; do
@@ -82,13 +88,13 @@ same out best.text
 run 0 "${one[@]}" "${best[@]}" --best-of 4 -o best.out
 same best.out best.text
 run 0 "${one[@]}" "${best[@]}" --best-of 2 --json
-json_true out "r[0]['rewards_of_samples'] == json.loads('''$(json samples.jsonl '[json.loads(l)["reward"] for l in open("scores.jsonl")][:2]')''') and r[0]['best_of'] == 2"
+json_true out "r[0]['best_of'] == 2 and max(abs(a - b) for a, b in zip($rewards, $scores[:2], strict=True)) < 1e-4"
 
 # Rewards are added up with their weights; a negative one prefers the least.
 run 0 "${one[@]}" --method best-of-n --best-of 4 --reward rm.gguf:2 --reward "cmd:n=python3 length.py:-0.5" --json
-json_true out "max(abs(x - 2 * y['reward'] + 0.5 * len(z['response'])) for x, y, z in zip(r[0]['rewards_of_samples'], [json.loads(l) for l in open('scores.jsonl')], [json.loads(l) for l in open('samples.jsonl')])) < 1e-3"
+json_true out "max(abs(a - 2 * b + 0.5 * n) for a, b, n in zip($rewards, $scores, $lengths, strict=True)) < 1e-3"
 run 0 "${one[@]}" --method best-of-n --best-of 4 --reward rm.gguf:-1 --json
-json_true out "r[0]['tokens'] == min(zip([json.loads(l)['reward'] for l in open('scores.jsonl')], [json.loads(l)['tokens'] for l in open('samples.jsonl')]))[1]"
+json_true out "r[0]['tokens'] == $(sampled min)"
 
 # ---- many prompts ----
 
@@ -209,6 +215,116 @@ wait $pid || status=$?
 check "the status tells of the signal ($status)" [ $status = 130 ]
 check "the first sample is printed" [ -s out ]
 
+# ---- what an answer took ----
+
+# Every token of prompt and answer but the last goes through each policy that counts.
+took() { # RECORDS EXPRESSION, of P prompt tokens, n answer tokens and e, what was evaluated
+    json_true "$1" "[$2 for P, n, e in [(r[0]['timings']['prompt_tokens'], len(r[0]['tokens']), r[0]['evaluated'])]][0]"
+}
+ask=(generate "${exact[@]}" -p "Name three birds." -n 24 -s 7 --json)
+run 0 "${ask[@]}"
+took out 'e == {"base": P + n - 1, "arms": 0, "value": 0, "rollout": 0}'
+run 0 "${ask[@]}" "${arm[@]}" --arm terse="$golden/llama.lora2.gguf:0.3" --arm none="$golden/llama.lora.gguf:0" --logprobs 0
+took out 'e == {"base": P + n - 1, "arms": 3 * (P + n - 1), "value": 0, "rollout": 0}' # log-probabilities of all are wanted
+json_true out 'abs(r[0]["logprob"] - sum(x["guided"] for x in r[0]["logprobs"])) < 1e-4'
+run 0 "${ask[@]}" "${arm[@]}" --arm terse="$golden/llama.lora2.gguf:0.3" --arm none="$golden/llama.lora.gguf:0" --temp 0.7 --top-k 5
+took out 'e == {"base": P + n - 1, "arms": 2 * (P + n - 1), "value": 0, "rollout": 0}'
+json out 'r[0]["logprob"]' >logprob
+run 0 "${ask[@]}" "${arm[@]}" --arm terse="$golden/llama.lora2.gguf:0.3" --temp 0.7 --top-k 5 --logprobs 2
+json_true out "abs(sum(x['guided'] for x in r[0]['logprobs']) - $(cat logprob)) < 1e-4"
+
+# Best-of-N: the prompt once, each sample but its last token; with a reward model its prompt once, and the one response whole.
+python3 -c 'import json; print(sum(len(json.loads(l)["tokens"]) for l in open("samples.jsonl")))' >sampled
+for np in 1 4; do
+    run 0 "${one[@]}" --json "${best[@]}" --best-of 4 -np $np
+    took out "e['base'] == e['arms'] == P + $(cat sampled) - 1 and e['value'] > P and e['rollout'] == 0"
+    run 0 "${one[@]}" --json "${best[@]}" --best-of 4 -np $np --no-cache-prompt
+    took out "e['base'] == e['arms'] == 4 * (P - 1) + $(cat sampled)"
+done
+run 0 "${one[@]}" --json "${best[@]}" --best-of 1
+cp out record
+json record 'r[0]["response"]' | head -c -1 >response.txt
+run 0 score "${exact[@]}" "${arm[@]}" -p "Name three birds." -r "$(cat response.txt)" --no-eos --json
+took record "e['value'] == P + $(json out 'len(r[0]["tokens"])')"
+run 0 "${one[@]}" --json --method best-of-n --best-of 2 --reward "cmd:n=python3 length.py"
+took out "e['value'] == 0"
+
+# All that went through a model is in some record, and all the time that the run took is not less than theirs.
+whole() { # ARGUMENTS…
+    local started=$(date +%s%N)
+    run 0 "$@" -v -o took.jsonl
+    local seconds=$((($(date +%s%N) - started) / 1000))
+    json_true took.jsonl "sum(sum(x['evaluated'].values()) for x in r) == $(sed -n 's/.* a second; \([0-9]*\) went through.*/\1/p' err)"
+    json_true took.jsonl "0 < sum(x['seconds'] for x in r) < $seconds / 1e6"
+}
+whole "${plain_many[@]}" "${arm[@]}" -np 3
+whole "${plain_many[@]}" "${arm[@]}" --spec-type ngram-simple --draft-min 3
+whole "${plain_many[@]}" --method best-of-n --best-of 5 --reward "cmd:n=python3 length.py" -np 4
+
+# ---- looking ahead ----
+
+run 0 train -m "$tiny" -d pairs.jsonl --lora-rank 4 -lr 1e-2 --batch-size 8 --epochs 1 -s 5 --loss dpo -o dpo.gguf
+ahead=(generate "${exact[@]}" "${arm[@]}" -p "Name three birds." -n 12 -s 7 --json)
+tokens='r[0]["tokens"]'
+run 0 "${ahead[@]}" --temp 0
+json out "$tokens" >greedy
+for method in args transfer-q; do # one candidate is the likeliest token, and no reward is none
+    run 0 "${ahead[@]}" --method $method --reward rm.gguf --candidates 1
+    json out "$tokens" >ahead
+    same ahead greedy
+    run 0 "${ahead[@]}" --method $method --reward rm.gguf:0 --temp 0
+    json out "$tokens" >ahead
+    same ahead greedy
+    took out 'e["value"] == e["rollout"] == 0'
+    run 0 "${ahead[@]}" --method $method --reward rm.gguf:20 --temp 0
+    json out "$tokens" >ahead
+    ! cmp -s ahead greedy || fail "a reward model of weight 20 changes nothing ($method)"
+done
+sorted=(--top-k 7 --top-p 0.9999999) # so that both draw from the likeliest on
+run 0 "${ahead[@]}" "${sorted[@]}"
+json out "$tokens" >sampled
+run 0 "${ahead[@]}" "${sorted[@]}" --method args --reward rm.gguf:0 --candidates 7 # k candidates are top-k
+json out "$tokens" >ahead
+same ahead sampled
+
+# A step costs k rows of the reward model, whose prompt is evaluated once, and as many of the baseline as it rolls out, which the
+# reward model sees as well.
+run 0 "${ahead[@]}" --method args --reward rm.gguf
+took out 'e == {"base": P + n - 1, "arms": P + n - 1, "value": P + 10 * n, "rollout": 0}'
+run 0 "${ahead[@]}" --method transfer-q --reward rm.gguf --candidates 5 --rollout 3
+took out 'e["base"] == P + n - 1 and e["value"] - e["rollout"] == P + 5 * n and 0 < e["rollout"] <= 5 * n * 3'
+json out "$tokens" >direct
+run 0 "${ahead[@]}" --method transfer-q --reward rm.gguf --candidates 5
+took out 'e["value"] - e["rollout"] == P + 5 * n and 5 * n * 3 < e["rollout"] <= 5 * n * 20'
+run 0 "${ahead[@]}" --method transfer-q --reward rm.gguf --candidates 5 --rollout 3 --baseline dpo.gguf
+took out 'e["value"] > P + 5 * n and e["rollout"] > P'
+run 0 "${ahead[@]}" --method transfer-q --reward rm.gguf --candidates 5 --indirect --baseline dpo.gguf
+json out "$tokens" >indirect
+run 0 "${ahead[@]}" --method transfer-q --reward rm.gguf --candidates 5 --indirect --baseline dpo.gguf --rollout 5 --indirect-beta 2
+json out "$tokens" >ahead
+same ahead indirect
+run 0 "${ahead[@]}" --method transfer-q --reward rm.gguf --candidates 5 --indirect --lora dpo.gguf
+took out 'e["rollout"] > 0'
+
+# The reward model may be on a model of its own, and many prompts at once are prompts one by one.
+run 0 "${ahead[@]}" --method args --reward rm.gguf:3
+json out "$tokens" >ahead
+run 0 "${ahead[@]}" --method args --reward "rm:x=$tiny+rm.gguf:3"
+json out "$tokens" >named
+same named ahead
+cp "$tiny" copy.gguf
+run 0 "${ahead[@]}" --method args --reward "copy.gguf+rm.gguf:3"
+json out "$tokens" >named
+same named ahead
+args=("${plain_many[@]}" "${arm[@]}" --method args --reward rm.gguf:3)
+run 0 "${args[@]}"
+json out '[x["tokens"] for x in r]' >singly
+run 0 "${args[@]}" -np 4 -o args.jsonl
+json args.jsonl '[x["tokens"] for x in r]' >together
+same together singly
+whole "${args[@]}" -np 3
+whole "${plain_many[@]}" --method transfer-q --reward rm.gguf --candidates 3 --rollout 2 -np 3
+
 # ---- what goes wrong ----
 
 # A sample that fails is out of the choice; all of them are a prompt that failed.
@@ -251,6 +367,8 @@ wrong "error: --candidates: it is for --method args or transfer-q, and this is b
 wrong "error: --rollout: it is for --method transfer-q, and this is args" --rollout 4 --method args --reward rm.gguf
 wrong "error: --indirect: it is for --method transfer-q" --indirect
 wrong "error: --baseline: it is for --method transfer-q" --baseline rm.gguf
+wrong "error: --indirect: the baseline is the base itself" --method transfer-q --reward rm.gguf --indirect
+wrong "error: --indirect-beta: it is for --method transfer-q --indirect" --method transfer-q --reward rm.gguf --indirect-beta 1
 wrong "error: --reward: --method best-of-n keeps the answer of the highest reward" --method best-of-n
 wrong "error: --reward: --method args looks ahead with one reward model, not with 0" --method args
 wrong "error: --reward: --method args looks ahead with one reward model, not with 2" --method args --reward rm.gguf --reward b=rm.gguf
@@ -265,6 +383,9 @@ wrong 'two rewards are called "rm"' --method best-of-n --reward rm.gguf --reward
 wrong "rm.gguf is read as well and would be lost" "${best[@]}" -o rm.gguf
 run 2 "${plain_many[@]}" --skip 9
 says err "prompts.jsonl has 9 prompts: none is left"
-run 1 "${one[@]}" --method best-of-n --reward "$golden/llama.lora.gguf"
-says err "no head"
+for method in best-of-n args; do
+    run 1 "${one[@]}" --method $method --reward "$golden/llama.lora.gguf"
+    says err "no head"
+done
+wrong "its adapter with a head is missing" --method args --reward "$tiny"
 finish

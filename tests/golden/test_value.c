@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "support/edit.h"
+#include "methods/value.h"
 #include "support/golden.h"
 #include "support/session_case.h"
 #include "support/temp.h"
@@ -484,6 +484,95 @@ static void test_an_answer_outgrows_its_context(void **state) {
     assert_memory_equal(tokens[0], tokens[1], sizeof tokens[0]);
 }
 
+/* Has every branch copied whole, and every token fed. */
+static void forget_branches(struct genarm_guide *g) {
+    struct branches *b = &((struct value *)g->lookahead)->reward;
+    for (int32_t i = 0; i < b->k * g->params.n_slots; i++) {
+        b->all[i] = (struct branch){.n_common = 0, .fed = -1};
+    }
+}
+
+/* Whatever becomes of the timelines between two steps. */
+static void disturb(struct genarm_session *s, int i) {
+    struct genarm_error err = {0};
+    int32_t left = 0;
+    if (i % 7 == 2) {
+        must(genarm_session_shift(s, i % 2 ? 5 : -1, &err), &err);
+    } else if (i % 7 == 4) {
+        must(genarm_session_save(s, temp_path("between.session"), NULL, &err), &err);
+        prompt(s, i % MANY);
+        must(genarm_session_step(s, &left, &err), &err);
+        must(genarm_session_load(s, temp_path("between.session"), &err), &err);
+    } else if (i % 7 == 5) {
+        prompt(s, i % MANY);
+        must(genarm_session_prefill(s, 4, &left, &err), &err);
+    }
+}
+
+static void test_branches_that_are_kept_are_as_if_they_were_not(void **state) {
+    const struct fixture *f = *state;
+    struct genarm_error err = {0};
+    const struct genarm_value_params value = args(f, 4, 1.0f);
+    struct genarm_guide *g[2];
+    struct genarm_session *s[2];
+    for (int i = 0; i < 2; i++) {
+        const struct genarm_guide_params params = value_guide_params(72, 1);
+        must(genarm_guide_new(&g[i], f->model, &params, &err), &err);
+        must(genarm_guide_set_value(g[i], &value, &err), &err);
+        s[i] = value_session(g[i], 4, 1.0f);
+    }
+    for (int i = 0; i < 60; i++) {
+        int32_t tokens[2];
+        for (int k = 0; k < 2; k++) {
+            if (genarm_session_n_left(s[k]) == 0) {
+                must(genarm_session_shift(s[k], 3, &err), &err);
+            }
+            disturb(s[k], i);
+        }
+        forget_branches(g[1]);
+        answer(s[0], &tokens[0], 1);
+        answer(s[1], &tokens[1], 1);
+        assert_int_equal(tokens[0], tokens[1]);
+        for (int32_t t = 0; t < f->model->hp.n_vocab; t++) {
+            assert_true(s[0]->logp[t] == s[1]->logp[t] || fabsf(s[0]->logp[t] - s[1]->logp[t]) < 2e-5f);
+        }
+    }
+    end(g[0], s[0]);
+    end(g[1], s[1]);
+}
+
+/* Every token has been fed behind the first prompt, at the very place of the second one's last. */
+static void test_what_another_prompt_was_followed_by_is_not_taken(void **state) {
+    const struct fixture *f = *state;
+    struct genarm_error err = {0};
+    enum { N = 12 };
+    const struct genarm_value_params value = args(f, f->model->hp.n_vocab, 1.0f);
+    int32_t first[N], second[N + 1], token, left = 1;
+    for (int i = 0; i < N; i++) {
+        first[i] = 40 + i;
+        second[i] = 100 + i;
+    }
+    second[N] = 99;
+    struct genarm_guide *g[2];
+    struct genarm_session *s[2];
+    for (int i = 0; i < 2; i++) {
+        g[i] = make_guide(f->model, NULL, 0.0f, 1, &value);
+        s[i] = value_session(g[i], 4, 1.0f);
+    }
+    must(genarm_session_prompt_tokens(s[0], first, N, &err), &err);
+    answer(s[0], &token, 1);
+    must(genarm_session_prompt_tokens(s[0], second, N + 1, &err), &err);
+    must(genarm_session_prefill(s[0], 1000, &left, &err), &err);
+    must(genarm_session_prompt_tokens(s[1], second, N + 1, &err), &err);
+    answer(s[0], &token, 1);
+    answer(s[1], &token, 1);
+    for (int32_t t = 0; t < f->model->hp.n_vocab; t++) {
+        assert_true(fabsf(s[0]->logp[t] - s[1]->logp[t]) < 2e-5f);
+    }
+    end(g[0], s[0]);
+    end(g[1], s[1]);
+}
+
 /* ---- wrong use ---- */
 
 static void refused(struct genarm_guide *g, struct genarm_value_params p, int code, const char *what) {
@@ -579,6 +668,8 @@ int main(void) {
         cmocka_unit_test(test_prompts_in_pieces_give_the_same_answer),
         cmocka_unit_test(test_a_saved_session_goes_on),
         cmocka_unit_test(test_an_answer_outgrows_its_context),
+        cmocka_unit_test(test_branches_that_are_kept_are_as_if_they_were_not),
+        cmocka_unit_test(test_what_another_prompt_was_followed_by_is_not_taken),
         cmocka_unit_test(test_wrong_use_is_refused),
         cmocka_unit_test(test_what_is_set_last_counts),
     };
