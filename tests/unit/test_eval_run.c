@@ -93,6 +93,7 @@ static const char script[] =
     "log=$(dirname \"$output\")/../log\n"
     "echo \"begin $(basename \"$output\")\" >>\"$log\"\n"
     "case \"$*\" in *FAIL*) echo it fails >&2; exit 3;; esac\n"
+    "case \"$*\" in *SLOW*) exec sleep 30;; esac\n"
     "case \"${OMPI_COMM_WORLD_RANK-}${PMIX_RANK-}\" in ?*) exit 4;; esac\n"
     "sleep 0.0$(printf '%d' \"'$(basename \"$output\")\")\n"
     "echo \"$*\" >\"$output.new\" && mv \"$output.new\" \"$output\"\n"
@@ -359,14 +360,38 @@ static void test_a_stop_ends_the_command_and_the_next_run_goes_on(void **state) 
 
 /* ---- several at once, and killed ---- */
 
-static pid_t start_worker(const char *folder) {
+static pid_t start_worker(const char *text, const char *folder) {
     const pid_t pid = fork();
     if (pid == 0) {
         struct fixture f;
-        open_fixture(&f, whole, folder);
+        open_fixture(&f, text, folder);
         _exit(eval_run_all(&f.run, &err) == 0 ? 0 : 1);
     }
     return pid;
+}
+
+static void test_the_command_of_a_killed_process_ends_and_its_claim_with_it(void **state) {
+    (void)state;
+    const char *folder = new_folder();
+    struct claim claim;
+    char *log = item_path(folder, "log", "");
+    program(); /* made once, here */
+    const pid_t pid = start_worker("models: {a: {train: {x: SLOW}}}\n", folder);
+    for (int i = 0; i < 1000 && !file_exists(log); i++) {
+        sleep_ms(10);
+    }
+    assert_true(file_exists(log));
+    assert_int_equal(claim_take(&claim, folder, "models.a", &err), 0);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    int taken = 0;
+    for (int i = 0; i < 1000 && taken == 0; i++) {
+        sleep_ms(10);
+        taken = claim_take(&claim, folder, "models.a", &err);
+    }
+    assert_int_equal(taken, 1);
+    claim_release(&claim);
+    free(log);
 }
 
 static void test_processes_share_the_work(void **state) {
@@ -376,7 +401,7 @@ static void test_processes_share_the_work(void **state) {
     pid_t pids[WORKERS];
     struct fixture f;
     for (int i = 0; i < WORKERS; i++) {
-        pids[i] = start_worker(folder);
+        pids[i] = start_worker(whole, folder);
     }
     for (int i = 0; i < WORKERS; i++) {
         int status = -1;
@@ -405,7 +430,7 @@ static void test_killed_workers_lose_nothing_that_was_finished(void **state) {
     int killed = 0;
     rng_seed(&rng, 11);
     for (int i = 0; i < WORKERS; i++) {
-        pids[i] = start_worker(folder);
+        pids[i] = start_worker(whole, folder);
     }
     for (int round = 0; round < ROUNDS; round++) {
         sleep_ms(5 + (long)(rng_next(&rng) % 120));
@@ -414,7 +439,7 @@ static void test_killed_workers_lose_nothing_that_was_finished(void **state) {
         kill(pids[i], SIGKILL);
         waitpid(pids[i], &status, 0);
         killed += WIFSIGNALED(status) != 0;
-        pids[i] = start_worker(folder);
+        pids[i] = start_worker(whole, folder);
     }
     for (int i = 0; i < WORKERS; i++) {
         int status = -1;
@@ -444,6 +469,7 @@ int main(void) {
         cmocka_unit_test(test_what_was_finished_is_not_done_again),
         cmocka_unit_test(test_a_damaged_record_is_none),
         cmocka_unit_test(test_a_stop_ends_the_command_and_the_next_run_goes_on),
+        cmocka_unit_test(test_the_command_of_a_killed_process_ends_and_its_claim_with_it),
         cmocka_unit_test(test_processes_share_the_work),
         cmocka_unit_test(test_killed_workers_lose_nothing_that_was_finished),
     };
