@@ -176,9 +176,10 @@ static void front(struct figures *f, const struct numbers *n, size_t a, size_t b
         }
         made->name = c.id = slug(n->pool, "front", f->n - 1, n->results->rewards[objectives[1]]);
         made->chart = c;
-        made->caption = n->n_objectives == 2 ? "Trade-off of two objectives: up and to the right is better. Bars: 95 % intervals. "
-                                               "Lines join the points of a sweep in its order."
-                                             : "Two of the objectives: up and to the right is better. Bars: 95 % intervals.";
+        made->caption = n->n_objectives == 2
+                            ? "Trade-off of two objectives: up and to the right is better. Bars: 95 % intervals. Lines join the "
+                              "points of a sweep in its order."
+                            : "Two of the objectives: up and to the right is better. Bars: 95 % intervals.";
     }
 }
 

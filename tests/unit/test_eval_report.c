@@ -91,10 +91,13 @@ static void experiment(struct lines *l) {
     static const char *const verdicts[] = {"win", "win", "tie", "invalid"};
     static const double chosen[] = {2, 1, -1, 0};
     line(l, "{\"kind\":\"experiment\",\"title\":\"Made | up\",\"about\":\"By <hand>.\",\"model\":\"m.gguf\",\"seed\":1,"
-            "\"prompts\":\"p.jsonl\",\"n_prompts\":4,\"report\":{\"objectives\":{\"a\":\"h\",\"b\":\"s\"},\"reference\":\"base\","
-            "\"gap\":{\"from\":\"base\",\"to\":\"dpo\",\"reward\":\"a\"},\"kl\":\"base\",\"reference-point\":{\"a\":0,\"b\":0}},"
+            "\"prompts\":\"p.jsonl\",\"n_prompts\":4,\"report\":{\"objectives\":{\"a\":\"h\",\"b\":\"s\"},"
+            "\"reference\":\"base\","
+            "\"gap\":{\"from\":\"base\",\"to\":\"dpo\",\"reward\":\"a\"},\"kl\":\"base\","
+            "\"reference-point\":{\"a\":0,\"b\":0}},"
             "\"methods\":[{\"name\":\"base\",\"label\":\"Base\",\"method\":\"guided\",\"points\":[{}]},{\"name\":\"arm\","
-            "\"label\":\"GenARM\",\"method\":\"guided\",\"points\":[{\"h\":1,\"s\":0},{\"h\":0.5,\"s\":0.5}]},{\"name\":\"dpo\","
+            "\"label\":\"GenARM\",\"method\":\"guided\",\"points\":[{\"h\":1,\"s\":0},{\"h\":0.5,\"s\":0.5}]},"
+            "{\"name\":\"dpo\","
             "\"label\":\"DPO\",\"method\":\"guided\",\"points\":[{}]}],\"rewards\":[\"a\",\"b\",\"base\"],"
             "\"judges\":[{\"name\":\"j\",\"against\":\"base\"}],\"version\":\"0\",\"machine\":{\"cores\":2}}");
     answers(l, "base", "{}", base_a, base_b, 0, 0);
@@ -103,7 +106,8 @@ static void experiment(struct lines *l) {
     answers(l, "dpo", "{}", dpo_a, dpo_b, 7, 0);
     for (int i = 0; i < PROMPTS; i++) {
         line(l,
-             "{\"kind\":\"verdict\",\"judge\":\"j\",\"method\":\"dpo\",\"point\":{},\"against\":\"base\",\"index\":%d,\"verdict\":"
+             "{\"kind\":\"verdict\",\"judge\":\"j\",\"method\":\"dpo\",\"point\":{},\"against\":\"base\","
+             "\"index\":%d,\"verdict\":"
              "\"%s\",\"preference\":null}",
              i, verdicts[i]);
         line(l,
@@ -111,7 +115,8 @@ static void experiment(struct lines *l) {
              "\"rejected\":0}",
              i, chosen[i]);
     }
-    line(l, "{\"kind\":\"model\",\"name\":\"cheerful\",\"point\":{},\"command\":\"train\",\"seconds\":12.5,\"options\":{\"loss\":"
+    line(l, "{\"kind\":\"model\",\"name\":\"cheerful\",\"point\":{},\"command\":\"train\",\"seconds\":12.5,"
+            "\"options\":{\"loss\":"
             "\"arm\",\"beta\":0.5}}");
 }
 
@@ -380,8 +385,10 @@ static void test_results_may_lack_anything(void **state) {
         "{\"kind\":\"experiment\",\"n_prompts\":3}",
         "{\"kind\":\"experiment\",\"n_prompts\":0,\"methods\":[{\"name\":\"m\"}],\"rewards\":[\"r\"]}",
         "{\"kind\":\"experiment\",\"n_prompts\":3,\"methods\":[{\"name\":\"m\"}],\"rewards\":[],\"judges\":[{\"name\":\"j\"}]}",
-        "{\"kind\":\"experiment\",\"n_prompts\":2,\"methods\":[{\"name\":\"m\",\"points\":[{\"a\":1},{\"a\":2}]}],\"rewards\":[\"r\"],"
-        "\"report\":{\"objectives\":{\"r\":\"a\",\"none\":\"b\"},\"reference\":\"nobody\",\"kl\":\"nothing\",\"gap\":{\"from\":\"m\","
+        "{\"kind\":\"experiment\",\"n_prompts\":2,\"methods\":[{\"name\":\"m\",\"points\":[{\"a\":1},{\"a\":2}]}],"
+        "\"rewards\":[\"r\"],"
+        "\"report\":{\"objectives\":{\"r\":\"a\",\"none\":\"b\"},\"reference\":\"nobody\",\"kl\":\"nothing\","
+        "\"gap\":{\"from\":\"m\","
         "\"to\":\"x\",\"reward\":\"r\"}}}",
         "{\"kind\":\"experiment\",\"n_prompts\":2,\"report\":[1],\"methods\":[],\"machine\":7}"};
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
@@ -397,9 +404,11 @@ static void test_answers_without_a_reward_are_left_out_of_its_mean(void **state)
     (void)state;
     struct lines l = {0};
     struct buf md, page;
-    line(&l, "{\"kind\":\"experiment\",\"n_prompts\":4,\"methods\":[{\"name\":\"m\"},{\"name\":\"none\"}],\"rewards\":[\"r\",\"q\"]}");
+    line(&l, "{\"kind\":\"experiment\",\"n_prompts\":4,\"methods\":[{\"name\":\"m\"},{\"name\":\"none\"}],"
+             "\"rewards\":[\"r\",\"q\"]}");
     for (int i = 0; i < 3; i++) {
-        line(&l, "{\"kind\":\"answer\",\"method\":\"m\",\"point\":{},\"index\":%d,\"response\":\"x\",\"rewards\":{\"r\":%s,\"q\":null}}",
+        line(&l, "{\"kind\":\"answer\",\"method\":\"m\",\"point\":{},\"index\":%d,\"response\":\"x\","
+                 "\"rewards\":{\"r\":%s,\"q\":null}}",
              i, i == 0 ? "null" : i == 1 ? "2" : "4");
     }
     const char *folder = folder_of(&l, "nulls");
@@ -421,10 +430,12 @@ static void test_a_sweep_of_one_variable_is_a_line(void **state) {
     (void)state;
     struct lines l = {0};
     struct buf svg;
-    line(&l, "{\"kind\":\"experiment\",\"n_prompts\":2,\"methods\":[{\"name\":\"m\",\"points\":[{\"a\":1},{\"a\":2},{\"a\":4}]},"
+    line(&l, "{\"kind\":\"experiment\",\"n_prompts\":2,\"methods\":[{\"name\":\"m\",\"points\":[{\"a\":1},{\"a\":2},"
+             "{\"a\":4}]},"
              "{\"name\":\"n\"}],\"rewards\":[\"r\"]}");
     for (int i = 0; i < 6; i++) {
-        line(&l, "{\"kind\":\"answer\",\"method\":\"m\",\"point\":{\"a\":%d},\"index\":%d,\"response\":\"x\",\"rewards\":{\"r\":%d}}",
+        line(&l, "{\"kind\":\"answer\",\"method\":\"m\",\"point\":{\"a\":%d},\"index\":%d,\"response\":\"x\","
+                 "\"rewards\":{\"r\":%d}}",
              1 << i / 2, i % 2, i);
     }
     const char *folder = folder_of(&l, "sweep");

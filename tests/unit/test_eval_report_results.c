@@ -17,9 +17,10 @@
 #include "eval/results.h"
 #include "support/temp.h"
 
-#define HEAD                                                                                                                     \
-    "{\"kind\":\"experiment\",\"title\":\"T\",\"n_prompts\":3,\"methods\":[{\"name\":\"base\",\"label\":\"Base\",\"points\":[{}]},"   \
-    "{\"name\":\"arm\",\"points\":[{\"h\":0.5,\"s\":\"x\"},{\"h\":1,\"s\":\"x\"}]}],\"rewards\":[\"r\",\"q\"],"                      \
+#define HEAD                                                                                                                  \
+    "{\"kind\":\"experiment\",\"title\":\"T\",\"n_prompts\":3,\"methods\":[{\"name\":\"base\",\"label\":\"Base\","            \
+    "\"points\":[{}]},"                                                                                                       \
+    "{\"name\":\"arm\",\"points\":[{\"h\":0.5,\"s\":\"x\"},{\"h\":1,\"s\":\"x\"}]}],\"rewards\":[\"r\",\"q\"],"               \
     "\"judges\":[{\"name\":\"j\",\"against\":\"base\"}]}\n"
 
 static const char *file_of(const char *text, size_t n) {
@@ -44,11 +45,15 @@ static void test_numbers_come_where_they_belong(void **state) {
                        "\"rewards\":{\"r\":null,\"q\":1.5}}\n"
                        "{\"kind\":\"answer\",\"method\":\"base\",\"point\":{},\"index\":0,\"response\":\"\","
                        "\"finish_reason\":\"length\",\"rewards\":{}}\n"
-                       "{\"kind\":\"verdict\",\"judge\":\"j\",\"method\":\"arm\",\"point\":{\"h\":1,\"s\":\"x\"},\"against\":\"base\","
+                       "{\"kind\":\"verdict\",\"judge\":\"j\",\"method\":\"arm\",\"point\":{\"h\":1,\"s\":\"x\"},"
+                       "\"against\":\"base\","
                        "\"index\":1,\"verdict\":\"tie\",\"preference\":1.25}\n"
-                       "{\"kind\":\"pair\",\"name\":\"n\",\"reward\":\"r\",\"data\":\"d\",\"index\":0,\"chosen\":2,\"rejected\":0.5}\n"
-                       "{\"kind\":\"pair\",\"name\":\"n\",\"reward\":\"r\",\"data\":\"d\",\"index\":1,\"chosen\":null,\"rejected\":1}\n"
-                       "{\"kind\":\"model\",\"name\":\"m\",\"point\":{\"h\":1},\"command\":\"train\",\"seconds\":4,\"options\":{}}\n"
+                       "{\"kind\":\"pair\",\"name\":\"n\",\"reward\":\"r\",\"data\":\"d\",\"index\":0,\"chosen\":2,"
+                       "\"rejected\":0.5}\n"
+                       "{\"kind\":\"pair\",\"name\":\"n\",\"reward\":\"r\",\"data\":\"d\",\"index\":1,"
+                       "\"chosen\":null,\"rejected\":1}\n"
+                       "{\"kind\":\"model\",\"name\":\"m\",\"point\":{\"h\":1},\"command\":\"train\",\"seconds\":4,"
+                       "\"options\":{}}\n"
                        "{\"kind\":\"weather\"}\n");
     assert_int_equal(r.n_cells, 3);
     const struct results_cell *c = &r.cells[2];
@@ -129,7 +134,8 @@ static void test_what_is_broken_is_named_by_its_line(void **state) {
 static void test_texts_are_read_again_whatever_they_hold(void **state) {
     (void)state;
     static const char text[] =
-        HEAD "{\"kind\":\"answer\",\"method\":\"base\",\"point\":{},\"index\":1,\"prompt\":\"a\\u0000b\",\"response\":\"x\\u0000\xFF y\"}\n";
+        HEAD "{\"kind\":\"answer\",\"method\":\"base\",\"point\":{},\"index\":1,\"prompt\":\"a\\u0000b\","
+             "\"response\":\"x\\u0000\xFF y\"}\n";
     struct results r;
     struct results_texts t = {0};
     read_text(&r, text);
@@ -157,7 +163,8 @@ static void test_texts_are_not_kept(void **state) {
     response[LENGTH] = '\0';
     fprintf(f, "{\"kind\":\"experiment\",\"n_prompts\":%d,\"methods\":[{\"name\":\"m\"}],\"rewards\":[\"r\"]}\n", N);
     for (int i = 0; i < N; i++) {
-        fprintf(f, "{\"kind\":\"answer\",\"method\":\"m\",\"point\":{},\"index\":%d,\"response\":\"%s\",\"rewards\":{\"r\":%d}}\n", i,
+        fprintf(f, "{\"kind\":\"answer\",\"method\":\"m\",\"point\":{},\"index\":%d,\"response\":\"%s\","
+                   "\"rewards\":{\"r\":%d}}\n", i,
                 response, i);
     }
     fclose(f);
