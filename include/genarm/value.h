@@ -20,7 +20,9 @@
  *     ... genarm_session_new, genarm_session_prompt, genarm_session_step as with ARMs ...
  *
  * The candidates of all sessions that are stepped together are rows of one batch of the reward model, and so are those of the
- * roll-outs. A token costs k rows of the reward model, and with roll-outs k * n rows of the baseline.
+ * roll-outs. A token costs k rows of the reward model; with roll-outs k * n rows of the baseline, as many of the base where they
+ * are weighed, and k * (n + 1) of the reward model. Each slot has room for k candidates, which take as much memory as k more
+ * sessions of each of these models would.
  */
 #ifndef GENARM_VALUE_H
 #define GENARM_VALUE_H
@@ -32,7 +34,7 @@ extern "C" {
 #endif
 
 struct genarm_value_params {
-    struct genarm_model *model;      /* the trajectory reward model: its base, the guide's or another one of the same vocabulary */
+    struct genarm_model *model;      /* the trajectory reward model: its base, the guide's or another one of its vocabulary */
     struct genarm_adapter *adapter;  /* ... and an adapter on it with a scalar head (training with --loss bt) */
     const char *template_name;       /* NULL (default): what the adapter records, else the model's own; copied */
     float weight;                    /* w, finite; default 1. Published: 1.5 (ARGS on HH-RLHF). 0: nothing but top-k */
@@ -49,14 +51,15 @@ struct genarm_value_params {
 };
 struct genarm_value_params genarm_value_default_params(void);
 
-/* Sets how all sessions of the guide are guided, in place of what was set before. Before the first session; model and adapters must outlive the guide.
- * GENARM_EINVAL: the adapter has no head or is another model's, k < 1, a weight that is not finite, a baseline that is no
- * adapter of the guide's base or cannot generate, a baseline or `indirect` without roll-outs, `indirect` without an adapter that
- * makes the baseline another policy than the model, a session exists. GENARM_EMISMATCH: another vocabulary, padding aside;
- * GENARM_EUNSUPPORTED: a reward model that our own graph does not run. On failure the guide is as before.
+/* Sets how all sessions of the guide are guided, in place of what was set before. Before the first session; model and
+ * adapters must outlive the guide. GENARM_EINVAL: the adapter has no head or is another model's, k < 1, a weight that is not
+ * finite, a baseline that is no adapter of the guide's base or cannot generate, a baseline or `indirect` without roll-outs,
+ * `indirect` without an adapter that makes the baseline another policy than the model, a session exists. GENARM_EMISMATCH:
+ * another vocabulary, padding aside; GENARM_EUNSUPPORTED: a reward model that our own graph does not run. On failure the
+ * guide is as before.
  *
- * Sessions then take no drafts: genarm_session_set_draft is GENARM_EINVAL. Weights, schedules, grammars, saving, shifting and
- * prompts in pieces are as ever; genarm_session_score scores the mixture without the value. */
+ * Sessions then take no drafts: genarm_session_set_draft is GENARM_EINVAL. Weights, schedules, grammars, saving, shifting
+ * and prompts in pieces are as ever; genarm_session_score scores the mixture without the value. */
 int genarm_guide_set_value(struct genarm_guide *guide, const struct genarm_value_params *params, struct genarm_error *err);
 
 /* Tokens that went through a model for a session since it was made, prompts included, one count per policy that saw one. What

@@ -197,7 +197,8 @@ static int start_engines(struct genarm_guide *g, struct genarm_error *err) {
     for (int32_t i = 0; i < g->n_engines; i++) {
         const int32_t n_seq = g->engines[i].n_policies + g->engines[i].n_branches; /* of a slot */
         const struct engine_params params = {.n_seq = g->params.n_slots * n_seq, .n_ctx = g->params.n_ctx,
-                                             .hidden = g->engines[i].hidden, .n_batch = g->params.n_batch, .n_threads = g->threads->n,
+                                             .hidden = g->engines[i].hidden, .n_batch = g->params.n_batch,
+                                             .n_threads = g->threads->n,
                                              .threads = g->threads, .kv_type = g->params.kv_type};
         rc = engine_new(&g->engines[i].engine, g->engines[i].model, &params, err);
         if (rc != GENARM_OK) {

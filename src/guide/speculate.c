@@ -157,7 +157,8 @@ void speculation_expect(struct genarm_session *s) {
 
 bool speculation_runs(const struct genarm_session *s, int32_t policy) {
     const int32_t wanted = speculation_wanted(s->speculation);
-    return s->guide->policies[policy].ahead || session_counts(s, policy, wanted + 1) || (wanted > 0 && speculation_drafts(s->speculation, policy));
+    return s->guide->policies[policy].ahead || session_counts(s, policy, wanted + 1) ||
+           (wanted > 0 && speculation_drafts(s->speculation, policy));
 }
 
 /* ---- drafting ---- */

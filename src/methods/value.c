@@ -140,7 +140,7 @@ int value_reserve(struct value *v, size_t n, struct genarm_error *err) {
     return GENARM_OK;
 }
 
-/* Transfer Q*, indirect: the reward, weighed by how much likelier the roll-out would be under a policy that was aligned with it. */
+/* Indirect: the reward, weighed by how much likelier the roll-out would be under a policy that was aligned with it. */
 static double value_of(const struct value *v, const struct continuation *next, double reward) {
     return v->params.indirect ? exp(reward / (double)v->params.beta - next->log_ratio) * reward : reward;
 }

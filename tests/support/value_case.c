@@ -40,6 +40,84 @@ struct genarm_guide_params value_guide_params(int32_t n_ctx, int32_t n_slots) {
     return p;
 }
 
+struct genarm_reward *value_new_reward(const struct genarm_model *model, const struct genarm_adapter *adapter,
+                                       const char *template_name) {
+    struct genarm_reward *reward = NULL;
+    struct genarm_error err = {0};
+    struct genarm_reward_params params = genarm_reward_default_params();
+    params.n_threads = 1;
+    params.n_ctx = 256;
+    params.template_name = template_name;
+    must(genarm_reward_new(&reward, model, adapter, &params, &err), &err);
+    return reward;
+}
+
+int value_case_setup(void **state) {
+    struct value_case *f = calloc(1, sizeof *f);
+    f->model = golden_model("llama.gguf");
+    f->padded = golden_model("llama-padded.gguf");
+    f->arm = golden_adapter(f->model, "llama.lora2.gguf");
+    f->reward = value_adapter(f->model, "llama.lora.gguf", "reward.gguf");
+    f->brute = value_new_reward(f->model, f->reward, NULL);
+    *state = f;
+    return 0;
+}
+
+int value_case_teardown(void **state) {
+    struct value_case *f = *state;
+    genarm_reward_free(f->brute);
+    genarm_adapter_free(f->reward);
+    genarm_adapter_free(f->arm);
+    genarm_model_free(f->model);
+    genarm_model_free(f->padded);
+    free(f);
+    return 0;
+}
+
+struct genarm_value_params value_params(const struct value_case *f, int32_t k, float weight) {
+    struct genarm_value_params p = genarm_value_default_params();
+    p.model = f->model;
+    p.adapter = f->reward;
+    p.n_candidates = k;
+    p.weight = weight;
+    return p;
+}
+
+struct genarm_guide *value_guide(struct genarm_model *base, struct genarm_adapter *arm, float alpha, int32_t n_slots,
+                                 const struct genarm_value_params *value) {
+    struct genarm_guide *g = NULL;
+    struct genarm_error err = {0};
+    const struct genarm_guide_params params = value_guide_params(128, n_slots);
+    must(genarm_guide_new(&g, base, &params, &err), &err);
+    if (value) {
+        must(genarm_guide_set_value(g, value, &err), &err);
+    }
+    if (alpha != 0.0f) {
+        const struct genarm_arm_params p = {.name = "a", .model = base, .adapter = arm, .weight = alpha};
+        must(genarm_guide_add_arm(g, &p, &err), &err);
+    }
+    return g;
+}
+
+void value_answer(struct genarm_session *s, int32_t *tokens, int n) {
+    struct genarm_error err = {0};
+    for (int i = 0; i < n; i++) {
+        must(genarm_session_step(s, &tokens[i], &err), &err);
+    }
+}
+
+void value_end(struct genarm_guide *g, struct genarm_session *s) {
+    genarm_session_free(s);
+    genarm_guide_free(g);
+}
+
+void value_prompt(struct genarm_session *s, int i) {
+    static const struct genarm_message prompts[VALUE_PROMPTS] = {
+        {"user", "Hello."}, {"user", "What is the time, and why is it so late?"}, {"user", "Hello. And what now?"}};
+    struct genarm_error err = {0};
+    must(genarm_session_prompt(s, &prompts[i], 1, &err), &err);
+}
+
 struct genarm_session *value_session(struct genarm_guide *g, uint64_t seed, float temperature) {
     struct genarm_session *s = NULL;
     struct genarm_error err = {0};

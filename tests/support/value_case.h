@@ -6,7 +6,28 @@
 #include "genarm/genarm.h"
 #include "guide/session.h"
 
-enum { VALUE_MAX = 512 }; /* tokens of a sequence, or of a vocabulary */
+enum { VALUE_MAX = 512 /* tokens of a sequence, or of a vocabulary */, VALUE_PROMPTS = 3 };
+
+struct value_case {
+    struct genarm_model *model, *padded; /* the vocabulary of the latter has padding */
+    struct genarm_adapter *arm, *reward; /* on the model; the latter has a head */
+    struct genarm_reward *brute;         /* the reward model by itself */
+};
+int value_case_setup(void **state);
+int value_case_teardown(void **state);
+
+/* ARGS with k candidates and a weight. */
+struct genarm_value_params value_params(const struct value_case *f, int32_t k, float weight);
+
+struct genarm_reward *value_new_reward(const struct genarm_model *model, const struct genarm_adapter *adapter,
+                                       const char *template_name);
+
+/* A guide with the ARM at a weight, unless it is 0, and value guidance, unless it is NULL. */
+struct genarm_guide *value_guide(struct genarm_model *base, struct genarm_adapter *arm, float alpha, int32_t n_slots,
+                                 const struct genarm_value_params *value);
+void value_answer(struct genarm_session *s, int32_t *tokens, int n);
+void value_end(struct genarm_guide *g, struct genarm_session *s);
+void value_prompt(struct genarm_session *s, int i); /* one of VALUE_PROMPTS */
 
 extern const struct genarm_message value_hello[1];
 
