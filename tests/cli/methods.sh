@@ -343,7 +343,15 @@ says err "of 6 prompts could not be answered"
 run 1 generate -m "$tiny" -p "word" --grammar 'root ::= "b" "\U0001F600"' --logit-bias 243-inf --method best-of-n --best-of 2 --reward rm.gguf
 says err "the grammar allows no token"
 
-# A response that has no reward, here one without a token, is out of the choice; a program that fails ends all.
+# A response that has no reward, here one without a token that is text, is out of the choice; a program that fails ends all.
+odd=(generate "${exact[@]}" -p "word" -s 1 -n 1 --logit-bias 1+4 --method best-of-n --best-of 24 --json)
+run 0 "${odd[@]}" --reward rm.gguf
+json_true out "r[0]['response'] != '' and None in $rewards and sum(x is not None for x in $rewards) > 1"
+json out "$rewards" >odd
+run 0 "${odd[@]}" --reward rm.gguf:1 --reward "cmd:n=python3 length.py"
+json_true out "[x is None for x in $rewards] == [x is None for x in $(sed 's/null/None/g' odd)]"
+run 1 "${odd[@]}" --reward rm.gguf --reward "cmd:n=read x; echo 1; exit 7"
+says err "exited with status 7"
 run 1 generate "${exact[@]}" -p "word" -n 0 --method best-of-n --best-of 2 --reward rm.gguf
 says err "a response without a token has no reward"
 run 1 "${one[@]}" --method best-of-n --reward "cmd:bad=exit 3"
