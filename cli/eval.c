@@ -99,12 +99,14 @@ static int report(struct evaluation *e, struct genarm_error *err) {
     struct claim claim;
     size_t n, n_done;
     double left;
+    int n_png = 0;
     int code = claim_wait(&claim, e->run.folder, "report", err);
     if (code) {
         return code;
     }
     code = eval_results_write(e->experiment, &e->run, model, err);
     code = code ? code : eval_report_write(e->run.folder, err);
+    code = code ? code : eval_report_png(&n_png, e->run.folder, err);
     claim_release(&claim);
     if (code) {
         return code;
