@@ -9,7 +9,7 @@
  *   data.h    formats of preference data
  *   train.h   training a LoRA ARM, a policy or a reward model from preference pairs
  *   reward.h  trajectory-level reward models: one number for a whole response
- *   source.h  rewards of whole responses from any source: reward models, ARMs, classifiers, programs
+ *   source.h  rewards of whole responses from any source: reward models, ARMs, classifiers, programs, judges
  */
 #ifndef GENARM_GENARM_H
 #define GENARM_GENARM_H

@@ -28,16 +28,31 @@ static int judge_program_ask(size_t question, struct buf *line, void *user, stru
     return rc;
 }
 
-/* "a", "b", "tie", or an object with such a verdict and perhaps a preference for a, from 1 (none) to 2. */
-static void judge_program_read(struct judge_answer *out, const json_t *json) {
+static const char *const said_names[] = {"", "a", "b", "tie"}; /* by what is said */
+
+/* Whether n bytes are one of the three words; blanks around it do not count. */
+static bool read_word(struct judge_answer *out, const char *word, size_t n) {
+    const size_t blanks = strspn(word, " \t");
+    word += blanks;
+    n -= blanks;
+    while (n > 0 && strchr(" \t\r", word[n - 1])) {
+        n--;
+    }
+    for (int i = SAID_FIRST; i <= SAID_EQUAL; i++) {
+        if (strlen(said_names[i]) == n && memcmp(word, said_names[i], n) == 0) {
+            out->said = i == SAID_FIRST ? SAID_FIRST : i == SAID_SECOND ? SAID_SECOND : SAID_EQUAL;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A string, or an object with such a verdict and perhaps a preference for a, from 1 (none) to 2. */
+static void read_json(struct judge_answer *out, const json_t *json) {
     const char *verdict = json_string_value(json_is_object(json) ? json_object_get(json, "verdict") : json);
     const json_t *preference = json_object_get(json, "preference");
-    if (verdict && strcmp(verdict, "a") == 0) {
-        out->said = SAID_FIRST;
-    } else if (verdict && strcmp(verdict, "b") == 0) {
-        out->said = SAID_SECOND;
-    } else if (verdict && strcmp(verdict, "tie") == 0) {
-        out->said = SAID_EQUAL;
+    if (verdict) {
+        read_word(out, verdict, strlen(verdict));
     }
     if (json_is_number(preference) && json_number_value(preference) >= 1 && json_number_value(preference) <= 2) {
         out->p_first = json_number_value(preference) - 1;
@@ -49,9 +64,12 @@ static int judge_program_take(size_t question, const char *line, size_t n, void 
     struct judge_answer answer = {.reply = line, .p_first = NAN};
     struct genarm_error why = {0};
     json_t *json = NULL;
+    if (read_word(&answer, line, n)) {
+        return judge_answered(p->r, question, &answer, err);
+    }
     int rc = json_parse(&json, line, n, "", &why);
     if (rc == GENARM_OK) {
-        judge_program_read(&answer, json);
+        read_json(&answer, json);
         rc = judge_answered(p->r, question, &answer, err);
     } else {
         rc = rc == GENARM_ENOMEM ? error_nomem(err, "an answer") : line_program_refuse(&p->j->program, line, n, why.what, err);

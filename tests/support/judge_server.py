@@ -8,7 +8,7 @@ for each request: {"model", "key", "prompt"}.
     rate      [[N]], N being the number of words of the response, which may be more than 10
     flaky     the first attempts of each request are answered by 429, 500, half a body, a closed connection, an empty body
     busy      always 429, "Retry-After: 1"; after: the same, an hour
-    slow      answers after a minute; steady: after 50 ms
+    slow      answers after a minute; steady: after 100 ms
     down      always 500
     denied    401, and an error that repeats the key
     parrot    [[A]], and the key
@@ -101,7 +101,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if model in ("longer", "flaky"):
             return getattr(self, model)(request, text)
         if model == "steady":
-            time.sleep(0.05)
+            time.sleep(0.1)
             return self.longer(request, text)
         if model == "picky" and request.get("logprobs"):
             return self.send(400, {"error": {"message": "logprobs are not known here"}})

@@ -95,8 +95,28 @@ static void test_what_cannot_be_read_is_refused(void **state) {
     }
 }
 
+static void test_a_model_behind_a_server_has_a_base_url(void **state) {
+    (void)state;
+    files = NULL;
+    check("openai:gpt-4o@https://api.openai.com/v1", SOURCE_OPENAI, "gpt-4o", "gpt-4o", "https://api.openai.com/v1", 1);
+    check("openai:j=a/b:7b@x@http://h:8080", SOURCE_OPENAI, "j", "a/b:7b@x", "http://h:8080", 1); /* a port */
+    check("openai:m@http://h:8080:2", SOURCE_OPENAI, "m", "m", "http://h:8080", 2);
+    check("openai:m@http://h:0.5", SOURCE_OPENAI, "m", "m", "http://h", 0.5f);
+    check("openai:m@http://h:80/v1:-1", SOURCE_OPENAI, "m", "m", "http://h:80/v1", -1);
+    check("openai:m@http://h/v1:3", SOURCE_OPENAI, "m", "m", "http://h/v1", 3);
+    check("openai:m@http://[::1]:8080", SOURCE_OPENAI, "m", "m", "http://[::1]:8080", 1);
+    check("openai:m@http://[::1]:8080:4", SOURCE_OPENAI, "m", "m", "http://[::1]:8080", 4);
+    static const char *const wrong[] = {"openai:", "openai:m", "openai:@http://h", "openai:m@h", "openai:m@http://h:inf",
+                                        "openai:m\xFF@http://h"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct source_spec spec = {0};
+        assert_int_equal(source_spec_parse(&spec, wrong[i], exists, NULL), GENARM_EINVAL);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_model_behind_a_server_has_a_base_url),
         cmocka_unit_test(test_a_kind_comes_first),
         cmocka_unit_test(test_a_classifier_has_a_label),
         cmocka_unit_test(test_a_command_is_taken_as_it_is),
