@@ -39,7 +39,7 @@ static int read_array(struct record_list *list, const char *path, struct genarm_
     json_t *array = NULL;
     buf_init(&text, ARRAY_MAX);
     int code = file_read(&text, path, err);
-    code = code ? code : json_parse(&array, text.data, text.len, path, err);
+    code = code ? code : json_parse_sampled(&array, text.data, text.len, path, err);
     const size_t n = json_array_size(array);
     if (code == 0 && n == 0) {
         code = error_at(err, error_set(err, GENARM_EFORMAT, "the file has no records"), "%s", path);
@@ -115,7 +115,7 @@ static int read_answer(struct judge_answer_record *a, const json_t *record, stru
 }
 
 int judge_answers_read(struct judge_answers *a, const char *path, struct genarm_error *err) {
-    int code = is_array(path) ? read_array(&a->records, path, err) : records_read(&a->records, path, err);
+    int code = is_array(path) ? read_array(&a->records, path, err) : records_read_sampled(&a->records, path, err);
     a->items = code ? NULL : calloc(a->records.n, sizeof *a->items);
     if (code == 0 && !a->items) {
         code = error_nomem(err, "answers");

@@ -1,4 +1,4 @@
-/* The answers that are judged: two files of them, and which belong together. */
+/* The answers that are judged or scored: files of them, and which of two files' belong together. */
 #ifndef CLI_JUDGE_ANSWERS_H
 #define CLI_JUDGE_ANSWERS_H
 

@@ -28,7 +28,9 @@ static int append(struct record_list *list, json_t *value, const char *where, st
     return 0;
 }
 
-static int read_line(struct record_list *list, const struct file_lines *lines, const char *path,
+typedef int parser(json_t **out, const char *text, size_t n, const char *where, struct genarm_error *err);
+
+static int read_line(struct record_list *list, const struct file_lines *lines, const char *path, parser *parse,
                      struct genarm_error *err) {
     char where[300];
     json_t *value = NULL;
@@ -36,7 +38,7 @@ static int read_line(struct record_list *list, const struct file_lines *lines, c
         return 0;
     }
     snprintf(where, sizeof where, "%s:%ld", path, lines->line);
-    int code = json_parse(&value, lines->text.data, lines->text.len, where, err);
+    int code = parse(&value, lines->text.data, lines->text.len, where, err);
     if (code) {
         return code;
     }
@@ -47,7 +49,7 @@ static int read_line(struct record_list *list, const struct file_lines *lines, c
     return append(list, value, where, err);
 }
 
-int records_read(struct record_list *list, const char *path, struct genarm_error *err) {
+static int read_all(struct record_list *list, const char *path, parser *parse, struct genarm_error *err) {
     struct file_lines lines;
     size_t before = list->n;
     int code = file_lines_open(&lines, path, LINE_MAX_BYTES, err);
@@ -55,7 +57,7 @@ int records_read(struct record_list *list, const char *path, struct genarm_error
         return code;
     }
     while ((code = file_lines_next(&lines, err)) > 0) {
-        code = read_line(list, &lines, path, err);
+        code = read_line(list, &lines, path, parse, err);
         if (code) {
             break;
         }
@@ -65,6 +67,14 @@ int records_read(struct record_list *list, const char *path, struct genarm_error
         code = error_at(err, error_set(err, GENARM_EFORMAT, "the file has no records"), "%s", path);
     }
     return code;
+}
+
+int records_read(struct record_list *list, const char *path, struct genarm_error *err) {
+    return read_all(list, path, json_parse, err);
+}
+
+int records_read_sampled(struct record_list *list, const char *path, struct genarm_error *err) {
+    return read_all(list, path, json_parse_sampled, err);
 }
 
 void records_free(struct record_list *list) {

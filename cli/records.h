@@ -18,6 +18,8 @@ struct record_list {
 
 /* Appends the records of a file; empty lines are skipped. A file without records is an error. */
 int records_read(struct record_list *list, const char *path, struct genarm_error *err);
+/* The same of what models said, whose texts may have zero characters: they become U+FFFD. */
+int records_read_sampled(struct record_list *list, const char *path, struct genarm_error *err);
 void records_free(struct record_list *list); /* safe on a zeroed struct */
 
 #endif

@@ -5,9 +5,9 @@
 
 #include "base/utf8.h"
 
-int json_parse(json_t **out, const char *text, size_t n, const char *where, struct genarm_error *err) {
+static int parse(json_t **out, const char *text, size_t n, size_t flags, const char *where, struct genarm_error *err) {
     json_error_t e;
-    json_t *value = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
+    json_t *value = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | flags, &e);
     if (!value) {
         if (json_error_code(&e) == json_error_out_of_memory) {
             return error_nomem(err, "a JSON value");
@@ -18,6 +18,58 @@ int json_parse(json_t **out, const char *text, size_t n, const char *where, stru
                                               e.line, e.column)
                                   : error_set(err, GENARM_EFORMAT, "broken JSON: %s (column %d)", what, e.column);
         return error_at(err, rc, "%s", where);
+    }
+    *out = value;
+    return GENARM_OK;
+}
+
+int json_parse(json_t **out, const char *text, size_t n, const char *where, struct genarm_error *err) {
+    return parse(out, text, n, 0, where, err);
+}
+
+/* Zero characters of a string become U+FFFD. */
+static int replace_in_string(json_t *string, struct genarm_error *err) {
+    const char *text = json_string_value(string), *const end = text + json_string_length(string);
+    struct buf whole;
+    buf_init(&whole, 3 * json_string_length(string));
+    int rc = GENARM_OK;
+    while (rc == GENARM_OK && text + strlen(text) < end) {
+        rc = buf_puts(&whole, text, err);
+        rc = rc == GENARM_OK ? buf_puts(&whole, "\xEF\xBF\xBD", err) : rc;
+        text += strlen(text) + 1;
+    }
+    rc = rc == GENARM_OK ? buf_puts(&whole, text, err) : rc;
+    if (rc == GENARM_OK && json_string_setn(string, whole.data, whole.len) != 0) {
+        rc = error_nomem(err, "a JSON value");
+    }
+    buf_deinit(&whole);
+    return rc;
+}
+
+static int replace_zeros(json_t *value, struct genarm_error *err) {
+    int rc = GENARM_OK;
+    json_t *item;
+    const char *key;
+    size_t i;
+    if (json_is_string(value) && strlen(json_string_value(value)) < json_string_length(value)) {
+        return replace_in_string(value, err);
+    }
+    json_array_foreach(value, i, item) { /* neither loops over anything else */
+        rc = rc == GENARM_OK ? replace_zeros(item, err) : rc;
+    }
+    json_object_foreach(value, key, item) {
+        rc = rc == GENARM_OK ? replace_zeros(item, err) : rc;
+    }
+    return rc;
+}
+
+int json_parse_sampled(json_t **out, const char *text, size_t n, const char *where, struct genarm_error *err) {
+    json_t *value = NULL;
+    int rc = parse(&value, text, n, JSON_ALLOW_NUL, where, err);
+    rc = rc == GENARM_OK ? replace_zeros(value, err) : rc;
+    if (rc != GENARM_OK) {
+        json_decref(value);
+        return rc;
     }
     *out = value;
     return GENARM_OK;

@@ -11,6 +11,9 @@
  * "p.jsonl:12"). *out is a new reference. */
 int json_parse(json_t **out, const char *text, size_t n, const char *where, struct genarm_error *err);
 
+/* The same of records of what models said, whose texts may have zero characters: they become U+FFFD. */
+int json_parse_sampled(json_t **out, const char *text, size_t n, const char *where, struct genarm_error *err);
+
 /* Required or optional members of an object. The returned strings are borrowed from `object`.
  * A missing required member or a wrong type is GENARM_EFORMAT and names the key. null counts as missing. */
 int json_get_string(const char **out, const json_t *object, const char *key, const char *where,

@@ -34,6 +34,13 @@ rm asked
 run 0 score --answers answers.jsonl --reward "$length" -sys "Be kind."
 json_true asked '[x[0] for x in r] == ["system"] * 4 and r[0][1:] == ["Name a bird.", "The owl, of course."]'
 
+# What a model samples may hold zero characters.
+printf '%s\n' '{"prompt": "a", "response": "a\u0000b\u0000", "tokens": [{"text": "\u0000"}]}' >zero.jsonl
+rm asked
+run 0 score --answers zero.jsonl --reward "$length"
+json_true out 'r[0]["rewards"]["n"] == 1004'
+json_true asked 'r[0][2] == "a\ufffdb\ufffd"'
+
 # AlpacaEval's array.
 cat >alpaca.json <<'END'
 [{"instruction": "Name a bird.", "output": "Owl", "generator": "x", "dataset": "y"},

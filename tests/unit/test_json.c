@@ -171,6 +171,23 @@ static void test_text_of_any_bytes_is_a_string(void **state) {
     json_decref(none);
 }
 
+static void test_zero_characters_of_samples_are_replaced(void **state) {
+    (void)state;
+    const char text[] = "{\"a\": [\"x\\u0000y\\u0000\", {\"b\": \"\\u0000\"}], \"c\": \"plain\"}";
+    json_t *o = NULL;
+    struct genarm_error err;
+    assert_int_equal(json_parse(&o, text, strlen(text), "f", NULL), GENARM_EFORMAT);
+    assert_int_equal(json_parse_sampled(&o, text, strlen(text), "f", NULL), GENARM_OK);
+    const json_t *a = json_object_get(o, "a");
+    assert_string_equal(json_string_value(json_array_get(a, 0)), "x\xef\xbf\xbdy\xef\xbf\xbd");
+    assert_int_equal(json_string_length(json_array_get(a, 0)), 8);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(a, 1), "b")), "\xef\xbf\xbd");
+    assert_string_equal(json_string_value(json_object_get(o, "c")), "plain");
+    json_decref(o);
+    assert_int_equal(json_parse_sampled(&o, "{", 1, "f:3", &err), GENARM_EFORMAT);
+    assert_string_equal(err.where, "f:3");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_broken_json_is_an_error_with_its_place),
@@ -181,6 +198,7 @@ int main(void) {
         cmocka_unit_test(test_numbers_read_back_equal),
         cmocka_unit_test(test_dump_is_one_line_and_bounded),
         cmocka_unit_test(test_text_of_any_bytes_is_a_string),
+        cmocka_unit_test(test_zero_characters_of_samples_are_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
