@@ -22,26 +22,23 @@ static int list_of(size_t *n, const json_t *object, const char *key, const char 
                : error_at(err, error_set(err, GENARM_EFORMAT, "\"%s\" must be an array", key), "%s", where);
 }
 
-static void value_text(struct buf *b, const json_t *value) {
-    if (json_is_string(value)) {
-        (void)buf_puts(b, json_string_value(value), NULL);
-    } else if (json_is_number(value)) {
-        (void)buf_printf(b, NULL, "%.6g", json_number_value(value));
-    } else {
-        (void)json_dump(b, value, NULL);
-    }
+static int value_text(struct buf *b, const json_t *value) {
+    return json_is_string(value)   ? buf_puts(b, json_string_value(value), NULL)
+           : json_is_number(value) ? buf_printf(b, NULL, "%.6g", json_number_value(value))
+                                   : json_dump(b, value, NULL);
 }
 
 char *results_label(const json_t *point) {
     struct buf b;
     const char *key;
     json_t *value;
+    int rc = GENARM_OK;
     buf_init(&b, MOST_LABEL);
     json_object_foreach((json_t *)(uintptr_t)point, key, value) { /* its macro wants it so; nothing is changed */
-        (void)buf_printf(&b, NULL, "%s%s=", b.len ? ", " : "", key);
-        value_text(&b, value);
+        rc = rc ? rc : buf_printf(&b, NULL, "%s%s=", b.len ? ", " : "", key);
+        rc = rc ? rc : value_text(&b, value);
     }
-    char *label = strdup(b.data ? b.data : "");
+    char *label = rc == GENARM_ENOMEM ? NULL : strdup(b.data ? b.data : ""); /* what is too long is cut */
     buf_deinit(&b);
     return label;
 }
