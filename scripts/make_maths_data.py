@@ -5,7 +5,7 @@
 
 1. Draws problems (scripts/rewards/maths.py) and splits them by a hash of operation and numbers: what one split adds or
    subtracts, no other does, in whatever words. `prompts` are the held-out problems that an experiment answers.
-2. Samples solutions to those of train and test with `genarm generate --prompts --json` after two worked examples
+2. Samples solutions to those of train and test with `genarm generate --prompts --json` after worked examples
    (EXAMPLES), which are part of every prompt here: with them the model solves some problems sometimes, without nearly none.
 3. Checks every solution by computing what is right, and pairs right with wrong ones of the same problem. Only answers that
    end by themselves are kept, each at most once, so both responses of a pair differ in more than where they were cut.
@@ -30,12 +30,14 @@ SIZES = {"train": 240, "test": 60, "prompts": 200}  # problems
 SHARES = (("train", 0.55), ("test", 0.7), ("prompts", 1.0))  # of the hash
 SAMPLES = 4           # solutions to each problem
 PAIRS = 2             # at most, of each problem
-TEMPERATURE, MAX_TOKENS = 1.0, 16
-LARGE, SMALL = range(3, 41), range(2, 13)  # a and b; a - b is at least 1
+TEMPERATURE, MAX_TOKENS = 0.7, 16
+LARGE, SMALL = range(3, 31), range(2, 10)  # a and b; a - b is at least 1
 NAMES = "Anna Ben Clara David Emma Finn Greta Hugo Ida Jonas Kim Lea Max Nora Otto Paula".split()
 THINGS = "apples books coins stamps shells marbles cards pencils buttons plums".split()
-EXAMPLES = [("What is 6 + 7?", "6 + 7 = 13"),
-            ("Mia has 15 pens and gives 6 away. How many pens are left?", "15 - 6 = 9")]
+EXAMPLES = [("What is 8 + 5?", "8 + 5 = 13"),
+            ("Mia has 15 pens and gives 6 away. How many pens are left?", "15 - 6 = 9"),
+            ("What is 12 - 4?", "12 - 4 = 8"),
+            ("Leo has 14 balls and gets 3 more. How many balls does Leo have now?", "14 + 3 = 17")]
 SYSTEM = "Solve the problem."
 
 
@@ -44,22 +46,27 @@ def fraction(text):
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
 
 
+def key(operation, a, b):
+    """What is the same problem in other words."""
+    return f"{max(a, b)} {operation} {min(a, b)}"
+
+
 def split_of(operation, a, b):
-    numbers = sorted((a, b)) if operation == "+" else (a, b)
-    where = fraction(f"{numbers[0]} {operation} {numbers[1]}")
+    where = fraction(key(operation, a, b))
     return next(name for name, end in SHARES if where < end)
 
 
 def problems():
     """{split: [text]}: as many as SIZES says, every kind and every pair of numbers about equally often."""
     rng = random.Random(1)
-    kinds = [kind for kind, (operation, _) in maths.KINDS.items() if operation != "*"]
+    kinds = list(maths.KINDS)
+    shown = {key(*worked(answer)) for _, answer in EXAMPLES}
     pool = {name: {kind: [] for kind in kinds} for name in SIZES}
     for kind in kinds:
         operation, text = maths.KINDS[kind]
         for a in LARGE:
             for b in SMALL:
-                if a > b:
+                if a > b and key(operation, a, b) not in shown:
                     pool[split_of(operation, a, b)][kind].append(text.format(
                         a=a, b=b, name=rng.choice(NAMES), things=rng.choice(THINGS)))
     drawn = {}
@@ -70,6 +77,12 @@ def problems():
         drawn[name] = turns[:size]
         rng.shuffle(drawn[name])
     return drawn
+
+
+def worked(answer):
+    """(operation, a, b) of "8 + 5 = 13"."""
+    a, operation, b = answer.split()[:3]
+    return operation, int(a), int(b)
 
 
 def messages(problem):
@@ -123,7 +136,7 @@ def main():
     parser.add_argument("--genarm", default=str(ROOT / "build/genarm"))
     parser.add_argument("--parallel", type=int, default=16, help="solutions sampled at once (default 16)")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--samples", type=Path, default=ROOT / "maths-samples", help="folder of the sampled solutions")
+    parser.add_argument("--samples", type=Path, default=ROOT / "build/maths-samples", help="folder of the sampled solutions")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "experiments/data", help="folder of the data")
     args = parser.parse_args()
 
