@@ -8,7 +8,7 @@
 2. Samples solutions to those of train and test with `genarm generate --prompts --json` after worked examples
    (EXAMPLES), which are part of every prompt here: with them the model solves some problems sometimes, without nearly none.
 3. Checks every solution by computing what is right, and pairs right with wrong ones of the same problem. Only answers that
-   end by themselves are kept, each at most once, so both responses of a pair differ in more than where they were cut.
+   end by themselves are kept, each wrong one at most once.
 
 Samples are kept in the folder --samples, where genarm goes on with what is missing. The same model, library, kernels and
 number of --parallel give the same data; other kernels round otherwise, and a sampled solution may then differ. Needs
@@ -28,8 +28,8 @@ import maths  # noqa: E402
 
 SIZES = {"train": 240, "test": 60, "prompts": 200}  # problems
 SHARES = (("train", 0.55), ("test", 0.7), ("prompts", 1.0))  # of the hash
-SAMPLES = 4           # solutions to each problem
-PAIRS = 2             # at most, of each problem
+SEEDS, SAMPLES = (1, 2), 4  # solutions to each problem, with each seed
+PAIRS = 3             # at most, of each problem
 TEMPERATURE, MAX_TOKENS = 0.7, 16
 LARGE, SMALL = range(3, 31), range(2, 10)  # a and b; a - b is at least 1
 NAMES = "Anna Ben Clara David Emma Finn Greta Hugo Ida Jonas Kim Lea Max Nora Otto Paula".split()
@@ -99,15 +99,15 @@ def write_jsonl(path, records):
         path.write_text(text, encoding="utf-8")
 
 
-def sample(args, name, texts):
+def sample(args, name, texts, seed):
     """[(problem, response, finished)], SAMPLES of each problem."""
-    asked, answers = args.samples / f"{name}.prompts.jsonl", args.samples / f"{name}.jsonl"
+    asked, answers = args.samples / f"{name}.prompts.jsonl", args.samples / f"{name}.{seed}.jsonl"
     repeated = [text for text in texts for _ in range(SAMPLES)]
     write_jsonl(asked, [{"messages": messages(text)} for text in repeated])
     if not answers.exists():
         subprocess.run([args.genarm, "generate", "-m", args.model, "-c", "256", "-np", str(args.parallel), "-t",
-                        str(args.threads), "-n", str(MAX_TOKENS), "--temp", str(TEMPERATURE), "--seed", "1", "--prompts",
-                        str(asked), "--json", "-o", str(answers)], check=True)
+                        str(args.threads), "-n", str(MAX_TOKENS), "--temp", str(TEMPERATURE), "--seed", str(seed),
+                        "--prompts", str(asked), "--json", "-o", str(answers)], check=True)
     records = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
     if len(records) != len(repeated):
         sys.exit(f"{answers}: {len(records)} answers to {len(repeated)} prompts")
@@ -144,7 +144,7 @@ def main():
     write_jsonl(args.output / "maths.prompts.jsonl",
                 [{"id": f"m{i + 1:03}", "messages": messages(text)} for i, text in enumerate(drawn["prompts"])])
     for name in ("train", "test"):
-        samples = sample(args, name, drawn[name])
+        samples = [s for seed in SEEDS for s in sample(args, name, drawn[name], seed)]
         made = list(pairs(samples))
         write_jsonl(args.output / f"maths.{name}.jsonl", made)
         right = sum(maths.reward(text, response) for text, response, _ in samples) / len(samples)
