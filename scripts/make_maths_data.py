@@ -29,7 +29,7 @@ import maths  # noqa: E402
 SIZES = {"train": 240, "test": 60, "prompts": 200}  # problems
 SHARES = (("train", 0.55), ("test", 0.7), ("prompts", 1.0))  # of the hash
 SEEDS, SAMPLES = (1, 2), 4  # solutions to each problem, with each seed
-PAIRS = 3             # at most, of each problem
+PAIRS = 5             # at most, of each problem
 TEMPERATURE, MAX_TOKENS = 0.7, 16
 LARGE, SMALL = range(3, 31), range(2, 10)  # a and b; a - b is at least 1
 NAMES = "Anna Ben Clara David Emma Finn Greta Hugo Ida Jonas Kim Lea Max Nora Otto Paula".split()
