@@ -47,9 +47,9 @@ models: build
 demo: build
 	@GENARM="$(BUILD)/genarm" scripts/demo.sh
 
-# One test at a time: many compute with all cores, whose threads spin while they wait.
+# As many at once as there are cores, but for those that run alone (tests/CMakeLists.txt).
 test: models
-	@cd "$(BUILD)" && ctest --output-on-failure --no-tests=error -R '$(TESTS)'
+	@cd "$(BUILD)" && ctest -j $(JOBS) --output-on-failure --no-tests=error -R '$(TESTS)'
 
 test-arm: deps
 	@scripts/test_arm.sh "$(BUILD)" || [ $$? = 77 ]
@@ -72,7 +72,7 @@ sanitize: deps
 		-DGENARM_SANITIZE=ON "-DCMAKE_C_FLAGS_DEBUG=-O1 -g" "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g"
 	@cmake --build "$(BUILD)-sanitize" --parallel $(JOBS)
 	@scripts/models.sh "$(BUILD)-sanitize"
-	@cd "$(BUILD)-sanitize" && ctest --output-on-failure --no-tests=error -R '$(SANITIZE_TESTS)'
+	@cd "$(BUILD)-sanitize" && ctest -j $(JOBS) --output-on-failure --no-tests=error -R '$(SANITIZE_TESTS)'
 
 install: build
 	@DESTDIR="$(DESTDIR)" cmake --install "$(BUILD)" --prefix "$(PREFIX)"

@@ -1,4 +1,4 @@
-/* genarm merge: adapters into a model, or into one adapter. */
+/* genarm merge: adapters into a model, or into one adapter; a model without some of its layers. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@
 struct merge_args {
     struct model_args model;
     struct option_list adapters;
-    const char *output, *preference;
+    const char *output, *preference, *prune;
     int32_t into, type;
     bool average_factors, json;
 };
@@ -34,6 +34,9 @@ static const struct option merge_options[] = {
     {OPTION_CHOICE, "--type", "TYPE", ARGS(type), .choices = TYPES, .fallback = "auto",
      .help = "into a model: type of the weights that change, all others are copied as they are; keep: the one each has; "
              "auto: F16 for a quantised one, else the one it has"},
+    {OPTION_TEXT, "--prune-layers", "LIST", ARGS(prune),
+     .help = "into a model: leave these layers out, such as 3,10-19 (counted from 0); needs no --adapter, and adapters are "
+             "those for the whole model"},
     {OPTION_FLAG, "--average-factors", "", ARGS(average_factors),
      .help = "into an adapter: average A and B apart, as Rewarded Soups was published, instead of adding up the changes "
              "B A exactly; needs equal ranks, scales and targets"},
@@ -125,14 +128,50 @@ static int prefer_all(struct genarm_merge_part *parts, const struct merge_args *
     return code || any ? code : usage_error(err, "--preference", "none of the adapters has objectives");
 }
 
+/* ---- layers ---- */
+
+enum { MAX_LAYERS = 1024 };
+
+/* A whole number at *text, which is moved behind it; -1 if there is none below MAX_LAYERS. */
+static int32_t read_layer(const char **text) {
+    char *end = NULL;
+    const long n = **text >= '0' && **text <= '9' ? strtol(*text, &end, 10) : -1;
+    *text = end ? end : *text;
+    return n < MAX_LAYERS ? (int32_t)n : -1;
+}
+
+/* "3,10-19": layers [*n], each at most once. */
+static int read_layers(int32_t layers[MAX_LAYERS], size_t *n, const char *list, struct genarm_error *err) {
+    bool seen[MAX_LAYERS] = {false};
+    *n = 0;
+    for (const char *text = list; *text; text += *text == ',' && text[1]) {
+        const int32_t first = read_layer(&text);
+        const bool range = *text == '-';
+        text += range;
+        const int32_t last = range ? read_layer(&text) : first;
+        if (first < 0 || last < first || (*text && (*text != ',' || !text[1]))) {
+            return usage_error(err, "--prune-layers", "\"%s\" is no list of layers such as 3,10-19", list);
+        }
+        for (int32_t l = first; l <= last; l++) {
+            if (!seen[l]) {
+                layers[(*n)++] = l;
+            }
+            seen[l] = true;
+        }
+    }
+    return 0;
+}
+
 /* ---- into a model ---- */
 
 static int on_weights(int64_t done, int64_t total, void *user) {
     struct progress *p = user;
-    if (p->total == 0) {
+    if (total > 0 && p->total == 0) {
         progress_start(p, "merging", "weights", total, 0);
     }
-    progress_update(p, done, NULL);
+    if (total > 0) {
+        progress_update(p, done, NULL);
+    }
     return interrupt_signal();
 }
 
@@ -146,12 +185,12 @@ static int print_model(const struct merge_args *args, struct genarm_error *err) 
     genarm_model_get_info(model, &i);
     if (args->json) {
         code = print_json(stdout,
-                          json_pack("{s:o, s:s, s:s, s:I, s:I}", "output", text_json(args->output), "kind", "model",
-                                    "file_type", i.file_type, "parameters", (json_int_t)i.n_params, "bytes",
+                          json_pack("{s:o, s:s, s:s, s:i, s:I, s:I}", "output", text_json(args->output), "kind", "model",
+                                    "file_type", i.file_type, "layers", i.n_layer, "parameters", (json_int_t)i.n_params, "bytes",
                                     (json_int_t)i.size),
                           err);
     } else {
-        printf("%s: model, most weights of type %s, %.1f MiB\n", args->output, i.file_type,
+        printf("%s: model, most weights of type %s, layers %d, %.1f MiB\n", args->output, i.file_type, i.n_layer,
                (double)i.size / (1024.0 * 1024.0));
         code = flush_output(stdout, err);
     }
@@ -163,11 +202,14 @@ static int into_model(const struct merge_args *args, const struct genarm_merge_p
     static const char *const types[] = {NULL, "keep", "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q5_K", "Q6_K"};
     struct genarm_model *model = NULL;
     struct progress progress = {0};
+    int32_t layers[MAX_LAYERS];
     struct genarm_merge_params params = {.type = types[args->type],
                                          .n_threads = args->model.n_threads > 0 ? args->model.n_threads : 0,
+                                         .prune = args->prune ? layers : NULL,
                                          .each = on_weights,
                                          .user = &progress};
-    int code = load_model(&model, &args->model, err);
+    int code = args->prune ? read_layers(layers, &params.n_prune, args->prune, err) : 0;
+    code = code == 0 ? load_model(&model, &args->model, err) : code;
     if (code == 0) {
         struct genarm_model_info info;
         genarm_model_get_info(model, &info);
@@ -241,8 +283,14 @@ static int into_adapter(const struct merge_args *args, const struct genarm_merge
 /* ---- the command ---- */
 
 static int check_use(const struct merge_args *args, struct genarm_error *err) {
-    if (args->adapters.n == 0) {
+    if (args->into == INTO_ADAPTER && args->prune) {
+        return usage_error(err, "--prune-layers", "this is for --into model");
+    }
+    if (args->adapters.n == 0 && !args->prune) {
         return usage_error(err, "--adapter", "the adapters to merge are missing: --adapter FILE.gguf:WEIGHT");
+    }
+    if (args->adapters.n == 0 && args->type != 0) {
+        return usage_error(err, "--type", "no weights change without --adapter");
     }
     if (!args->output) {
         return usage_error(err, "-o", "the file to write is missing: -o FILE.gguf");
@@ -287,7 +335,7 @@ static int merge_run(const void *arguments, struct genarm_error *err) {
 
 const struct command command_merge = {
     .name = "merge",
-    .summary = "add adapters to a model's weights, or make one adapter of several",
+    .summary = "add adapters to a model's weights, make one adapter of several, or leave layers out",
     .usage = "[options] --adapter FILE.gguf[:WEIGHT] ... -o FILE.gguf",
     .details =
         "Into a model: writes the base with W + the sum of WEIGHT alpha / rank B A in the place of each adapted weight "
@@ -297,10 +345,13 @@ const struct command command_merge = {
         "Into an adapter: writes the weighted sum of the adapters' changes as one adapter (Rewarded Soups), exact to the "
         "rounding of F32: the As lie above one another and the Bs, scaled, side by side; the rank is the sum of the ranks. "
         "Adapters for different bases are refused; -m is not needed, but is checked against where it is given.\n"
+        "With --prune-layers the model that is written lacks those layers, and the others are numbered anew: a smaller, "
+        "weaker model with the same vocabulary. Adapters for the whole model do not fit it.\n"
         "An adapter with objectives is merged as what it is at the preference; the result has none.",
     .examples = "genarm merge -m model.gguf --adapter kind.gguf:0.5 -o kind-model.gguf\n"
                 "genarm merge -m model.gguf --adapter kind.gguf --adapter short.gguf:0.3 -o both.gguf --type Q8_0\n"
                 "genarm merge --into adapter --adapter kind.gguf:0.3 --adapter short.gguf:0.7 -o soup.gguf\n"
+                "genarm merge -m model.gguf --prune-layers 10-14,20 -o small.gguf\n"
                 "genarm merge --into adapter --adapter both.gguf --preference kind=0.8,safe=0.2 -o kind.gguf",
     .options = merge_options,
     .n_options = sizeof merge_options / sizeof *merge_options,

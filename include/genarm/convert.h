@@ -43,14 +43,22 @@ struct genarm_merge_params {
      * they have; NULL: F16 where it is quantised, else the one they have. All others are copied to the byte. */
     const char *type;
     int n_threads; /* 0: one for each core */
-    /* After each piece of work, may be NULL; `done` of `total` weights. Non-zero stops with GENARM_ECANCELED. */
+    /* Layers of the model to leave out, from 0, in any order; NULL: none. Those that stay keep their order and are numbered
+     * anew, and so are counts of layers and arrays with a value for each in the metadata; genarm.pruned says what was left
+     * out. With this there may be no parts; with n_prune = 0 as well, the result is a copy. */
+    const int32_t *prune;
+    size_t n_prune;
+    /* After each piece of work, may be NULL; `done` of `total` weights that change, which may be none. Non-zero stops with
+     * GENARM_ECANCELED. */
     int (*each)(int64_t done, int64_t total, void *user);
     void *user;
 };
 
 /* Writes the model with W + sum_i weight_i alpha_i / rank_i B_i A_i in the place of each adapted W, computed in f32. All
  * metadata is copied; genarm.merged says what was added, and general.file_type follows the type that most weights have.
- * A reward model with a head is GENARM_EUNSUPPORTED: a model has no place for it.
+ * Adapters are for the model as it is; what they change in layers that are left out is left out with them.
+ * A reward model with a head is GENARM_EUNSUPPORTED: a model has no place for it. A layer to leave out that the model does
+ * not have, or all of them, is GENARM_EINVAL.
  * `params` may be NULL. */
 int genarm_merge_into_model(const struct genarm_model *model, const struct genarm_merge_part *parts, size_t n_parts,
                             const struct genarm_merge_params *params, const char *output, struct genarm_error *err);

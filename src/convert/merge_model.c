@@ -1,4 +1,4 @@
-/* A model with adapters merged into its weights. */
+/* A model with adapters merged into its weights, or without some of its layers, or both. */
 #include <ggml.h>
 #include <llama.h>
 #include <stdlib.h>
@@ -7,6 +7,7 @@
 #include "base/cores.h"
 #include "base/file.h"
 #include "convert/merge.h"
+#include "convert/prune.h"
 #include "model/adapter.h"
 #include "model/model.h"
 
@@ -23,6 +24,7 @@ struct merger {
     struct genarm_merge_params params;
     bool by_default, keep; /* the type of a changed weight; neither: `type` */
     enum ggml_type type;
+    struct prune prune;
     struct gguf_context *gguf; /* of the output */
     struct file_writer file;
     int64_t done, total; /* weights */
@@ -105,33 +107,49 @@ static void set_file_type(struct merger *m) {
     }
 }
 
-static int make_metadata(struct merger *m) {
+static int copy_metadata(struct merger *m) {
     struct buf text;
     buf_init(&text, 1 << 20);
-    int rc = merge_describe(&text, m->parts, m->n_parts, m->err);
+    int rc = m->n_parts ? merge_describe(&text, m->parts, m->n_parts, m->err) : GENARM_OK;
     if (rc == GENARM_OK) {
         gguf_set_kv(m->gguf, m->base->gguf);
         gguf_remove_key(m->gguf, GGUF_KEY_GENERAL_ALIGNMENT); /* tensors are laid out anew */
+        rc = prune_metadata(&m->prune, m->gguf, m->model->architecture, m->err);
+    }
+    if (rc == GENARM_OK && m->n_parts) {
         gguf_set_val_str(m->gguf, MERGE_KEY, text.data);
     }
     buf_deinit(&text);
+    return rc;
+}
+
+static int add_tensor(struct merger *m, const struct ggml_tensor *t) {
+    struct ggml_tensor copy = *t;
+    int32_t layer;
+    enum linear l;
+    if (!prune_rename(&m->prune, t->name, copy.name, sizeof copy.name)) {
+        return GENARM_OK;
+    }
+    gguf_add_tensor(m->gguf, &copy);
+    if (!is_changed(m, t->name, &layer, &l)) {
+        return GENARM_OK;
+    }
+    const enum ggml_type type = changed_type(m, t->type);
+    m->total += ggml_nelements(t);
+    if (t->ne[0] % ggml_blck_size(type) != 0) {
+        const int rc = error_set(m->err, GENARM_EUNSUPPORTED, "tensor %s: rows of %lld weights cannot be of type %s", t->name,
+                                 (long long)t->ne[0], ggml_type_name(type));
+        return error_hint(m->err, rc, "choose another type, such as F16 or Q8_0");
+    }
+    gguf_set_tensor_type(m->gguf, copy.name, type);
+    return GENARM_OK;
+}
+
+static int make_metadata(struct merger *m) {
+    int rc = copy_metadata(m);
     for (struct ggml_tensor *t = ggml_get_first_tensor(m->base->tensors); rc == GENARM_OK && t;
          t = ggml_get_next_tensor(m->base->tensors, t)) {
-        int32_t layer;
-        enum linear l;
-        gguf_add_tensor(m->gguf, t);
-        if (!is_changed(m, t->name, &layer, &l)) {
-            continue;
-        }
-        const enum ggml_type type = changed_type(m, t->type);
-        m->total += ggml_nelements(t);
-        if (t->ne[0] % ggml_blck_size(type) != 0) {
-            rc = error_set(m->err, GENARM_EUNSUPPORTED, "tensor %s: rows of %lld weights cannot be of type %s", t->name,
-                           (long long)t->ne[0], ggml_type_name(type));
-            error_hint(m->err, rc, "choose another type, such as F16 or Q8_0");
-        } else {
-            gguf_set_tensor_type(m->gguf, t->name, type);
-        }
+        rc = add_tensor(m, t);
     }
     if (rc == GENARM_OK) {
         set_file_type(m);
@@ -229,6 +247,7 @@ static int write_tensor(struct merger *m, const struct ggml_tensor *t, int64_t i
         rc = write_changed(m, t, layer, l);
     } else {
         fwrite(gguf_file_data(m->base, t->name), 1, ggml_nbytes(t), m->file.stream);
+        rc = report(m, 0);
     }
     static const char zeros[GGUF_DEFAULT_ALIGNMENT];
     fwrite(zeros, 1, (GGUF_DEFAULT_ALIGNMENT - gguf_get_tensor_size(m->gguf, id) % GGUF_DEFAULT_ALIGNMENT) %
@@ -252,7 +271,10 @@ static int write_model(struct merger *m) {
     int64_t id = 0;
     for (struct ggml_tensor *t = ggml_get_first_tensor(m->base->tensors); rc == GENARM_OK && t;
          t = ggml_get_next_tensor(m->base->tensors, t)) {
-        rc = write_tensor(m, t, id++);
+        char name[GGML_MAX_NAME];
+        if (prune_rename(&m->prune, t->name, name, sizeof name)) {
+            rc = write_tensor(m, t, id++);
+        }
     }
     if (rc == GENARM_OK) {
         return file_commit(&m->file, m->err);
@@ -264,8 +286,12 @@ static int write_model(struct merger *m) {
 /* ---- all of it ---- */
 
 static int merge(struct merger *m) {
-    int rc = merge_check_parts(m->parts, m->n_parts, m->err);
+    const bool copies = m->n_parts == 0 && m->params.prune;
+    int rc = copies ? GENARM_OK : merge_check_parts(m->parts, m->n_parts, m->err);
     rc = rc == GENARM_OK ? choose_type(m) : rc;
+    rc = rc == GENARM_OK
+             ? prune_init(&m->prune, m->model->hp.n_layer, m->params.prune, m->params.prune ? m->params.n_prune : 0, m->err)
+             : rc;
     for (size_t i = 0; rc == GENARM_OK && i < m->n_parts; i++) {
         rc = genarm_adapter_load(&m->adapters[i], m->model, m->parts[i].path, m->err);
         rc = rc == GENARM_OK ? merge_fix_preference(m->adapters[i], &m->parts[i], m->err) : rc;
@@ -295,7 +321,8 @@ int genarm_merge_into_model(const struct genarm_model *model, const struct genar
     if (m.params.n_threads < 1) {
         m.params.n_threads = cores_usable();
     }
-    int rc = m.adapters && m.gguf ? model_need_graph(model, "merging adapters into a model", err) : error_nomem(err, "a model");
+    int rc = m.adapters && m.gguf ? GENARM_OK : error_nomem(err, "a model");
+    rc = rc == GENARM_OK && n_parts ? model_need_graph(model, "merging adapters into a model", err) : rc;
     rc = rc == GENARM_OK ? merge(&m) : rc;
     for (size_t i = 0; m.adapters && i < n_parts; i++) {
         genarm_adapter_free(m.adapters[i]);

@@ -41,6 +41,21 @@ run 0 generate -m default.gguf -p "Hello" -n 4 --temp 0
 run 1 merge -m "$model" --adapter a.gguf -o x.gguf --type Q4_K
 says err "rows of 576 weights cannot be of type q4_K"
 
+# Without some layers: of the tiny model's two, and of the default one's thirty.
+run 0 merge -m "$tiny" --prune-layers 1 -o half.gguf
+says out "half.gguf: model, most weights of type F32, layers 1"
+run 0 generate -m half.gguf -p "Hello" -n 4 --temp 0
+run 1 generate -m half.gguf --arm "$lora" -p "Hello" -n 4
+run 0 merge -m "$tiny" --prune-layers "" -o copy.gguf
+same copy.gguf "$tiny"
+run 0 merge -m "$model" --prune-layers 10-14,20,12 -o small.gguf --json
+json_true out 'r[0]["layers"] == 24 and r[0]["file_type"] == "Q4_1"'
+run 0 generate -m small.gguf -p "Hello" -n 4 --temp 0
+run 0 merge -m "$model" --adapter a.gguf --prune-layers 0,29 --type keep -o small.gguf --json
+json_true out 'r[0]["layers"] == 28'
+run 0 generate -m "$model" --arm small.gguf -p "Hello" -n 4 --temp 0
+rm -f half.gguf copy.gguf small.gguf
+
 # Into an adapter: no model is needed.
 run 0 merge --into adapter --adapter "$lora:0.3" --adapter "$lora2:0.7" -o soup.gguf
 says out "soup.gguf: adapter, rank 6, alpha 6, targets q,k,v,o,gate,up,down"
@@ -70,6 +85,11 @@ wrong "--type: adapters are F32" --into adapter --adapter "$lora" -o x.gguf --ty
 wrong "is no weight of" -m "$tiny" --adapter "$lora:much" -o x.gguf
 wrong "not a finite number" -m "$tiny" --adapter "$lora:nan" -o x.gguf
 wrong "\"Q3\" is none of auto|keep|F32" -m "$tiny" --adapter "$lora" -o x.gguf --type Q3
+wrong "--prune-layers: this is for --into model" --into adapter --adapter "$lora" -o x.gguf --prune-layers 1
+wrong "--type: no weights change without --adapter" -m "$tiny" --prune-layers 1 --type F16 -o x.gguf
+for list in 1, ,1 1-0 -1 1- 1.5 one "1 2" 99999999999999999999 1,,2; do
+    wrong "\"$list\" is no list of layers such as 3,10-19" -m "$tiny" --prune-layers="$list" -o x.gguf
+done
 bad() { # WHAT ARGUMENTS…
     local what=$1
     shift
@@ -83,6 +103,8 @@ bad "the adapter is for architecture qwen2" -m "$tiny" --adapter "$golden/qwen2.
 bad "the adapter is for architecture qwen2" --into adapter --adapter "$lora" --adapter "$golden/qwen2.lora.gguf"
 bad "tensor blk.0.attn_q.weight.lora_b has outputs 128" --into adapter --adapter "$lora" --adapter "$golden/mistral.lora.gguf"
 bad "blk.0.attn_q.weight.lora_a has rank 2" --into adapter --average-factors --adapter "$lora" --adapter "$lora2"
+bad "there is no layer 2 to leave out" -m "$tiny" --prune-layers 2
+bad "all 2 layers would be left out" -m "$tiny" --prune-layers 0-1
 bad "made for another model" -m "$golden/qwen2.gguf" --into adapter --adapter "$lora"
 bad "not a LoRA adapter" --into adapter --adapter "$tiny"
 check "nothing was written" [ ! -e x.gguf ]

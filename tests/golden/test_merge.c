@@ -1,4 +1,4 @@
-/* Merged adapters answer as the adapters do that were merged. */
+/* Merged adapters answer as the adapters do that were merged; models without some layers are those that libllama makes. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +10,7 @@
 
 #include "bench/random_adapter.h"
 #include "convert/merge.h"
+#include "convert/prune.h"
 #include "model/adapter.h"
 #include "model/model.h"
 #include "support/edit.h"
@@ -226,6 +227,188 @@ static void test_failures_leave_nothing_behind(void **state) {
     teardown(&f);
 }
 
+/* ---- without some layers ---- */
+
+static void prune(const struct fixture *f, const struct genarm_merge_part *parts, size_t n_parts, const int32_t *layers, size_t n,
+                  const char *output) {
+    const struct genarm_merge_params params = {.n_threads = 2, .prune = layers, .n_prune = n};
+    struct genarm_error err = {0};
+    must(genarm_merge_into_model(f->model, parts, n_parts, &params, output, &err), &err);
+}
+
+/* libllama's own writer; `layers` ends in -1. */
+static void libllama_prune(const char *path, const int32_t *layers, const char *output) {
+    struct llama_model_quantize_params p = llama_model_quantize_default_params();
+    p.only_copy = true;
+    p.nthread = 1;
+    p.prune_layers = layers;
+    remove(output);
+    assert_int_equal(llama_model_quantize(path, output, &p), 0);
+}
+
+static void check_same_tensors(const char *got, const char *want) {
+    struct edit x, y;
+    edit_open(&x, got);
+    edit_open(&y, want);
+    assert_int_equal(gguf_get_n_tensors(x.gguf), gguf_get_n_tensors(y.gguf));
+    for (int64_t i = 0; i < gguf_get_n_tensors(y.gguf); i++) {
+        const char *name = gguf_get_tensor_name(y.gguf, i);
+        const struct ggml_tensor *a = edit_tensor(&x, name), *b = edit_tensor(&y, name);
+        assert_true(a->type == b->type && ggml_are_same_shape(a, b));
+        assert_memory_equal(a->data, b->data, ggml_nbytes(b));
+    }
+    edit_save(&x, temp_path("x"));
+    edit_save(&y, temp_path("y"));
+}
+
+/* First, middle and last of three layers, and two of them. */
+static void test_a_pruned_model_is_the_one_libllama_makes(void **state) {
+    (void)state;
+    static const int32_t lists[][3] = {{0, -1}, {1, -1}, {2, -1}, {0, 2, -1}};
+    struct fixture f;
+    setup(&f, "qwen3");
+    float *whole = base_with(&f, NULL, 0, NULL, 0);
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        const size_t n = lists[i][1] < 0 ? 1 : 2;
+        prune(&f, NULL, 0, lists[i], n, temp_path("pruned.gguf"));
+        libllama_prune(f.path, lists[i], temp_path("theirs.gguf"));
+        check_same_tensors(temp_path("pruned.gguf"), temp_path("theirs.gguf"));
+        float *got = libllama_logits(temp_path("pruned.gguf"), NULL, NULL, 0, f.tokens, f.n);
+        float *want = libllama_logits(temp_path("theirs.gguf"), NULL, NULL, 0, f.tokens, f.n);
+        assert_memory_equal(got, want, f.n_logits * sizeof *want);
+        assert_true(max_difference(got, whole, f.n_logits) > 0.5f);
+        struct genarm_model *model = NULL;
+        struct genarm_error err = {0};
+        must(genarm_model_load(&model, temp_path("pruned.gguf"), NULL, &err), &err);
+        assert_int_equal(model->engine, GENARM_ENGINE_GENARM);
+        assert_int_equal(model->hp.n_layer, 3 - (int)n);
+        assert_string_not_equal(model->fingerprint, f.model->fingerprint);
+        genarm_model_free(model);
+        free(got);
+        free(want);
+    }
+    free(whole);
+    teardown(&f);
+}
+
+/* Adapters are for the whole model. */
+static void test_merging_and_pruning_is_pruning_what_was_merged(void **state) {
+    (void)state;
+    static const int32_t first[] = {0, -1};
+    struct fixture f;
+    setup(&f, "qwen3");
+    const struct genarm_merge_part part = {.path = f.lora, .weight = 0.5};
+    merge(&f, &part, 1, "F16", 2, temp_path("merged.gguf"));
+    libllama_prune(temp_path("merged.gguf"), first, temp_path("theirs.gguf"));
+    const struct genarm_merge_params params = {.type = "F16", .n_threads = 2, .prune = first, .n_prune = 1};
+    struct genarm_error err = {0};
+    must(genarm_merge_into_model(f.model, &part, 1, &params, temp_path("both.gguf"), &err), &err);
+    check_same_tensors(temp_path("both.gguf"), temp_path("theirs.gguf"));
+    struct edit e;
+    edit_open(&e, temp_path("both.gguf"));
+    assert_string_equal(gguf_get_val_str(e.gguf, gguf_find_key(e.gguf, PRUNE_KEY)), "0");
+    assert_string_equal(gguf_get_val_str(e.gguf, gguf_find_key(e.gguf, MERGE_KEY)), "0.5 qwen3.lora.gguf");
+    edit_save(&e, temp_path("x"));
+    teardown(&f);
+}
+
+static void check_same_file(const char *a, const char *b) {
+    FILE *x = fopen(a, "rb"), *y = fopen(b, "rb");
+    int c, d;
+    assert_true(x && y);
+    do {
+        c = getc(x);
+        d = getc(y);
+        assert_int_equal(c, d);
+    } while (c != EOF);
+    fclose(x);
+    fclose(y);
+}
+
+static void test_pruning_nothing_is_a_copy_to_the_byte(void **state) {
+    (void)state;
+    static const int32_t none[] = {-1};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct fixture f;
+        setup(&f, names[i]);
+        prune(&f, NULL, 0, none, 0, temp_path("copy.gguf"));
+        check_same_file(temp_path("copy.gguf"), f.path);
+        const struct genarm_merge_part part = {.path = f.lora, .weight = 1};
+        prune(&f, &part, 1, none, 0, temp_path("copy.gguf"));
+        merge(&f, &part, 1, NULL, 1, temp_path("merged.gguf"));
+        check_same_file(temp_path("copy.gguf"), temp_path("merged.gguf"));
+        teardown(&f);
+    }
+}
+
+static void set_u32s(struct edit *e, const char *key, const uint32_t *values, size_t n) {
+    gguf_remove_key(e->gguf, key);
+    gguf_set_arr_data(e->gguf, key, GGUF_TYPE_UINT32, values, n);
+}
+
+static void check_u32s(const struct edit *e, const char *key, const uint32_t *want, size_t n) {
+    const int64_t id = gguf_find_key(e->gguf, key);
+    assert_int_equal(gguf_get_arr_n(e->gguf, id), n);
+    assert_memory_equal(gguf_get_arr_data(e->gguf, id), want, n * sizeof *want);
+}
+
+/* A model that says everything for each layer, which only libllama runs; and what is as long as there are layers by accident. */
+static void test_values_for_each_layer_are_pruned_with_it(void **state) {
+    (void)state;
+    static const uint32_t heads[] = {4, 4, 4}, ff[] = {96, 96, 96}, sections[] = {7, 8, 9};
+    static const int32_t two[] = {2, 0, 2};
+    struct fixture f = {0};
+    struct genarm_error err = {0};
+    struct edit e;
+    edit_open(&e, golden_path("qwen3.gguf"));
+    set_u32s(&e, "qwen3.attention.head_count", heads, 3);
+    set_u32s(&e, "qwen3.feed_forward_length", ff, 3);
+    set_u32s(&e, "qwen3.rope.dimension_sections", sections, 3);
+    set_u32s(&e, "other.list", sections, 3);
+    gguf_set_val_u32(e.gguf, "qwen3.leading_dense_block_count", 2);
+    const float numbers[] = {0.5f, 1.5f, 2.5f};
+    gguf_set_arr_data(e.gguf, "qwen3.scales", GGUF_TYPE_FLOAT32, numbers, 3);
+    must(genarm_model_load(&f.model, edit_save(&e, temp_path("uneven.gguf")), NULL, &err), &err);
+    assert_int_equal(f.model->engine, GENARM_ENGINE_LLAMA);
+    const struct genarm_merge_part part = {.path = golden_path("qwen3.lora.gguf"), .weight = 1};
+    assert_int_equal(genarm_merge_into_model(f.model, &part, 1, NULL, temp_path("no.gguf"), &err), GENARM_EUNSUPPORTED);
+    prune(&f, NULL, 0, two, 3, temp_path("pruned.gguf"));
+    edit_open(&e, temp_path("pruned.gguf"));
+    check_u32s(&e, "qwen3.attention.head_count", heads + 1, 1);
+    check_u32s(&e, "qwen3.feed_forward_length", ff + 1, 1);
+    check_u32s(&e, "qwen3.rope.dimension_sections", sections, 3);
+    check_u32s(&e, "other.list", sections, 3);
+    const float *scales = gguf_get_arr_data(e.gguf, gguf_find_key(e.gguf, "qwen3.scales"));
+    assert_true(scales[0] == 1.5f);
+    assert_int_equal(gguf_get_val_u32(e.gguf, gguf_find_key(e.gguf, "qwen3.leading_dense_block_count")), 1);
+    assert_int_equal(gguf_get_val_u32(e.gguf, gguf_find_key(e.gguf, "qwen3.block_count")), 1);
+    assert_string_equal(gguf_get_val_str(e.gguf, gguf_find_key(e.gguf, PRUNE_KEY)), "0,2");
+    edit_save(&e, temp_path("x"));
+    genarm_model_free(f.model);
+    must(genarm_model_load(&f.model, temp_path("pruned.gguf"), NULL, &err), &err);
+    assert_int_equal(f.model->hp.n_layer, 1);
+    genarm_model_free(f.model);
+}
+
+static void test_layers_that_cannot_be_pruned(void **state) {
+    (void)state;
+    static const int32_t outside[] = {3}, negative[] = {-1}, all[] = {2, 1, 0};
+    struct fixture f;
+    setup(&f, "qwen3");
+    struct genarm_error err = {0};
+    struct genarm_merge_params params = {.prune = outside, .n_prune = 1};
+    const char *output = temp_path("nothing.gguf");
+    assert_int_equal(genarm_merge_into_model(f.model, NULL, 0, &params, output, &err), GENARM_EINVAL);
+    assert_string_equal(err.what, "there is no layer 3 to leave out");
+    params.prune = negative;
+    assert_int_equal(genarm_merge_into_model(f.model, NULL, 0, &params, output, &err), GENARM_EINVAL);
+    params = (struct genarm_merge_params){.prune = all, .n_prune = 3};
+    assert_int_equal(genarm_merge_into_model(f.model, NULL, 0, &params, output, &err), GENARM_EINVAL);
+    assert_string_equal(err.what, "all 3 layers would be left out");
+    assert_null(fopen(output, "rb"));
+    teardown(&f);
+}
+
 /* ---- into an adapter ---- */
 
 static void check_blend(const struct fixture *f, const struct genarm_merge_part parts[2], const char *output,
@@ -371,6 +554,11 @@ int main(void) {
         cmocka_unit_test(test_everything_else_is_copied),
         cmocka_unit_test(test_types_of_changed_weights),
         cmocka_unit_test(test_failures_leave_nothing_behind),
+        cmocka_unit_test(test_a_pruned_model_is_the_one_libllama_makes),
+        cmocka_unit_test(test_merging_and_pruning_is_pruning_what_was_merged),
+        cmocka_unit_test(test_pruning_nothing_is_a_copy_to_the_byte),
+        cmocka_unit_test(test_values_for_each_layer_are_pruned_with_it),
+        cmocka_unit_test(test_layers_that_cannot_be_pruned),
         cmocka_unit_test(test_a_stacked_adapter_equals_the_adapters_together),
         cmocka_unit_test(test_one_adapter_at_weight_one_stays_what_it_is),
         cmocka_unit_test(test_averaged_factors_are_the_averages),

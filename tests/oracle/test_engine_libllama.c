@@ -1,5 +1,6 @@
 /* libllama as oracle on the default model: base and adapter rows of one step against two contexts of libllama, three
- * prompts, 64 steps each.
+ * prompts, 64 steps each. Exact logits are libllama's in F32, of all steps at once when their tokens are known: nothing rounds
+ * there, whatever is computed together, and weights are read once and not once for each token.
  *
  * With F32 weights and an f32 cache nothing rounds, and every way of computing has to give libllama's logits. With other
  * weights libllama itself rounds: activations to F16 or Q8, in its own order. So
@@ -10,6 +11,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,13 +19,15 @@
 
 #include <cmocka.h>
 
+#include "base/cores.h"
+#include "base/threads.h"
 #include "bench/random_adapter.h"
 #include "engine/engine.h"
 #include "guide/combine.h"
 #include "ops/cpu.h"
 #include "support/golden.h"
 
-enum { PROMPTS = 3, STEPS = 64, CTX = 128, THREADS = 1 /* idle threads of seven pools would spin */, SIDES = 2 /* base, adapted */ };
+enum { PROMPTS = 3, STEPS = 64, CTX = 128, SIDES = 2 /* base, adapted */ };
 
 static const char *const prompts[PROMPTS] = {
     "<|im_start|>user\nHow do I keep bread fresh for a week?<|im_end|>\n<|im_start|>assistant\n",
@@ -81,7 +85,7 @@ static struct llama_context *oracle_context(struct llama_model *model, enum ggml
     struct llama_context_params p = llama_context_default_params();
     p.n_ctx = CTX;
     p.n_batch = p.n_ubatch = CTX;
-    p.n_threads = p.n_threads_batch = THREADS;
+    p.n_threads = p.n_threads_batch = 1;
     p.flash_attn_type = cache == GGML_TYPE_F32 ? LLAMA_FLASH_ATTN_TYPE_DISABLED : LLAMA_FLASH_ATTN_TYPE_ENABLED;
     p.type_k = p.type_v = cache;
     struct llama_context *ctx = llama_init_from_model(model, p);
@@ -111,9 +115,20 @@ static void oracle_close(struct oracle *o) {
     llama_model_free(o->model);
 }
 
-static const float *oracle_step(const struct oracle *o, int side, int32_t *tokens, int32_t n) {
-    assert_int_equal(llama_decode(o->ctx[side], llama_batch_get_one(tokens, n)), 0);
-    return llama_get_logits_ith(o->ctx[side], -1);
+/* n tokens from position pos on; logits are kept from the token `from` of them on. Returns what libllama does. */
+static int oracle_run(const struct oracle *o, int side, const int32_t *tokens, int32_t n, int32_t pos, int32_t from) {
+    struct llama_batch batch = llama_batch_init(n, 0, 1);
+    batch.n_tokens = n;
+    for (int32_t i = 0; i < n; i++) {
+        batch.token[i] = tokens[i];
+        batch.pos[i] = pos + i;
+        batch.n_seq_id[i] = 1;
+        batch.seq_id[i][0] = 0;
+        batch.logits[i] = i >= from;
+    }
+    const int rc = llama_decode(o->ctx[side], batch);
+    llama_batch_free(batch);
+    return rc;
 }
 
 /* ---- all of them on the same tokens ---- */
@@ -122,49 +137,99 @@ struct fixture {
     struct genarm_model *model;
     struct genarm_adapter *adapter;
     struct engine *fast, *plain; /* plain may be NULL */
-    struct oracle libllama;      /* of the same file */
-    struct oracle exact;         /* of its weights in F32; model may be NULL */
+    struct oracle libllama;      /* of the same file, one step after the other; model may be NULL */
+    struct oracle exact;         /* of its weights in F32 */
     struct distance plain_libllama, fast_libllama, fast_exact, libllama_exact; /* got, want */
-    float *logits; /* [n_vocab, SIDES] */
+    float *plain_logits; /* [n_vocab, SIDES], of a step */
+    float *fast_logits, *libllama_logits; /* [n_vocab, SIDES, 1 + STEPS], of a prompt */
     char adapter_path[64], exact_path[64];
+    struct threads *threads;
 };
 
-static void engine_step(struct fixture *f, struct engine *e, const int32_t *tokens, int32_t n, int32_t pos) {
+static int engine_step(struct engine *e, const int32_t *tokens, int32_t n, int32_t pos, float *logits, struct genarm_error *err) {
     struct row rows[SIDES * CTX];
-    struct genarm_error err = {0};
     for (int32_t s = 0; s < SIDES; s++) {
         for (int32_t i = 0; i < n; i++) {
             rows[s * n + i] = (struct row){.token = tokens[i], .seq = s, .pos = pos + i,
                                            .adapter = s == 0 ? ENGINE_NO_ADAPTER : 0, .output = i == n - 1};
         }
     }
-    must(engine_forward(e, rows, SIDES * n, f->logits, &err), &err);
+    return engine_forward(e, rows, SIDES * n, logits, err);
 }
 
-static void compare_step(struct fixture *f, int32_t *tokens, int32_t n, int32_t pos, int32_t next[SIDES]) {
+/* What is computed at once: each part by a thread of its own, which waits for no other before it is done. */
+enum { PART_FAST, PART_PLAIN, PART_LIBLLAMA, PART_EXACT = PART_LIBLLAMA + SIDES, N_PARTS = PART_EXACT + SIDES };
+
+struct parts {
+    struct fixture *f;
+    const int32_t *tokens;
+    int32_t n, pos, from;
+    float *fast; /* [n_vocab, SIDES] of PART_FAST */
+    bool wanted[N_PARTS];
+    int rc[N_PARTS];
+    struct genarm_error err[N_PARTS];
+    atomic_int next;
+};
+
+static void run_parts(int ith, void *user) {
+    struct parts *p = user;
+    (void)ith;
+    for (int i; (i = atomic_fetch_add(&p->next, 1)) < N_PARTS;) {
+        if (!p->wanted[i]) {
+            continue;
+        }
+        if (i < PART_LIBLLAMA) {
+            struct engine *e = i == PART_FAST ? p->f->fast : p->f->plain;
+            p->rc[i] = engine_step(e, p->tokens, p->n, p->pos, i == PART_FAST ? p->fast : p->f->plain_logits, &p->err[i]);
+        } else {
+            const bool exact = i >= PART_EXACT;
+            const struct oracle *o = exact ? &p->f->exact : &p->f->libllama;
+            p->rc[i] = oracle_run(o, i - (exact ? PART_EXACT : PART_LIBLLAMA), p->tokens, p->n, p->pos, p->from);
+        }
+    }
+}
+
+static void compute(struct parts *p) {
+    threads_run(p->f->threads, run_parts, p);
+    for (int i = 0; i < N_PARTS; i++) {
+        must(p->rc[i], &p->err[i]); /* here: a test fails in its own thread only */
+    }
+}
+
+/* Runs n tokens. Returns the one that follows greedily on a side. */
+static int32_t run_step(struct fixture *f, const int32_t *tokens, int32_t n, int32_t pos, int32_t step, int side) {
     const int32_t n_vocab = f->model->hp.n_vocab;
-    const float *libllama[SIDES], *exact[SIDES] = {0};
-    for (int s = 0; s < SIDES; s++) {
-        libllama[s] = oracle_step(&f->libllama, s, tokens, n);
-        if (f->exact.model) {
-            exact[s] = oracle_step(&f->exact, s, tokens, n);
-            compare(&f->libllama_exact, libllama[s], exact[s], n_vocab);
-        }
-        next[s] = best(libllama[s], n_vocab);
-    }
-    engine_step(f, f->fast, tokens, n, pos);
-    for (int s = 0; s < SIDES; s++) {
-        compare(&f->fast_libllama, f->logits + s * n_vocab, libllama[s], n_vocab);
-        if (exact[s]) {
-            compare(&f->fast_exact, f->logits + s * n_vocab, exact[s], n_vocab);
+    const size_t first = (size_t)step * SIDES * (size_t)n_vocab;
+    float *fast = f->fast_logits + first, *libllama = f->libllama_logits + first;
+    const bool both = f->libllama.model;
+    struct parts parts = {.f = f, .tokens = tokens, .n = n, .pos = pos, .from = n - 1, .fast = fast,
+                          .wanted = {[PART_FAST] = true, [PART_PLAIN] = f->plain, [PART_LIBLLAMA] = both,
+                                     [PART_LIBLLAMA + 1] = both}};
+    compute(&parts);
+    for (int s = 0; s < SIDES && both; s++) {
+        memcpy(libllama + s * n_vocab, llama_get_logits_ith(f->libllama.ctx[s], -1), (size_t)n_vocab * sizeof *libllama);
+        compare(&f->fast_libllama, fast + s * n_vocab, libllama + s * n_vocab, n_vocab);
+        if (f->plain) {
+            compare(&f->plain_libllama, f->plain_logits + s * n_vocab, libllama + s * n_vocab, n_vocab);
         }
     }
-    if (f->plain) {
-        engine_step(f, f->plain, tokens, n, pos);
-        for (int s = 0; s < SIDES; s++) {
-            struct distance d = {0};
-            compare(&d, f->logits + s * n_vocab, libllama[s], n_vocab);
-            compare(&f->plain_libllama, f->logits + s * n_vocab, libllama[s], n_vocab);
+    return best((both ? libllama : fast) + side * n_vocab, n_vocab);
+}
+
+/* The steps that were run against the exact ones; the first is that of token n_prompt - 1. */
+static void compare_exact(struct fixture *f, const int32_t *tokens, int32_t n_prompt) {
+    const int32_t n_vocab = f->model->hp.n_vocab;
+    struct parts parts = {.f = f, .tokens = tokens, .n = n_prompt + STEPS, .from = n_prompt - 1,
+                          .wanted = {[PART_EXACT] = true, [PART_EXACT + 1] = true}};
+    compute(&parts);
+    for (int s = 0; s < SIDES; s++) {
+        for (int32_t step = 0; step <= STEPS; step++) {
+            const float *exact = llama_get_logits_ith(f->exact.ctx[s], n_prompt - 1 + step);
+            const size_t at = (size_t)(step * SIDES + s) * (size_t)n_vocab;
+            compare(&f->fast_exact, f->fast_logits + at, exact, n_vocab);
+            if (f->libllama.model) {
+                compare(&f->libllama_exact, f->libllama_logits + at, exact, n_vocab);
+            }
         }
     }
 }
@@ -175,23 +240,23 @@ static void forget(const struct oracle *o) {
     }
 }
 
-/* Follows libllama's greedy answer, of the adapter for every other prompt. */
+/* Follows libllama's greedy answer, or where it does not run along, ours; that of the adapter for every other prompt. */
 static void follow(struct fixture *f, int prompt) {
-    int32_t tokens[CTX], next[SIDES], pos = 0;
-    int32_t n = genarm_tokenize(f->model, prompts[prompt], strlen(prompts[prompt]), true, true, tokens, CTX);
-    assert_in_range(n, 1, CTX - STEPS);
+    int32_t tokens[CTX];
+    const int32_t n = genarm_tokenize(f->model, prompts[prompt], strlen(prompts[prompt]), true, true, tokens, CTX);
+    assert_in_range(n, 1, CTX - STEPS - 1);
     forget(&f->libllama);
     forget(&f->exact);
-    for (int step = 0; step <= STEPS; step++) {
-        compare_step(f, tokens, n, pos, next);
-        pos += n;
-        n = 1;
-        tokens[0] = next[prompt % SIDES];
+    tokens[n] = run_step(f, tokens, n, 0, 0, prompt % SIDES);
+    for (int32_t step = 1; step <= STEPS; step++) {
+        const int32_t pos = n + step - 1;
+        tokens[pos + 1] = run_step(f, tokens + pos, 1, pos, step, prompt % SIDES);
     }
+    compare_exact(f, tokens, n);
 }
 
 static struct engine *new_engine(const struct fixture *f, bool plain, enum genarm_kv_type kv_type) {
-    const struct engine_params params = {.n_seq = SIDES, .n_ctx = CTX, .n_threads = THREADS, .plain = plain, .kv_type = kv_type};
+    const struct engine_params params = {.n_seq = SIDES, .n_ctx = CTX, .n_threads = 1, .plain = plain, .kv_type = kv_type};
     struct engine *e;
     struct genarm_error err = {0};
     must(engine_rows_new(&e, f->model, &params, &err), &err);
@@ -207,7 +272,12 @@ static void open_model(struct fixture *f, const char *path) {
     must(genarm_model_load(&f->model, path, NULL, &err), &err);
     must(random_adapter_write(f->adapter_path, f->model, 8, (1u << LINEAR_COUNT) - 1, 0.01f, 7, &err), &err);
     must(genarm_adapter_load(&f->adapter, f->model, f->adapter_path, &err), &err);
-    f->logits = calloc(SIDES * (size_t)f->model->hp.n_vocab, sizeof *f->logits);
+    must(threads_new(&f->threads, cores_usable() < N_PARTS ? cores_usable() : N_PARTS, &err), &err);
+    const size_t n = SIDES * (size_t)f->model->hp.n_vocab;
+    f->plain_logits = calloc(n, sizeof *f->plain_logits);
+    f->fast_logits = calloc(n * (1 + STEPS), sizeof *f->fast_logits);
+    f->libllama_logits = calloc(n * (1 + STEPS), sizeof *f->libllama_logits);
+    assert_true(f->plain_logits && f->fast_logits && f->libllama_logits);
 }
 
 static void close_model(struct fixture *f) {
@@ -215,13 +285,16 @@ static void close_model(struct fixture *f) {
     if (f->plain) {
         engine_free(f->plain);
     }
-    oracle_close(&f->libllama);
-    if (f->exact.model) {
-        oracle_close(&f->exact);
+    if (f->libllama.model) {
+        oracle_close(&f->libllama);
     }
+    oracle_close(&f->exact);
     genarm_adapter_free(f->adapter);
     genarm_model_free(f->model);
-    free(f->logits);
+    threads_free(f->threads);
+    free(f->plain_logits);
+    free(f->fast_logits);
+    free(f->libllama_logits);
     unlink(f->adapter_path);
     unlink(f->exact_path);
 }
@@ -253,15 +326,15 @@ static void test_f32_rows_equal_libllama(void **state) {
     model_path(path, "F32");
     open_model(&f, path);
     f.fast = new_engine(&f, false, GENARM_KV_F32);
-    oracle_open(&f.libllama, path, f.adapter_path, GGML_TYPE_F32);
+    oracle_open(&f.exact, path, f.adapter_path, GGML_TYPE_F32);
     for (int p = 0; p < PROMPTS; p++) {
         follow(&f, p);
     }
-    say("F32", "rows against libllama", &f.fast_libllama);
+    say("F32", "rows against libllama", &f.fast_exact);
     close_model(&f);
-    assert_true(f.fast_libllama.largest <= 1e-3f);
-    assert_true(f.fast_libllama.kl <= 1e-5);
-    assert_int_equal(f.fast_libllama.top_changed, 0);
+    assert_true(f.fast_exact.largest <= 1e-3f);
+    assert_true(f.fast_exact.kl <= 1e-5);
+    assert_int_equal(f.fast_exact.top_changed, 0);
 }
 
 static void test_rounded_rows_are_as_near_as_libllama(void **state) {
