@@ -26,7 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DEMO, DATA = ROOT / "data/demo", ROOT / "experiments/data"
 MODEL = ROOT / "models/SmolLM2-135M-Instruct-Q4_1.gguf"
-SIZES = {"cheerful": (40, 80, 160, 320), "concise": (160,)}
+SIZES = {"cheerful": (40, 80, 160, 320), "concise": (80, 160)}
 N_OWN, OWN_TOKENS = 240, 64
 CLOSE = 0.75  # shared words / words of both
 COMMON = set("a an and are as at be best by can could do does doing for from get give good has have how i i'm if in is it "
