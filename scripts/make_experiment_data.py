@@ -10,7 +10,7 @@ prompts.jsonl          the prompts of prompts.txt, numbered: what methods are co
 train-prompts.jsonl    the prompts of data/demo's training pairs: what reinforcement learning answers
 cheerful.N.jsonl       N of the 640 training pairs, each file a part of the next larger one; concise.N.jsonl as well
 own.jsonl              the base's own answers to some training prompts: what heals a model that lost layers. Sampled at
-                       temperature 1, ended after the last whole sentence. As pairs, whose rejected side --loss sft ignores.
+                       a temperature at which the default model makes sense, ended after the last whole sentence. As pairs, whose rejected side --loss sft ignores.
 
 --check compares the files with what would be written, own.jsonl aside. Needs Python alone.
 """
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEMO, DATA = ROOT / "data/demo", ROOT / "experiments/data"
 MODEL = ROOT / "models/SmolLM2-135M-Instruct-Q4_1.gguf"
 SIZES = {"cheerful": (40, 80, 160, 320), "concise": (80, 160)}
-N_OWN, OWN_TOKENS = 240, 64
+N_OWN, OWN_TOKENS, OWN_TEMPERATURE = 240, 64, 0.7
 CLOSE = 0.75  # shared words / words of both
 COMMON = set("a an and are as at be best by can could do does doing for from get give good has have how i i'm if in is it "
              "like make me my nice of on one or should so some tell that the there thing this to what what's when where "
@@ -123,7 +123,7 @@ def own_answers(genarm, model):
         source, answers = Path(folder) / "prompts.jsonl", Path(folder) / "answers.jsonl"
         source.write_text(jsonl({"prompt": p} for p in prompts), encoding="utf-8")
         subprocess.run([genarm, "generate", "-m", model, "--prompts", source, "-o", answers, "-c", "512", "-np", "16",
-                        "-n", str(OWN_TOKENS), "--seed", "1"], check=True)
+                        "-n", str(OWN_TOKENS), "--temp", str(OWN_TEMPERATURE), "--seed", "1"], check=True)
         records = read_records(answers)
     pairs = []
     for record in records:
