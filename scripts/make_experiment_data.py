@@ -9,8 +9,9 @@ prompts.jsonl          the prompts of prompts.txt, numbered: what methods are co
                        twice, or is close to one that is: CLOSE of their words without the commonest ones are the same.
 train-prompts.jsonl    the prompts of data/demo's training pairs: what reinforcement learning answers
 cheerful.N.jsonl       N of the 640 training pairs, each file a part of the next larger one; concise.N.jsonl as well
-own.jsonl              the base's own answers to some training prompts: what heals a model that lost layers. Sampled at
-                       a temperature at which the default model makes sense, ended after the last whole sentence. As pairs, whose rejected side --loss sft ignores.
+own.jsonl              the base's own answers to some training prompts: what heals a model that lost layers.
+                       Sampled at a temperature at which the default model makes sense, and ended after the last whole
+                       sentence. As pairs, whose rejected side --loss sft ignores.
 
 --check compares the files with what would be written, own.jsonl aside. Needs Python alone.
 """
