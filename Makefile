@@ -2,6 +2,8 @@
 #
 #   make            dependencies (once) and the program, build/genarm
 #   make demo       trains two ARMs on the default model and shows guided answers
+#   make reproduce  the paper's three scenarios, small: 160 pairs and REPRODUCE_LIMIT=32 prompts, into reproduce-out/small
+#   make reproduce-full  the same and the ablations on all pairs and 309 prompts (many hours on two cores), into reproduce-out
 #   make test       all tests
 #   make test-arm   kernels for ARM processors, cross-compiled and run under qemu
 #   make bench      measurements
@@ -21,6 +23,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TESTS ?= .
 SANITIZE_TESTS ?= ^unit
 CMAKE_FLAGS ?=
+REPRODUCE_LIMIT ?= 32
 
 # A compiler counts when asked for: CC is always set by make itself.
 ifneq ($(filter environment command line,$(origin CC)),)
@@ -46,6 +49,17 @@ models: build
 
 demo: build
 	@GENARM="$(BUILD)/genarm" scripts/demo.sh
+
+# Both go on where they were stopped.
+reproduce: build
+	@scripts/deps.sh demo
+	@for e in general weak-to-strong trade-off; do "$(BUILD)/genarm" eval "experiments/small/$$e.yaml" \
+		-o "reproduce-out/small/$$e" --limit $(REPRODUCE_LIMIT) || exit 1; done
+
+reproduce-full: build
+	@scripts/deps.sh demo
+	@for e in general weak-to-strong trade-off ablations; do "$(BUILD)/genarm" eval "experiments/$$e.yaml" \
+		-o "reproduce-out/$$e" || exit 1; done
 
 # As many at once as there are cores, but for those that run alone (tests/CMakeLists.txt).
 test: models
@@ -80,4 +94,4 @@ install: build
 clean:
 	rm -rf -- "$(BUILD)" "$(BUILD)-sanitize"
 
-.PHONY: all deps configure build models demo test test-arm bench bench-peers sanitize install clean
+.PHONY: all deps configure build models demo reproduce reproduce-full test test-arm bench bench-peers sanitize install clean

@@ -308,11 +308,12 @@ PY
 
 provide_demo() {
     local stamp
-    stamp=$(cksum <scripts/requirements-demo.txt)
+    stamp=$(cat scripts/requirements-demo.txt scripts/lock/demo-build.txt | cksum)
     [ "$(cat deps/demo/stamp 2>/dev/null)" != "$stamp" ] || return 0
     say "fetching what measures the demo's answers"
     make_venv
-    pip install -q --require-hashes --no-deps --target "$work/demo" -r scripts/requirements-demo.txt
+    pip install -q --require-hashes --no-deps -r scripts/lock/demo-build.txt
+    pip install -q --require-hashes --no-deps --no-build-isolation --target "$work/demo" -r scripts/requirements-demo.txt
     printf '%s\n' "$stamp" >"$work/demo/stamp"
     rm -rf deps/demo
     mv "$work/demo" deps/demo
