@@ -77,17 +77,22 @@ static int single_prompt(struct judge_answer_record *a, const char *text, const 
     return 0;
 }
 
-static int many_messages(struct judge_answer_record *a, const json_t *array, struct genarm_error *err) {
+/* messages, with `system` before them where they have none */
+static int many_messages(struct judge_answer_record *a, const json_t *array, const char *system, struct genarm_error *err) {
     const size_t n = json_array_size(array);
     if (n == 0) {
         return error_set(err, GENARM_EFORMAT, "\"messages\" is not a list of messages");
     }
-    a->messages = calloc(n, sizeof *a->messages);
+    a->messages = calloc(n + 1, sizeof *a->messages);
     int code = a->messages ? 0 : error_nomem(err, "a prompt");
     for (size_t i = 0; i < n && code == 0; i++) {
-        struct genarm_message *m = &a->messages[a->n_messages++];
-        code = json_get_string(&m->role, json_array_get(array, i), "role", a->where, err);
-        code = code ? code : json_get_string(&m->content, json_array_get(array, i), "content", a->where, err);
+        struct genarm_message m = {0};
+        code = json_get_string(&m.role, json_array_get(array, i), "role", a->where, err);
+        code = code ? code : json_get_string(&m.content, json_array_get(array, i), "content", a->where, err);
+        if (code == 0 && i == 0 && system && *system && strcmp(m.role, "system") != 0) {
+            a->messages[a->n_messages++] = (struct genarm_message){"system", system};
+        }
+        a->messages[a->n_messages++] = m;
     }
     return code;
 }
@@ -103,7 +108,7 @@ static int read_answer(struct judge_answer_record *a, const json_t *record, stru
     }
     a->id = json_is_null(json_object_get(record, "id")) ? NULL : json_object_get(record, "id");
     if (code == 0 && messages) {
-        code = many_messages(a, messages, err);
+        code = many_messages(a, messages, system, err);
     } else if (code == 0) {
         code = instruction ? 0 : json_get_string(&text, record, "prompt", a->where, err);
         code = code ? code : single_prompt(a, instruction ? instruction : text, system, err);

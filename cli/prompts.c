@@ -44,17 +44,24 @@ static int append(struct prompt_list *list, struct prompt *p, struct genarm_erro
     return 0;
 }
 
+/* A system message that the prompt has not itself, if any; the record of the answer names it. There is room for it. */
+static int push_system(struct prompt *p, const char *system, struct genarm_error *err) {
+    if (system && *system) {
+        p->messages[p->n_messages++] = (struct genarm_message){"system", system};
+        return json_object_set_new(p->shown, "system", text_json(system)) == 0 ? 0 : error_nomem(err, "a prompt");
+    }
+    return 0;
+}
+
 /* messages = [system,] user, from strings that p->source owns. */
 static int set_user_message(struct prompt *p, const char *text, const char *system, struct genarm_error *err) {
     p->messages = calloc(2, sizeof *p->messages);
     if (!p->messages) {
         return error_nomem(err, "a prompt");
     }
-    if (system && *system) {
-        p->messages[p->n_messages++] = (struct genarm_message){"system", system};
-    }
+    const int code = push_system(p, system, err);
     p->messages[p->n_messages++] = (struct genarm_message){"user", text};
-    return 0;
+    return code;
 }
 
 static int set_messages(struct prompt *p, const json_t *array, const char *system, const char *where,
@@ -81,8 +88,9 @@ static int set_messages(struct prompt *p, const json_t *array, const char *syste
                             error_set(err, GENARM_EFORMAT, "role \"%.40s\" is none of system, user, assistant", m.role),
                             "%s", where);
         }
-        if (i == 0 && system && *system && strcmp(m.role, "system") != 0) {
-            p->messages[p->n_messages++] = (struct genarm_message){"system", system};
+        code = i == 0 && strcmp(m.role, "system") != 0 ? push_system(p, system, err) : 0;
+        if (code) {
+            return code;
         }
         p->messages[p->n_messages++] = m;
     }

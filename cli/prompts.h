@@ -15,7 +15,7 @@
 #include "genarm/model.h"
 
 struct prompt {
-    json_t *shown;                   /* what a record repeats of it: id, and prompt or messages */
+    json_t *shown;                   /* what a record repeats of it: id, prompt or messages, and a system message beside them */
     json_t *source;                  /* owns the messages' strings, when they are from a file, */
     char *text;                      /* or the one from the command line */
     struct genarm_message *messages; /* [n_messages] */
