@@ -47,12 +47,13 @@ report: {objectives: {length: h, base: s}, reference: base, kl: base}
 END
 n_files=26 # 2 adapters and 2 soups, 6 files of answers, 2 rewards of each, 3 of verdicts, 1 of pairs
 
-# Both files hold the same but for times and for what was measured.
+# Both files hold the same but for times, and for tokens of prompts: what two have in common is counted once where both are
+# answered by one process.
 same_results() {
     python3 - "$1" "$2" <<'END' || fail "the results $1 and $2 differ" "$1" "$2"
 import json, sys
 def strip(x):
-    return {k: strip(v) for k, v in x.items() if k != "seconds"} if isinstance(x, dict) else x
+    return {k: strip(v) for k, v in x.items() if k not in ("seconds", "evaluated")} if isinstance(x, dict) else x
 a, b = ([strip(json.loads(line)) for line in open(name, encoding="utf-8")] for name in sys.argv[1:])
 assert len(a) == len(b), (len(a), len(b))
 for x, y in zip(a, b):

@@ -159,10 +159,10 @@ same v.jsonl first.jsonl
 asks 0 "a full cache"
 run 0 judge --judge openai:longer@$url --judge-cache replies a.jsonl b.jsonl --judge-max-tokens 9
 asks 8 "other requests"
-victim=$(find replies -name '*.json' | head -n 1)
-printf 'damaged' >"$victim"
-cp "$(find replies -name '*.json' | tail -n 1)" keep
-for f in $(find replies -name '*.json' | tail -n 2); do cp keep "$f"; done # an entry of another request
+# Not those of equal responses, whose two orders are one request, asked twice where both are on their way at once.
+mapfile -t entries < <(grep -rL 'nsame' replies)
+printf 'damaged' >"${entries[0]}"
+cp "${entries[1]}" "${entries[2]}" # an entry of another request
 run 0 judge --judge openai:longer@$url --judge-cache replies a.jsonl b.jsonl -o v.jsonl
 run 0 judge --judge openai:longer@$url --judge-cache replies a.jsonl b.jsonl --judge-max-tokens 9
 same v.jsonl first.jsonl
