@@ -259,6 +259,35 @@ static void test_transposed_operands_give_the_same_bits(void **state) {
     for_each_kernel(transposed);
 }
 
+/* What is not finite does not become a number, and what is tiny or huge does not become something else. */
+static void extremes(const struct kernel_case *k) {
+    static const float odd[] = {NAN, INFINITY, -INFINITY, 1e-38f, 1e30f, 0.0f};
+    for (size_t o = 0; o < sizeof odd / sizeof *odd; o++) {
+        for (int side = 0; side < 2; side++) {
+            struct problem p = problem_new(GEMM_ROWS_ARE_COLUMNS, GGML_TYPE_F32, 5, 20, 100);
+            float *weights = p.packed;
+            for (int64_t d = 0; d < p.g.depth; d++) {
+                (side ? weights : p.a)[2 * p.g.depth + d] = d == 70 || isfinite(odd[o]) ? odd[o] : 1.0f;
+            }
+            run(k->kernel, &p.g, 1);
+            for (int64_t i = 0; i < p.g.m; i++) {
+                for (int64_t j = 0; j < p.g.n; j++) {
+                    const float c = p.c[(size_t)i * p.g.c_i_stride + (size_t)j];
+                    const bool met = (side ? j : i) == 2;
+                    assert_int_equal(isfinite(c) != 0, !met || isfinite(odd[o]));
+                    assert_true(!met || !(fabsf(odd[o]) < 1e-30f) || fabsf(c) < 1e-30f);
+                }
+            }
+            problem_free(&p);
+        }
+    }
+}
+
+static void test_what_is_not_finite_stays_so(void **state) {
+    (void)state;
+    for_each_kernel(extremes);
+}
+
 static void test_an_unknown_instruction_set_is_an_error(void **state) {
     (void)state;
     struct ops *ops = NULL;
@@ -278,6 +307,7 @@ int main(void) {
         cmocka_unit_test(test_neither_threads_nor_other_rows_change_a_bit),
         cmocka_unit_test(test_stacked_weights_equal_one_weight),
         cmocka_unit_test(test_transposed_operands_give_the_same_bits),
+        cmocka_unit_test(test_what_is_not_finite_stays_so),
         cmocka_unit_test(test_an_unknown_instruction_set_is_an_error),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
