@@ -5,34 +5,21 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
-#include "base/hash.h"
 #include "train/run.h"
 
-enum { WHOLE_MAX = 1 << 28 /* bytes */, N_SAMPLES = 4096, SAMPLE = 4096 /* bytes */ };
-
-/* The hash of a file's content; of a large one, of its size and of samples all over it. What is no regular file counts by its
- * name. */
-static int file_hash(json_t **out, const char *path, struct genarm_error *err) {
-    const uint8_t *map = NULL;
-    size_t size = 0;
+/* What a file holds, as a hash. What is no regular file counts by its name. */
+static int file_value(json_t **out, const char *path, struct genarm_error *err) {
     struct stat st;
+    uint64_t hash;
     char text[17];
     if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0) {
         *out = text_json(path);
         return *out ? 0 : error_nomem(err, "settings");
     }
-    int code = file_map(&map, &size, path, err);
+    const int code = file_hash(&hash, path, err);
     if (code) {
         return code;
     }
-    uint64_t hash = hash_u64(HASH_START, size);
-    if (size <= WHOLE_MAX) {
-        hash = hash_bytes(hash, map, size);
-    }
-    for (size_t i = 0; i < N_SAMPLES && size > WHOLE_MAX; i++) {
-        hash = hash_bytes(hash, map + (size - SAMPLE) / (N_SAMPLES - 1) * i, SAMPLE);
-    }
-    file_unmap(map, size);
     run_hex(text, hash);
     *out = json_string(text);
     return *out ? 0 : error_nomem(err, "settings");
@@ -56,7 +43,7 @@ static int list_value(json_t **out, const struct option *o, const struct option_
     for (size_t i = 0; i < list->n && code == 0 && *out; i++) {
         json_t *item = NULL;
         if (o->type == OPTION_FILES) {
-            code = file_hash(&item, list->items[i], err);
+            code = file_value(&item, list->items[i], err);
         } else {
             item = text_json(list->items[i]);
         }
@@ -101,7 +88,7 @@ static int option_value(json_t **out, const struct option *o, const void *member
         return 0;
     case OPTION_FILE:
         text = *(const char *const *)member;
-        return text ? file_hash(out, text, err) : 0;
+        return text ? file_value(out, text, err) : 0;
     case OPTION_TEXTS:
     case OPTION_FILES:
         return list_value(out, o, member, err);
@@ -139,7 +126,7 @@ int settings_options(json_t **out, const struct option *options, size_t n_option
 
 int settings_add_file(json_t *settings, const char *name, const char *path, struct genarm_error *err) {
     json_t *hash = NULL;
-    const int code = file_hash(&hash, path, err);
+    const int code = file_value(&hash, path, err);
     return code == 0 && json_object_set_new(settings, name, hash) != 0 ? error_nomem(err, "settings") : code;
 }
 
@@ -147,13 +134,13 @@ int settings_add_setup(json_t *settings, const struct setup *s, struct genarm_er
     struct genarm_model_info info;
     json_t *arms = json_array(), *model = NULL;
     genarm_model_get_info(s->base, &info);
-    int code = file_hash(&model, info.path, err);
+    int code = file_value(&model, info.path, err);
     for (size_t i = 0; i < s->n_arms && code == 0; i++) {
         const struct arm_spec *spec = &s->arms[i];
         json_t *path = NULL, *adapter = NULL;
-        code = file_hash(&path, spec->path, err);
+        code = file_value(&path, spec->path, err);
         if (code == 0 && spec->adapter) {
-            code = file_hash(&adapter, spec->adapter, err);
+            code = file_value(&adapter, spec->adapter, err);
         }
         json_array_append_new(arms, json_pack("{s:s, s:f, s:o*, s:o*}", "name", spec->name, "weight", (double)spec->weight,
                                               "file", path, "adapter", adapter));
@@ -171,7 +158,7 @@ int settings_add_file_of(json_t *settings, const char *what, const char *name, c
     json_t *value = NULL;
     buf_init(&key, 1 << 16);
     int code = buf_printf(&key, err, "%s %s", what, name);
-    code = code ? code : file_hash(&value, path, err);
+    code = code ? code : file_value(&value, path, err);
     if (code == 0 && json_object_set_new(settings, key.data, value) != 0) {
         code = error_nomem(err, "settings");
     }

@@ -16,6 +16,9 @@ int file_read(struct buf *b, const char *path, struct genarm_error *err);
 int file_map(const uint8_t **map, size_t *size, const char *path, struct genarm_error *err);
 void file_unmap(const uint8_t *map, size_t size); /* NULL is fine */
 
+/* Hash (base/hash.h) of what a file holds; of one above 256 MB, of its size and of samples all over it. As file_map else. */
+int file_hash(uint64_t *out, const char *path, struct genarm_error *err);
+
 /* Writer of one output file. Nothing appears under `path` until file_commit succeeds; on any failure before that
  * the previous file is untouched and the temporary one (target + ".tmp.<pid>") is removed. Only a regular file is
  * replaced: a folder or a device under `path` is GENARM_EINVAL. A symbolic link stays: the file that it leads to is

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/hash.h"
 
 static int map_error(struct genarm_error *err, const char *doing) {
     const int number = errno;
@@ -43,4 +44,24 @@ void file_unmap(const uint8_t *map, size_t size) {
     if (map) {
         munmap((void *)(uintptr_t)map, size);
     }
+}
+
+int file_hash(uint64_t *out, const char *path, struct genarm_error *err) {
+    enum { WHOLE_MAX = 1 << 28 /* bytes */, N_SAMPLES = 4096, SAMPLE = 4096 /* bytes */ };
+    const uint8_t *map = NULL;
+    size_t size = 0;
+    const int rc = file_map(&map, &size, path, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
+    uint64_t hash = hash_u64(HASH_START, size);
+    if (size <= WHOLE_MAX) {
+        hash = hash_bytes(hash, map, size);
+    }
+    for (size_t i = 0; i < N_SAMPLES && size > WHOLE_MAX; i++) {
+        hash = hash_bytes(hash, map + (size - SAMPLE) / (N_SAMPLES - 1) * i, SAMPLE);
+    }
+    file_unmap(map, size);
+    *out = hash;
+    return GENARM_OK;
 }

@@ -8,28 +8,6 @@
 #include "base/file.h"
 #include "base/hash.h"
 
-enum { WHOLE_MAX = 1 << 26 /* bytes */, N_SAMPLES = 4096, SAMPLE = 4096 /* bytes */ };
-
-/* The hash of a file's content; of a large one, of its size and of samples all over it. */
-static int hash_file(uint64_t *out, const char *path, struct genarm_error *err) {
-    const uint8_t *map = NULL;
-    size_t size = 0;
-    const int code = file_map(&map, &size, path, err);
-    if (code) {
-        return code;
-    }
-    uint64_t hash = hash_u64(HASH_START, size);
-    if (size <= WHOLE_MAX) {
-        hash = hash_bytes(hash, map, size);
-    }
-    for (size_t i = 0; i < N_SAMPLES && size > WHOLE_MAX; i++) {
-        hash = hash_bytes(hash, map + (size - SAMPLE) / (N_SAMPLES - 1) * i, SAMPLE);
-    }
-    file_unmap(map, size);
-    *out = hash;
-    return 0;
-}
-
 static int known_file(struct fingerprints *f, uint64_t *out, const char *path, struct genarm_error *err) {
     for (size_t i = 0; i < f->n; i++) {
         if (strcmp(f->files[i].path, path) == 0) {
@@ -37,7 +15,7 @@ static int known_file(struct fingerprints *f, uint64_t *out, const char *path, s
             return 0;
         }
     }
-    int code = hash_file(out, path, err);
+    int code = file_hash(out, path, err);
     struct fingerprint_file *files = code ? NULL : realloc(f->files, (f->n + 1) * sizeof *files);
     char *copy = strdup(path);
     if (files) {

@@ -236,17 +236,7 @@ static void test_sessions_of_a_batch_are_as_if_alone(void **state) {
         s[i] = value_session(g, (uint64_t)i, 1.0f);
         must(genarm_session_prompt(s[i], &prompts[i], 1, &err), &err);
     }
-    for (int t = 0; t < ANSWER; t++) {
-        int32_t tokens[MANY];
-        must(genarm_sessions_step(s, MANY, tokens, &err), &err);
-        for (int i = 0; i < MANY; i++) {
-            assert_int_equal(tokens[i], alone[i][t]);
-        }
-    }
-    for (int i = 0; i < MANY; i++) {
-        genarm_session_free(s[i]);
-    }
-    genarm_guide_free(g);
+    value_check_together(g, s, MANY, alone[0], ANSWER);
 }
 
 static void test_work_of_roll_outs(void **state) {

@@ -21,7 +21,6 @@ enum { ANSWER = 10, MANY = VALUE_PROMPTS };
 static void test_sessions_of_a_batch_are_as_if_alone(void **state) {
     const struct value_case *f = *state;
     const struct genarm_value_params value = value_params(f, 6, 1.0f);
-    struct genarm_error err = {0};
     int32_t alone[MANY][ANSWER];
     for (int i = 0; i < MANY; i++) {
         struct genarm_guide *g = value_guide(f->model, f->arm, 0.5f, 1, &value);
@@ -36,17 +35,7 @@ static void test_sessions_of_a_batch_are_as_if_alone(void **state) {
         s[i] = value_session(g, (uint64_t)i, 1.0f);
         value_prompt(s[i], i);
     }
-    for (int t = 0; t < ANSWER; t++) {
-        int32_t tokens[MANY];
-        must(genarm_sessions_step(s, MANY, tokens, &err), &err);
-        for (int i = 0; i < MANY; i++) {
-            assert_int_equal(tokens[i], alone[i][t]);
-        }
-    }
-    for (int i = 0; i < MANY; i++) {
-        genarm_session_free(s[i]);
-    }
-    genarm_guide_free(g);
+    value_check_together(g, s, MANY, alone[0], ANSWER);
 }
 
 static void test_a_session_that_fails_leaves_the_others(void **state) {

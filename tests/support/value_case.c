@@ -218,3 +218,19 @@ int value_check_steps(const struct value_brute *b, struct genarm_session *s, int
     }
     return n_changed;
 }
+
+void value_check_together(struct genarm_guide *g, struct genarm_session **s, int n, const int32_t *alone, int n_tokens) {
+    int32_t tokens[16];
+    struct genarm_error err;
+    assert_true(n <= 16);
+    for (int t = 0; t < n_tokens; t++) {
+        must(genarm_sessions_step(s, (size_t)n, tokens, &err), &err);
+        for (int i = 0; i < n; i++) {
+            assert_int_equal(tokens[i], alone[i * n_tokens + t]);
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        genarm_session_free(s[i]);
+    }
+    genarm_guide_free(g);
+}

@@ -71,4 +71,7 @@ int32_t value_expected(const struct value_brute *b, const struct genarm_session 
  * changed the greedy token. */
 int value_check_steps(const struct value_brute *b, struct genarm_session *s, int n);
 
+/* Steps n sessions of a guide together: each gives the tokens that it gave alone, [n_tokens, n]. Frees them and the guide. */
+void value_check_together(struct genarm_guide *g, struct genarm_session **s, int n, const int32_t *alone, int n_tokens);
+
 #endif

@@ -12,27 +12,11 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "eval/results_write.h"
+#include "support/any_options.h"
 #include "support/golden.h"
 #include "support/temp.h"
 
 static struct genarm_error err;
-
-static int find(struct eval_option *out, const char *command, const char *key, struct genarm_error *error) {
-    (void)command;
-    *out = (struct eval_option){.form = strcmp(key, "per-pair") == 0 ? EVAL_FLAG : EVAL_VALUE};
-    snprintf(out->name, sizeof out->name, "--%s", key + strspn(key, "-"));
-    return strcmp(key, "resume") == 0 || strcmp(key, "log") == 0 ? error_set(error, GENARM_EINVAL, "no") : 0;
-}
-
-static int check(const char *command, char **words, size_t n, struct genarm_error *error) {
-    (void)command;
-    (void)words;
-    (void)n;
-    (void)error;
-    return 0;
-}
-
-static const struct eval_vocabulary anything = {find, check};
 
 static const char text[] =
     "title: T\nmodel: m.gguf\nmodels: {k: {train: {loss: arm}}}\nprompts: p.jsonl\nmethods:\n  base:\n"

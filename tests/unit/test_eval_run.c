@@ -20,6 +20,7 @@
 #include "eval/child.h"
 #include "eval/claims.h"
 #include "eval/eval_run.h"
+#include "support/any_options.h"
 #include "support/golden.h"
 #include "support/temp.h"
 
@@ -108,24 +109,6 @@ static const char *program(void) {
     }
     return path;
 }
-
-static int find(struct eval_option *out, const char *command, const char *key, struct genarm_error *error) {
-    (void)command;
-    (void)error;
-    *out = (struct eval_option){.form = EVAL_VALUE};
-    snprintf(out->name, sizeof out->name, "--%s", key + strspn(key, "-"));
-    return strcmp(key, "resume") == 0 || strcmp(key, "log") == 0 ? error_set(error, GENARM_EINVAL, "no") : 0;
-}
-
-static int check(const char *command, char **words, size_t n, struct genarm_error *error) {
-    (void)command;
-    (void)words;
-    (void)n;
-    (void)error;
-    return 0;
-}
-
-static const struct eval_vocabulary anything = {find, check};
 
 struct fixture {
     struct experiment *experiment;
