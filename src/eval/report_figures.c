@@ -219,8 +219,8 @@ static void judge(struct figures *f, const struct numbers *n, size_t j) {
         made->is_bars = true;
         made->caption = "Verdicts in per cent of those that are valid.";
         made->bars = (struct plot_bars){
-            .title = r->judges[j].against < r->n_cells
-                         ? title_of(n->pool, name, ": against ", r->cells[r->judges[j].against].name)
+            .title = r->judges[j].against < r->n_methods
+                         ? title_of(n->pool, name, ": against ", r->methods[r->judges[j].against].label)
                          : pool_short(n->pool, name, TITLE),
             .description = pool_text(n->pool, "Shares of wins, ties and losses that the judge %s gave each method.", name),
             .id = made->name,

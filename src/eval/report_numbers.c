@@ -110,6 +110,9 @@ static int kl_of(struct numbers *n, size_t cell, struct genarm_error *err) {
     if (!base) {
         return GENARM_OK;
     }
+    if (!at->plain) {
+        return GENARM_OK; /* log pi is that of another distribution than was drawn from */
+    }
     if (strcmp(r->methods[at->method].how, "best-of-n") == 0) {
         c->kl.value = at->best_of >= 1 ? kl_best_of((int64_t)at->best_of) : NAN;
         return GENARM_OK;
@@ -148,7 +151,8 @@ static int work_of(struct numbers *n, size_t cell, struct genarm_error *err) {
         c->seconds += isfinite(seconds[i]) ? seconds[i] : 0;
     }
     rc = rc ? rc : bootstrap_ratio(&c->all_work, sum, tokens, r->n_prompts, NULL, err);
-    return rc ? rc : bootstrap_ratio(&c->ms, ms, tokens, r->n_prompts, NULL, err);
+    c->ms = (struct interval){ratio(ms, tokens, r->n_prompts), NAN, NAN}; /* prompts do not tell how loaded the machine was */
+    return rc;
 }
 
 /* Needs the texts of the cell: they are read again, and dropped. */
@@ -228,7 +232,7 @@ static int length_controlled(struct judge_numbers *out, const struct numbers *n,
                              struct genarm_error *err) {
     const struct results *r = n->results;
     const struct results_verdicts *v = &r->judges[judge].cells[cell];
-    const size_t against = r->judges[judge].against;
+    const size_t against = results_against(r, judge, cell);
     struct length_control_params params = length_control_default_params();
     struct bootstrap_params draws = bootstrap_default_params();
     struct length_control lc;
@@ -389,20 +393,6 @@ static int trade_offs(struct numbers *n, struct genarm_error *err) {
 
 /* ---- all ---- */
 
-/* An ARM's log-probabilities are rewards in units of 1/beta: a source is called like the file that it is of. */
-static double scale_of(const struct results *r, const struct results_pairs *p) {
-    for (size_t i = 0; i < r->n_models; i++) {
-        const struct results_model *m = &r->models[i];
-        const json_t *loss = json_object_get(m->options, "loss"), *beta = json_object_get(m->options, "beta");
-        const bool arm = !loss || (json_is_string(loss) && strcmp(json_string_value(loss), "arm") == 0);
-        const double value = json_is_string(beta) ? strtod(json_string_value(beta), NULL) : json_number_value(beta);
-        if (arm && strcmp(m->command, "train") == 0 && strcmp(m->name, p->reward) == 0 && isfinite(value) && value > 0) {
-            return value;
-        }
-    }
-    return 1;
-}
-
 static int pair_numbers(struct numbers *n, struct genarm_error *err) {
     n->pairs = pool_array(n->pool, n->results->n_pairs, sizeof *n->pairs);
     n->scales = pool_array(n->pool, n->results->n_pairs, sizeof *n->scales);
@@ -410,7 +400,7 @@ static int pair_numbers(struct numbers *n, struct genarm_error *err) {
     for (size_t i = 0; i < n->results->n_pairs && rc == GENARM_OK; i++) {
         const struct results_pairs *p = &n->results->pairs[i];
         struct calibration_params params = calibration_default_params();
-        params.scale = n->scales[i] = scale_of(n->results, p);
+        params.scale = n->scales[i] = isfinite(p->scale) && p->scale > 0 ? p->scale : 1;
         rc = calibration_of_margins(&n->pairs[i], p->margins, p->n, &params, err);
     }
     return rc;

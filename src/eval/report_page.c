@@ -148,7 +148,9 @@ static void found_reward(struct page *p, const struct numbers *n, size_t reward)
     page_text(p, value_text(n, &n->cells[best].rewards[reward], 1, ""));
     if (best != n->reference && isfinite(n->cells[best].difference[reward].value)) {
         page_element(p, "; difference to ", r->cells[n->reference].name, " ");
-        page_text(p, value_text(n, &n->cells[best].difference[reward], 1, ""));
+        const struct interval *d = &n->cells[best].difference[reward];
+        page_text(p, value_text(n, d, 1, ""));
+        page_text(p, d->low <= 0 && d->high >= 0 ? ", which may be chance" : "");
     }
     page_put(p, "</li>\n");
 }
@@ -165,7 +167,7 @@ static void found_judge(struct page *p, const struct numbers *n, size_t judge) {
     }
     if (best < r->n_cells) {
         page_element(p, "<li>", r->judges[judge].label, ": ");
-        page_element(p, "wins most often with <b>", r->cells[best].name, "</b>, wins + ties/2 ");
+        page_element(p, "prefers <b>", r->cells[best].name, "</b> most often, wins + ties/2 ");
         page_text(p, value_text(n, &all[best].verdicts.rate, 100, " %"));
         page_put(p, "</li>\n");
     }

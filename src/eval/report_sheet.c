@@ -150,7 +150,7 @@ static void mark_column(struct sheet *s, size_t column) {
             }
         }
     }
-    if (best && others) {
+    if (best && others && best->number.high > best->number.low) { /* where all records are equal nothing tells how sure that is */
         best->best = true;
     }
 }

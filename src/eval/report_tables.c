@@ -124,8 +124,8 @@ static void verdicts(struct sheet *s, const struct numbers *n, size_t judge) {
         preferences = preferences || n->judges[judge * r->n_cells + i].has_preferences;
     }
     begin(s, n, pool_text(n->pool, "judge-%zu", judge + 1),
-          pool_text(n->pool, "Verdicts of %s%s%s", j->label, j->against < r->n_cells ? " against " : "",
-                    j->against < r->n_cells ? r->cells[j->against].name : ""));
+          pool_text(n->pool, "Verdicts of %s%s%s", j->label, j->against < r->n_methods ? " against " : "",
+                    j->against < r->n_methods ? r->methods[j->against].label : ""));
     sheet_column(s, SHEET_NUMBER, "wins");
     sheet_column(s, SHEET_NUMBER, "ties");
     sheet_column(s, SHEET_NUMBER, "losses");

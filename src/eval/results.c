@@ -263,7 +263,8 @@ static int pairs_of(struct results_pairs **out, struct results *r, const json_t 
     }
     r->pairs = grown;
     *out = &grown[r->n_pairs++];
-    **out = (struct results_pairs){.name = strdup(name), .reward = strdup(reward), .data = strdup(data), .label = label};
+    **out = (struct results_pairs){.name = strdup(name), .reward = strdup(reward), .data = strdup(data), .label = label,
+                                    .scale = number_of(line, "scale")};
     return (*out)->name && (*out)->reward && (*out)->data ? GENARM_OK : error_nomem(err, "pairs");
 }
 

@@ -37,6 +37,7 @@ struct results_cell {
     char *label;           /* "h=0.5, s=0.5"; "" without a sweep */
     char *name;            /* label of the method and of the point: "GenARM h=0.5, s=0.5" */
     double best_of;        /* samples of best-of-n; NaN: not known */
+    bool plain;            /* answers are drawn as their log-probability says: at temperature 1, from all tokens */
     int64_t n_answers;     /* 0: the arrays below are NULL */
     double *columns;       /* [RESULTS_COLUMNS, n_prompts] */
     double *rewards;       /* [n_rewards, n_prompts] */
@@ -60,13 +61,14 @@ struct results_verdicts {
 
 struct results_judge {
     const char *name, *label;
-    size_t against;                /* a cell; n_cells: not known */
+    size_t against;                /* a method; n_methods: not known */
     struct results_verdicts *cells; /* [n_cells] */
 };
 
 /* Held-out pairs that a reward has ranked. */
 struct results_pairs {
     char *name, *reward, *data, *label; /* label: of its point */
+    double scale;    /* that makes a margin the exponent of a preference: beta of an ARM trained here; NaN: not known */
     double *margins; /* [n] reward of the chosen response minus that of the rejected; NaN: one is missing */
     size_t n, cap;
 };
@@ -111,6 +113,10 @@ const double *results_rewards(const struct results *r, const struct results_cell
 /* Index of a name; n of the list when there is none. */
 size_t results_find_reward(const struct results *r, const char *name);
 size_t results_find_method(const struct results *r, const char *name);
+
+/* The cell whose answers a judge has compared those of `cell` with: of the other method, at the point that lies within the cell's;
+ * n_cells: not known. */
+size_t results_against(const struct results *r, size_t judge, size_t cell);
 
 /* A number of the cell's point; NaN: it has no such variable, or that is a text. */
 double results_variable(const struct results_cell *cell, const char *variable);

@@ -52,12 +52,14 @@ static char *cell_name(const char *method, const char *label) {
     return name;
 }
 
-static int add_cell(struct results *r, size_t method, const json_t *point, const char *where, struct genarm_error *err) {
+static int add_cell(struct results *r, size_t method, const json_t *point, const json_t *plain, const char *where,
+                    struct genarm_error *err) {
     if (point && !json_is_object(point)) {
         return wrong(where, "a point must be an object", err);
     }
     struct results_cell *c = &r->cells[r->n_cells];
-    *c = (struct results_cell){.method = method, .values = point, .label = results_label(point), .best_of = NAN};
+    *c = (struct results_cell){
+        .method = method, .values = point, .label = results_label(point), .best_of = NAN, .plain = !json_is_false(plain)};
     r->n_cells++;
     c->name = c->label ? cell_name(r->methods[method].label, c->label) : NULL;
     return c->name ? GENARM_OK : error_nomem(err, "methods");
@@ -78,7 +80,8 @@ static int add_method(struct results *r, size_t i, const json_t *object, const c
     m->first_cell = r->n_cells;
     m->n_cells = points_of(object);
     for (size_t k = 0; k < m->n_cells && rc == GENARM_OK; k++) {
-        rc = add_cell(r, i, json_array_get(json_object_get(object, "points"), k), where, err);
+        rc = add_cell(r, i, json_array_get(json_object_get(object, "points"), k), json_array_get(json_object_get(object, "plain"), k),
+                      where, err);
     }
     return rc;
 }
@@ -138,8 +141,7 @@ static int read_judges(struct results *r, const char *where, struct genarm_error
         rc = json_get_string(&j->name, json_array_get(list, r->n_judges), "name", where, err);
         rc = rc ? rc : json_opt_string(&j->label, json_array_get(list, r->n_judges), "label", j->name, where, err);
         rc = rc ? rc : json_opt_string(&against, json_array_get(list, r->n_judges), "against", NULL, where, err);
-        const size_t method = against ? results_find_method(r, against) : r->n_methods;
-        j->against = method < r->n_methods ? r->methods[method].first_cell : r->n_cells;
+        j->against = against ? results_find_method(r, against) : r->n_methods;
         j->cells = calloc(r->n_cells + 1, sizeof *j->cells);
         rc = rc || j->cells ? rc : error_nomem(err, "judges");
     }
@@ -183,6 +185,23 @@ size_t results_find_reward(const struct results *r, const char *name) {
         }
     }
     return r->n_rewards;
+}
+
+size_t results_against(const struct results *r, size_t judge, size_t cell) {
+    const size_t method = r->judges[judge].against;
+    for (size_t i = 0; method < r->n_methods && i < r->methods[method].n_cells; i++) {
+        json_t *value;
+        const json_t *other = r->cells[r->methods[method].first_cell + i].values;
+        const char *key;
+        bool within = true;
+        json_object_foreach((json_t *)(uintptr_t)other, key, value) { /* nothing is changed */
+            within = within && json_equal(value, json_object_get(r->cells[cell].values, key));
+        }
+        if (within) {
+            return r->methods[method].first_cell + i;
+        }
+    }
+    return method < r->n_methods && r->methods[method].n_cells == 1 ? r->methods[method].first_cell : r->n_cells;
 }
 
 double results_variable(const struct results_cell *cell, const char *variable) {

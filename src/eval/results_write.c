@@ -126,18 +126,43 @@ static json_t *how(const struct writer *w, const struct part *p) {
     return method;
 }
 
+/* Whether answers are drawn as their log-probability says, at temperature 1 from all tokens, and the best of several from the
+ * base alone: what is known of the divergence from the base holds then. */
+static bool is_plain(const struct writer *w, const struct item *item) {
+    static const struct {
+        const char *key;
+        double value;
+    } plain[] = {{"temp", 1}, {"top-k", 0}, {"top-p", 1}, {"min-p", 0}};
+    json_t *options = item ? item_options(item) : NULL;
+    bool ok = true;
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
+        const char *text = json_string_value(json_object_get(options, plain[i].key));
+        ok = ok && (!text || strtod(text, NULL) == plain[i].value);
+    }
+    const char *method = json_string_value(json_object_get(options, "method"));
+    const char *model = json_string_value(json_object_get(options, "model"));
+    if (method && strcmp(method, "best-of-n") == 0) {
+        ok = ok && !json_object_get(options, "arm") && !json_object_get(options, "lora") &&
+             (!model || !w->model || strcmp(model, w->model) == 0);
+    }
+    json_decref(options);
+    return ok;
+}
+
 static json_t *methods_json(const struct writer *w) {
     json_t *list = json_array();
     for (size_t i = 0; i < w->e->n && list; i++) {
         const struct part *p = &w->e->parts[i];
-        json_t *points = p->kind == PART_METHOD ? json_array() : NULL;
-        for (size_t k = 0; k < p->sweep.n && points; k++) {
+        if (p->kind != PART_METHOD) {
+            continue;
+        }
+        json_t *points = json_array(), *plain = json_array();
+        for (size_t k = 0; k < p->sweep.n; k++) {
             json_array_append_new(points, point_json(&p->sweep.points[k]));
+            json_array_append_new(plain, json_boolean(is_plain(w, items_answers(w->run->list, p, &p->sweep.points[k]))));
         }
-        if (p->kind == PART_METHOD) {
-            json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o}", "name", p->name, "label", p->label, "method", how(w, p),
-                                                  "points", points));
-        }
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", p->name, "label", p->label, "method", how(w, p),
+                                              "points", points, "plain", plain));
     }
     return list;
 }
@@ -269,7 +294,8 @@ static int put_answers(const struct writer *w, const struct item *item, struct g
 /* ---- verdicts and pairs ---- */
 
 /* genarm judge has compared a, the method, with b, the other. */
-static json_t *verdict_json(const struct item *item, const json_t *record, int64_t i) {
+static json_t *verdict_json(const struct writer *w, const struct item *item, const json_t *record, int64_t i) {
+    (void)w;
     const char *v = json_string_value(json_object_get(record, "verdict"));
     const char *verdict = !v                      ? "invalid"
                           : strcmp(v, "a") == 0   ? "win"
@@ -288,21 +314,43 @@ static json_t *pair_value(const json_t *record, const char *key) {
                                  : copy(record, key);
 }
 
-static json_t *pair_json(const struct item *item, const json_t *record, int64_t i) {
+/* What log-probabilities under a model are multiplied with to be the exponent of a preference: beta of the training, by an ARM's
+ * or a policy's loss, that made the one model which the item needs. null: there is none. New reference. */
+static json_t *pair_scale(const struct writer *w, const struct item *item) {
+    json_t *scale = NULL;
+    for (size_t i = 0; i < item->n_needs; i++) {
+        const struct item *made = &w->run->list->items[item->needs[i]];
+        json_t *options = made->kind == ITEM_MODEL && strcmp(made->words[0], "train") == 0 ? item_options(made) : NULL;
+        const char *loss = json_string_value(json_object_get(options, "loss"));
+        const char *beta = json_string_value(json_object_get(options, "beta"));
+        const bool policy = loss && (strcmp(loss, "dpo") == 0 || strcmp(loss, "ipo") == 0);
+        double value = beta ? strtod(beta, NULL) : 0;
+        value = value > 0 ? value : policy ? 0.1 : 0.05; /* what 0, the default, stands for */
+        if (options && !(loss && (strcmp(loss, "bt") == 0 || strcmp(loss, "sft") == 0))) {
+            json_decref(scale);
+            scale = item->n_needs == 1 ? json_real(value) : json_null();
+        }
+        json_decref(options);
+    }
+    return scale ? scale : json_null();
+}
+
+static json_t *pair_json(const struct writer *w, const struct item *item, const json_t *record, int64_t i) {
     json_t *options = item_options(item), *data = json_object_get(options, "data");
     const json_t *chosen = json_object_get(record, "chosen");
     const char *reward = json_object_iter_key(json_object_iter((json_t *)(uintptr_t)chosen));
     const char *file = json_is_array(data) ? json_string_value(json_array_get(data, 0)) : json_string_value(data);
-    json_t *json = json_pack("{s:s, s:s, s:o, s:s, s:s, s:I, s:o, s:o}", "kind", "pair", "name", item->part->name, "point",
+    json_t *json = json_pack("{s:s, s:s, s:o, s:s, s:s, s:o, s:I, s:o, s:o}", "kind", "pair", "name", item->part->name, "point",
                              point_json(item->point), "reward", reward ? reward : item->part->name, "data", file ? file : "",
-                             "index", (json_int_t)i, "chosen", pair_value(record, "chosen"), "rejected",
-                             pair_value(record, "rejected"));
+                             "scale", pair_scale(w, item), "index", (json_int_t)i, "chosen", pair_value(record, "chosen"),
+                             "rejected", pair_value(record, "rejected"));
     json_decref(options);
     return json;
 }
 
 static int put_lines(const struct writer *w, const struct item *item,
-                     json_t *(*make)(const struct item *item, const json_t *record, int64_t i), struct genarm_error *err) {
+                     json_t *(*make)(const struct writer *w, const struct item *item, const json_t *record, int64_t i),
+                     struct genarm_error *err) {
     struct lines l = {0};
     json_t *record = NULL;
     int code = open_lines(&l, w, item, err);
@@ -311,7 +359,7 @@ static int put_lines(const struct writer *w, const struct item *item,
         if (code || !record) {
             break;
         }
-        code = put(w, make(item, record, i), err);
+        code = put(w, make(w, item, record, i), err);
         json_decref(record);
     }
     close_lines(&l);

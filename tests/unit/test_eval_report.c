@@ -111,7 +111,7 @@ static void experiment(struct lines *l) {
              "\"%s\",\"preference\":null}",
              i, verdicts[i]);
         line(l,
-             "{\"kind\":\"pair\",\"name\":\"held out\",\"reward\":\"cheerful\",\"data\":\"d\",\"index\":%d,\"chosen\":%g,"
+             "{\"kind\":\"pair\",\"name\":\"held out\",\"reward\":\"cheerful\",\"data\":\"d\",\"scale\":0.5,\"index\":%d,\"chosen\":%g,"
              "\"rejected\":0}",
              i, chosen[i]);
     }

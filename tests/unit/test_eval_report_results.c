@@ -36,6 +36,19 @@ static void read_text(struct results *r, const char *text) {
     }
 }
 
+static void test_a_judge_compares_at_the_same_point(void **state) {
+    (void)state;
+    struct results r;
+    read_text(&r, "{\"kind\":\"experiment\",\"n_prompts\":1,\"methods\":[{\"name\":\"ref\",\"points\":[{\"n\":4},{\"n\":40}]},"
+                  "{\"name\":\"cmp\",\"points\":[{\"n\":4,\"a\":1},{\"n\":40,\"a\":1},{\"a\":1}]}],"
+                  "\"judges\":[{\"name\":\"j\",\"against\":\"ref\"},{\"name\":\"k\"}]}\n");
+    assert_int_equal(results_against(&r, 0, 2), 0);
+    assert_int_equal(results_against(&r, 0, 3), 1);
+    assert_int_equal(results_against(&r, 0, 4), r.n_cells); /* neither of two */
+    assert_int_equal(results_against(&r, 1, 2), r.n_cells); /* nobody knows */
+    results_deinit(&r);
+}
+
 static void test_numbers_come_where_they_belong(void **state) {
     (void)state;
     struct results r;
@@ -180,6 +193,7 @@ static void test_texts_are_not_kept(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_judge_compares_at_the_same_point),
         cmocka_unit_test(test_numbers_come_where_they_belong),
         cmocka_unit_test(test_what_is_broken_is_named_by_its_line),
         cmocka_unit_test(test_texts_are_read_again_whatever_they_hold),

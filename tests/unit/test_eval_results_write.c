@@ -20,8 +20,8 @@ static struct genarm_error err;
 
 static const char text[] =
     "title: T\nmodel: m.gguf\nmodels: {k: {train: {loss: arm}}}\nprompts: p.jsonl\nmethods:\n  base:\n"
-    "  g: {label: G, sweep: {h: [0.5]}, method: args}\nrewards: {r: cmd:x, s: cmd:y}\n"
-    "judges: {j: cmd:z}\naccuracy: {a: {data: d.jsonl, reward: cmd:x}}\n"
+    "  g: {label: G, sweep: {h: [0.5]}, method: args, temp: 0}\nrewards: {r: cmd:x, s: cmd:y}\n"
+    "judges: {j: cmd:z}\naccuracy: {a: {data: d.jsonl, reward: \"arm:$k\"}}\n"
     "report: {kl: s, reference: base}\n";
 
 static struct experiment *experiment;
@@ -101,8 +101,9 @@ static void test_all_files_become_one(void **state) {
     assert_int_equal(json_array_size(all), 1 + 1 + 2 + 2 + 2 + 1);
     assert_string_equal(json_string_value(json_object_get(head, "kind")), "experiment");
     assert_int_equal(json_integer_value(json_object_get(head, "n_prompts")), 2);
-    json_t *expected = json_loads("[{\"name\":\"base\",\"label\":\"base\",\"method\":\"guided\",\"points\":[{}]},"
-                                  "{\"name\":\"g\",\"label\":\"G\",\"method\":\"args\",\"points\":[{\"h\":0.5}]}]",
+    json_t *expected = json_loads("[{\"name\":\"base\",\"label\":\"base\",\"method\":\"guided\",\"points\":[{}],\"plain\":[true]},"
+                                  "{\"name\":\"g\",\"label\":\"G\",\"method\":\"args\",\"points\":[{\"h\":0.5}],"
+                                  "\"plain\":[false]}]",
                                   0, NULL);
     assert_true(json_equal(json_object_get(head, "methods"), expected));
     json_decref(expected);
@@ -123,7 +124,7 @@ static void test_all_files_become_one(void **state) {
             "{\"kind\":\"verdict\",\"judge\":\"j\",\"method\":\"g\",\"point\":{\"h\":0.5},\"against\":\"base\",\"index\":1,"
             "\"verdict\":\"lose\",\"preference\":1}");
     line_is(all, 8,
-            "{\"kind\":\"pair\",\"name\":\"a\",\"point\":{},\"reward\":\"x\",\"data\":\"d.jsonl\",\"index\":0,\"chosen\":1,"
+            "{\"kind\":\"pair\",\"name\":\"a\",\"point\":{},\"reward\":\"x\",\"data\":\"d.jsonl\",\"scale\":0.05,\"index\":0,\"chosen\":1,"
             "\"rejected\":-1}");
     json_decref(all);
 }
