@@ -2,7 +2,7 @@
 #
 #   make            dependencies (once) and the program, build/genarm
 #   make demo       trains two ARMs on the default model and shows guided answers
-#   make reproduce  the paper's three scenarios, small: 160 pairs and REPRODUCE_LIMIT=24 prompts, into reproduce-out/small
+#   make reproduce  the paper's three scenarios, small: 160 pairs and REPRODUCE_LIMIT=16 prompts, into reproduce-out/small
 #   make reproduce-full  the same and the ablations on all pairs and 309 prompts (many hours on two cores), into reproduce-out
 #   make test       all tests
 #   make test-arm   kernels for ARM processors, cross-compiled and run under qemu
@@ -23,7 +23,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TESTS ?= .
 SANITIZE_TESTS ?= ^unit
 CMAKE_FLAGS ?=
-REPRODUCE_LIMIT ?= 24
+REPRODUCE_LIMIT ?= 16
 
 # A compiler counts when asked for: CC is always set by make itself.
 ifneq ($(filter environment command line,$(origin CC)),)
