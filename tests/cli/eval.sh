@@ -188,6 +188,23 @@ run 0 eval small.yaml -o fails
 says err " 3 made now"
 same_results fails/results.jsonl small.jsonl
 
+# ---- prompts that cannot be answered, which block nothing ----
+
+sed '3s/about/about the '"$(printf 'long %.0s' $(seq 400))"'/' prompts.jsonl >long.jsonl
+sed 's/prompts.jsonl/long.jsonl/' small.yaml >long.yaml
+run 0 eval long.yaml -o long
+says err "answers of base: 1 of 10 prompts could not be answered; long/logs/answers.base.log says why"
+says err "$n_small of $n_small files are done, $n_small made now"
+json_true long/answers/base.jsonl '[x["finish_reason"] == "error" for x in r] == [i == 2 for i in range(10)]'
+json_true long/rewards/base.length.jsonl '[list(x["rewards"].values()) == [None] for x in r] == [i == 2 for i in range(10)]'
+json_true long/results.jsonl '[x["verdict"] for x in r if x["kind"] == "verdict" and x["index"] == 2] == ["invalid"] * 2'
+run 0 eval long.yaml -o long
+says err " 0 made now"
+head -n 3 long.jsonl | tail -n 1 >all-long.jsonl
+sed 's/prompts.jsonl/all-long.jsonl/' small.yaml >long.yaml
+run 1 eval long.yaml -o all-long
+says err "error: answers of base: genarm generate failed with status 1"
+
 # ---- kill -9, again and again ----
 
 RANDOM=5
