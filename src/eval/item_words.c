@@ -179,6 +179,19 @@ static int collect_text(struct setting_list *s, const struct wording *w, struct 
     return code ? code : set(s, &setting, err);
 }
 
+/* What is known of an answer or a pair is one number of each name: two rewards are two parts. */
+static int check_one_reward(const struct setting_list *s, const struct wording *w, struct genarm_error *err) {
+    const enum part_kind kind = w->part->kind;
+    for (size_t i = 0; i < s->n && (kind == PART_REWARD || kind == PART_ACCURACY); i++) {
+        const struct setting *it = &s->items[i];
+        if (strcmp(it->option.name, "--reward") == 0 && it->value->kind == YAML_LIST && it->value->n != 1) {
+            const int code = yaml_error(it->value, err, "%s: one reward is needed here, not %zu", it->key->text, it->value->n);
+            return error_hint(err, code, "give each a name of its own below \"%s\"", part_section(kind));
+        }
+    }
+    return 0;
+}
+
 /* ---- from settings to words ---- */
 
 /* What is read must be there: better said now than after hours. */
@@ -268,6 +281,7 @@ int wording_options(struct word_list *words, const struct wording *w, struct gen
     int code = word_list_add(words, command, err);
     code = code ? code : collect(&settings, w, yaml_get(w->e->defaults, command), false, err);
     code = code ? code : option_map ? collect(&settings, w, w->part->options, true, err) : collect_text(&settings, w, err);
+    code = code ? code : check_one_reward(&settings, w, err);
     for (size_t i = 0; i < settings.n && code == 0; i++) {
         code = add_setting(words, w, &settings.items[i], err);
     }

@@ -229,6 +229,9 @@ static void test_typos_name_line_and_nearest(void **state) {
     refused("prompts: p\nmethods: {m: }\nreport: {objectives: {r: h}}\n", "e.yaml:3:23", "no reward \"r\"");
     refused("prompts: p\nmethods: {m: }\nreport: {referense: m}\n", "e.yaml:3:10", "did you mean \"reference\"?");
     refused("prompts: p\nmethods: {m: }\nrewards: {r: {temp: 1}}\n", "e.yaml:3:11", "no option \"reward\"");
+    refused("prompts: p\nmethods: {m: }\nrewards: {r: {reward: [a, b]}}\n", "e.yaml:3:23", "one reward is needed here, not 2");
+    refused("accuracy: {r: {reward: [a, b]}}\n", "e.yaml:1:24", "one reward is needed here, not 2");
+    must(make("accuracy: {r: {reward: [a]}}\n"), &err);
 }
 
 static void test_models_that_need_each_other_are_refused(void **state) {
