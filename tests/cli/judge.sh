@@ -69,6 +69,11 @@ run 0 judge --judge openai:first@$url --order random --seed 6 many.jsonl many.js
 ! cmp -s out random || fail "another seed gives the same orders"
 : >asked
 
+# A verdict is one whatever characters are around it.
+run 0 judge --judge openai:odd@$url --order given a.jsonl b.jsonl
+json_true out 'all(x["verdict"] == "a" and x["orders"][0]["reply"] == "\ufffd \ufffd \ufffd \U0001f600 [[A]]" for x in r)'
+: >asked
+
 # What is no verdict is invalid.
 for kind in words both null; do
     run 0 judge --judge openai:$kind@$url a.jsonl b.jsonl -o v.jsonl --json
