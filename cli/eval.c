@@ -42,6 +42,7 @@ static const struct option eval_options[] = {
 
 struct evaluation {
     const struct eval_args *args;
+    char *folder; /* -o, which no command can take for an option */
     struct experiment *experiment;
     struct item_list items;
     struct eval_run run;
@@ -165,6 +166,9 @@ static int check_args(const struct eval_args *args, struct genarm_error *err) {
     if (!args->output) {
         return usage_error(err, "-o", "the folder for the experiment's files is missing: -o FOLDER");
     }
+    if (args->model && !file_exists(args->model)) {
+        return error_at(err, error_set(err, GENARM_EIO, "there is no such file"), "%s", args->model);
+    }
     if (args->dry_run && args->report_only) {
         return usage_error(err, "--dry-run", "not together with --report-only");
     }
@@ -180,8 +184,12 @@ static int evaluate(struct evaluation *e, struct genarm_error *err) {
     if (code) {
         return code;
     }
+    e->folder = args->output[0] == '-' ? item_path(".", args->output, "") : strdup(args->output);
+    if (!e->folder) {
+        return error_nomem(err, "a path");
+    }
     e->run = (struct eval_run){
-        .list = &e->items, .folder = args->output, .program = "/proc/self/exe", .keep_going = args->keep_going};
+        .list = &e->items, .folder = e->folder, .program = "/proc/self/exe", .keep_going = args->keep_going};
     e->show.verbose = args->verbose;
     eval_show_attach(&e->run, &e->show);
     code = eval_run_init(&e->run, err);
@@ -204,6 +212,7 @@ static int eval_main(const void *arguments, struct genarm_error *err) {
     eval_run_deinit(&e.run);
     items_free(&e.items);
     experiment_free(e.experiment);
+    free(e.folder);
     return code;
 }
 
