@@ -153,11 +153,11 @@ mistake 's/against: base, //; s/reference: base/reference: bass/' 26:55 'there i
 mistake 's/^prompts: .*/prompts: no.jsonl/' 13:10 'prompts: there is no file "no.jsonl"'
 mistake 's/^model: .*/model: no.gguf/' 2:8 'model: there is no file "no.gguf"'
 mistake 's/kind=\$kind:{h}/kind=kind.gguf:{h}/' 16:47 'arm: there is no file "kind.gguf"'
-mistake 's/"arm:\$kind"/"arm:a=kind.gguf"/' 25:42 'reward: there is no file "kind.gguf"'
-mistake 's/\$dpo:{s}/dpo.gguf:{s}/' 12:66 'adapter: there is no file "dpo.gguf"'
-mistake 's/length: "cmd/length: "rm:no.gguf", len: "cmd/; s/^  length: \(.*\), len/  length: \1\n  len/; s/length: h/len: h/' 20:11 'there is no file "no.gguf"'
+mistake 's/"arm:\$kind"/"arm:a=kind.gguf"/' 25:37 'reward: there is no file "kind.gguf"'
+mistake 's/\$dpo:{s}/dpo.gguf:{s}/' 12:70 'adapter: there is no file "dpo.gguf"'
+mistake 's/^  length: .*/  length: "rm:no.gguf"/' 20:11 'length: there is no file "no.gguf"'
 mistake 's/c: 256/c: 256, ctx-size: 512/' 6:22 'ctx-size and c are the same option'
-mistake 's/{data: pairs.jsonl, reward: "arm:$kind"}/{data: pairs.jsonl, reward: ["arm:$kind", "arm:$dpo"]}/' 25:38 'one reward is needed here, not 2'
+mistake 's/{data: pairs.jsonl, reward: "arm:$kind"}/{data: pairs.jsonl, reward: ["arm:$kind", "arm:$dpo"]}/' 25:37 'reward: one reward is needed here, not 2'
 run 1 eval e.yaml -o bad -m no.gguf
 says err "error: no.gguf: there is no such file"
 check "nothing is begun" [ ! -e bad ]
@@ -166,7 +166,7 @@ check "nothing is begun" [ ! -e bad ]
 
 odd=$(printf 'b\xff.gguf')
 cp base.gguf "$odd"
-{ printf '\xEF\xBB\xBF' && sed '/^accuracy/,$d; s/methods: .genarm, best./methods: [best]/' e.yaml; } >mark.yaml
+{ printf '\xEF\xBB\xBF' && sed '/^accuracy/,$d; /^  base: "arm/d; s/methods: .genarm, best./methods: [best]/' e.yaml; } >mark.yaml
 run 0 eval mark.yaml -o -dash -m "$odd" --only methods.base,best,longer --limit 2
 says err "the report is ./-dash/report.html"
 check "verdicts are there" [ -s ./-dash/verdicts/best.longer.jsonl ]
