@@ -40,8 +40,8 @@ static const struct option judge_options[] = {
      .help = "openai:[NAME=]MODEL@BASE_URL (a model behind a server, which compares), pairwise:[NAME=]COMMAND (a program that "
              "answers JSON lines), or a reward of genarm score --reward, [KIND:][NAME=]PATH[+ADAPTER]: the higher one wins"},
     {OPTION_CHOICE, "--order", "WHICH", ARGS(order), .choices = JUDGE_ORDERS(ORDER_NAME), .fallback = "both",
-     .help = "which answer a judge that compares is shown first: each once (one that does not win both ties), one drawn by the "
-             "seed, or A"},
+     .help = "which answer a judge that compares is shown first. both: asked twice, each answer first once, a tie unless the "
+             "same wins both; random: drawn by the seed; given: A first"},
     {OPTION_SEED, "-s --seed", "N", ARGS(seed), 0, 9007199254740991.0, .fallback = "0", .help = "of --order random"},
     {OPTION_NUMBER, "--tie-margin", "X", ARGS(tie_margin), 0, 1e30, .fallback = "0",
      .help = "rewards that differ by no more than this are a tie"},

@@ -133,6 +133,19 @@ run 1 eval e.yaml -o part --only bas
 says err 'nothing of the experiment is called "bas"; did you mean "base"?'
 run 0 eval e.yaml -o part --report-only --limit 4
 json_true part/results.jsonl 'len([x for x in r if x["kind"] == "answer"]) == 4'
+cp part/results.jsonl part.jsonl
+run 0 eval e.yaml -o part --report-only
+says err "3 files are there that belong to other settings (limit, options or inputs)" # the model is not of them
+cp part.jsonl part/results.jsonl
+run 1 eval e.yaml -o part --report-only -m length.py
+says err "error: part: all of the 4 files that are there belong to other settings"
+same part.jsonl part/results.jsonl
+run 1 eval e.yaml -o nowhere --report-only
+says err "error: nowhere: no such folder"
+check "no folder is made" [ ! -e nowhere ]
+mkdir -p empty
+run 1 eval e.yaml -o empty --report-only
+says err "error: empty: nothing of the experiment is there yet"
 
 # ---- mistakes ----
 

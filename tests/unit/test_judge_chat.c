@@ -124,8 +124,8 @@ static void test_a_secret_is_blotted_out(void **state) {
 /* The text of a reply; the caller frees it. */
 static char *text_in(const char *body) {
     json_t *json = NULL;
-    char *text = chat_wire_parse(&json, body, strlen(body), NULL) == GENARM_OK ? strdup(json_string_value(json_object_get(json, "a")))
-                                                                                : NULL;
+    const bool read = chat_wire_parse(&json, body, strlen(body), NULL) == GENARM_OK;
+    char *text = read ? strdup(json_string_value(json_object_get(json, "a"))) : NULL;
     json_decref(json);
     return text;
 }
