@@ -36,12 +36,14 @@ static const struct option eval_options[] = {
     {OPTION_FLAG, "--dry-run", "", ARGS(dry_run), .help = "print what would be run, and run nothing"},
     {OPTION_FLAG, "--keep-going", "", ARGS(keep_going),
      .help = "when a command has failed go on with what does not need its file"},
-    {OPTION_FLAG, "--report-only", "", ARGS(report_only), .help = "run nothing: the report of what is there"},
+    {OPTION_FLAG, "--report-only", "", ARGS(report_only),
+     .help = "run nothing: the report of what is there, under the same --limit and -m"},
     {OPTION_FLAG, "-v --verbose", "", ARGS(verbose), .help = "print the commands"},
 };
 
 struct evaluation {
     const struct eval_args *args;
+    char *folder; /* -o, which no command can take for an option */
     struct experiment *experiment;
     struct item_list items;
     struct eval_run run;
@@ -146,8 +148,47 @@ static int run_commands(struct evaluation *e, struct genarm_error *err) {
     return code;
 }
 
+/* How many files are there that were made under other settings. */
+static size_t count_others(const struct evaluation *e) {
+    size_t n = 0;
+    for (size_t i = 0; i < e->items.n; i++) {
+        const struct item *item = &e->items.items[i];
+        char *path = item_path(e->run.folder, item->output, "");
+        struct item_record record;
+        item_record_read(&record, item, e->run.folder);
+        n += e->run.states[i] != STATE_DONE && record.state == RECORD_DONE && path && file_exists(path);
+        free(path);
+    }
+    return n;
+}
+
+/* Of --report-only: a report of nothing takes the place of none. */
+static int check_there(const struct evaluation *e, struct genarm_error *err) {
+    const char *folder = e->run.folder;
+    const size_t n = count_others(e);
+    size_t n_done = 0;
+    for (size_t i = 0; i < e->items.n; i++) {
+        n_done += e->run.states[i] == STATE_DONE;
+    }
+    if (!file_exists(folder)) {
+        return error_at(err, error_set(err, GENARM_EIO, "no such folder"), "%s", folder);
+    }
+    if (n_done == 0 && n == 0) {
+        return error_at(err, error_set(err, GENARM_EINVAL, "nothing of the experiment is there yet"), "%s", folder);
+    }
+    if (n_done == 0) {
+        const int code = error_set(err, GENARM_EINVAL,
+                                   "all of the %zu files that are there belong to other settings (limit, options or inputs)", n);
+        return error_hint(err, error_at(err, code, "%s", folder), "--limit and -m must be those with which they were made");
+    }
+    if (n) {
+        note("%zu files are there that belong to other settings (limit, options or inputs)", n);
+    }
+    return 0;
+}
+
 static int run_items(struct evaluation *e, struct genarm_error *err) {
-    int code = e->args->report_only ? 0 : say_end(e, run_commands(e, err));
+    int code = e->args->report_only ? check_there(e, err) : say_end(e, run_commands(e, err));
     if (code < 0 || code > 1) {
         return code;
     }
@@ -165,6 +206,9 @@ static int check_args(const struct eval_args *args, struct genarm_error *err) {
     if (!args->output) {
         return usage_error(err, "-o", "the folder for the experiment's files is missing: -o FOLDER");
     }
+    if (args->model && !file_exists(args->model)) {
+        return error_at(err, error_set(err, GENARM_EIO, "there is no such file"), "%s", args->model);
+    }
     if (args->dry_run && args->report_only) {
         return usage_error(err, "--dry-run", "not together with --report-only");
     }
@@ -180,8 +224,12 @@ static int evaluate(struct evaluation *e, struct genarm_error *err) {
     if (code) {
         return code;
     }
+    e->folder = args->output[0] == '-' ? item_path(".", args->output, "") : strdup(args->output);
+    if (!e->folder) {
+        return error_nomem(err, "a path");
+    }
     e->run = (struct eval_run){
-        .list = &e->items, .folder = args->output, .program = "/proc/self/exe", .keep_going = args->keep_going};
+        .list = &e->items, .folder = e->folder, .program = "/proc/self/exe", .keep_going = args->keep_going};
     e->show.verbose = args->verbose;
     eval_show_attach(&e->run, &e->show);
     code = eval_run_init(&e->run, err);
@@ -204,6 +252,7 @@ static int eval_main(const void *arguments, struct genarm_error *err) {
     eval_run_deinit(&e.run);
     items_free(&e.items);
     experiment_free(e.experiment);
+    free(e.folder);
     return code;
 }
 
@@ -214,9 +263,10 @@ const struct command command_eval = {
     .details =
         "Runs an experiment, as a YAML file describes it: which models are trained, which methods answer a file of prompts, "
         "which rewards and judges look at the answers. Every step is one command of this program, whose options the file has as "
-        "keys, and writes one file of FOLDER. The same command goes on where an earlier one was stopped, whatever stopped "
-        "it, and makes again only what depends on something that was changed. Several processes, under mpirun, on several "
-        "machines that share FOLDER, or in several shells, do it together.",
+        "keys, and writes one file of FOLDER. What comes out is report.html, the same numbers as tables.md, figures/ and "
+        "results.jsonl, and what the commands said in logs/; docs/eval.md has the format of the experiment. The same command "
+        "goes on where an earlier one was stopped, whatever stopped it, and makes again only what depends on something that was "
+        "changed. Several processes, under mpirun, on several machines that share FOLDER, or in several shells, do it together.",
     .examples = "genarm eval general.yaml -o out\n"
                 "genarm eval general.yaml -o out -m big.gguf --limit 50\n"
                 "genarm eval general.yaml -o out --dry-run\n"

@@ -199,6 +199,11 @@ static void on_end(const struct eval_run *run, const struct item *item, int stat
     show_tail(log, log_start);
 }
 
+static void on_unanswered(const struct eval_run *run, const struct item *item, size_t n, size_t of, void *user) {
+    clear_bar(user);
+    note("%s: %zu of %zu prompts could not be answered; %s/logs/%s.log says why", item->title, n, of, run->folder, item->name);
+}
+
 static void on_bare(const struct eval_run *run, void *user) {
     clear_bar(user);
     note("%s: this file system knows no locks: nothing may work on the folder beside this process", run->folder);
@@ -213,6 +218,7 @@ void eval_show_attach(struct eval_run *run, struct eval_show *show) {
     run->on_start = on_start;
     run->on_wait = on_wait;
     run->on_end = on_end;
+    run->on_unanswered = on_unanswered;
     run->on_bare = on_bare;
     run->stopped = stopped;
     run->user = show;

@@ -77,6 +77,19 @@ static enum eval_form form_of(enum option_type type) {
     }
 }
 
+static enum eval_spec spec_of(const char *name) {
+    static const struct {
+        const char *name;
+        enum eval_spec spec;
+    } specs[] = {{"--arm", EVAL_PART}, {"--adapter", EVAL_PART}, {"--reward", EVAL_SOURCE}, {"--judge", EVAL_JUDGE}};
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+        if (strcmp(specs[i].name, name) == 0) {
+            return specs[i].spec;
+        }
+    }
+    return EVAL_NO_SPEC;
+}
+
 static int find(struct eval_option *out, const char *command, const char *key, struct genarm_error *err) {
     const struct command *c = find_command(command);
     const struct option *o = NULL;
@@ -97,6 +110,7 @@ static int find(struct eval_option *out, const char *command, const char *key, s
             memcpy(out->name, name, sizeof name);
         }
     }
+    out->spec = spec_of(out->name);
     return 0;
 }
 

@@ -40,8 +40,8 @@ static const struct option judge_options[] = {
      .help = "openai:[NAME=]MODEL@BASE_URL (a model behind a server, which compares), pairwise:[NAME=]COMMAND (a program that "
              "answers JSON lines), or a reward of genarm score --reward, [KIND:][NAME=]PATH[+ADAPTER]: the higher one wins"},
     {OPTION_CHOICE, "--order", "WHICH", ARGS(order), .choices = JUDGE_ORDERS(ORDER_NAME), .fallback = "both",
-     .help = "which answer a judge that compares is shown first: each once (one that does not win both ties), one drawn by the "
-             "seed, or A"},
+     .help = "which answer a judge that compares is shown first. both: asked twice, each answer first once, a tie unless the "
+             "same wins both; random: drawn by the seed; given: A first"},
     {OPTION_SEED, "-s --seed", "N", ARGS(seed), 0, 9007199254740991.0, .fallback = "0", .help = "of --order random"},
     {OPTION_NUMBER, "--tie-margin", "X", ARGS(tie_margin), 0, 1e30, .fallback = "0",
      .help = "rewards that differ by no more than this are a tie"},
@@ -79,6 +79,7 @@ struct tally {
     size_t counts[4]; /* by enum judge_outcome */
     size_t n_twice, n_agree; /* shown in both orders, with valid verdicts; with the same */
     double preference;       /* sum over the valid ones */
+    size_t n_unanswered, n_long; /* invalid because a prompt has no answer, or one is too long for the reward */
 };
 
 struct judging {
@@ -101,6 +102,14 @@ static bool keeps(const struct judging *g) { return g->args->output; }
 
 /* ---- records ---- */
 
+/* Why a pair was not judged. */
+static const char no_answer[] = "a prompt without an answer", too_long[] = "an answer that does not fit into the context";
+
+/* Whether the prompt has not been answered in one of the files. */
+static bool is_unanswered(const struct judging *g, size_t number) {
+    return g->files[0].items[number].failure || g->files[1].items[g->match[number]].failure;
+}
+
 static json_t *preference_json(double preference) { return isnan(preference) ? json_null() : json_rounded(preference, 6); }
 
 static json_t *orders_json(const struct judge_verdict *v) {
@@ -120,14 +129,15 @@ static json_t *orders_json(const struct judge_verdict *v) {
 
 static json_t *record_json(const struct judging *g, size_t number, const struct judge_verdict *v) {
     const json_t *id = g->files[0].items[number].id;
+    const bool open = is_unanswered(g, number);
     json_t *rewards = NULL;
-    if (v->n_showings == 0) {
+    if (v->n_showings == 0 && !open) {
         rewards = json_pack("{s:o, s:o}", "a", preference_json(v->rewards[0]), "b", preference_json(v->rewards[1]));
     }
-    return json_pack("{s:I, s:O*, s:s, s:o, s:o, s:o*, s:{s:I, s:I}}", "index", (json_int_t)number, "id", id, "verdict",
+    return json_pack("{s:I, s:O*, s:s, s:o, s:o, s:o*, s:s*, s:{s:I, s:I}}", "index", (json_int_t)number, "id", id, "verdict",
                      judge_outcome_name(v->outcome), "preference", preference_json(v->preference), "orders", orders_json(v),
-                     "rewards", rewards, "usage", "prompt_tokens", (json_int_t)v->prompt_tokens, "completion_tokens",
-                     (json_int_t)v->completion_tokens);
+                     "rewards", rewards, "error", open ? no_answer : v->too_long ? too_long : NULL, "usage", "prompt_tokens",
+                     (json_int_t)v->prompt_tokens, "completion_tokens", (json_int_t)v->completion_tokens);
 }
 
 static enum judge_outcome outcome_named(const json_t *name) {
@@ -143,7 +153,10 @@ static enum judge_outcome outcome_named(const json_t *name) {
 static void count(struct tally *t, const json_t *record) {
     const enum judge_outcome outcome = outcome_named(json_object_get(record, "verdict"));
     const json_t *orders = json_object_get(record, "orders");
+    const char *why = json_string_value(json_object_get(record, "error"));
     t->counts[outcome]++;
+    t->n_unanswered += why && strcmp(why, no_answer) == 0;
+    t->n_long += why && strcmp(why, too_long) == 0;
     t->preference += outcome == JUDGE_INVALID ? 0 : json_number_value(json_object_get(record, "preference"));
     if (outcome != JUDGE_INVALID && json_array_size(orders) == 2) {
         t->n_twice++;
@@ -161,10 +174,8 @@ static int write_waiting(struct judging *g, struct genarm_error *err) {
     return code;
 }
 
-static int take(size_t i, const struct judge_verdict *v, void *user, struct genarm_error *err) {
-    struct judging *g = user;
+static int keep_verdict(struct judging *g, size_t number, const struct judge_verdict *v, struct genarm_error *err) {
     char note_text[64], *line = NULL;
-    const size_t number = g->numbers[i];
     json_t *record = record_json(g, number, v);
     if (!record) {
         return error_nomem(err, "a record");
@@ -183,6 +194,23 @@ static int take(size_t i, const struct judge_verdict *v, void *user, struct gena
     snprintf(note_text, sizeof note_text, "%zu won, %zu tied, %zu lost, %zu invalid", c[JUDGE_A], c[JUDGE_TIE], c[JUDGE_B],
              c[JUDGE_INVALID]);
     progress_update(&g->progress, (int64_t)++g->n_done, note_text);
+    return code;
+}
+
+static int take(size_t i, const struct judge_verdict *v, void *user, struct genarm_error *err) {
+    struct judging *g = user;
+    return keep_verdict(g, g->numbers[i], v, err);
+}
+
+/* The pairs that no judge need see. */
+static int take_unanswered(struct judging *g, struct genarm_error *err) {
+    const struct judge_verdict none = {.outcome = JUDGE_INVALID, .preference = NAN, .rewards = {NAN, NAN}};
+    int code = 0;
+    for (size_t i = 0; i < g->n && code == 0; i++) {
+        if (is_unanswered(g, i) && !partial_has(&g->partial, i)) {
+            code = keep_verdict(g, i, &none, err);
+        }
+    }
     return code;
 }
 
@@ -296,7 +324,7 @@ static int prepare(struct judging *g, struct genarm_error *err) {
         code = code ? code : open_partial(g, err);
     }
     for (size_t i = 0; i < g->n && code == 0; i++) {
-        if (!partial_has(&g->partial, i)) {
+        if (!partial_has(&g->partial, i) && !is_unanswered(g, i)) {
             add_pair(g, i);
         }
     }
@@ -343,6 +371,12 @@ static int say_summary(const struct judging *g, struct genarm_error *err) {
     note("%s against %s: %zu won (%.1f %%), %zu tied (%.1f %%), %zu lost (%.1f %%), %zu invalid", args->files.items[0],
          args->files.items[1], c[JUDGE_A], share * (double)c[JUDGE_A], c[JUDGE_TIE], share * (double)c[JUDGE_TIE], c[JUDGE_B],
          share * (double)c[JUDGE_B], c[JUDGE_INVALID]);
+    if (t->n_unanswered) {
+        note("%zu pairs are invalid: a prompt has no answer", t->n_unanswered);
+    }
+    if (t->n_long) {
+        note("%zu pairs are invalid: an answer does not fit into the context (-c)", t->n_long);
+    }
     if (t->n_twice) {
         note("%zu of %zu verdicts are the same in both orders", t->n_agree, t->n_twice);
     }
@@ -383,7 +417,8 @@ static int judge_all(struct judging *g, struct genarm_error *err) {
     const bool shown = keeps(g) || !isatty(STDOUT_FILENO); /* not among the records */
     progress_start(&g->progress, "judging", "pairs", (int64_t)g->n, (int64_t)g->n_done);
     g->progress.terminal = g->progress.terminal && shown;
-    int code = judge_run(g->judge, &batch, &at, err);
+    int code = take_unanswered(g, err);
+    code = code ? code : judge_run(g->judge, &batch, &at, err);
     progress_end(&g->progress);
     if (code == GENARM_ECANCELED && interrupt_signal()) {
         if (keeps(g)) {

@@ -213,24 +213,11 @@ static bool same_prompt(const struct judge_answer_record *a, const struct judge_
     return same;
 }
 
-static int check_answered(const struct judge_answers *a, struct genarm_error *err) {
-    for (size_t i = 0; i < a->n; i++) {
-        const struct judge_answer_record *r = &a->items[i];
-        if (r->failure) {
-            const int code = error_set(err, GENARM_EFORMAT, "this prompt has no answer: %s", r->failure);
-            return error_hint(err, error_at(err, code, "%s", r->where), "answer it, or leave it out of both files");
-        }
-    }
-    return 0;
-}
-
 int judge_answers_match(size_t *match, const struct judge_answers *a, const struct judge_answers *b, struct genarm_error *err) {
     const bool by_id = all_have_ids(a) && all_have_ids(b);
     struct strset ids = {0};
     char **texts = calloc(a->n + b->n + 1, sizeof *texts);
     int code = texts ? 0 : error_nomem(err, "ids");
-    code = code ? code : check_answered(a, err);
-    code = code ? code : check_answered(b, err);
     if (code == 0) {
         code = by_id ? match_ids(match, texts, a, b, &ids, err) : match_order(match, a, b, err);
     }

@@ -31,7 +31,7 @@ int judge_answers_read(struct judge_answers *a, const char *path, struct genarm_
 void judge_answers_free(struct judge_answers *a); /* safe on a zeroed struct */
 
 /* match[i]: the answer of b to the prompt of answer i of a, by "id" where all have one, else by their order. GENARM_EMISMATCH
- * names the place: an answer without another, an id twice, prompts that differ; GENARM_EFORMAT: a prompt without an answer.
+ * names the place: an answer without another, an id twice, prompts that differ. What has no answer belongs together as well.
  * `match` has room for a->n. */
 int judge_answers_match(size_t *match, const struct judge_answers *a, const struct judge_answers *b, struct genarm_error *err);
 

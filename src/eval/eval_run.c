@@ -8,10 +8,12 @@
 #include <time.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/progress.h"
 #include "eval/child.h"
 #include "eval/claims.h"
 
+enum { ANSWER_MAX = 256 << 20 /* bytes of a record */ };
 static const double look_again = 0.05;  /* seconds between two looks at a command that runs ... */
 static const double wait_longest = 1.0; /* ... and, at most, at what others do */
 
@@ -127,6 +129,48 @@ static int64_t file_size(const char *path) {
     return stat(path, &st) == 0 ? (int64_t)st.st_size : 0;
 }
 
+/* Counts the records of a file of answers, and those of prompts that could not be answered. */
+static int count_answers(size_t *n, size_t *n_unanswered, const char *path, struct genarm_error *err) {
+    struct file_lines lines = {0};
+    int more = 0;
+    *n = *n_unanswered = 0;
+    const int code = file_lines_open(&lines, path, ANSWER_MAX, err);
+    if (code) {
+        return code;
+    }
+    while ((more = file_lines_next(&lines, err)) > 0) {
+        json_t *record = NULL;
+        const char *reason = NULL;
+        if (json_parse_sampled(&record, lines.text.data, lines.text.len, "", NULL) == 0 &&
+            json_opt_string(&reason, record, "finish_reason", "", "", NULL) == 0) {
+            *n_unanswered += strcmp(reason, "error") == 0;
+        }
+        json_decref(record);
+        (*n)++;
+    }
+    file_lines_close(&lines);
+    return more;
+}
+
+/* genarm generate exits with 1 also where it has written all records and some say why there is no answer: that is as good as
+ * it gets, and another run would give the same. If there is no answer at all, something else is wrong. */
+static int look_at_answers(const struct eval_run *r, const struct item *item, const struct item_record *record, int *status,
+                           const char *output, struct genarm_error *err) {
+    size_t n = 0, n_unanswered = 0;
+    if (item->kind != ITEM_ANSWERS || (*status != 0 && *status != 1) || !item_was_finished(record, item, r->folder)) {
+        return 0;
+    }
+    const int code = count_answers(&n, &n_unanswered, output, err);
+    if (code || n_unanswered == 0) {
+        return code;
+    }
+    *status = n_unanswered == n;
+    if (*status == 0 && r->on_unanswered) {
+        r->on_unanswered(r, item, n_unanswered, n, r->user);
+    }
+    return 0;
+}
+
 /* Writes down what came of a command, and says it. */
 static int finish(struct eval_run *r, size_t i, struct item_record *record, int status, const char *log, int64_t log_start,
                   struct genarm_error *err) {
@@ -134,6 +178,11 @@ static int finish(struct eval_run *r, size_t i, struct item_record *record, int 
     char *output = item_path(r->folder, item->output, "");
     if (!output) {
         return error_nomem(err, "a path");
+    }
+    int code = look_at_answers(r, item, record, &status, output, err);
+    if (code) {
+        free(output);
+        return code;
     }
     if (status == 0 && !file_exists(output)) {
         status = 1;
@@ -150,7 +199,7 @@ static int finish(struct eval_run *r, size_t i, struct item_record *record, int 
         r->states[i] = STATE_FAILED;
     }
     free(output);
-    const int code = item_record_write(record, item, r->folder, err);
+    code = item_record_write(record, item, r->folder, err);
     if (code == 0 && r->on_end && (status == 0 || !is_stopped(r))) {
         r->on_end(r, item, status, log, log_start, r->user);
     }

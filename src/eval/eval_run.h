@@ -29,6 +29,8 @@ struct eval_run {
     void (*on_wait)(const struct eval_run *r, const struct item *item, void *user); /* several times a second; item: the one that
                                                                                       runs here, or NULL */
     void (*on_end)(const struct eval_run *r, const struct item *item, int status, const char *log, int64_t log_start, void *user);
+    void (*on_unanswered)(const struct eval_run *r, const struct item *item, size_t n, size_t of, void *user); /* of a file that
+                                                                                   is done: prompts that could not be answered */
     void (*on_bare)(const struct eval_run *r, void *user); /* locks do not work here: once, before the first command */
     int (*stopped)(void *user);  /* not 0: asks for a stop */
     void *user;

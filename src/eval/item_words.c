@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/names.h"
+#include "reward/spec.h"
 
 enum { VALUE_MAX = 1 << 20 };
 
@@ -39,6 +40,7 @@ static const char *const not_read = "--log --adapter --judge-cache";
 struct setting {
     struct eval_option option;
     const struct yaml_value *key, *value;
+    const struct yaml_value *map; /* that it is of */
 };
 
 struct setting_list {
@@ -72,6 +74,11 @@ void word_list_deinit(struct word_list *w) {
 static bool is_word_of(const char *word, const char *option) {
     const size_t n = strlen(option);
     return strncmp(word, option, n) == 0 && (word[n] == '\0' || word[n] == '=');
+}
+
+static bool is_word_end(const char *word, const char *end) {
+    const size_t n = strlen(word), n_end = strlen(end);
+    return n >= n_end && strcmp(word + n - n_end, end) == 0;
 }
 
 bool word_list_has(const struct word_list *w, const char *option) {
@@ -119,6 +126,10 @@ static int set(struct setting_list *s, const struct setting *setting, struct gen
     while (i < s->n && strcmp(s->items[i].option.name, setting->option.name) != 0) {
         i++;
     }
+    if (i < s->n && setting->map && s->items[i].map == setting->map) {
+        return yaml_error(setting->key, err, "%s and %s are the same option: one of them is enough", setting->key->text,
+                          s->items[i].key->text);
+    }
     if (yaml_is_null(setting->value)) {
         if (i < s->n) {
             remove_setting(s, i);
@@ -150,7 +161,7 @@ static int collect(struct setting_list *s, const struct wording *w, const struct
     const char *command = w->part->command;
     int code = 0;
     for (size_t i = 0; map && map->kind == YAML_MAP && i < map->n && code == 0; i++) {
-        struct setting setting = {.key = &map->keys[i], .value = &map->items[i]};
+        struct setting setting = {.key = &map->keys[i], .value = &map->items[i], .map = map};
         struct genarm_error said = {0};
         if (own && w->part->kind != PART_MODEL && part_own_key(w->part, setting.key->text)) {
             continue;
@@ -179,6 +190,19 @@ static int collect_text(struct setting_list *s, const struct wording *w, struct 
     return code ? code : set(s, &setting, err);
 }
 
+/* What is known of an answer or a pair is one number of each name: two rewards are two parts. */
+static int check_one_reward(const struct setting_list *s, const struct wording *w, struct genarm_error *err) {
+    const enum part_kind kind = w->part->kind;
+    for (size_t i = 0; i < s->n && (kind == PART_REWARD || kind == PART_ACCURACY); i++) {
+        const struct setting *it = &s->items[i];
+        if (strcmp(it->option.name, "--reward") == 0 && it->value->kind == YAML_LIST && it->value->n != 1) {
+            const int code = yaml_error(it->value, err, "%s: one reward is needed here, not %zu", it->key->text, it->value->n);
+            return error_hint(err, code, "give each a name of its own below \"%s\"", part_section(kind));
+        }
+    }
+    return 0;
+}
+
 /* ---- from settings to words ---- */
 
 /* What is read must be there: better said now than after hours. */
@@ -188,6 +212,33 @@ static int check_file(const struct setting *s, const char *value, const struct y
         return 0;
     }
     return yaml_error(at, err, "%s: there is no file \"%.200s\"", s->key->text, value);
+}
+
+/* Whether a file is there, or will be: one of the experiment's own, but not "ONE.gguf+OTHER" as a whole. */
+static bool will_exist(const char *path) {
+    return strncmp(path, ITEM_FOLDER, strlen(ITEM_FOLDER)) == 0 ? is_word_end(path, ".gguf") && !strstr(path, ".gguf+")
+                                                                 : file_exists(path);
+}
+
+/* The same of what a reward, a guide or a judge is made of. */
+static int check_spec(const struct setting *s, const char *value, const struct yaml_value *at, struct genarm_error *err) {
+    struct source_spec spec = {.kind = SOURCE_ARM};
+    struct genarm_error said = {0};
+    if (s->option.spec == EVAL_NO_SPEC || (s->option.spec == EVAL_JUDGE && strncmp(value, "pairwise:", 9) == 0)) {
+        return 0;
+    }
+    int code = s->option.spec == EVAL_PART ? part_spec_parse(&spec.part, value, will_exist, &said)
+                                           : source_spec_parse(&spec, value, will_exist, &said);
+    if (code) {
+        return blame(at, s->key->text, &said, err);
+    }
+    const char *second = spec.kind == SOURCE_RANK ? NULL : spec.part.adapter;
+    if (spec.kind != SOURCE_CMD && spec.kind != SOURCE_OPENAI) {
+        const char *missing = !will_exist(spec.part.path) ? spec.part.path : second && !will_exist(second) ? second : NULL;
+        code = missing ? yaml_error(at, err, "%s: there is no file \"%.200s\"", s->key->text, missing) : 0;
+    }
+    source_spec_deinit(&spec);
+    return code;
 }
 
 /* Appends one value, if the command would take it. */
@@ -211,7 +262,8 @@ static int add_value(struct word_list *words, const struct wording *w, const str
     if (code == 0 && w->vocabulary->check(w->part->command, words->items + first, words->n - first, &said) != 0) {
         code = blame(at, s->key->text, &said, err);
     }
-    return code || !value ? code : check_file(s, value, at, err);
+    code = code || !value ? code : check_file(s, value, at, err);
+    return code || !value ? code : check_spec(s, value, at, err);
 }
 
 static int add_text(struct word_list *words, const struct wording *w, const struct setting *s, const struct yaml_value *v,
@@ -255,9 +307,17 @@ int wording_add(struct word_list *words, const struct wording *w, const char *op
     if (word_list_has(words, found.name)) {
         return 0;
     }
+    const struct yaml_value *root = &w->e->doc->root, *at = w->part->at;
     s.option = found;
     s.option.file = false;
-    return add_value(words, w, &s, value, w->part->at, err);
+    for (size_t i = 0; i < root->n && value && (value == w->e->prompts || value == w->e->model); i++) {
+        if (strcmp(root->keys[i].text, option) == 0) { /* "prompts" or "model" of the experiment */
+            s.key = &root->keys[i];
+            at = &root->items[i];
+            s.option.file = found.file;
+        }
+    }
+    return add_value(words, w, &s, value, at, err);
 }
 
 int wording_options(struct word_list *words, const struct wording *w, struct genarm_error *err) {
@@ -268,6 +328,7 @@ int wording_options(struct word_list *words, const struct wording *w, struct gen
     int code = word_list_add(words, command, err);
     code = code ? code : collect(&settings, w, yaml_get(w->e->defaults, command), false, err);
     code = code ? code : option_map ? collect(&settings, w, w->part->options, true, err) : collect_text(&settings, w, err);
+    code = code ? code : check_one_reward(&settings, w, err);
     for (size_t i = 0; i < settings.n && code == 0; i++) {
         code = add_setting(words, w, &settings.items[i], err);
     }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/names.h"
 #include "eval/fingerprint.h"
 #include "eval/item_words.h"
@@ -542,7 +543,7 @@ json_t *item_options(const struct item *item) {
         char *value = equals ? put_folder(equals + 1, "") : NULL;
         if (item->words[i][0] == '-' && name && !is_ours(name) && (!equals || value)) {
             const char *path = value && *value == '/' && equals[1] == ITEM_FOLDER[0] ? value + 1 : value;
-            ok = add_option(options, name, path ? json_string(path) : json_true());
+            ok = add_option(options, name, path ? text_json(path) : json_true());
         }
         ok = ok && name && (!equals || value);
         free(name);

@@ -77,6 +77,7 @@ struct judge_verdict {
     struct judge_showing showings[2];
     size_t n_showings; /* 0: by rewards */
     double rewards[2]; /* NaN where there are none */
+    bool too_long;     /* an answer does not fit into the context of the reward: invalid */
     int64_t prompt_tokens, completion_tokens; /* of its replies, cached ones too */
 };
 

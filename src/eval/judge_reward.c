@@ -22,6 +22,11 @@ static int judge_reward_run(void *self, struct judge_round *r, size_t *at, struc
         const bool same = strcmp(p->texts[0], p->texts[1]) == 0 && p->finished[0] == p->finished[1];
         *at = i;
         rc = genarm_source_score(j->source, samples, same ? 1 : 2, v->rewards, err);
+        if (rc == GENARM_ECONTEXT) { /* no reward, no verdict: the others have theirs */
+            v->rewards[0] = v->rewards[1] = NAN;
+            v->too_long = true;
+            rc = GENARM_OK;
+        }
         v->rewards[1] = same ? v->rewards[0] : v->rewards[1];
         if (rc == GENARM_OK) {
             const double margin = v->rewards[0] - v->rewards[1];

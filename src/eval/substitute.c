@@ -108,11 +108,14 @@ static int replace(struct buf *out, const char *text, char mark, const struct su
     return code;
 }
 
-/* `${name}` is no variable. */
+/* `${name}` is no variable; "$$", a dollar, may stand before one. */
 static int put_brace(struct buf *out, size_t *n, const char *text, const struct substitution *s, struct genarm_error *err) {
-    const bool reference = out->len > 0 && out->data[out->len - 1] == '$';
+    size_t dollars = 0;
+    while (dollars < out->len && out->data[out->len - 1 - dollars] == '$') {
+        dollars++;
+    }
     *n = 0;
-    return reference ? 0 : put_variable(out, n, text, s, err);
+    return dollars % 2 ? 0 : put_variable(out, n, text, s, err);
 }
 
 int substitute(struct buf *out, const char *text, const struct substitution *s, struct genarm_error *err) {

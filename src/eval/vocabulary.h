@@ -10,10 +10,14 @@
 
 enum eval_form { EVAL_FLAG, EVAL_VALUE, EVAL_LIST /* may be given several times */ };
 
+/* What values have paths in them (reward/spec.h). */
+enum eval_spec { EVAL_NO_SPEC, EVAL_PART /* of an ARM or an adapter */, EVAL_SOURCE /* of a reward */, EVAL_JUDGE };
+
 struct eval_option {
     char name[64]; /* with its dashes, "--predict" */
     enum eval_form form;
     bool file; /* values are paths */
+    enum eval_spec spec;
 };
 
 struct eval_vocabulary {

@@ -242,7 +242,12 @@ static int check_text(const char *text, size_t n, const char *file, struct genar
 }
 
 int yaml_parse(struct yaml **out, const char *text, size_t n, const char *file, struct genarm_error *err) {
+    static const char mark[] = "\xEF\xBB\xBF"; /* with which some editors begin */
     yaml_parser_t parser;
+    if (n >= sizeof mark - 1 && memcmp(text, mark, sizeof mark - 1) == 0) {
+        text += sizeof mark - 1;
+        n -= sizeof mark - 1;
+    }
     int code = check_text(text, n, file, err);
     if (code) {
         return code;

@@ -329,7 +329,7 @@ static int take_reply(struct round *r, struct flight *f) {
     json_t *body = NULL, *reply = NULL;
     struct genarm_error broken = {0};
     const char *why = broken.what;
-    int rc = f->reply.len > 0 ? json_parse(&body, f->reply.data, f->reply.len, "", &broken)
+    int rc = f->reply.len > 0 ? chat_wire_parse(&body, f->reply.data, f->reply.len, &broken)
                               : error_set(&broken, GENARM_EFORMAT, "the reply is empty");
     if (rc == GENARM_OK && chat_wire_reply(&reply, body, &why)) {
         rc = r->c->cache ? chat_cache_put(r->c->cache, f->request, reply, r->err) : GENARM_OK;

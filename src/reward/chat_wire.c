@@ -25,6 +25,55 @@ json_t *chat_wire_request(const struct chat_params *params, json_t *messages) {
 
 /* ---- replies ---- */
 
+/* The code of an escape "\\uXXXX", of which n bytes are left; -1: it is none. */
+static long escaped_code(const char *text, size_t n) {
+    char digits[5] = "";
+    if (n < 6 || text[0] != '\\' || text[1] != 'u') {
+        return -1;
+    }
+    memcpy(digits, text + 2, 4);
+    return digits[strspn(digits, "0123456789abcdefABCDEF")] ? -1 : strtol(digits, NULL, 16);
+}
+
+/* Halves of a pair of surrogates that have no other half become U+FFFD. */
+static void mend_escapes(char *text, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const long code = escaped_code(text + i, n - i);
+        if (text[i] != '\\') {
+            continue;
+        }
+        if (code < 0xD800 || code > 0xDFFF) {
+            i++;
+            continue;
+        }
+        const long next = code < 0xDC00 && n - i > 6 ? escaped_code(text + i + 6, n - i - 6) : -1;
+        if (next >= 0xDC00 && next <= 0xDFFF) {
+            i += 11;
+        } else {
+            memcpy(text + i + 2, "fffd", 4);
+            i += 5;
+        }
+    }
+}
+
+int chat_wire_parse(json_t **out, const char *body, size_t n, struct genarm_error *err) {
+    struct text_tail tail = {0};
+    struct buf text;
+    int rc = json_parse_sampled(out, body, n, "", err);
+    if (rc != GENARM_EFORMAT) {
+        return rc;
+    }
+    buf_init(&text, 3 * n + 4);
+    rc = text_push(&tail, body, n, &text, err);
+    rc = rc == GENARM_OK ? text_end(&tail, &text, err) : rc;
+    if (rc == GENARM_OK) {
+        mend_escapes(text.data, text.len);
+        rc = json_parse_sampled(out, text.data, text.len, "", err);
+    }
+    buf_deinit(&text);
+    return rc;
+}
+
 /* The tokens with numbers in their place, or NULL: a server may answer without, or with others. */
 static json_t *valid_logprobs(const json_t *choice) {
     json_t *content = json_object_get(json_object_get(choice, "logprobs"), "content");

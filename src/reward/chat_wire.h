@@ -7,6 +7,10 @@
 /* The body of a request: temperature 0. `messages` is borrowed. New reference; NULL without memory. */
 json_t *chat_wire_request(const struct chat_params *params, json_t *messages);
 
+/* A reply as JSON. Models say what is no text: zero characters, halves of surrogate pairs and bytes that are not UTF-8 become
+ * U+FFFD. */
+int chat_wire_parse(json_t **out, const char *body, size_t n, struct genarm_error *err);
+
 /* {"text", "finish_reason", "logprobs", "prompt_tokens", "completion_tokens"} of a chat completion. False: `body` is none,
  * and *why (a constant text) says what is wrong. */
 bool chat_wire_reply(json_t **reply, const json_t *body, const char **why);

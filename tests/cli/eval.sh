@@ -133,6 +133,19 @@ run 1 eval e.yaml -o part --only bas
 says err 'nothing of the experiment is called "bas"; did you mean "base"?'
 run 0 eval e.yaml -o part --report-only --limit 4
 json_true part/results.jsonl 'len([x for x in r if x["kind"] == "answer"]) == 4'
+cp part/results.jsonl part.jsonl
+run 0 eval e.yaml -o part --report-only
+says err "3 files are there that belong to other settings (limit, options or inputs)" # the model is not of them
+cp part.jsonl part/results.jsonl
+run 1 eval e.yaml -o part --report-only -m length.py
+says err "error: part: all of the 4 files that are there belong to other settings"
+same part.jsonl part/results.jsonl
+run 1 eval e.yaml -o nowhere --report-only
+says err "error: nowhere: no such folder"
+check "no folder is made" [ ! -e nowhere ]
+mkdir -p empty
+run 1 eval e.yaml -o empty --report-only
+says err "error: empty: nothing of the experiment is there yet"
 
 # ---- mistakes ----
 
@@ -150,6 +163,28 @@ mistake 's/sweep: trade, lora/sweep: trades, lora/' 17:40 'there is no sweep "tr
 mistake 's/kind:{h}"\]}$/kind:{hh}"]}/' 16:47 'there is no variable {hh} here'
 mistake 's/^judges/judgs/' 22:1 'unknown key "judgs"; did you mean "judges"?'
 mistake 's/against: base, //; s/reference: base/reference: bass/' 26:55 'there is no method "bass"; did you mean "base"?'
+mistake 's/^prompts: .*/prompts: no.jsonl/' 13:10 'prompts: there is no file "no.jsonl"'
+mistake 's/^model: .*/model: no.gguf/' 2:8 'model: there is no file "no.gguf"'
+mistake 's/kind=\$kind:{h}/kind=kind.gguf:{h}/' 16:47 'arm: there is no file "kind.gguf"'
+mistake 's/"arm:\$kind"/"arm:a=kind.gguf"/' 25:37 'reward: there is no file "kind.gguf"'
+mistake 's/\$dpo:{s}/dpo.gguf:{s}/' 12:70 'adapter: there is no file "dpo.gguf"'
+mistake 's/^  length: .*/  length: "rm:no.gguf"/' 20:11 'length: there is no file "no.gguf"'
+mistake 's/c: 256/c: 256, ctx-size: 512/' 6:22 'ctx-size and c are the same option'
+mistake 's/{data: pairs.jsonl, reward: "arm:$kind"}/{data: pairs.jsonl, reward: ["arm:$kind", "arm:$dpo"]}/' 25:37 'reward: one reward is needed here, not 2'
+run 1 eval e.yaml -o bad -m no.gguf
+says err "error: no.gguf: there is no such file"
+check "nothing is begun" [ ! -e bad ]
+
+# ---- names that are none for all: a folder that looks like an option, a model that is not UTF-8; a mark of bytes ----
+
+odd=$(printf 'b\xff.gguf')
+cp base.gguf "$odd"
+{ printf '\xEF\xBB\xBF' && sed '/^accuracy/,$d; /^  base: "arm/d; s/methods: .genarm, best./methods: [best]/' e.yaml; } >mark.yaml
+run 0 eval mark.yaml -o -dash -m "$odd" --only methods.base,best,longer --limit 2
+says err "the report is ./-dash/report.html"
+check "verdicts are there" [ -s ./-dash/verdicts/best.longer.jsonl ]
+json_true ./-dash/results.jsonl 'r[0]["model"] == "b\ufffd.gguf"'
+
 run 2 eval e.yaml
 says err "the folder for the experiment's files is missing"
 run 1 eval no.yaml -o bad
@@ -187,6 +222,23 @@ check "all else is made" [ "$(find fails/models fails/answers fails/rewards fail
 run 0 eval small.yaml -o fails
 says err " 3 made now"
 same_results fails/results.jsonl small.jsonl
+
+# ---- prompts that cannot be answered, which block nothing ----
+
+sed '3s/about/about the '"$(printf 'long %.0s' $(seq 400))"'/' prompts.jsonl >long.jsonl
+sed 's/prompts.jsonl/long.jsonl/' small.yaml >long.yaml
+run 0 eval long.yaml -o long
+says err "answers of base: 1 of 10 prompts could not be answered; long/logs/answers.base.log says why"
+says err "$n_small of $n_small files are done, $n_small made now"
+json_true long/answers/base.jsonl '[x["finish_reason"] == "error" for x in r] == [i == 2 for i in range(10)]'
+json_true long/rewards/base.length.jsonl '[list(x["rewards"].values()) == [None] for x in r] == [i == 2 for i in range(10)]'
+json_true long/results.jsonl '[x["verdict"] for x in r if x["kind"] == "verdict" and x["index"] == 2] == ["invalid"] * 2'
+run 0 eval long.yaml -o long
+says err " 0 made now"
+head -n 3 long.jsonl | tail -n 1 >all-long.jsonl
+sed 's/prompts.jsonl/all-long.jsonl/' small.yaml >long.yaml
+run 1 eval long.yaml -o all-long
+says err "error: answers of base: genarm generate failed with status 1"
 
 # ---- kill -9, again and again ----
 

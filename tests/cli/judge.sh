@@ -69,6 +69,11 @@ run 0 judge --judge openai:first@$url --order random --seed 6 many.jsonl many.js
 ! cmp -s out random || fail "another seed gives the same orders"
 : >asked
 
+# A verdict is one whatever characters are around it.
+run 0 judge --judge openai:odd@$url --order given a.jsonl b.jsonl
+json_true out 'all(x["verdict"] == "a" and x["orders"][0]["reply"] == "\ufffd \ufffd \ufffd \U0001f600 [[A]]" for x in r)'
+: >asked
+
 # What is no verdict is invalid.
 for kind in words both null; do
     run 0 judge --judge openai:$kind@$url a.jsonl b.jsonl -o v.jsonl --json
@@ -99,10 +104,20 @@ says err "error: ida.jsonl:4: there is no answer to the same prompt in the other
 echo '[{"instruction": "Question 0?"}]' >broken.json
 run 1 judge --judge openai:longer@$url broken.json b.jsonl
 says err 'error: broken.json, record 1: "response" is missing'
-echo '{"prompt": "p", "finish_reason": "error", "error": "too long"}' >failed.jsonl
-run 1 judge --judge openai:longer@$url failed.jsonl b.jsonl
-says err "error: failed.jsonl:1: this prompt has no answer: too long"
 asks 0 "files that cannot be judged"
+
+# A prompt without an answer: its pair is invalid, and nobody is asked about it; the others have their verdicts.
+sed '2s/"response".*/"finish_reason": "error", "error": "too long"}/' a.jsonl >failed.jsonl
+run 0 judge --judge openai:longer@$url failed.jsonl b.jsonl
+asks 6 "two orders of three pairs"
+json_true out '[x["verdict"] for x in r] == ["a", "invalid", "tie", "a"] and r[1]["error"] == "a prompt without an answer"'
+says err "2 won (66.7 %), 1 tied (33.3 %), 0 lost (0.0 %), 1 invalid"
+says err "1 pairs are invalid: a prompt has no answer"
+run 0 judge --judge openai:longer@$url b.jsonl failed.jsonl -o v.jsonl --json
+json_true v.jsonl '[x["verdict"] for x in r] == ["b", "invalid", "tie", "b"] and r[1]["preference"] is None'
+json_true out 'r[0]["invalid"] == 1'
+: >asked
+
 
 # Servers that fail: again, with pauses, until it works, or there is no hope.
 run 0 judge --judge openai:flaky@$url --judge-retries 5 a.jsonl b.jsonl -o v.jsonl --json -v
@@ -269,6 +284,11 @@ json_true out '[x["verdict"] for x in r] == ["a", "b", "tie", "tie"] and r[0]["r
 run 0 judge --judge "arm:$golden/llama.lora.gguf" -m "$tiny" a.jsonl b.jsonl
 json_true out 'len(r) == 4 and all(x["rewards"]["a"] < 0 for x in r) and r[2]["verdict"] == "tie"'
 json_true out 'all((x["verdict"] == "a") == (x["rewards"]["a"] > x["rewards"]["b"]) for x in r)'
+sed "2s/longer/$(printf 'long %.0s' $(seq 200))/" b.jsonl >longer.jsonl
+run 0 judge --judge "arm:$golden/llama.lora.gguf" -m "$tiny" -c 128 a.jsonl longer.jsonl
+json_true out '[x["verdict"] == "invalid" for x in r] == [False, True, False, False]'
+json_true out 'r[1]["rewards"] == {"a": None, "b": None} and r[1]["error"] == "an answer that does not fit into the context"'
+says err "1 pairs are invalid: an answer does not fit into the context (-c)"
 
 # A prompt of one's own.
 printf '# mine\nQ: {prompt}\n1: {a}\n2: {b} {c}\nSay [[A]] or [[B]].\n' >mine.txt

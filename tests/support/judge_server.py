@@ -5,6 +5,7 @@ for each request: {"model", "key", "prompt"}.
     first     always [[A]]
     words     no verdict and no rating
     both      two verdicts
+    odd       [[A]] after characters that JSON can say and a text cannot hold
     rate      [[N]], N being the number of words of the response, which may be more than 10
     flaky     the first attempts of each request are answered by 429, 500, half a body, a closed connection, an empty body
     busy      always 429, "Retry-After: 1"; after: the same, an hour
@@ -112,6 +113,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if model == "slow":
             time.sleep(60)
         fixed = {"first": "I prefer it: [[A]]", "words": "As a language model, I like 7 of them.", "both": "[[A]], or [[B]]",
+                 "odd": "\0 \ud800 \udc00 \U0001f600 [[A]]",
                  "rate": f"[[{len(part(text, 'response').split())}]]", "parrot": f"{key} [[A]]", "slow": "[[A]]", "null": None,
                  "huge": "x" * (17 << 20)}
         if model in fixed:

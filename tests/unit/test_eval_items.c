@@ -21,7 +21,9 @@ static const char *const flags = "bf16 resume per-pair length-normalize";
 static const char *const values =
     "output model seed data loss beta arm-template prompts limit lora temp answers threads log parallel ctx-size steps "
     "chat-template";
-static const char *const lists = "arm adapter reward judge";
+static const char *const lists = "arm adapter reward judge guide source";
+
+static bool checks_files; /* also what the experiment itself names */
 
 static bool among(const char *names, const char *key) {
     char name[NAME_MAX_LENGTH];
@@ -45,7 +47,10 @@ static int find(struct eval_option *out, const char *command, const char *key, s
                    : error_set(error, GENARM_EINVAL, "unknown option");
     }
     *out = (struct eval_option){.form = among(flags, key) ? EVAL_FLAG : among(lists, key) ? EVAL_LIST : EVAL_VALUE,
-                                .file = strcmp(key, "data") == 0};
+                                .file = strcmp(key, "data") == 0 || (checks_files && among("prompts model", key)),
+                                .spec = strcmp(key, "guide") == 0    ? EVAL_PART
+                                        : strcmp(key, "source") == 0 ? EVAL_SOURCE
+                                                                     : EVAL_NO_SPEC};
     snprintf(out->name, sizeof out->name, "--%s", key);
     return 0;
 }
@@ -77,6 +82,7 @@ static int teardown(void **state) {
     experiment_free(experiment);
     experiment = NULL;
     params = (struct items_params){0};
+    checks_files = false;
     return 0;
 }
 
@@ -212,6 +218,7 @@ static void test_typos_name_line_and_nearest(void **state) {
     refused("models:\n  a: {train: {bf16: 7}}\n", "e.yaml:2:21", "bf16 must be true or false");
     refused("models:\n  a: {train: {output: x}}\n", "e.yaml:2:15", "genarm eval sets this option");
     refused("models:\n  a: {train: {data: no/such.jsonl}}\n", "e.yaml:2:21", "there is no file \"no/such.jsonl\"");
+    refused("models:\n  a: {train: {beta: 1, --beta: 2}}\n", "e.yaml:2:24", "--beta and beta are the same option");
     refused("options: {trainn: {}}\n", "e.yaml:1:11", "did you mean \"train\"?");
     refused("models: {kind: {train: {}}}\nprompts: p\nmethods: {m: {arm: $kinf}}\n", "e.yaml:3:20", "did you mean \"kind\"?");
     refused("prompts: p\nmethods: {m: {arm: $model}}\n", "e.yaml:2:20", "$model is the base, and none is named");
@@ -229,6 +236,37 @@ static void test_typos_name_line_and_nearest(void **state) {
     refused("prompts: p\nmethods: {m: }\nreport: {objectives: {r: h}}\n", "e.yaml:3:23", "no reward \"r\"");
     refused("prompts: p\nmethods: {m: }\nreport: {referense: m}\n", "e.yaml:3:10", "did you mean \"reference\"?");
     refused("prompts: p\nmethods: {m: }\nrewards: {r: {temp: 1}}\n", "e.yaml:3:11", "no option \"reward\"");
+    refused("prompts: p\nmethods: {m: }\nrewards: {r: {reward: [a, b]}}\n", "e.yaml:3:23", "one reward is needed here, not 2");
+    refused("accuracy: {r: {reward: [a, b]}}\n", "e.yaml:1:24", "one reward is needed here, not 2");
+    must(make("accuracy: {r: {reward: [a]}}\n"), &err);
+}
+
+static void test_files_that_are_read_are_there(void **state) {
+    (void)state;
+    const char *file = temp_path("there.gguf");
+    char text[1024];
+    must(file_write(file, "x", 1, &err), &err);
+    refused("prompts: p\nmethods: {m: {guide: no.gguf}}\n", "e.yaml:2:22", "guide: there is no file \"no.gguf\"");
+    refused("prompts: p\nmethods: {m: {guide: [\"a=no.gguf:0.5\"]}}\n", "e.yaml:2:23", "there is no file \"no.gguf\"");
+    refused("prompts: p\nmethods: {m: {source: \"arm:no.gguf\"}}\n", "e.yaml:2:23", "there is no file \"no.gguf\"");
+    refused("models: {k: {train: {}}}\nprompts: p\nmethods: {m: {guide: \"a=$k+no.gguf:1\"}}\n", "e.yaml:3:22",
+            "there is no file \"no.gguf\"");
+    must(make("models: {k: {sweep: {f: [x.gguf, y]}, train: {}}}\nprompts: p\nmethods:\n"
+              "  m: {sweep: {f: [x.gguf, y]}, guide: [\"a=$k:0.5\", $k, \"$k+$k\"], source: [\"arm:$k\", \"cmd:no such\"]}\n"),
+         &err);
+    snprintf(text, sizeof text, "prompts: p\nmethods: {m: {guide: \"%s:2\", source: \"rank:%s#LABEL\"}}\n", file, file);
+    must(make(text), &err);
+    checks_files = true;
+    refused("title: t\nprompts: no/p\nmethods: {m: }\n", "e.yaml:2:10", "prompts: there is no file \"no/p\"");
+    snprintf(text, sizeof text, "model: no.gguf\nprompts: %s\nmethods: {m: }\n", file);
+    refused(text, "e.yaml:1:8", "model: there is no file \"no.gguf\"");
+}
+
+static void test_a_dollar_may_stand_before_a_value(void **state) {
+    (void)state;
+    must(make("models: {k: {train: {}}}\nprompts: p\nmethods: {m: {sweep: {h: [0.5]}, temp: \"$${h} $$${k} $$$${h} {{h}}\"}}\n"),
+         &err);
+    assert_true(has("answers.m@h=0.5", "--temp=$0.5 $OUT/models/k.gguf $$0.5 {h}"));
 }
 
 static void test_models_that_need_each_other_are_refused(void **state) {
@@ -311,6 +349,8 @@ int main(void) {
         cmocka_unit_test_teardown(test_products_of_sweeps, teardown),
         cmocka_unit_test_teardown(test_the_command_line_wins, teardown),
         cmocka_unit_test_teardown(test_typos_name_line_and_nearest, teardown),
+        cmocka_unit_test_teardown(test_files_that_are_read_are_there, teardown),
+        cmocka_unit_test_teardown(test_a_dollar_may_stand_before_a_value, teardown),
         cmocka_unit_test_teardown(test_models_that_need_each_other_are_refused, teardown),
         cmocka_unit_test_teardown(test_a_model_of_a_sweep_needs_its_point, teardown),
         cmocka_unit_test_teardown(test_fingerprints_follow_what_counts, teardown),

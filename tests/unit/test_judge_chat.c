@@ -121,6 +121,35 @@ static void test_a_secret_is_blotted_out(void **state) {
 }
 
 /* Whether the body is a completion; its text must be `text`. */
+/* The text of a reply; the caller frees it. */
+static char *text_in(const char *body) {
+    json_t *json = NULL;
+    const bool read = chat_wire_parse(&json, body, strlen(body), NULL) == GENARM_OK;
+    char *text = read ? strdup(json_string_value(json_object_get(json, "a"))) : NULL;
+    json_decref(json);
+    return text;
+}
+
+static void test_replies_may_hold_what_is_no_text(void **state) {
+    (void)state;
+    static const char *const bodies[][2] = {
+        {"{\"a\": \"x\\u0000y\"}", "x\xef\xbf\xbdy"},
+        {"{\"a\": \"x\\ud800\"}", "x\xef\xbf\xbd"},
+        {"{\"a\": \"\\uD83D\\uDE00\\udc00\\ud800\\ud83d\\ude00\"}",
+         "\xf0\x9f\x98\x80\xef\xbf\xbd\xef\xbf\xbd\xf0\x9f\x98\x80"},
+        {"{\"a\": \"\\\\ud800\\ud800\"}", "\\ud800\xef\xbf\xbd"},
+        {"{\"a\": \"x\xff\"}", "x\xef\xbf\xbd"},
+    };
+    for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
+        char *text = text_in(bodies[i][0]);
+        assert_non_null(text);
+        assert_string_equal(text, bodies[i][1]);
+        free(text);
+    }
+    assert_null(text_in("{\"a\": \"\\ud80"));
+    assert_null(text_in("{\"a\": \"x"));
+}
+
 static void completes(const char *body, const char *text, bool logprobs) {
     json_t *json = json_loads(body, 0, NULL), *reply = NULL;
     struct chat_reply read;
@@ -215,6 +244,7 @@ int main(void) {
         cmocka_unit_test(test_completions_are_told_from_other_json),
         cmocka_unit_test(test_errors_of_servers_are_read),
         cmocka_unit_test(test_the_cache_keeps_replies_of_whole_requests),
+        cmocka_unit_test(test_replies_may_hold_what_is_no_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
