@@ -34,7 +34,7 @@ static int known_file(struct fingerprints *f, uint64_t *out, const char *path, s
 
 static bool is_file(const char *text) {
     struct stat st;
-    return strpbrk(text, "./") && stat(text, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0;
+    return *text && stat(text, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0;
 }
 
 /* A text between separators, or a whole one. */

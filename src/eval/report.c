@@ -83,6 +83,11 @@ static int write_tables(const char *folder, const struct numbers *n, const struc
     int rc = buf_puts(&text, "# ", err);
     rc = rc ? rc : sheet_markdown_text(&text, n->results->title, err);
     rc = rc ? rc : buf_printf(&text, err, "\n\n%s\n", tables_legend);
+    for (size_t i = 0; i < n->n_notes && rc == GENARM_OK; i++) {
+        rc = buf_puts(&text, "\nNote: ", err);
+        rc = rc ? rc : sheet_markdown_text(&text, n->notes[i], err);
+        rc = rc ? rc : buf_puts(&text, "\n", err);
+    }
     for (size_t i = 0; i < t->n && rc == GENARM_OK; i++) {
         rc = sheet_markdown(&text, &t->sheets[i], err);
     }

@@ -412,6 +412,9 @@ int numbers_make(struct numbers *out, const struct results *r, struct pool *pool
         return error_at(err, error_set(err, GENARM_EIO, "cannot open the file again"), "%s", r->path);
     }
     *out = (struct numbers){.results = r, .pool = pool};
+    if (r->n_files) {
+        note(out, pool_text(pool, "Unfinished: %zu of %zu files are made.", r->n_done, r->n_files));
+    }
     read_options(out);
     out->cells = pool_array(pool, r->n_cells, sizeof *out->cells);
     int rc = pool_check(pool, err);

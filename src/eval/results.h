@@ -87,6 +87,7 @@ struct results {
     const char *title, *about, *model, *version;
     const json_t *report; /* section of the YAML; {} without */
     size_t n_prompts;
+    size_t n_files, n_done; /* of an unfinished experiment: files, and those that were made when this was written; else 0 */
     struct results_method *methods;
     size_t n_methods;
     struct results_cell *cells; /* [n_cells] methods in their order, points in theirs */

@@ -160,6 +160,12 @@ int results_head(struct results *r, const char *where, struct genarm_error *err)
         return rc ? rc : wrong(where, "\"n_prompts\" is out of range", err);
     }
     r->n_prompts = (size_t)n;
+    const json_int_t n_files = json_integer_value(json_object_get(r->experiment, "n_files"));
+    const json_int_t n_done = json_integer_value(json_object_get(r->experiment, "n_done"));
+    if (n_done >= 0 && n_files > n_done) {
+        r->n_files = (size_t)n_files;
+        r->n_done = (size_t)n_done;
+    }
     r->report = json_object_get(r->experiment, "report");
     if (r->report && !json_is_object(r->report)) {
         r->report = NULL;

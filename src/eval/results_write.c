@@ -186,10 +186,14 @@ static int put_experiment(const struct writer *w, struct genarm_error *err) {
     json_t *seed = e->seed >= 0 ? json_integer((json_int_t)e->seed) : json_null();
     json_t *report = e->report ? yaml_json(e->report) : json_object();
     json_t *model = w->model ? text_json(w->model) : NULL; /* of a command line: any bytes */
+    size_t n_files, n_done;
+    double left;
+    eval_run_count(w->run, &n_files, &n_done, &left);
     return put(w,
-               json_pack("{s:s, s:s, s:s*, s:o*, s:o, s:s*, s:I, s:o, s:o, s:o, s:o, s:s, s:o}", "kind", "experiment", "title",
+               json_pack("{s:s, s:s, s:s*, s:o*, s:o, s:s*, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:s, s:o}", "kind", "experiment", "title",
                          e->title ? e->title : "An experiment", "about", e->about, "model", model, "seed", seed, "prompts",
-                         e->prompts, "n_prompts", (json_int_t)w->n_prompts, "report", report, "methods", methods_json(w),
+                         e->prompts, "n_prompts", (json_int_t)w->n_prompts, "n_files", (json_int_t)n_files, "n_done",
+                         (json_int_t)n_done, "report", report, "methods", methods_json(w),
                          "rewards", names_json(w, PART_REWARD), "judges", names_json(w, PART_JUDGE), "version", GENARM_VERSION,
                          "machine", machine_json()),
                err);

@@ -39,9 +39,10 @@ static void read_text(struct results *r, const char *text) {
 static void test_a_judge_compares_at_the_same_point(void **state) {
     (void)state;
     struct results r;
-    read_text(&r, "{\"kind\":\"experiment\",\"n_prompts\":1,\"methods\":[{\"name\":\"ref\",\"points\":[{\"n\":4},{\"n\":40}]},"
+    read_text(&r, "{\"kind\":\"experiment\",\"n_prompts\":1,\"n_files\":7,\"n_done\":3,\"methods\":[{\"name\":\"ref\",\"points\":[{\"n\":4},{\"n\":40}]},"
                   "{\"name\":\"cmp\",\"points\":[{\"n\":4,\"a\":1},{\"n\":40,\"a\":1},{\"a\":1}]}],"
                   "\"judges\":[{\"name\":\"j\",\"against\":\"ref\"},{\"name\":\"k\"}]}\n");
+    assert_true(r.n_files == 7 && r.n_done == 3);
     assert_int_equal(results_against(&r, 0, 2), 0);
     assert_int_equal(results_against(&r, 0, 3), 1);
     assert_int_equal(results_against(&r, 0, 4), r.n_cells); /* neither of two */

@@ -101,6 +101,7 @@ static void test_all_files_become_one(void **state) {
     assert_int_equal(json_array_size(all), 1 + 1 + 2 + 2 + 2 + 1);
     assert_string_equal(json_string_value(json_object_get(head, "kind")), "experiment");
     assert_int_equal(json_integer_value(json_object_get(head, "n_prompts")), 2);
+    assert_true(json_integer_value(json_object_get(head, "n_done")) < json_integer_value(json_object_get(head, "n_files")));
     json_t *expected = json_loads("[{\"name\":\"base\",\"label\":\"base\",\"method\":\"guided\",\"points\":[{}],\"plain\":[true]},"
                                   "{\"name\":\"g\",\"label\":\"G\",\"method\":\"args\",\"points\":[{\"h\":0.5}],"
                                   "\"plain\":[false]}]",
