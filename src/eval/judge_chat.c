@@ -112,13 +112,7 @@ static int judge_chat_run(void *self, struct judge_round *r, size_t *at, struct 
 
 static struct genarm_judge_stats judge_chat_stats(const void *self) {
     const struct judge_chat *j = self;
-    const struct chat_stats s = chat_client_stats(j->client);
-    return (struct genarm_judge_stats){.n_requests = s.n_requests,
-                                       .n_retries = s.n_retries,
-                                       .n_cached = s.n_cached,
-                                       .n_refused = s.n_refused,
-                                       .prompt_tokens = s.prompt_tokens,
-                                       .completion_tokens = s.completion_tokens};
+    return chat_client_stats(j->client);
 }
 
 static void judge_chat_free(void *self) {

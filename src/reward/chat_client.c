@@ -45,7 +45,7 @@ struct chat_client {
     struct curl_slist *headers;
     CURLM *multi;
     struct flight *flights; /* [n_parallel] */
-    struct chat_stats stats;
+    struct genarm_judge_stats stats;
     struct rng rng;
     bool ever_answered;
 };
@@ -203,7 +203,7 @@ void chat_client_free(struct chat_client *c) {
     free(c);
 }
 
-struct chat_stats chat_client_stats(const struct chat_client *c) { return c->stats; }
+struct genarm_judge_stats chat_client_stats(const struct chat_client *c) { return c->stats; }
 
 /* ---- replies ---- */
 

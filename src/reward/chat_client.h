@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "genarm/source.h"
 
 struct chat_client;
 
@@ -58,12 +59,7 @@ struct chat_batch {
  * as is everything that retries did not help. On failure *at is the request at fault. */
 int chat_client_ask(struct chat_client *c, const struct chat_batch *batch, size_t *at, struct genarm_error *err);
 
-/* Since the client was made. Tokens are those of requests that were sent, not of the cache. */
-struct chat_stats {
-    int64_t n_requests, n_retries; /* attempts sent; those after the first */
-    int64_t n_cached, n_refused;
-    int64_t prompt_tokens, completion_tokens;
-};
-struct chat_stats chat_client_stats(const struct chat_client *c);
+/* Since the client was made; who reads the replies knows n_abstained, which is 0. Tokens are those of requests that were sent, not of the cache. */
+struct genarm_judge_stats chat_client_stats(const struct chat_client *c);
 
 #endif

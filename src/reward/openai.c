@@ -60,14 +60,9 @@ static int openai_score(void *self, const struct genarm_sample *samples, size_t 
 
 static struct genarm_judge_stats openai_stats(const void *self) {
     const struct openai *o = self;
-    const struct chat_stats s = chat_client_stats(o->client);
-    return (struct genarm_judge_stats){.n_requests = s.n_requests,
-                                       .n_retries = s.n_retries,
-                                       .n_cached = s.n_cached,
-                                       .n_refused = s.n_refused,
-                                       .n_abstained = o->n_abstained,
-                                       .prompt_tokens = s.prompt_tokens,
-                                       .completion_tokens = s.completion_tokens};
+    struct genarm_judge_stats stats = chat_client_stats(o->client);
+    stats.n_abstained = o->n_abstained;
+    return stats;
 }
 
 static void openai_free(void *self) {
