@@ -11,11 +11,27 @@ for _ in $(seq 100); do
     [ ! -s port ] || break
     sleep 0.1
 done
-url=http://127.0.0.1:$(cat port)
+port=$(cat port)
+url=http://127.0.0.1:$port
 : >asked
+
+quiet() { # waits for the requests of programs that ended while some were on their way
+    local status
+    exec 3<>"/dev/tcp/127.0.0.1/$port"
+    printf 'GET /quiet HTTP/1.0\r\n\r\n' >&3
+    read -r -t 60 _ status _ <&3
+    exec 3>&-
+    [ "$status" = 200 ] || fail "the server is not quiet: $status"
+}
+
+forget() { # the requests up to here
+    quiet
+    : >asked
+}
 
 asks() { # NUMBER WHAT: how many requests came since the last call
     local n
+    quiet
     n=$(wc -l <asked)
     [ "$n" = "$1" ] || fail "$2: $n requests, not $1"
     : >asked
@@ -67,12 +83,12 @@ run 0 judge --judge openai:first@$url --order random --seed 5 --judge-parallel 1
 same out random
 run 0 judge --judge openai:first@$url --order random --seed 6 many.jsonl many.jsonl
 ! cmp -s out random || fail "another seed gives the same orders"
-: >asked
+forget
 
 # A verdict is one whatever characters are around it.
 run 0 judge --judge openai:odd@$url --order given a.jsonl b.jsonl
 json_true out 'all(x["verdict"] == "a" and x["orders"][0]["reply"] == "\ufffd \ufffd \ufffd \U0001f600 [[A]]" for x in r)'
-: >asked
+forget
 
 # What is no verdict is invalid.
 for kind in words both null; do
@@ -80,7 +96,7 @@ for kind in words both null; do
     json_true v.jsonl 'len(r) == 4 and all(x["verdict"] == "invalid" and x["preference"] is None for x in r)'
     json_true out 'r[0]["invalid"] == 4 and r[0]["win_rate"] is None and r[0]["requests"] == 8 and "cost" not in r[0]'
 done
-: >asked
+forget
 
 # AlpacaEval's files, ids, and answers that do not belong together.
 run 0 judge --judge openai:longer@$url a.json b.jsonl
@@ -88,7 +104,7 @@ json_true out '[x["verdict"] for x in r] == ["a", "b", "tie", "a"]'
 run 0 judge --judge openai:longer@$url ida.jsonl idb.jsonl
 json_true out '[x["verdict"] for x in r] == ["a", "b", "tie", "a"] and [x["id"] for x in r] == ["q0", "q1", "q2", "q3"]'
 json_true asked 'any("[system]\nBe kind.\n\n[user]\nQuestion 3?" in x["body"]["messages"][1]["content"] for x in r)'
-: >asked
+forget
 head -n 3 b.jsonl >short.jsonl
 run 1 judge --judge openai:longer@$url a.jsonl short.jsonl
 says err "error: a.jsonl:4: there is no answer to the same prompt in the other file, short.jsonl"
@@ -116,7 +132,7 @@ says err "1 pairs are invalid: a prompt has no answer"
 run 0 judge --judge openai:longer@$url b.jsonl failed.jsonl -o v.jsonl --json
 json_true v.jsonl '[x["verdict"] for x in r] == ["b", "invalid", "tie", "b"] and r[1]["preference"] is None'
 json_true out 'r[0]["invalid"] == 1'
-: >asked
+forget
 
 
 # Servers that fail: again, with pauses, until it works, or there is no hope.
@@ -141,7 +157,7 @@ run 1 judge --judge openai:huge@$url a.jsonl b.jsonl --judge-parallel 1
 says err "a reply of more than 16 MiB"
 run 1 judge --judge openai:slow@$url --judge-timeout 0.2 --judge-retries 0 a.jsonl b.jsonl
 says err "error: $url/v1/chat/completions: Timeout was reached"
-: >asked
+forget
 run 1 judge --judge openai:moved@$url --judge-parallel 1 a.jsonl b.jsonl
 says err "status 302"
 asks 1 "a redirect is not followed"
@@ -163,19 +179,19 @@ json_true v.jsonl '[x["verdict"] for x in r] == ["a", "invalid", "tie", "a"] and
 json_true out 'r[0]["refused"] == 2 and r[0]["win"] == 2 and r[0]["lose"] == 0 and abs(r[0]["win_rate"] - 2.5 / 3) < 1e-5'
 
 # The cache: the second time nothing is asked; another request is.
-: >asked
-run 0 judge --judge openai:longer@$url --judge-cache replies a.jsonl b.jsonl -o v.jsonl --json --price-in 10 --price-out 1000
+forget
+# Both orders of equal responses are one request, which two slots might ask at the same time.
+run 0 judge --judge openai:longer@$url --judge-parallel 1 --judge-cache replies a.jsonl b.jsonl -o v.jsonl --json --price-in 10 --price-out 1000
 cp v.jsonl first.jsonl
-json_true out 'r[0]["requests"] == 8 and r[0]["cached"] == 0 and abs(r[0]["cost"] - (800 * 10 + 24 * 1000) / 1e6) < 1e-9'
-asks 8 "an empty cache"
+json_true out 'r[0]["requests"] == 7 and r[0]["cached"] == 1 and abs(r[0]["cost"] - (700 * 10 + 21 * 1000) / 1e6) < 1e-9'
+asks 7 "an empty cache"
 run 0 judge --judge openai:longer@$url --judge-cache replies a.jsonl b.jsonl -o v.jsonl --json --price-in 10
 json_true out 'r[0]["requests"] == 0 and r[0]["cached"] == 8 and r[0]["cost"] == 0 and r[0]["win"] == 2'
 same v.jsonl first.jsonl
 asks 0 "a full cache"
-run 0 judge --judge openai:longer@$url --judge-cache replies a.jsonl b.jsonl --judge-max-tokens 9
-asks 8 "other requests"
-# Not those of equal responses, whose two orders are one request, asked twice where both are on their way at once.
-mapfile -t entries < <(grep -rL 'nsame' replies)
+run 0 judge --judge openai:longer@$url --judge-cache replies a.jsonl b.jsonl --judge-parallel 1 --judge-max-tokens 9
+asks 7 "other requests"
+mapfile -t entries < <(grep -rL 'nsame' replies) # not those of equal responses
 printf 'damaged' >"${entries[0]}"
 cp "${entries[1]}" "${entries[2]}" # an entry of another request
 run 0 judge --judge openai:longer@$url --judge-cache replies a.jsonl b.jsonl -o v.jsonl
@@ -187,7 +203,7 @@ check "failures are not cached" [ "$(find replies/x -type f | wc -l)" = 0 ]
 
 # The key: sent, and nowhere else.
 export OPENAI_API_KEY=sk-very/secret-42 MY_KEY=other-key-43
-: >asked
+forget
 run 0 judge --judge openai:parrot@$url -v --judge-cache kept --order given a.jsonl b.jsonl -o v.jsonl --json
 json_true asked 'all(x["key"] == "sk-very/secret-42" for x in r)'
 json_true v.jsonl 'r[0]["orders"][0]["reply"] == "***************** [[A]]"'
@@ -196,7 +212,7 @@ run 1 judge --judge openai:denied@$url -v --judge-cache kept a.jsonl b.jsonl -o 
 says err "status 401: Incorrect API key provided: *****************"
 says err "is the key right?"
 cat out err w.jsonl.partial $(find kept -type f) >>everything
-: >asked
+forget
 run 0 judge --judge openai:parrot@$url --api-key-env MY_KEY a.jsonl b.jsonl
 json_true asked 'all(x["key"] == "other-key-43" for x in r)'
 cat out err >>everything
@@ -237,14 +253,14 @@ check "verdicts are kept ($kept)" [ "$kept" -ge 6 ]
 run 1 "${many[@]}" --order given
 says err "r.jsonl.partial: these answers were begun with other settings: --order was \"both\", not \"given\""
 printf '{"index":5,"rec' >>r.jsonl.partial
-: >asked
+forget
 run 0 "${many[@]}" --json --judge-parallel 2
 says err "of 64 pairs are judged in r.jsonl.partial"
 asks $((2 * (64 - kept))) "what was not judged"
 same r.jsonl whole.jsonl
 json_true out 'r[0]["pairs"] == 64 and r[0]["win"] == 32 and r[0]["tie"] == 16 and r[0]["lose"] == 16'
 check "the partial file is gone" [ ! -e r.jsonl.partial ]
-: >asked
+forget
 "$genarm" judge --judge "openai:slow@$url" a.jsonl b.jsonl >out 2>err </dev/null &
 pid=$!
 for _ in $(seq 600); do
@@ -292,7 +308,7 @@ says err "1 pairs are invalid: an answer does not fit into the context (-c)"
 
 # A prompt of one's own.
 printf '# mine\nQ: {prompt}\n1: {a}\n2: {b} {c}\nSay [[A]] or [[B]].\n' >mine.txt
-: >asked
+forget
 run 0 judge --judge openai:first@$url --judge-prompt mine.txt --order given --judge-parallel 1 a.jsonl b.jsonl
 json_true asked 'r[0]["body"]["messages"] == [{"role": "user", "content": "Q: Question 0?\n1: A longer answer.\n2: short {c}\nSay [[A]] or [[B]].\n"}]'
 printf '{prompt} {a}' >wrong.txt
@@ -325,7 +341,7 @@ cat >pairs.jsonl <<'END_PAIRS'
 END_PAIRS
 run 0 score -m "$tiny" -d pairs.jsonl --reward openai:rate@$url --judge-cache ratings --json
 json_true out 'r[0]["trajectory"]["rate"] == {"accuracy": 1, "margin": 2, "abstained": 1}'
-: >asked
+forget
 run 0 score -m "$tiny" -d pairs.jsonl --reward openai:rate@$url --judge-cache ratings
 says out "without 1 pairs in which it abstained"
 asks 0 "ratings from the cache"

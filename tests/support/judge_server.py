@@ -1,5 +1,6 @@
 """A chat-completion server whose model names say how it behaves; prints its port. Appends to the file that it is given a line
-for each request: {"model", "key", "prompt"}.
+for each request: {"model", "key", "path", "body"}. GET /quiet answers when no other request is on its way: all that came from
+clients which ended since are in the file.
 
     longer    prefers the longer response, [[C]] if both are as long; log-probabilities where they are asked for
     first     always [[A]]
@@ -30,6 +31,15 @@ import time
 
 LOCK = threading.Lock()
 SEEN = {}
+OPEN = threading.Condition()
+connections = 0  # open ones, without those of requests that wait for long
+
+
+def opened(number):
+    global connections
+    with OPEN:
+        connections += number
+        OPEN.notify_all()
 
 
 def part(text, tag):
@@ -90,6 +100,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return None
         return self.send(200, b"") if attempt == 5 else self.longer(request, text)
 
+    def do_GET(self):
+        with OPEN:
+            quiet = OPEN.wait_for(lambda: connections == 1, timeout=30)
+        self.close_connection = True
+        self.send(200 if quiet else 500, b"")
+
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         text, model = request["messages"][-1]["content"], request["model"]
@@ -111,7 +127,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if model in ("picky", "choosy"):
             return self.longer(request, text)
         if model == "slow":
+            opened(-1)
             time.sleep(60)
+            opened(1)
         fixed = {"first": "I prefer it: [[A]]", "words": "As a language model, I like 7 of them.", "both": "[[A]], or [[B]]",
                  "odd": "\0 \ud800 \udc00 \U0001f600 [[A]]",
                  "rate": f"[[{len(part(text, 'response').split())}]]", "parrot": f"{key} [[A]]", "slow": "[[A]]", "null": None,
@@ -131,6 +149,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
+
+    def process_request(self, request, client_address):
+        opened(1)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request):
+        super().shutdown_request(request)
+        opened(-1)
 
     def handle_error(self, request, client_address):
         pass  # clients that are stopped
