@@ -53,13 +53,14 @@ demo: build
 # Both go on where they were stopped.
 reproduce: build
 	@scripts/deps.sh demo
-	@for e in general weak-to-strong trade-off; do "$(BUILD)/genarm" eval "experiments/small/$$e.yaml" \
-		-o "reproduce-out/small/$$e" --limit $(REPRODUCE_LIMIT) || exit 1; done
+	@reuse=; for e in general weak-to-strong trade-off; do "$(BUILD)/genarm" eval "experiments/small/$$e.yaml" \
+		-o "reproduce-out/small/$$e" --limit $(REPRODUCE_LIMIT) $$reuse || exit 1; \
+		reuse="$$reuse --reuse reproduce-out/small/$$e"; done
 
 reproduce-full: build
 	@scripts/deps.sh demo
-	@for e in general weak-to-strong trade-off ablations; do "$(BUILD)/genarm" eval "experiments/$$e.yaml" \
-		-o "reproduce-out/$$e" || exit 1; done
+	@reuse=; for e in general weak-to-strong trade-off ablations; do "$(BUILD)/genarm" eval "experiments/$$e.yaml" \
+		-o "reproduce-out/$$e" $$reuse || exit 1; reuse="$$reuse --reuse reproduce-out/$$e"; done
 
 # As many at once as there are cores, but for those that run alone (tests/CMakeLists.txt).
 test: models

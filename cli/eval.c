@@ -15,7 +15,7 @@
 #include "terminal.h"
 
 struct eval_args {
-    struct option_list files;
+    struct option_list files, reuse;
     const char *output, *model, *only;
     int32_t limit;
     bool dry_run, keep_going, report_only, verbose;
@@ -29,6 +29,9 @@ static const struct option eval_options[] = {
      .help = "where all files of the experiment go; what is there already is not made again, unless the experiment, or a file "
              "that it reads, has changed"},
     {OPTION_FILE, "-m --model", "FILE", ARGS(model), .help = "the base model, in place of the one that the experiment names"},
+    {OPTION_FILES, "--reuse", "FOLDER", ARGS(reuse),
+     .help = "take what the same commands have made of the same files, such as models, from the folder of another experiment; "
+             "repeatable"},
     {OPTION_INT, "--limit", "N", ARGS(limit), 1, INT32_MAX, .help = "only the first N prompts; all of them if not given"},
     {OPTION_TEXT, "--only", "NAME,...", ARGS(only),
      .help = "only these models, methods, rewards and judges, and what they need; methods.NAME, rewards.NAME and so on where "
@@ -46,6 +49,7 @@ struct evaluation {
     char *folder; /* -o, which no command can take for an option */
     struct experiment *experiment;
     struct item_list items;
+    struct reuse reuse;
     struct eval_run run;
     struct eval_show show;
 };
@@ -115,7 +119,11 @@ static int report(struct evaluation *e, struct genarm_error *err) {
     }
     eval_run_count(&e->run, &n, &n_done, &left);
     print_tables(e->run.folder);
-    note("%zu of %zu files are done, %zu made now; the report is %s/report.html", n_done, n, e->run.n_run, e->run.folder);
+    char reused[64] = "";
+    if (e->run.n_reused) {
+        snprintf(reused, sizeof reused, ", %zu taken from other folders", e->run.n_reused);
+    }
+    note("%zu of %zu files are done, %zu made now%s; the report is %s/report.html", n_done, n, e->run.n_run, reused, e->run.folder);
     return flush_output(stdout, err);
 }
 
@@ -209,6 +217,11 @@ static int check_args(const struct eval_args *args, struct genarm_error *err) {
     if (args->model && !file_exists(args->model)) {
         return error_at(err, error_set(err, GENARM_EIO, "there is no such file"), "%s", args->model);
     }
+    for (size_t i = 0; i < args->reuse.n; i++) {
+        if (!file_exists(args->reuse.items[i])) {
+            return error_at(err, error_set(err, GENARM_EIO, "there is no such folder"), "%s", args->reuse.items[i]);
+        }
+    }
     if (args->dry_run && args->report_only) {
         return usage_error(err, "--dry-run", "not together with --report-only");
     }
@@ -228,8 +241,17 @@ static int evaluate(struct evaluation *e, struct genarm_error *err) {
     if (!e->folder) {
         return error_nomem(err, "a path");
     }
-    e->run = (struct eval_run){
-        .list = &e->items, .folder = e->folder, .program = "/proc/self/exe", .keep_going = args->keep_going};
+    for (size_t i = 0; i < args->reuse.n && code == 0; i++) {
+        code = reuse_add(&e->reuse, args->reuse.items[i], err);
+    }
+    if (code) {
+        return code;
+    }
+    e->run = (struct eval_run){.list = &e->items,
+                               .folder = e->folder,
+                               .program = "/proc/self/exe",
+                               .keep_going = args->keep_going,
+                               .reuse = &e->reuse};
     e->show.verbose = args->verbose;
     eval_show_attach(&e->run, &e->show);
     code = eval_run_init(&e->run, err);
@@ -250,6 +272,7 @@ static int eval_main(const void *arguments, struct genarm_error *err) {
     const int code = evaluate(&e, err);
     eval_show_end(&e.show);
     eval_run_deinit(&e.run);
+    reuse_deinit(&e.reuse);
     items_free(&e.items);
     experiment_free(e.experiment);
     free(e.folder);

@@ -36,7 +36,14 @@ int eval_show_command(struct buf *out, char *const *words, struct genarm_error *
 }
 
 static const char *state_text(const struct eval_run *run, size_t i) {
-    return run->states[i] == STATE_DONE ? "done" : run->list->items[i].wanted ? "to do" : "left out";
+    const struct item *item = &run->list->items[i];
+    if (run->states[i] == STATE_DONE) {
+        return "done";
+    }
+    if (!item->wanted) {
+        return "left out";
+    }
+    return run->reuse && reuse_find(run->reuse, item->fingerprint) ? "elsewhere" : "to do";
 }
 
 int eval_show_plan(FILE *out, const struct eval_run *run, struct genarm_error *err) {

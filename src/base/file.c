@@ -226,6 +226,26 @@ int file_write(const char *path, const void *bytes, size_t n, struct genarm_erro
     return file_commit(&w, err);
 }
 
+int file_copy(const char *path, const char *from, struct genarm_error *err) {
+    FILE *stream = fopen(from, "rbe");
+    if (!stream) {
+        return io_error(err, from, "open the file");
+    }
+    struct file_writer w;
+    char chunk[65536];
+    size_t n;
+    int rc = file_open(&w, path, err);
+    if (rc == GENARM_OK) {
+        while ((n = fread(chunk, 1, sizeof chunk, stream)) > 0) {
+            fwrite(chunk, 1, n, w.stream); /* checked by file_commit */
+        }
+        rc = ferror(stream) ? io_error(err, from, "read the file") : file_commit(&w, err);
+        file_abort(&w);
+    }
+    fclose(stream);
+    return rc;
+}
+
 int file_make_folder(const char *path, struct genarm_error *err) {
     char *part = strdup(path);
     if (!part) {

@@ -40,6 +40,9 @@ void file_remove_leftovers(const char *path);
 /* The same as open, write and commit for bytes at hand. */
 int file_write(const char *path, const void *bytes, size_t n, struct genarm_error *err);
 
+/* The same for what another file holds. Errors name the file that cannot be read or written. */
+int file_copy(const char *path, const char *from, struct genarm_error *err);
+
 /* Creates a folder and its parents (mode 0777 & ~umask). An existing folder is success. */
 int file_make_folder(const char *path, struct genarm_error *err);
 bool file_exists(const char *path);

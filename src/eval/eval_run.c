@@ -171,6 +171,13 @@ static int look_at_answers(const struct eval_run *r, const struct item *item, co
     return 0;
 }
 
+/* An item's file is there. */
+static void set_file(struct eval_run *r, size_t i, struct item_record *record, const char *output) {
+    record->state = RECORD_DONE;
+    record->size = file_size(output);
+    set_done(r, i, record);
+}
+
 /* Writes down what came of a command, and says it. */
 static int finish(struct eval_run *r, size_t i, struct item_record *record, int status, const char *log, int64_t log_start,
                   struct genarm_error *err) {
@@ -190,9 +197,7 @@ static int finish(struct eval_run *r, size_t i, struct item_record *record, int 
     record->ended = time_of_day();
     record->status = status;
     if (status == 0) {
-        record->state = RECORD_DONE;
-        record->size = file_size(output);
-        set_done(r, i, record);
+        set_file(r, i, record, output);
         r->n_run++;
     } else if (!is_stopped(r)) { /* else it goes on another time */
         record->state = RECORD_FAILED;
@@ -203,6 +208,22 @@ static int finish(struct eval_run *r, size_t i, struct item_record *record, int 
     if (code == 0 && r->on_end && (status == 0 || !is_stopped(r))) {
         r->on_end(r, item, status, log, log_start, r->user);
     }
+    return code;
+}
+
+/* Makes the item's file a copy of another. */
+static int take_over(struct eval_run *r, size_t i, const struct reuse_file *file, struct genarm_error *err) {
+    const struct item *item = &r->list->items[i];
+    struct item_record record = file->record;
+    char *output = item_path(r->folder, item->output, "");
+    int code = output ? item_remove_files(item, r->folder, true, err) : error_nomem(err, "a path");
+    code = code ? code : file_copy(output, file->path, err);
+    if (code == 0) {
+        set_file(r, i, &record, output);
+        r->n_reused++;
+        code = item_record_write(&record, item, r->folder, err);
+    }
+    free(output);
     return code;
 }
 
@@ -220,6 +241,10 @@ static int do_item(struct eval_run *r, size_t i, const struct claim *claim, stru
     if (item_is_done(&record, item, r->folder)) {
         set_done(r, i, &record);
         return 0;
+    }
+    const struct reuse_file *file = r->reuse ? reuse_find(r->reuse, item->fingerprint) : NULL;
+    if (file) {
+        return take_over(r, i, file, err);
     }
     char *path = log_path(r, item);
     if (!path) {

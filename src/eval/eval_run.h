@@ -5,6 +5,7 @@
 #define EVAL_RUN_H
 
 #include "eval/item_record.h"
+#include "eval/reuse.h"
 
 enum item_state {
     STATE_OPEN,    /* to do */
@@ -18,10 +19,12 @@ struct eval_run {
     const char *folder;
     const char *program; /* path of the program */
     bool keep_going;     /* after a failure, with what does not need what failed */
+    const struct reuse *reuse; /* files that need not be made; NULL: none */
 
     enum item_state *states; /* [list->n] */
     double *seconds;         /* [list->n] that the command took, of those that are done */
     size_t n_run;            /* commands that this process ran to the end */
+    size_t n_reused;         /* files that it took over */
     double started;          /* time of day */
 
     /* What is told of it; each may be NULL. */

@@ -68,18 +68,29 @@ static bool read_json(struct item_record *out, const json_t *json) {
     return true;
 }
 
-void item_record_read(struct item_record *out, const struct item *item, const char *folder) {
+void item_record_read_at(struct item_record *out, char **output, const char *path) {
     struct buf text;
     json_t *json = NULL;
-    char *path = record_path(item, folder);
+    const char *name = NULL;
     buf_init(&text, RECORD_MAX);
     *out = (struct item_record){0};
-    if (path && file_exists(path) && file_read(&text, path, NULL) == 0 && text.len > 0 &&
-        json_parse(&json, text.data, text.len, path, NULL) == 0) {
-        read_json(out, json);
+    *output = NULL;
+    if (file_exists(path) && file_read(&text, path, NULL) == 0 && text.len > 0 &&
+        json_parse(&json, text.data, text.len, path, NULL) == 0 && read_json(out, json) &&
+        json_opt_string(&name, json, "output", NULL, "", NULL) == 0 && name) {
+        *output = strdup(name);
     }
     json_decref(json);
     buf_deinit(&text);
+}
+
+void item_record_read(struct item_record *out, const struct item *item, const char *folder) {
+    char *path = record_path(item, folder), *output = NULL;
+    *out = (struct item_record){0};
+    if (path) {
+        item_record_read_at(out, &output, path);
+    }
+    free(output);
     free(path);
 }
 
@@ -98,8 +109,8 @@ int item_record_write(const struct item_record *r, const struct item *item, cons
     struct buf text;
     char *path = record_path(item, folder);
     snprintf(fingerprint, sizeof fingerprint, "%016" PRIx64, r->fingerprint);
-    json_t *json = json_pack("{s:s, s:s, s:s, s:f, s:f, s:I, s:i, s:o}", "name", item->name, "state", states[r->state],
-                             "fingerprint", fingerprint, "seconds", r->seconds, "ended", r->ended, "size",
+    json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:f, s:f, s:I, s:i, s:o}", "name", item->name, "output", item->output,
+                             "state", states[r->state], "fingerprint", fingerprint, "seconds", r->seconds, "ended", r->ended, "size",
                              (json_int_t)r->size, "status", r->status, "command", words_json(item));
     buf_init(&text, RECORD_MAX);
     int code = json && path ? json_dump(&text, json, err) : error_nomem(err, "a record");

@@ -17,6 +17,9 @@ struct item_record {
 
 /* A record that is missing or damaged has the state RECORD_NONE. */
 void item_record_read(struct item_record *out, const struct item *item, const char *folder);
+
+/* Reads the record at `path` of any experiment; *output: its file below that folder, malloc'ed, or NULL. */
+void item_record_read_at(struct item_record *out, char **output, const char *path);
 int item_record_write(const struct item_record *r, const struct item *item, const char *folder, struct genarm_error *err);
 
 /* Whether the item's file is what its command writes now. Reads the record into *r. */

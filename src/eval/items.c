@@ -1,6 +1,7 @@
 /* See items.h. */
 #include "eval/items.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,7 @@
 #include "eval/fingerprint.h"
 #include "eval/item_words.h"
 
-enum { NAME_MAX_BYTES = 4096, POINT_MAX_BYTES = 120 /* of a file's name */, ITEMS_MAX = 100000 };
+enum { WORD_MAX_BYTES = 1 << 24, NAME_MAX_BYTES = 4096, POINT_MAX_BYTES = 120 /* of a file's name */, ITEMS_MAX = 100000 };
 
 static const struct folder {
     const char *name, *title, *ending;
@@ -156,24 +157,60 @@ static int resolve(struct buf *out, const char *name, void *user, struct genarm_
 
 /* ---- making ---- */
 
+/* The item before this one whose file a text begins with. */
+static const struct item *find_need(const struct draft *d, const char *text) {
+    const struct item *found = NULL;
+    size_t longest = 0;
+    for (size_t i = 0; i < d->item.n_needs; i++) {
+        const struct item *need = &d->m->list->items[d->item.needs[i]];
+        const size_t n = strlen(need->output);
+        if (n > longest && strncmp(text, need->output, n) == 0) {
+            found = need;
+            longest = n;
+        }
+    }
+    return found;
+}
+
+/* The word with what identifies files of the experiment in place of their names, which count for nothing. Empty: it says only
+ * where something is written. */
+static int put_fingerprints(struct buf *out, const struct draft *d, const char *word, struct genarm_error *err) {
+    int code = buf_puts(out, "", err);
+    for (const char *mark; code == 0 && (mark = strchr(word, ITEM_FOLDER[0]));) {
+        const struct item *need = mark[1] == '/' ? find_need(d, mark + 2) : NULL;
+        if (!need) {
+            buf_clear(out);
+            return buf_puts(out, "", err);
+        }
+        code = buf_append(out, word, (size_t)(mark - word), err);
+        code = code ? code : buf_printf(out, err, ITEM_FOLDER "%016" PRIx64, need->fingerprint);
+        word = mark + 2 + strlen(need->output);
+    }
+    return code ? code : buf_puts(out, word, err);
+}
+
 static int finish_fingerprint(struct draft *d, struct genarm_error *err) {
     uint64_t hash = HASH_START;
+    struct buf text;
     int code = 0;
+    buf_init(&text, WORD_MAX_BYTES);
     for (size_t i = 0; i < d->words.n && code == 0; i++) {
-        const char *word = d->words.items[i];
-        const char *value = strncmp(word, "--", 2) == 0 ? strchr(word, '=') : NULL;
-        if (word_is_free(d->words.items[0], word)) {
+        if (word_is_free(d->words.items[0], d->words.items[i])) {
             continue;
         }
+        buf_clear(&text);
+        code = put_fingerprints(&text, d, d->words.items[i], err);
+        if (code || text.len == 0) {
+            continue;
+        }
+        const char *word = text.data, *value = strncmp(word, "--", 2) == 0 ? strchr(word, '=') : NULL;
         if (value) { /* the value may be the name of a file as a whole */
             hash = hash_bytes(hash, word, (size_t)(value - word) + 1);
         }
         code = fingerprint_text(&d->m->files, &hash, value ? value + 1 : word, err);
         hash = hash_u64(hash, 0);
     }
-    for (size_t i = 0; i < d->item.n_needs; i++) {
-        hash = hash_u64(hash, d->m->list->items[d->item.needs[i]].fingerprint);
-    }
+    buf_deinit(&text);
     d->item.fingerprint = hash;
     return code;
 }

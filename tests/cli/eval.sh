@@ -123,6 +123,29 @@ run 0 eval e.json -o json
 cmp -s <(json json/answers/base.jsonl '[x["response"] for x in r]') <(json whole/answers/base.jsonl '[x["response"] for x in r]') ||
     fail "YAML and JSON are not the same"
 
+# ---- files of another folder ----
+
+sed -e 's/kind: {train/polite: {train/; s/\$kind/$polite/g; s/lr: 1e-3/lr: 2e-3/' e.yaml >renamed.yaml
+run 1 eval renamed.yaml -o renamed --reuse nowhere
+says err "nowhere: there is no such folder"
+run 0 eval renamed.yaml -o renamed --reuse whole --only models.polite,methods.base,models.dpo --dry-run
+says out "[elsewhere] model polite"
+says out "[to do] model dpo"
+run 0 eval renamed.yaml -o renamed --reuse whole --only models.polite,methods.base,models.dpo
+says err "5 of 5 files are done, 1 made now, 4 taken from other folders" # polite, and base with its two rewards
+same renamed/models/polite.gguf whole/models/kind.gguf
+! cmp -s renamed/models/dpo.gguf whole/models/dpo.gguf || fail "a model of other options was taken"
+check "a copy is a file of its own" [ "$(stat -c %h renamed/models/polite.gguf)" = 1 ]
+run 0 eval renamed.yaml -o renamed --only models.polite,methods.base,models.dpo
+says err " 0 made now;"
+rm renamed/models/polite.gguf
+cp -p whole/answers/base.jsonl base.jsonl
+truncate -s -1 whole/answers/base.jsonl
+run 0 eval renamed.yaml -o renamed2 --reuse whole --reuse renamed --only methods.base
+says err " 0 made now, 3 taken from other folders"
+same renamed2/answers/base.jsonl base.jsonl # not the answers that are not whole
+cp -p base.jsonl whole/answers/base.jsonl
+
 # ---- parts of it ----
 
 run 0 eval e.yaml -o part --only methods.base,models.kind --limit 4

@@ -311,6 +311,19 @@ static void test_fingerprints_follow_what_counts(void **state) {
     assert_true(print_of(a, "answers.g") == print_of(b, "answers.g"));
 }
 
+static void test_names_do_not_count(void **state) {
+    (void)state;
+    static const char with[] = "models: {%s: {train: {beta: 1}}, %s: {train: {beta: 2}}, s: {merge: {adapter: [%s]}}}\n";
+    char a[256], b[256], c[256];
+    snprintf(a, sizeof a, with, "x", "y", "\"$x:1\", \"$y:2\", \"$x:3\"");
+    snprintf(b, sizeof b, with, "good", "bad", "\"$good:1\", \"$bad:2\", \"$good:3\"");
+    snprintf(c, sizeof c, with, "x", "y", "\"$x:1\", \"$y:2\", \"$y:3\"");
+    assert_true(print_of(a, "models.x") == print_of(b, "models.good"));
+    assert_true(print_of(a, "models.x") != print_of(b, "models.bad"));
+    assert_true(print_of(a, "models.s") == print_of(b, "models.s"));
+    assert_true(print_of(a, "models.s") != print_of(c, "models.s")); /* another one in its place */
+}
+
 static void test_fingerprints_follow_what_files_hold(void **state) {
     (void)state;
     const char *one = temp_path("one.py"), *two = temp_path("two.py");
@@ -354,6 +367,7 @@ int main(void) {
         cmocka_unit_test_teardown(test_models_that_need_each_other_are_refused, teardown),
         cmocka_unit_test_teardown(test_a_model_of_a_sweep_needs_its_point, teardown),
         cmocka_unit_test_teardown(test_fingerprints_follow_what_counts, teardown),
+        cmocka_unit_test_teardown(test_names_do_not_count, teardown),
         cmocka_unit_test_teardown(test_fingerprints_follow_what_files_hold, teardown),
         cmocka_unit_test_teardown(test_options_are_told, teardown),
     };

@@ -1,0 +1,65 @@
+/* See reuse.h. */
+#include "eval/reuse.h"
+
+#include <glob.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static bool has_size(const char *path, int64_t size) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode) && (int64_t)st.st_size == size;
+}
+
+/* Adds the file of a record if it is there, whole. */
+static int add_record(struct reuse *r, const char *folder, const char *path, struct genarm_error *err) {
+    struct reuse_file file;
+    char *output = NULL;
+    item_record_read_at(&file.record, &output, path);
+    file.path = output ? item_path(folder, output, "") : NULL;
+    free(output);
+    if (file.record.state != RECORD_DONE || !file.path || !has_size(file.path, file.record.size)) {
+        free(file.path);
+        return 0;
+    }
+    struct reuse_file *files = realloc(r->files, (r->n + 1) * sizeof *files);
+    if (!files) {
+        free(file.path);
+        return error_nomem(err, "files of another experiment");
+    }
+    r->files = files;
+    files[r->n++] = file;
+    return 0;
+}
+
+int reuse_add(struct reuse *r, const char *folder, struct genarm_error *err) {
+    glob_t found = {0};
+    char *pattern = item_path(folder, "items/*", ".json");
+    int code = pattern ? 0 : error_nomem(err, "a path");
+    if (code == 0 && glob(pattern, 0, NULL, &found) == GLOB_NOSPACE) {
+        code = error_nomem(err, "files of another experiment");
+    }
+    for (size_t i = 0; i < found.gl_pathc && code == 0; i++) {
+        code = add_record(r, folder, found.gl_pathv[i], err);
+    }
+    globfree(&found);
+    free(pattern);
+    return code;
+}
+
+void reuse_deinit(struct reuse *r) {
+    for (size_t i = 0; i < r->n; i++) {
+        free(r->files[i].path);
+    }
+    free(r->files);
+    *r = (struct reuse){0};
+}
+
+const struct reuse_file *reuse_find(const struct reuse *r, uint64_t fingerprint) {
+    for (size_t i = 0; i < r->n; i++) {
+        if (r->files[i].record.fingerprint == fingerprint) {
+            return &r->files[i];
+        }
+    }
+    return NULL;
+}
