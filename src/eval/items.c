@@ -189,29 +189,49 @@ static int put_fingerprints(struct buf *out, const struct draft *d, const char *
     return code ? code : buf_puts(out, word, err);
 }
 
+/* By the names of options; operands, and options of one name, stay in their order. Both are places in one list of words. */
+static int compare_words(const void *a, const void *b) {
+    char *const *x = *(char *const *const *)a, *const *y = *(char *const *const *)b;
+    const size_t n = strncmp(*x, "--", 2) == 0 ? strcspn(*x, "=") : 0, m = strncmp(*y, "--", 2) == 0 ? strcspn(*y, "=") : 0;
+    const int order = memcmp(*x, *y, n < m ? n : m);
+    return order ? order : n != m ? (n > m) - (n < m) : (x > y) - (x < y);
+}
+
+static int hash_word(uint64_t *hash, struct buf *text, const struct draft *d, const char *word, struct genarm_error *err) {
+    buf_clear(text);
+    const int code = put_fingerprints(text, d, word, err);
+    if (code || text->len == 0) {
+        return code;
+    }
+    const char *value = strncmp(text->data, "--", 2) == 0 ? strchr(text->data, '=') : NULL;
+    if (value) { /* the value may be the name of a file as a whole */
+        *hash = hash_bytes(*hash, text->data, (size_t)(value - text->data) + 1);
+    }
+    const int hashed = fingerprint_text(&d->m->files, hash, value ? value + 1 : text->data, err);
+    *hash = hash_u64(*hash, 0);
+    return hashed;
+}
+
 static int finish_fingerprint(struct draft *d, struct genarm_error *err) {
-    uint64_t hash = HASH_START;
+    const size_t n = d->words.n;
+    char ***sorted = calloc(n + 1, sizeof *sorted);
     struct buf text;
-    int code = 0;
+    int code = sorted ? 0 : error_nomem(err, "items");
     buf_init(&text, WORD_MAX_BYTES);
-    for (size_t i = 0; i < d->words.n && code == 0; i++) {
-        if (word_is_free(d->words.items[0], d->words.items[i])) {
-            continue;
+    for (size_t i = 0; i < n && code == 0; i++) {
+        sorted[i] = &d->words.items[i];
+    }
+    if (code == 0) {
+        qsort(sorted, n, sizeof *sorted, compare_words);
+    }
+    d->item.fingerprint = HASH_START;
+    for (size_t i = 0; i < n && code == 0; i++) {
+        if (!word_is_free(d->words.items[0], *sorted[i])) {
+            code = hash_word(&d->item.fingerprint, &text, d, *sorted[i], err);
         }
-        buf_clear(&text);
-        code = put_fingerprints(&text, d, d->words.items[i], err);
-        if (code || text.len == 0) {
-            continue;
-        }
-        const char *word = text.data, *value = strncmp(word, "--", 2) == 0 ? strchr(word, '=') : NULL;
-        if (value) { /* the value may be the name of a file as a whole */
-            hash = hash_bytes(hash, word, (size_t)(value - word) + 1);
-        }
-        code = fingerprint_text(&d->m->files, &hash, value ? value + 1 : word, err);
-        hash = hash_u64(hash, 0);
     }
     buf_deinit(&text);
-    d->item.fingerprint = hash;
+    free(sorted);
     return code;
 }
 

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/strset.h"
+
 static int add_point(struct sweep *s, size_t n_bindings, const struct yaml_value *at, struct genarm_error *err) {
     if (s->n >= SWEEP_MAX_POINTS) {
         return yaml_error(at, err, "more than %d points", SWEEP_MAX_POINTS);
@@ -106,23 +108,26 @@ static int read_product(struct sweep *s, const struct yaml_value *map, struct ge
 
 /* Points are told apart by what is printed of them. */
 static int check_distinct(const struct sweep *s, const struct yaml_value *at, struct genarm_error *err) {
-    struct buf a, b;
-    int code = 0;
-    buf_init(&a, 1 << 16);
-    buf_init(&b, 1 << 16);
+    struct strset set = {0};
+    char **names = calloc(s->n + 1, sizeof *names);
+    struct buf name;
+    int code = names ? 0 : error_nomem(err, "the points of a sweep");
+    buf_init(&name, 1 << 16);
     for (size_t i = 0; i < s->n && code == 0; i++) {
-        buf_clear(&a);
-        code = point_print(&a, &s->points[i], err);
-        for (size_t j = 0; j < i && code == 0; j++) {
-            buf_clear(&b);
-            code = point_print(&b, &s->points[j], err);
-            if (code == 0 && a.len == b.len && memcmp(a.data, b.data, a.len) == 0) {
-                code = yaml_error(at, err, "the point %.200s is there twice", a.data);
-            }
-        }
+        buf_clear(&name);
+        code = buf_puts(&name, "", err);
+        code = code ? code : point_print(&name, &s->points[i], err);
+        names[i] = code ? NULL : strdup(name.data);
+        code = code || names[i] ? code : error_nomem(err, "the points of a sweep");
+        const int added = code ? code : strset_add(&set, names[i], name.len, NULL, err);
+        code = added == 0 ? yaml_error(at, err, "the point %.200s is there twice", names[i]) : added < 0 ? added : code;
     }
-    buf_deinit(&a);
-    buf_deinit(&b);
+    for (size_t i = 0; names && i < s->n; i++) {
+        free(names[i]);
+    }
+    free(names);
+    buf_deinit(&name);
+    strset_deinit(&set);
     return code;
 }
 

@@ -18,12 +18,27 @@ static void count(struct win_rate *r, const double *shares, size_t n) {
     }
 }
 
+/* Draws of records that are all alike are alike too, and tell nothing. Where all won, or all lost, the interval is the exact one
+ * of n independent records (Clopper and Pearson, 1934). */
+static void widen(struct win_rate *r, double level) {
+    const int64_t n = r->wins + r->ties + r->losses;
+    const double beyond = n > 0 ? pow((1 - level) / 2, 1 / (double)n) : NAN;
+    if (n > 0 && r->rate.value == 1) {
+        r->rate.low = beyond;
+        r->rate.high = 1;
+    } else if (n > 0 && r->rate.value == 0) {
+        r->rate.low = 0;
+        r->rate.high = 1 - beyond;
+    }
+}
+
 static int of_shares(struct win_rate *out, const double *shares, size_t n, const struct bootstrap_params *params,
                      struct genarm_error *err) {
     struct win_rate made = {0};
     count(&made, shares, n);
     const int code = bootstrap_mean(&made.rate, shares, n, params, err);
     if (code == 0) {
+        widen(&made, params ? params->level : bootstrap_default_params().level);
         *out = made;
     }
     return code;

@@ -11,7 +11,8 @@ enum win_rate_verdict { WIN_RATE_INVALID, WIN_RATE_WIN, WIN_RATE_TIE, WIN_RATE_L
 
 struct win_rate {
     int64_t wins, ties, losses, invalid;
-    struct interval rate; /* (wins + ties / 2) / (wins + ties + losses), in [0, 1]; NaN where nothing was judged */
+    struct interval rate; /* (wins + ties / 2) / (wins + ties + losses), in [0, 1]; NaN where nothing was judged. By the
+                             bootstrap; of nothing but wins, or losses, Clopper and Pearson's */
 };
 
 /* "win", "tie", "lose" or "invalid". */

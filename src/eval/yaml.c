@@ -84,6 +84,9 @@ static int copy_text(struct copy *c, struct yaml_value *out, const yaml_node_t *
     if (memchr(text, '\0', node->data.scalar.length)) {
         return error_node(c, node, err, "a text has a zero byte");
     }
+    if (strchr(text, '\1')) { /* ITEM_FOLDER */
+        return error_node(c, node, err, "a text has a byte 1, which means something else here");
+    }
     out->kind = YAML_TEXT;
     out->plain = node->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     out->text = strdup(text);

@@ -168,22 +168,50 @@ static int draw(struct buf *b, const struct frame *f, struct genarm_error *err) 
     return rc;
 }
 
-/* Texts beside points: none lies on a dot or on another text. */
+/* What texts keep off of a series: its dots, its line, its intervals. */
+static int keep_off(struct labels *l, const struct frame *f, const struct plot_series *s, struct genarm_error *err) {
+    int rc = GENARM_OK;
+    for (size_t k = 0; k < s->n && rc == GENARM_OK; k++) {
+        const struct plot_point *p = &s->points[k], *before = k ? p - 1 : NULL;
+        const struct plot_interval *across = s->across ? &s->across[k] : NULL;
+        if (!is_shown(p)) {
+            continue;
+        }
+        const double x = at_x(f, p->x), y = at_y(f, p->y);
+        rc = s->style & PLOT_POINTS ? labels_keep_off(l, x, y, err) : 0;
+        if (rc == GENARM_OK && s->style & PLOT_LINE && before && is_shown(before)) {
+            rc = labels_keep_off_line(l, at_x(f, before->x), at_y(f, before->y), x, y, err);
+        }
+        if (rc == GENARM_OK && s->style & PLOT_WHISKERS && p->high > p->low) {
+            rc = labels_keep_off_line(l, x, at_y(f, p->low), x, at_y(f, p->high), err);
+        }
+        if (rc == GENARM_OK && s->style & PLOT_WHISKERS && across && across->high > across->low) {
+            rc = labels_keep_off_line(l, at_x(f, across->low), y, at_x(f, across->high), y, err);
+        }
+    }
+    return rc;
+}
+
+static int put_labels(struct buf *b, struct labels *l, const struct frame *f, const struct plot_series *s,
+                      struct genarm_error *err) {
+    int rc = GENARM_OK;
+    for (size_t k = 0; k < s->n && s->labels && s->style & PLOT_POINTS && rc == GENARM_OK; k++) {
+        const struct plot_point *p = &s->points[k];
+        if (s->labels[k] && is_shown(p)) {
+            rc = labels_put(b, l, at_x(f, p->x), at_y(f, p->y), s->labels[k], err);
+        }
+    }
+    return rc;
+}
+
 static int labels(struct buf *b, const struct frame *f, struct genarm_error *err) {
     struct labels l = {.left = LEFT, .right = PLOT_WIDTH - 2, .top = f->top, .bottom = f->top + f->body};
     int rc = GENARM_OK;
-    for (int pass = 0; pass < 2; pass++) { /* all dots first */
-        for (size_t i = 0; i < f->chart->n_series && rc == GENARM_OK; i++) {
-            const struct plot_series *s = &f->chart->series[i];
-            for (size_t k = 0; k < s->n && rc == GENARM_OK && s->style & PLOT_POINTS; k++) {
-                const double x = at_x(f, s->points[k].x), y = at_y(f, s->points[k].y);
-                if (is_shown(&s->points[k])) {
-                    rc = pass == 0                      ? labels_keep_off(&l, x, y, err)
-                         : s->labels && s->labels[k] ? labels_put(b, &l, x, y, s->labels[k], err)
-                                                       : GENARM_OK;
-                }
-            }
-        }
+    for (size_t i = 0; i < f->chart->n_series && rc == GENARM_OK; i++) {
+        rc = keep_off(&l, f, &f->chart->series[i], err);
+    }
+    for (size_t i = 0; i < f->chart->n_series && rc == GENARM_OK; i++) {
+        rc = put_labels(b, &l, f, &f->chart->series[i], err);
     }
     labels_deinit(&l);
     return rc;

@@ -324,6 +324,15 @@ static void test_names_do_not_count(void **state) {
     assert_true(print_of(a, "models.s") != print_of(c, "models.s")); /* another one in its place */
 }
 
+static void test_order_counts_within_an_option(void **state) {
+    (void)state;
+    static const char a[] = "prompts: p\nmethods: {m: {arm: [\"a:1\", \"b:2\"], temp: 2}}\n",
+                      b[] = "prompts: p\nmethods: {m: {temp: 2, arm: [\"a:1\", \"b:2\"]}}\n",
+                      c[] = "prompts: p\nmethods: {m: {arm: [\"b:2\", \"a:1\"], temp: 2}}\n";
+    assert_true(print_of(a, "answers.m") == print_of(b, "answers.m"));
+    assert_true(print_of(a, "answers.m") != print_of(c, "answers.m"));
+}
+
 static void test_fingerprints_follow_what_files_hold(void **state) {
     (void)state;
     const char *one = temp_path("one.py"), *two = temp_path("two.py");
@@ -368,6 +377,7 @@ int main(void) {
         cmocka_unit_test_teardown(test_a_model_of_a_sweep_needs_its_point, teardown),
         cmocka_unit_test_teardown(test_fingerprints_follow_what_counts, teardown),
         cmocka_unit_test_teardown(test_names_do_not_count, teardown),
+        cmocka_unit_test_teardown(test_order_counts_within_an_option, teardown),
         cmocka_unit_test_teardown(test_fingerprints_follow_what_files_hold, teardown),
         cmocka_unit_test_teardown(test_options_are_told, teardown),
     };

@@ -88,6 +88,7 @@ static void test_what_is_refused_names_its_place(void **state) {
     refused("[a]: 1\n", "f.yaml:1:1", "a key must be a text");
     refused("a: !!python/object x\n", "f.yaml:1:4", "tags have no meaning here");
     refused("a: \"x\\0y\"\n", "f.yaml:1:4", "zero byte");
+    refused("a: \"x\\x01y\"\n", "f.yaml:1:4", "byte 1");
     refused("ok: 1\nx: \xff\xfe\n", "f.yaml:2:4", "not UTF-8");
     refused("\xff\xfe" "a:", "f.yaml:1:1", "not UTF-8"); /* libyaml would read UTF-16 */
 }

@@ -77,6 +77,28 @@ static void test_preferences_count_by_how_sure_they_are(void **state) {
     assert_int_equal(win_rate_of_preferences(&out, wrong, 2, NULL, NULL), GENARM_EINVAL);
 }
 
+static void test_nothing_but_wins_has_an_interval(void **state) {
+    (void)state;
+    double a[32], b[32] = {0};
+    struct bootstrap_params params = bootstrap_default_params();
+    struct win_rate out;
+    for (int i = 0; i < 32; i++) {
+        a[i] = i == 5 ? NAN : 1;
+    }
+    assert_int_equal(win_rate_of_rewards(&out, a, b, 32, 0, NULL, NULL), GENARM_OK);
+    near(out.rate.low, 0.8878, 1e-4); /* binom.test(31, 31) of R */
+    assert_true(out.rate.value == 1 && out.rate.high == 1);
+    assert_int_equal(win_rate_of_rewards(&out, b, a, 10, 0, NULL, NULL), GENARM_OK);
+    near(out.rate.high, 0.3363, 1e-4); /* of 9 */
+    assert_true(out.rate.value == 0 && out.rate.low == 0);
+    params.level = 0.9;
+    assert_int_equal(win_rate_of_rewards(&out, a, b, 1, 0, &params, NULL), GENARM_OK);
+    near(out.rate.low, 0.05, 1e-12);
+    a[0] = 0; /* a tie: not all are alike */
+    assert_int_equal(win_rate_of_rewards(&out, a, b, 32, 0, NULL, NULL), GENARM_OK);
+    assert_true(out.rate.value < 1 && out.rate.low > 0.9);
+}
+
 static void test_nothing_judged_is_no_rate(void **state) {
     (void)state;
     const enum win_rate_verdict v[] = {WIN_RATE_INVALID, WIN_RATE_INVALID};
@@ -252,6 +274,7 @@ int main(void) {
         cmocka_unit_test(test_both_sides_rates_add_up_to_one),
         cmocka_unit_test(test_the_margin_of_a_tie_is_itself_a_tie),
         cmocka_unit_test(test_preferences_count_by_how_sure_they_are),
+        cmocka_unit_test(test_nothing_but_wins_has_an_interval),
         cmocka_unit_test(test_nothing_judged_is_no_rate),
         cmocka_unit_test(test_the_gap_is_0_at_its_start_and_1_at_its_end),
         cmocka_unit_test(test_a_prompt_that_lacks_one_value_is_in_no_mean_of_a_gap),
