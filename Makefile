@@ -2,8 +2,10 @@
 #
 #   make            dependencies (once) and the program, build/genarm
 #   make demo       trains two ARMs on the default model and shows guided answers
-#   make reproduce  the paper's three scenarios, small: 160 pairs and REPRODUCE_LIMIT=16 prompts, into reproduce-out/small
-#   make reproduce-full  the same and the ablations on all pairs and 309 prompts (many hours on two cores), into reproduce-out
+#   make reproduce  the paper's three scenarios, small: 160 pairs and REPRODUCE_LIMIT=16 prompts, into reproduce-out/small;
+#                   25 minutes on two AVX2 cores
+#   make reproduce-full  the same, maths and the ablations on all pairs and REPRODUCE_FULL_LIMIT=208 prompts (hours: docs/results.md),
+#                   into reproduce-out
 #   make test       all tests
 #   make test-arm   kernels for ARM processors, cross-compiled and run under qemu
 #   make bench      measurements
@@ -24,6 +26,7 @@ TESTS ?= .
 SANITIZE_TESTS ?= ^unit
 CMAKE_FLAGS ?=
 REPRODUCE_LIMIT ?= 16
+REPRODUCE_FULL_LIMIT ?= 208
 
 # A compiler counts when asked for: CC is always set by make itself.
 ifneq ($(filter environment command line,$(origin CC)),)
@@ -59,8 +62,9 @@ reproduce: build
 
 reproduce-full: build
 	@scripts/deps.sh demo
-	@reuse=; for e in general weak-to-strong trade-off ablations; do "$(BUILD)/genarm" eval "experiments/$$e.yaml" \
-		-o "reproduce-out/$$e" $$reuse || exit 1; reuse="$$reuse --reuse reproduce-out/$$e"; done
+	@reuse=; for e in maths weak-to-strong general trade-off ablations; do "$(BUILD)/genarm" eval "experiments/$$e.yaml" \
+		-o "reproduce-out/$$e" \
+		--limit $(REPRODUCE_FULL_LIMIT) $$reuse || exit 1; reuse="$$reuse --reuse reproduce-out/$$e"; done
 
 # As many at once as there are cores, but for those that run alone (tests/CMakeLists.txt).
 test: models
