@@ -42,8 +42,9 @@ struct method_args {
              "answers are, and the one of the highest --reward is kept; args (ARGS): the reward model of --reward "   \
              "looks at the candidates of every token; transfer-q (Transfer Q*): the same after a baseline rolled "    \
              "each candidate out. All of them with or without --arm and --lora"},                                     \
-    OPTIONS_REWARDS(ARGS, "what best-of-n maximises, WEIGHT times each reward added up; of args and transfer-q the "  \
-                          "one reward model, an rm:, whose WEIGHT is that of its reward beside the log-probability. "), \
+    OPTIONS_REWARDS(ARGS, REWARD_FORM,                                                                                 \
+                    "what best-of-n maximises, WEIGHT times each reward added up; of args and transfer-q the one "     \
+                    "reward model, an rm:, whose WEIGHT is that of its reward beside the log-probability. "),          \
     {OPTION_INT, "--best-of", "N", offsetof(ARGS, method.best_of), 1, 65536,                                          \
      .help = "answers of best-of-n to each prompt; -np of them at once, also of several prompts (default 16)"},       \
     {OPTION_INT, "--candidates", "K", offsetof(ARGS, method.candidates), 1, 65536,                                    \

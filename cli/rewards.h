@@ -4,7 +4,8 @@
 
 #include "common.h"
 
-#define REWARD_FORM "[KIND:][NAME=]PATH[+ADAPTER][:WEIGHT]"
+#define REWARD_PLAIN_FORM "[KIND:][NAME=]PATH[+ADAPTER]" /* where a weight has no meaning */
+#define REWARD_FORM REWARD_PLAIN_FORM "[:WEIGHT]"
 #define REWARD_KINDS                                                                                                  \
     "KIND is rm (if not given: a reward model of genarm train --loss bt), arm, arm-mean, ratio or ratio-mean "        \
     "(log-probability under an ARM, summed or per token, ratio: minus its reference), rank (a classifier that "       \
@@ -40,8 +41,8 @@ struct reward_args {
 };
 
 /* Rows of a command's option table; its arguments have the member `rewards`. `what` says what the rewards are for. */
-#define OPTIONS_REWARDS(ARGS, what)                                                                                   \
-    {OPTION_TEXTS, "--reward", REWARD_FORM, offsetof(ARGS, rewards.specs), .help = what REWARD_KINDS "; repeatable"}, \
+#define OPTIONS_REWARDS(ARGS, form, what)                                                                             \
+    {OPTION_TEXTS, "--reward", form, offsetof(ARGS, rewards.specs), .help = what REWARD_KINDS "; repeatable"},        \
     {OPTION_NUMBER, "--reward-timeout", "SECONDS", offsetof(ARGS, rewards.timeout), 0.001, 1e9, .fallback = "60",     \
      .help = "how long a program of --reward cmd: may take for an answer, its start included, or a server of openai:"}, \
     OPTIONS_CHAT(ARGS, rewards.chat)

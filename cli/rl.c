@@ -37,7 +37,7 @@ static const struct option rl_options[] = {
     {OPTION_TEXT, "--chat-template", "TEMPLATE", ARGS(training.chat_template), .env = "LLAMA_ARG_CHAT_TEMPLATE",
      .help = TEMPLATE_HELP},
     {OPTION_GROUP, .help = "Rewards"},
-    OPTIONS_REWARDS(struct rl_args, "what is maximised, WEIGHT times each reward added up: "),
+    OPTIONS_REWARDS(struct rl_args, REWARD_FORM, "what is maximised, WEIGHT times each reward added up: "),
     {OPTION_NUMBER, "--missing-eos-penalty", "X", ARGS(missing_eos_penalty), 0, 1e9, .fallback = "0",
      .help = "subtracted from the reward of responses that do not end within -n tokens"},
     {OPTION_GROUP, .help = "Method"},

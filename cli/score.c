@@ -49,7 +49,7 @@ static const struct option score_options[] = {
      .help = "with --answers and -o: begin anew, also where FILE.partial has rewards"},
     OPTIONS_GUIDE(struct score_args),
     {OPTION_GROUP, .help = "Rewards of whole responses"},
-    OPTIONS_REWARDS(struct score_args,
+    OPTIONS_REWARDS(struct score_args, REWARD_PLAIN_FORM,
                     "give the response, or the pairs' responses, one number; without --arm nothing else is computed. "),
     OPTIONS_MODEL(struct score_args),
 };

@@ -1,7 +1,7 @@
 # Minutes of use and abuse of a server with two ARMs (soak.py says of what, and what must hold); then it ends, cleanly. First on a
 # tiny model, where a thousand small things happen, then on the default one, where answers take their time.
 #
-#   GENARM_SOAK_SECONDS=1200   how long in all (180; 30 where the program is built with sanitizers, which must find nothing:
+#   GENARM_SOAK_SECONDS=1200   how long in all (90; 30 where the program is built with sanitizers, which must find nothing:
 #                              then on the tiny model only)
 #   SEED=N                     the order of an earlier run
 . "$(dirname "$0")/../support/cli.sh"
@@ -51,7 +51,7 @@ soak() { # SECONDS WORDS MODEL CONTEXT ARM ARM
 
 export MALLOC_ARENA_MAX=1 # as many as threads come and go grow for a long time, with nothing lost
 command -v curl >/dev/null || { echo "skipped: no curl"; exit 77; }
-all=${GENARM_SOAK_SECONDS:-180} first=$((${GENARM_SOAK_SECONDS:-180} / 3))
+all=${GENARM_SOAK_SECONDS:-90} first=$((${GENARM_SOAK_SECONDS:-90} / 3))
 if grep -q __asan_init "$genarm"; then
     first=${GENARM_SOAK_SECONDS:-30}
     sanitized=--sanitized
