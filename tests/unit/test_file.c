@@ -96,6 +96,39 @@ static void test_reading_what_is_not_there_names_the_path(void **state) {
     buf_deinit(&b);
 }
 
+static void test_a_copy_holds_the_same(void **state) {
+    (void)state;
+    enum { N = 200001 }; /* some blocks, and not whole ones */
+    static char bytes[N];
+    struct genarm_error err;
+    struct buf b;
+    char from[512], to[512];
+    snprintf(from, sizeof from, "%s", temp_path("from"));
+    snprintf(to, sizeof to, "%s", temp_path("to"));
+    for (int i = 0; i < N; i++) {
+        bytes[i] = (char)(i * 7 + i / 251);
+    }
+    buf_init(&b, N);
+    assert_int_equal(file_write(from, bytes, N, NULL), GENARM_OK);
+    assert_int_equal(file_copy(to, from, &err), GENARM_OK);
+    assert_int_equal(file_read(&b, to, NULL), GENARM_OK);
+    assert_int_equal(b.len, N);
+    assert_memory_equal(b.data, bytes, N);
+    assert_int_equal(file_copy(to, temp_path("nowhere"), &err), GENARM_EIO);
+    assert_string_equal(err.where, temp_path("nowhere"));
+    assert_int_equal(file_copy(to, "/", &err), GENARM_EIO); /* reading it fails */
+    rename_errno = EIO;
+    assert_int_equal(file_copy(to, from, &err), GENARM_EIO);
+    rename_errno = 0;
+    assert_string_equal(err.where, to);
+    assert_int_equal(file_read(&b, to, NULL), GENARM_OK);
+    assert_int_equal(b.len, N); /* what was there is */
+    assert_int_equal(file_write(from, "", 0, NULL), GENARM_OK);
+    assert_int_equal(file_copy(to, from, NULL), GENARM_OK);
+    assert_holds(to, "");
+    buf_deinit(&b);
+}
+
 static void test_nothing_appears_before_the_commit(void **state) {
     (void)state;
     const char *path = temp_path("late");
@@ -329,6 +362,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_written_bytes_read_back),
         cmocka_unit_test(test_reading_what_is_not_there_names_the_path),
+        cmocka_unit_test(test_a_copy_holds_the_same),
         cmocka_unit_test(test_nothing_appears_before_the_commit),
         cmocka_unit_test(test_abort_keeps_the_previous_file),
         cmocka_unit_test(test_two_writers_of_one_file_do_not_mix),

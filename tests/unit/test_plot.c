@@ -281,6 +281,28 @@ static void test_labels_do_not_lie_on_one_another(void **state) {
     buf_deinit(&b);
 }
 
+/* y of the label of the middle of three points that rise. */
+static double middle_label(unsigned style) {
+    static const struct plot_point points[] = {{0, 0, 0, 0}, {1, 1, 1, 1}, {2, 2, 2, 2}};
+    static const char *const labels[] = {NULL, "abc", NULL};
+    const struct plot_series s = {.points = points, .n = 3, .style = style, .labels = labels};
+    const struct plot_chart c = {.title = "t", .description = "", .id = "x", .x = {"", NAN, NAN, false},
+                                 .y = {"", NAN, NAN, false}, .series = &s, .n_series = 1};
+    double box[3][3];
+    struct buf b;
+    buf_init(&b, 1 << 20);
+    assert_int_equal(plot_chart(&b, &c, 0, 0, NULL), GENARM_OK);
+    assert_int_equal(label_boxes(box, b.data), 1);
+    buf_deinit(&b);
+    return box[0][1];
+}
+
+static void test_labels_keep_off_lines(void **state) {
+    (void)state;
+    const double above = middle_label(PLOT_POINTS);
+    assert_true(middle_label(PLOT_POINTS | PLOT_LINE) > above + 10); /* below its point, for the line goes up beside it */
+}
+
 static void test_bars_share_their_length(void **state) {
     (void)state;
     static const char *const parts[] = {"win", "tie", "lose"};
@@ -369,6 +391,7 @@ int main(void) {
         cmocka_unit_test(test_a_chart_has_title_description_axes_and_legend),
         cmocka_unit_test(test_intervals_in_both_directions_are_drawn),
         cmocka_unit_test(test_labels_do_not_lie_on_one_another),
+        cmocka_unit_test(test_labels_keep_off_lines),
         cmocka_unit_test(test_bars_share_their_length),
         cmocka_unit_test(test_lines_of_a_text_stay_when_asked_for),
         cmocka_unit_test(test_a_legend_that_is_long_takes_several_lines),
