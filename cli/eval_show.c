@@ -43,7 +43,7 @@ static const char *state_text(const struct eval_run *run, size_t i) {
     if (!item->wanted) {
         return "left out";
     }
-    return run->reuse && reuse_find(run->reuse, item->fingerprint) ? "elsewhere" : "to do";
+    return reuse_find(run->reuse, item->fingerprint) ? "elsewhere" : "to do";
 }
 
 int eval_show_plan(FILE *out, const struct eval_run *run, struct genarm_error *err) {

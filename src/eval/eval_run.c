@@ -242,7 +242,7 @@ static int do_item(struct eval_run *r, size_t i, const struct claim *claim, stru
         set_done(r, i, &record);
         return 0;
     }
-    const struct reuse_file *file = r->reuse ? reuse_find(r->reuse, item->fingerprint) : NULL;
+    const struct reuse_file *file = reuse_find(r->reuse, item->fingerprint);
     if (file) {
         return take_over(r, i, file, err);
     }

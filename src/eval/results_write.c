@@ -299,8 +299,8 @@ static int put_answers(const struct writer *w, const struct item *item, struct g
 /* ---- verdicts and pairs ---- */
 
 /* genarm judge has compared a, the method, with b, the other. */
-static json_t *verdict_json(const struct writer *w, const struct item *item, const json_t *record, int64_t i) {
-    (void)w;
+static json_t *verdict_json(const struct item *item, const json_t *about, const json_t *record, int64_t i) {
+    (void)about;
     const char *v = json_string_value(json_object_get(record, "verdict"));
     const char *verdict = !v                      ? "invalid"
                           : strcmp(v, "a") == 0   ? "win"
@@ -340,21 +340,26 @@ static json_t *pair_scale(const struct writer *w, const struct item *item) {
     return scale ? scale : json_null();
 }
 
-static json_t *pair_json(const struct writer *w, const struct item *item, const json_t *record, int64_t i) {
+/* What all pairs of an item have in common. */
+static json_t *about_pairs(const struct writer *w, const struct item *item) {
     json_t *options = item_options(item), *data = json_object_get(options, "data");
-    const json_t *chosen = json_object_get(record, "chosen");
-    const char *reward = json_object_iter_key(json_object_iter((json_t *)(uintptr_t)chosen));
     const char *file = json_is_array(data) ? json_string_value(json_array_get(data, 0)) : json_string_value(data);
-    json_t *json = json_pack("{s:s, s:s, s:o, s:s, s:s, s:o, s:I, s:o, s:o}", "kind", "pair", "name", item->part->name, "point",
-                             point_json(item->point), "reward", reward ? reward : item->part->name, "data", file ? file : "",
-                             "scale", pair_scale(w, item), "index", (json_int_t)i, "chosen", pair_value(record, "chosen"),
-                             "rejected", pair_value(record, "rejected"));
+    json_t *about = json_pack("{s:s, s:o}", "data", file ? file : "", "scale", pair_scale(w, item));
     json_decref(options);
-    return json;
+    return about;
 }
 
-static int put_lines(const struct writer *w, const struct item *item,
-                     json_t *(*make)(const struct writer *w, const struct item *item, const json_t *record, int64_t i),
+static json_t *pair_json(const struct item *item, const json_t *about, const json_t *record, int64_t i) {
+    const json_t *chosen = json_object_get(record, "chosen");
+    const char *reward = json_object_iter_key(json_object_iter((json_t *)(uintptr_t)chosen));
+    return json_pack("{s:s, s:s, s:o, s:s, s:o, s:o, s:I, s:o, s:o}", "kind", "pair", "name", item->part->name, "point",
+                     point_json(item->point), "reward", reward ? reward : item->part->name, "data", copy(about, "data"),
+                     "scale", copy(about, "scale"), "index", (json_int_t)i, "chosen", pair_value(record, "chosen"), "rejected",
+                     pair_value(record, "rejected"));
+}
+
+static int put_lines(const struct writer *w, const struct item *item, const json_t *about,
+                     json_t *(*make)(const struct item *item, const json_t *about, const json_t *record, int64_t i),
                      struct genarm_error *err) {
     struct lines l = {0};
     json_t *record = NULL;
@@ -364,10 +369,17 @@ static int put_lines(const struct writer *w, const struct item *item,
         if (code || !record) {
             break;
         }
-        code = put(w, make(w, item, record, i), err);
+        code = put(w, make(item, about, record, i), err);
         json_decref(record);
     }
     close_lines(&l);
+    return code;
+}
+
+static int put_pairs(const struct writer *w, const struct item *item, struct genarm_error *err) {
+    json_t *about = about_pairs(w, item);
+    const int code = about ? put_lines(w, item, about, pair_json, err) : error_nomem(err, "results");
+    json_decref(about);
     return code;
 }
 
@@ -380,9 +392,9 @@ static int put_item(const struct writer *w, const struct item *item, struct gena
     case ITEM_ANSWERS:
         return put_answers(w, item, err);
     case ITEM_VERDICTS:
-        return put_lines(w, item, verdict_json, err);
+        return put_lines(w, item, NULL, verdict_json, err);
     case ITEM_PAIRS:
-        return put_lines(w, item, pair_json, err);
+        return put_pairs(w, item, err);
     case ITEM_REWARDS:
         break; /* beside their answers */
     }

@@ -56,7 +56,7 @@ void reuse_deinit(struct reuse *r) {
 }
 
 const struct reuse_file *reuse_find(const struct reuse *r, uint64_t fingerprint) {
-    for (size_t i = 0; i < r->n; i++) {
+    for (size_t i = 0; r && i < r->n; i++) {
         if (r->files[i].record.fingerprint == fingerprint) {
             return &r->files[i];
         }

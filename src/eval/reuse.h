@@ -16,7 +16,7 @@ struct reuse {
 int reuse_add(struct reuse *r, const char *folder, struct genarm_error *err);
 void reuse_deinit(struct reuse *r);
 
-/* The file that a command of this fingerprint wrote; NULL: there is none. */
+/* The file that a command of this fingerprint wrote; NULL: there is none, as in an `r` that is NULL. */
 const struct reuse_file *reuse_find(const struct reuse *r, uint64_t fingerprint);
 
 #endif

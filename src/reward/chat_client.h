@@ -59,7 +59,8 @@ struct chat_batch {
  * as is everything that retries did not help. On failure *at is the request at fault. */
 int chat_client_ask(struct chat_client *c, const struct chat_batch *batch, size_t *at, struct genarm_error *err);
 
-/* Since the client was made; who reads the replies knows n_abstained, which is 0. Tokens are those of requests that were sent, not of the cache. */
+/* Since the client was made; who reads the replies knows n_abstained, which is 0. Tokens are those of requests that were sent,
+ * not of the cache. */
 struct genarm_judge_stats chat_client_stats(const struct chat_client *c);
 
 #endif
