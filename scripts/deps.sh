@@ -15,7 +15,7 @@
 #   scripts/deps.sh clients    OpenAI's client and others that test the server, into deps/clients; not part of all
 #
 # ggml and libllama come from an installed copy of a fitting version, else from
-# the package pinned in scripts/lock/llama.txt, built here for this machine:
+# the package pinned in scripts/lock/llama.txt, with the change in llama.patch beside it, built here for this machine:
 #   GENARM_LLAMA=auto      the one chosen before, an installed one, else built (default)
 #   GENARM_LLAMA=build     always the pinned package
 #   GENARM_LLAMA=system    the installed one, or an error
@@ -48,6 +48,7 @@ missing_packages() {
         have ninja || echo ninja-build
         have pkg-config || echo pkg-config
         have git || echo git
+        have patch || echo patch
         have_lib jansson || echo libjansson-dev
         have_lib zlib || echo zlib1g-dev
         have_lib liblzma || echo liblzma-dev
@@ -153,6 +154,7 @@ choose_compiler() {
 # Everything that decides what the built libraries are, one line each.
 llama_stamp() {
     grep -h '^[^#]' scripts/lock/llama.txt scripts/lock/build.txt
+    cksum <scripts/lock/llama.patch
     "$cc" --version | head -n 1
     echo "flags: $cflags"
     echo "options: ${llama_args[*]}"
@@ -162,7 +164,8 @@ llama_stamp() {
 # Static libraries: the program, the tests and libgenarm carry them inside, so that
 # a checkout or an installed program works from wherever it is moved to, and so that
 # no other libllama of the system is picked up at run time. No OpenMP: the threads are
-# ggml's own pool, which is as fast and leaves nothing further to install or to link.
+# ggml's own pool, which is as fast, leaves nothing further to install or to link, and
+# with scripts/lock/llama.patch leaves the cores to others when it has to wait.
 # RPC for models larger than a machine; over TCP, not whatever RDMA library happens to be there.
 llama_args=(
     -DBUILD_SHARED_LIBS=OFF -DCMAKE_POSITION_INDEPENDENT_CODE=ON -DCMAKE_INSTALL_LIBDIR=lib
@@ -205,25 +208,40 @@ fetch_llama() {
     fi
 }
 
-build_llama() {
-    local log=deps/build.log start=$SECONDS
+# The pinned package's llama.cpp with scripts/lock/llama.patch, into $work/source.
+unpack_llama() {
+    local package
     fetch_llama
-    say "building ggml and libllama with $("$cc" --version | head -n 1) (some minutes)"
-    # The package's own CMake file forces shared libraries and tools that are not
-    # needed: its build back end is pointed at llama.cpp's. pip must not answer from
-    # its cache of built wheels, which may hold those of another compiler or processor.
-    local rc=0
-    CC=$cc CXX=$cxx CFLAGS=$cflags CXXFLAGS=$cflags CMAKE_ARGS="${llama_args[*]}" \
-        CMAKE_BUILD_PARALLEL_LEVEL=${JOBS:-$(nproc)} CMAKE_GENERATOR=Ninja \
-        SKBUILD_CMAKE_SOURCE_DIR=vendor/llama.cpp SKBUILD_CMAKE_BUILD_TYPE=Release \
-        pip install -v --no-cache-dir --no-index --find-links deps/cache --require-hashes \
-        --no-deps --no-build-isolation --no-binary llama-cpp-python \
-        --target "$work/out" -r scripts/lock/llama.txt </dev/null 2>&1 |
-        show_progress "$log" "ggml and libllama" || rc=$?
-    if [ "$rc" != 0 ] || [ ! -f "$work/out/lib/cmake/llama/llama-config.cmake" ]; then
+    package=deps/cache/llama_cpp_python-$(sed -n 's/^llama-cpp-python==\([^ ]*\).*/\1/p' scripts/lock/llama.txt).tar.gz
+    printf '%s  %s\n' "$(sed -n 's/.*--hash=sha256://p' scripts/lock/llama.txt)" "$package" | sha256sum -c --quiet ||
+        die "$package is not the pinned package: remove deps/cache and run again"
+    rm -rf "$work/source"
+    mkdir "$work/source"
+    tar -xzf "$package" -C "$work/source" --strip-components=3 --no-same-owner --wildcards '*/vendor/llama.cpp'
+    patch -s -p1 -d "$work/source" <scripts/lock/llama.patch || die "scripts/lock/llama.patch does not fit $package"
+}
+
+# compile_llama NAME LOG OPTION...: builds it in $work/build; the rest are options of CMake, and after -- of its build
+compile_llama() {
+    local name=$1 log=$2 rc=0 options=()
+    shift 2
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do options+=("$1"); shift; done
+    unpack_llama
+    say "building $name with $("$cc" --version | head -n 1) (some minutes)"
+    { cmake -S "$work/source" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER="$cc" \
+        -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_C_FLAGS="$cflags" -DCMAKE_CXX_FLAGS="$cflags" "${options[@]}" &&
+        cmake --build "$work/build" --parallel "${JOBS:-$(nproc)}" "${@:2}"; } </dev/null 2>&1 |
+        show_progress "$log" "$name" || rc=$?
+    if [ "$rc" != 0 ]; then
         tail -n 30 "$log" >&2
-        die "ggml and libllama could not be built; the whole log is in $log"
+        die "$name could not be built; the whole log is in $log"
     fi
+}
+
+build_llama() {
+    local start=$SECONDS
+    compile_llama "ggml and libllama" deps/build.log "${llama_args[@]}"
+    cmake --install "$work/build" --prefix "$work/out" >>deps/build.log
     rm -rf deps/stamp deps/include deps/lib
     mv "$work/out/include" "$work/out/lib" deps/
     printf '%s\n' "$stamp" >"$work/stamp"
@@ -364,30 +382,17 @@ provide_llama_python() {
 # llama.cpp's server out of the package that ggml and libllama come from, by the same compiler with the same options, so
 # that a comparison tells servers apart and not builds. It has no page (that would need Node.js or a download) and no TLS.
 provide_llama_server() {
-    local cc cxx cflags stamp log=deps/llama-server.log start=$SECONDS rc=0 package
-    local args=("${llama_args[@]}" -DCMAKE_BUILD_TYPE=Release -DLLAMA_BUILD_COMMON=ON -DLLAMA_BUILD_TOOLS=ON
-        -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF)
+    local cc cxx cflags stamp start=$SECONDS
+    local args=("${llama_args[@]}" -DLLAMA_BUILD_COMMON=ON -DLLAMA_BUILD_TOOLS=ON -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_UI=OFF
+        -DLLAMA_USE_PREBUILT_UI=OFF)
     choose_compiler
     stamp=$(llama_stamp; echo "server: ${args[*]}")
     [ "$(cat deps/llama-server/stamp 2>/dev/null)" != "$stamp" ] || return 0
-    fetch_llama
-    package=deps/cache/llama_cpp_python-$(sed -n 's/^llama-cpp-python==\([^ ]*\).*/\1/p' scripts/lock/llama.txt).tar.gz
-    printf '%s  %s\n' "$(sed -n 's/.*--hash=sha256://p' scripts/lock/llama.txt)" "$package" | sha256sum -c --quiet ||
-        die "$package is not the pinned package: remove deps/cache and run again"
-    mkdir "$work/source"
-    tar -xzf "$package" -C "$work/source" --strip-components=1 --no-same-owner
-    say "building llama-server with $("$cc" --version | head -n 1) (many minutes)"
-    { cmake -S "$work/source/vendor/llama.cpp" -B "$work/server" -G Ninja -DCMAKE_C_COMPILER="$cc" -DCMAKE_CXX_COMPILER="$cxx" \
-        -DCMAKE_C_FLAGS="$cflags" -DCMAKE_CXX_FLAGS="$cflags" "${args[@]}" &&
-        cmake --build "$work/server" --parallel "${JOBS:-$(nproc)}" --target llama-server; } </dev/null 2>&1 |
-        show_progress "$log" llama-server || rc=$?
-    if [ "$rc" != 0 ] || ! "$work/server/bin/llama-server" --version >/dev/null 2>&1; then
-        tail -n 30 "$log" >&2
-        die "llama-server could not be built; the whole log is in $log"
-    fi
+    compile_llama llama-server deps/llama-server.log "${args[@]}" -- --target llama-server
+    "$work/build/bin/llama-server" --version >/dev/null 2>&1 || die "the llama-server that was built does not run"
     rm -rf deps/llama-server
     mkdir -p deps/llama-server/bin
-    mv "$work/server/bin/llama-server" deps/llama-server/bin/
+    mv "$work/build/bin/llama-server" deps/llama-server/bin/
     printf '%s\n' "$stamp" >deps/llama-server/stamp
     say "built llama-server in $((SECONDS - start)) s"
 }
