@@ -159,12 +159,14 @@ static int32_t draw_unfiltered(struct sampler *s, const float *logp, float max, 
     while (block < n_blocks - 1 && left >= sums[block]) {
         left -= sums[block++];
     }
-    for (int32_t t = block * BLOCK; t < n && t < (block + 1) * BLOCK; t++) {
-        const double p = exp_sum(logp + t, 1, max, scale);
-        left -= p;
-        last = p > 0.0 ? t : last;
-        if (left < 0.0 && p > 0.0) {
-            return t;
+    const int32_t first = block * BLOCK, count = n - first < BLOCK ? n - first : BLOCK;
+    float p[BLOCK];
+    exp_all(p, logp + first, (size_t)count, max, scale);
+    for (int32_t i = 0; i < count; i++) {
+        left -= (double)p[i];
+        last = p[i] > 0.0f ? first + i : last;
+        if (left < 0.0 && p[i] > 0.0f) {
+            return first + i;
         }
     }
     return last; /* rounding left a little over */
@@ -178,10 +180,14 @@ static bool filters(const struct sampler *s) {
 /* Candidates that temperature and filters leave, likeliest first where something is filtered; 0: nothing but -inf or NaN. */
 static int32_t find_candidates(struct sampler *s, const float *logp, float max, float scale) {
     int32_t n = 0;
-    for (int32_t t = 0; t < s->n_vocab; t++) {
-        const float p = expf((logp[t] - max) * scale);
-        if (p > 0.0f) {
-            s->candidates[n++] = (struct candidate){.p = p, .token = t};
+    for (int32_t first = 0; first < s->n_vocab; first += BLOCK) {
+        const int32_t count = s->n_vocab - first < BLOCK ? s->n_vocab - first : BLOCK;
+        float p[BLOCK];
+        exp_all(p, logp + first, (size_t)count, max, scale);
+        for (int32_t i = 0; i < count; i++) {
+            if (p[i] > 0.0f) {
+                s->candidates[n++] = (struct candidate){.p = p[i], .token = first + i};
+            }
         }
     }
     return n ? filter(&s->params, s->candidates, n) : 0;
