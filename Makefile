@@ -66,9 +66,9 @@ reproduce-full: build
 		-o "reproduce-out/$$e" \
 		--limit $(REPRODUCE_FULL_LIMIT) $$reuse || exit 1; reuse="$$reuse --reuse reproduce-out/$$e"; done
 
-# As many at once as there are cores, but for those that run alone (tests/CMakeLists.txt).
+# One more at once than there are cores, since many wait, but for those that run alone (tests/CMakeLists.txt).
 test: models
-	@cd "$(BUILD)" && ctest -j $(JOBS) --output-on-failure --no-tests=error -R '$(TESTS)'
+	@cd "$(BUILD)" && ctest -j $$(($(JOBS) + 1)) --output-on-failure --no-tests=error -R '$(TESTS)'
 
 test-arm: deps
 	@scripts/test_arm.sh "$(BUILD)" || [ $$? = 77 ]
@@ -91,7 +91,7 @@ sanitize: deps
 		-DGENARM_SANITIZE=ON "-DCMAKE_C_FLAGS_DEBUG=-O1 -g" "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g"
 	@cmake --build "$(BUILD)-sanitize" --parallel $(JOBS)
 	@scripts/models.sh "$(BUILD)-sanitize"
-	@cd "$(BUILD)-sanitize" && ctest -j $(JOBS) --output-on-failure --no-tests=error -R '$(SANITIZE_TESTS)'
+	@cd "$(BUILD)-sanitize" && ctest -j $$(($(JOBS) + 1)) --output-on-failure --no-tests=error -R '$(SANITIZE_TESTS)'
 
 install: build
 	@DESTDIR="$(DESTDIR)" cmake --install "$(BUILD)" --prefix "$(PREFIX)"
