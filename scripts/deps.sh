@@ -153,7 +153,7 @@ choose_compiler() {
 
 # Everything that decides what the built libraries are, one line each.
 llama_stamp() {
-    grep -h '^[^#]' scripts/lock/llama.txt scripts/lock/build.txt
+    grep -h '^[^#]' scripts/lock/llama.txt
     cksum <scripts/lock/llama.patch
     "$cc" --version | head -n 1
     echo "flags: $cflags"
@@ -190,22 +190,15 @@ show_progress() {
         END { if (tty && seen) print "" > "/dev/stderr" }'
 }
 
-# The pinned package and what builds it, into deps/cache, the latter into the throw-away environment too.
+# The pinned package, into deps/cache. pip asks its build back end about it before it hands it out.
 fetch_llama() {
+    ! ls deps/cache/llama_cpp_python-*.tar.gz >/dev/null 2>&1 || return 0
+    say "fetching the source of ggml and libllama"
     make_venv
-    if ! ls deps/cache/llama_cpp_python-*.tar.gz >/dev/null 2>&1 ||
-       ! ls deps/cache/scikit_build_core-*.whl >/dev/null 2>&1; then
-        say "fetching the source of ggml and libllama"
-        pip install -q --require-hashes --no-deps -r scripts/lock/build.txt
-        mkdir -p deps/cache
-        pip download -q --require-hashes --no-deps --only-binary :all: -d deps/cache \
-            -r scripts/lock/build.txt
-        pip download -q --require-hashes --no-deps --no-build-isolation \
-            --no-binary llama-cpp-python -d deps/cache -r scripts/lock/llama.txt
-    else
-        pip install -q --no-index --find-links deps/cache --require-hashes --no-deps \
-            -r scripts/lock/build.txt
-    fi
+    pip install -q --require-hashes --no-deps -r scripts/lock/build.txt
+    mkdir -p deps/cache
+    pip download -q --require-hashes --no-deps --no-build-isolation \
+        --no-binary llama-cpp-python -d deps/cache -r scripts/lock/llama.txt
 }
 
 # The pinned package's llama.cpp with scripts/lock/llama.patch, into $work/source.
