@@ -190,9 +190,9 @@ show_progress() {
         END { if (tty && seen) print "" > "/dev/stderr" }'
 }
 
-# The pinned package, into deps/cache. pip asks its build back end about it before it hands it out.
+# fetch_llama FILE: the pinned package, into deps/cache. pip asks its build back end about it before it hands it out.
 fetch_llama() {
-    ! ls deps/cache/llama_cpp_python-*.tar.gz >/dev/null 2>&1 || return 0
+    [ ! -f "$1" ] || return 0
     say "fetching the source of ggml and libllama"
     make_venv
     pip install -q --require-hashes --no-deps -r scripts/lock/build.txt
@@ -204,8 +204,8 @@ fetch_llama() {
 # The pinned package's llama.cpp with scripts/lock/llama.patch, into $work/source.
 unpack_llama() {
     local package
-    fetch_llama
     package=deps/cache/llama_cpp_python-$(sed -n 's/^llama-cpp-python==\([^ ]*\).*/\1/p' scripts/lock/llama.txt).tar.gz
+    fetch_llama "$package"
     printf '%s  %s\n' "$(sed -n 's/.*--hash=sha256://p' scripts/lock/llama.txt)" "$package" | sha256sum -c --quiet ||
         die "$package is not the pinned package: remove deps/cache and run again"
     rm -rf "$work/source"
