@@ -67,8 +67,10 @@ reproduce-full: build
 		--limit $(REPRODUCE_FULL_LIMIT) $$reuse || exit 1; reuse="$$reuse --reuse reproduce-out/$$e"; done
 
 # One more at once than there are cores, since many wait, but for those that run alone (tests/CMakeLists.txt).
+CTEST = ctest -j $$(($(JOBS) + 1)) --output-on-failure --no-tests=error
+
 test: models
-	@cd "$(BUILD)" && ctest -j $$(($(JOBS) + 1)) --output-on-failure --no-tests=error -R '$(TESTS)'
+	@cd "$(BUILD)" && $(CTEST) -R '$(TESTS)'
 
 test-arm: deps
 	@scripts/test_arm.sh "$(BUILD)" || [ $$? = 77 ]
@@ -91,7 +93,7 @@ sanitize: deps
 		-DGENARM_SANITIZE=ON "-DCMAKE_C_FLAGS_DEBUG=-O1 -g" "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g"
 	@cmake --build "$(BUILD)-sanitize" --parallel $(JOBS)
 	@scripts/models.sh "$(BUILD)-sanitize"
-	@cd "$(BUILD)-sanitize" && ctest -j $$(($(JOBS) + 1)) --output-on-failure --no-tests=error -R '$(SANITIZE_TESTS)'
+	@cd "$(BUILD)-sanitize" && $(CTEST) -R '$(SANITIZE_TESTS)'
 
 install: build
 	@DESTDIR="$(DESTDIR)" cmake --install "$(BUILD)" --prefix "$(PREFIX)"

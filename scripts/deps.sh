@@ -214,16 +214,15 @@ unpack_llama() {
     patch -s -p1 -d "$work/source" <scripts/lock/llama.patch || die "scripts/lock/llama.patch does not fit $package"
 }
 
-# compile_llama NAME LOG OPTION...: builds it in $work/build; the rest are options of CMake, and after -- of its build
+# compile_llama NAME LOG TARGET OPTION...: builds it in $work/build; the options are CMake's
 compile_llama() {
-    local name=$1 log=$2 rc=0 options=()
-    shift 2
-    while [ $# -gt 0 ] && [ "$1" != -- ]; do options+=("$1"); shift; done
+    local name=$1 log=$2 target=$3 rc=0
+    shift 3
     unpack_llama
     say "building $name with $("$cc" --version | head -n 1) (some minutes)"
     { cmake -S "$work/source" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER="$cc" \
-        -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_C_FLAGS="$cflags" -DCMAKE_CXX_FLAGS="$cflags" "${options[@]}" &&
-        cmake --build "$work/build" --parallel "${JOBS:-$(nproc)}" "${@:2}"; } </dev/null 2>&1 |
+        -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_C_FLAGS="$cflags" -DCMAKE_CXX_FLAGS="$cflags" "$@" &&
+        cmake --build "$work/build" --parallel "${JOBS:-$(nproc)}" --target "$target"; } </dev/null 2>&1 |
         show_progress "$log" "$name" || rc=$?
     if [ "$rc" != 0 ]; then
         tail -n 30 "$log" >&2
@@ -233,7 +232,7 @@ compile_llama() {
 
 build_llama() {
     local start=$SECONDS
-    compile_llama "ggml and libllama" deps/build.log "${llama_args[@]}"
+    compile_llama "ggml and libllama" deps/build.log all "${llama_args[@]}"
     cmake --install "$work/build" --prefix "$work/out" >>deps/build.log
     rm -rf deps/stamp deps/include deps/lib
     mv "$work/out/include" "$work/out/lib" deps/
@@ -381,7 +380,7 @@ provide_llama_server() {
     choose_compiler
     stamp=$(llama_stamp; echo "server: ${args[*]}")
     [ "$(cat deps/llama-server/stamp 2>/dev/null)" != "$stamp" ] || return 0
-    compile_llama llama-server deps/llama-server.log "${args[@]}" -- --target llama-server
+    compile_llama llama-server deps/llama-server.log llama-server "${args[@]}"
     "$work/build/bin/llama-server" --version >/dev/null 2>&1 || die "the llama-server that was built does not run"
     rm -rf deps/llama-server
     mkdir -p deps/llama-server/bin

@@ -15,7 +15,7 @@ static inline vec vec_load(const float *x) {
     return v;
 }
 
-/* n < WIDTH entries, and -inf for the rest. */
+/* n <= WIDTH entries, and -inf for the rest. */
 static inline vec vec_load_part(const float *x, size_t n) {
     vec v = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
     memcpy(&v, x, n * sizeof *x);
