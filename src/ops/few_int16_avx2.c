@@ -19,6 +19,17 @@ VEC_INLINE vf v_dot32(vq q, vq p, const uint8_t *x) {
     return _mm256_cvtepi32_ps(_mm256_add_epi32(dot16(q, x), dot16(p, x + 32)));
 }
 
+#define HAS_WHOLE_SCALES
+typedef __m256i vi;
+VEC_INLINE vq vq_times(vq q, uint32_t twice) { return q * (vq)_mm256_set1_epi32((int)twice); }
+VEC_INLINE vi vi_zero(void) { return _mm256_setzero_si256(); }
+VEC_INLINE vf vi_to_float(vi a) { return _mm256_cvtepi32_ps(a); }
+VEC_INLINE vi vi_add_dot32(vi sum, vq q, vq p, const uint8_t *x) {
+    sum = _mm256_add_epi32(sum, _mm256_add_epi32(dot16(q, x), dot16(p, x + 32)));
+    __asm__("" : "+x"(sum)); /* the compiler would put the products of all blocks aside and add them at the end */
+    return sum;
+}
+
 VEC_INLINE int32_t pack16(uint8_t *to, const float *x, float by) {
     const __m256i a = _mm256_cvtps_epi32(v_mul(v_load(x), v_set1(by)));
     const __m256i b = _mm256_cvtps_epi32(v_mul(v_load(x + VEC), v_set1(by)));

@@ -7,9 +7,14 @@
  *     pack16(to, x, by)                 16 numbers x * by, rounded, packed to 32 bytes; returns their sum
  *
  * A lane sums at most 8 products of 128, the largest weight, and 32000 between two conversions: below 2^25, no matter which
- * weights and activations. All scales are floats here, unlike in few_int16_avx512vnni.c: with those of Q6_K multiplied into its
- * weights a lane has room for 16 products, 128 weights on AVX2 and 64 on ARM, which saves one instruction in five, and none for
- * one row.
+ * weights and activations.
+ *
+ * A file whose weights have 16 bits may define HAS_WHOLE_SCALES. The scales of the K types, whole numbers, are then multiplied
+ * into weights, and sums become floats once or twice for 256 weights: an instruction in five less, of Q6_K one in three. It gives
+ *
+ *     vi, vi_zero(), vi_to_float(a)     sums of products in lanes of 32 bits
+ *     vq_times(q, twice)                weights times a scale, which is in both halves of `twice`
+ *     vi_add_dot32(sum, q, p, x)        sum and the products of v_dot32
  */
 #include "ops/few_int16_types.h"
 
@@ -165,6 +170,70 @@ VEC_INLINE vf add_minima(vf sum, const vf minima[], const float *sums, const int
     return sum;
 }
 
+#ifdef HAS_WHOLE_SCALES
+
+/* The scales of a super-block's blocks, each twice, so that four bytes are spread as they are loaded. */
+struct whole_scales {
+    uint32_t twice[N_SCALES];
+};
+
+VEC_INLINE void whole_scales_of(struct whole_scales *s, const enum ggml_type type, const uint8_t *p) {
+    uint8_t one[N_SCALES] = {0};
+    if (type == GGML_TYPE_Q6_K) {
+        memcpy(one, p + 192, N_SCALES);
+    } else {
+        uint64_t scales, minima;
+        scales_and_minima(p + 4, &scales, &minima);
+        memcpy(one, &scales, sizeof scales);
+    }
+    UNROLL
+    for (int b = 0; b < GROUP_BLOCKS * scales_per_block(type); b++) {
+        const int16_t whole = type == GGML_TYPE_Q6_K ? (int8_t)one[b] : one[b];
+        const uint32_t scale = (uint16_t)whole;
+        s->twice[b] = scale | scale << 16;
+    }
+}
+
+/* The super-block at p, as add_group has it. A lane sums 32 products of 63 * 31 and 32000 at most, or 16 of 128 * 32: below
+ * 2^31, no matter which weights and activations. */
+VEC_INLINE void add_super_block(vf sum[], const enum ggml_type type, const uint8_t *p, const struct packed *x, int64_t i,
+                                const int n_x) {
+    const int n_scales = scales_per_block(type), room = type == GGML_TYPE_Q6_K ? GROUP_BLOCKS / 2 : GROUP_BLOCKS;
+    const vf d = v_set1_f16(p + (type == GGML_TYPE_Q6_K ? 208 : 0));
+    vi part[FEW_INT16_MAX_ROWS];
+    struct whole_scales scales;
+    struct levels levels;
+    whole_scales_of(&scales, type, p);
+    levels_of_super_block(&levels, type, p);
+    __asm__("" : "+m"(scales)); /* as in add_group */
+    UNROLL
+    for (int r = 0; r < n_x; r++) {
+        part[r] = vi_zero();
+        if (has_minimum(type)) {
+            sum[r] = add_minima(sum[r], levels.minima, x[r].sums + i / BLOCK, GROUP_BLOCKS);
+        }
+    }
+    UNROLL
+    for (int b = 0; b < GROUP_BLOCKS; b++) {
+        const struct numbers q = numbers_of(type, p, b);
+        const vq low = vq_times(q.low, scales.twice[b * n_scales]);
+        const vq high = vq_times(q.high, scales.twice[b * n_scales + n_scales - 1]);
+        UNROLL
+        for (int r = 0; r < n_x; r++) {
+            part[r] = vi_add_dot32(part[r], low, high, x[r].q + 2 * (i + b * BLOCK));
+        }
+        if ((b + 1) % room == 0) {
+            UNROLL
+            for (int r = 0; r < n_x; r++) {
+                sum[r] = v_fma(vi_to_float(part[r]), v_mul(d, v_set1(x[r].scales[i / GROUP])), sum[r]);
+                part[r] = vi_zero();
+            }
+        }
+    }
+}
+
+#endif
+
 /* The group of n blocks at p, weights from i on of their row, into the sums of n_x rows; type, n and n_x are constants. */
 VEC_INLINE void add_group(vf sum[], const enum ggml_type type, const uint8_t *p, const struct packed *x, int64_t i, const int n,
                           const int n_x) {
@@ -219,6 +288,12 @@ VEC_INLINE void product_rows(float *y, int64_t y_stride, const enum ggml_type ty
             for (size_t k = 0; k < group_bytes(type); k += 64) {
                 __builtin_prefetch(p + fetch_distance(w_stride) + k, 0, 2);
             }
+#ifdef HAS_WHOLE_SCALES
+            if (is_super(type)) {
+                add_super_block(sum, type, p, x, i, n_x);
+                continue;
+            }
+#endif
             add_group(sum, type, p, x, i, GROUP_BLOCKS, n_x);
         }
         for (; !is_super(type) && i < n; i += BLOCK, p += block_bytes(type)) {
