@@ -12,9 +12,9 @@
 
 #include "ops/cpu.h"
 
-enum { N_IN = 2048, N_OUT = 96, MAX_ROWS = FEW_INT16_MAX_ROWS, ROUNDS = 200 };
+enum { N_IN = 2048, N_OUT = 96, MAX_ROWS = 16, ROUNDS = 200 };
 
-static const int row_counts[] = {1, 2, 3, 4, 8};
+static const int row_counts[] = {1, 2, 3, 4, 8, 16};
 static const char *const sets[] = {"avx512", "avx2", "dotprod", "neon", "plain"};
 static const enum ggml_type types[] = {GGML_TYPE_F16,  GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
                                        GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K};
@@ -72,7 +72,11 @@ static void by_few_int16(struct problem *p, const void *table, int n_rows) {
     for (int r = 0; r < n_rows; r++) {
         few->pack(few->form(p->type, N_IN), p->packed + (size_t)r * few->packed_bytes(N_IN), p->x + r * N_IN, N_IN);
     }
-    few->product(p->y, N_OUT, p->w, p->type, ggml_row_size(p->type, N_IN), p->packed, N_IN, n_rows, 0, N_OUT);
+    for (int r = 0; r < n_rows; r += FEW_INT16_MAX_ROWS) {
+        const int n = n_rows - r < FEW_INT16_MAX_ROWS ? n_rows - r : FEW_INT16_MAX_ROWS;
+        few->product(p->y + r * N_OUT, N_OUT, p->w, p->type, ggml_row_size(p->type, N_IN),
+                     p->packed + (size_t)r * few->packed_bytes(N_IN), N_IN, n, 0, N_OUT);
+    }
 }
 
 static void by_few_f16(struct problem *p, const void *table, int n_rows) {

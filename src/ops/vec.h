@@ -310,6 +310,14 @@ VEC_INLINE void v_sums(float *out, const vf *a, const int n) {
     }
 }
 
+/* x, loaded once: a compiler would read it from memory again for each of its uses. */
+VEC_INLINE vf v_loaded(vf x) {
+#if defined(__x86_64__)
+    __asm__("" : "+v"(x));
+#endif
+    return x;
+}
+
 /* How far ahead of their use weights are fetched, so that what streams by keeps the memory busy: at least 12 KiB, which a core
  * reads in a few times the memory's latency, and a multiple of `step` bytes, so that none is fetched when it is just in use. */
 VEC_INLINE size_t fetch_distance(size_t step) { return (12288 + step - 1) / step * step; }
