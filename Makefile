@@ -17,6 +17,7 @@
 #
 # OFFICIAL=folder names a checkout of the published GenARM code for bench-peers.
 # CC=clang picks the compiler, BUILD=folder the build folder, TESTS=regex the tests,
+# SANITIZE_TESTS=regex those of sanitize, SANITIZE_TARGETS=... what they need of what is built,
 # CMAKE_FLAGS=... goes to CMake, JOBS=n limits how many commands run at once.
 
 BUILD ?= build
@@ -24,6 +25,7 @@ PREFIX ?= /usr/local
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TESTS ?= .
 SANITIZE_TESTS ?= ^unit
+SANITIZE_TARGETS ?= all
 CMAKE_FLAGS ?=
 REPRODUCE_LIMIT ?= 16
 REPRODUCE_FULL_LIMIT ?= 208
@@ -91,7 +93,7 @@ bench-peers: models
 sanitize: deps
 	@scripts/configure.sh "$(BUILD)-sanitize" $(COMPILER) -DCMAKE_BUILD_TYPE=Debug \
 		-DGENARM_SANITIZE=ON "-DCMAKE_C_FLAGS_DEBUG=-O1 -g" "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g"
-	@cmake --build "$(BUILD)-sanitize" --parallel $(JOBS)
+	@cmake --build "$(BUILD)-sanitize" --parallel $(JOBS) --target $(SANITIZE_TARGETS)
 	@scripts/models.sh "$(BUILD)-sanitize"
 	@cd "$(BUILD)-sanitize" && $(CTEST) -R '$(SANITIZE_TESTS)'
 
