@@ -17,7 +17,7 @@
 #include "engine/engine.h"
 #include "engine/graph.h"
 
-enum { FUSED_MAX_ROWS = 32 };
+enum { FUSED_MAX_ROWS = 48 };
 
 struct fused;
 

@@ -130,7 +130,7 @@ static void test_cached_steps_equal_pytorch(void **state) {
     }
 }
 
-/* The fused nodes and the plain graph, for every number of rows that the former take. */
+/* The fused step and the plain graph; of more rows, of types that tiny models do not have: tests/oracle/test_engine_batch.c. */
 static void test_fused_equals_plain(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
