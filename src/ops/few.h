@@ -181,10 +181,13 @@ static void many_tiles(vf sum[], const float *w, const float *x, int64_t x_strid
 /* y[r][j] = w_j x_r for n_w <= MANY_WEIGHTS rows of weights and n_rows <= MANY_ROWS of x, each sum in the order of few_block */
 static void many_block(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride, int64_t n,
                        int n_rows, int n_w) {
-    float converted[MANY_WEIGHTS * MANY_DEPTH]; /* what is not set ends in sums that are not used */
+    float converted[MANY_WEIGHTS * MANY_DEPTH];
     vf sum[MANY_ROWS * MANY_WEIGHTS]; /* of row r of x, weight row j: at r * MANY_WEIGHTS + j */
     for (int k = 0; k < n_rows * MANY_WEIGHTS; k++) {
         sum[k] = v_zero();
+    }
+    if (n_w < MANY_WEIGHTS) { /* tiles are computed whole */
+        memset(converted, 0, sizeof converted);
     }
     for (int64_t i = 0; i < n; i += MANY_DEPTH) {
         const int64_t depth = n - i < MANY_DEPTH ? n - i : MANY_DEPTH;
