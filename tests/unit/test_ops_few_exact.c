@@ -198,7 +198,7 @@ static void test_the_largest_numbers_do_not_overflow(void **state) {
 
 /* ---- F16 ---- */
 
-enum { MAX_N = 130, MAX_ROWS = 9 };
+enum { MAX_N = 700, MAX_ROWS = 35 };
 
 static void check_f16(const struct kernels *k, int64_t n, int n_rows) {
     uint8_t w[N_OUT * MAX_N * 2];
@@ -239,8 +239,8 @@ static void test_half_floats(void **state) {
     if (!k->few_product_f16) {
         skip();
     }
-    for (int64_t n = 1; n <= MAX_N; n += n < 40 ? 1 : 15) {
-        for (int n_rows = 1; n_rows <= MAX_ROWS; n_rows++) {
+    for (int64_t n = 1; n <= MAX_N; n += n < 40 ? 1 : n < 130 ? 15 : 190) {
+        for (int n_rows = 1; n_rows <= MAX_ROWS; n_rows += n_rows < 9 ? 1 : MAX_ROWS - 9) {
             check_f16(k, n, n_rows);
         }
     }
