@@ -6,11 +6,11 @@
 
 enum { MAX_ROWS = 1024 /* beyond, a bigger micro-batch is hardly faster and its activations cost memory */ };
 
-int batches_init(struct batches *b, const struct data *data, const struct loss *loss, struct backprop *backprop,
-                 int32_t limit, struct genarm_error *err) {
+int batches_init(struct batches *b, const struct data *data, size_t max_pairs, const struct loss *loss,
+                 struct backprop *backprop, int32_t limit, struct genarm_error *err) {
     *b = (struct batches){.data = data, .loss = loss, .backprop = backprop, .limit = limit};
-    b->values = malloc(data->n_pairs * sizeof *b->values);
-    b->sums = malloc(data->n_pairs * sizeof *b->sums);
+    b->values = malloc(max_pairs * sizeof *b->values);
+    b->sums = malloc(max_pairs * sizeof *b->sums);
     int rc = b->values && b->sums ? GENARM_OK : error_nomem(err, "a micro-batch");
     if (rc == GENARM_OK && loss->uses_reference) {
         rc = reference_init(&b->reference, data, err);

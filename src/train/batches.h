@@ -13,13 +13,13 @@ struct batches {
     struct backprop *backprop;
     int32_t limit;              /* pairs of a micro-batch; 0: as many as fit in about 1024 rows */
     struct reference reference; /* zeroed: the loss has none */
-    struct loss_value *values;  /* [data->n_pairs] of a micro-batch */
-    double (*sums)[SIDES];      /* [data->n_pairs] of a micro-batch, under the reference */
+    struct loss_value *values;  /* [max_pairs] of a micro-batch */
+    double (*sums)[SIDES];      /* [max_pairs] of a micro-batch, under the reference */
 };
 
-/* All that is given must outlive it. */
-int batches_init(struct batches *b, const struct data *data, const struct loss *loss, struct backprop *backprop,
-                 int32_t limit, struct genarm_error *err);
+/* For up to max_pairs at once. All that is given must outlive it. */
+int batches_init(struct batches *b, const struct data *data, size_t max_pairs, const struct loss *loss,
+                 struct backprop *backprop, int32_t limit, struct genarm_error *err);
 void batches_deinit(struct batches *b); /* safe on a zeroed struct */
 
 /* What of a pair is computed; with `both`, both responses whatever the loss looks at. */

@@ -104,7 +104,9 @@ int plan_init(struct plan *p, const struct data *d, const struct genarm_train_pa
     p->train = malloc(d->n_pairs * sizeof *p->train);
     p->val = malloc(d->n_pairs * sizeof *p->val);
     p->order = malloc(d->n_pairs * sizeof *p->order);
-    p->step = malloc((size_t)p->n_objectives * (size_t)p->batch_size * sizeof *p->step);
+    const size_t step = (size_t)p->n_objectives * (size_t)p->batch_size;
+    p->step = malloc(step * sizeof *p->step);
+    p->most = step > d->n_pairs ? step : d->n_pairs;
     int rc = p->train && p->val && p->order && p->step ? split(p, d, params->val_split, err)
                                                        : error_nomem(err, "the order of pairs");
     rc = rc == GENARM_OK ? find_objectives(p, d, err) : rc;

@@ -19,6 +19,7 @@ struct plan {
     int64_t pass[OBJECTIVES_MAX]; /* through its pairs, that an objective's part of `order` is of; -1: none yet */
     uint32_t *order;              /* [n_train] */
     uint32_t *step;               /* [n_objectives * batch_size] pairs of one step */
+    size_t most;                  /* pairs of a step or of a validation: more than all, where a step repeats some */
 };
 
 /* Holds out about val_split of the pairs, at least one if that is positive. Pairs with equal prompts stay together, so that

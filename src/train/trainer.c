@@ -82,7 +82,7 @@ static int load_data(struct genarm_trainer *t, const char *const *paths, size_t 
     if (rc == GENARM_OK) {
         rc = plan_init(&t->plan, &t->data, p, err);
     }
-    return rc == GENARM_OK ? share_init(&t->share, t->data.n_pairs, p->team, err) : rc;
+    return rc == GENARM_OK ? share_init(&t->share, t->plan.most, p->team, err) : rc;
 }
 
 static int make_adapter(struct genarm_trainer *t, struct genarm_error *err) {
@@ -106,7 +106,7 @@ static int make_machinery(struct genarm_trainer *t, struct genarm_error *err) {
         rc = adamw_init(&t->adamw, t->adapter.n, &t->params, err);
     }
     if (rc == GENARM_OK) {
-        rc = batches_init(&t->batches, &t->data, t->loss, t->backprop, t->params.micro_batch, err);
+        rc = batches_init(&t->batches, &t->data, t->plan.most, t->loss, t->backprop, t->params.micro_batch, err);
     }
     if (rc != GENARM_OK) {
         return rc;

@@ -189,6 +189,19 @@ static void test_one_objective_is_a_plain_adapter(void **state) {
     genarm_adapter_free(fixed);
 }
 
+/* The pairs of the shorter objective are repeated within the step, in one micro-batch. */
+static void test_a_step_may_have_more_pairs_than_the_data(void **state) {
+    (void)state;
+    struct genarm_train_params p = params_of(2);
+    struct genarm_error err = {0};
+    p.loss = GENARM_LOSS_DPO;
+    p.preference_draws = 1;
+    p.batch_size = 21;
+    p.micro_batch = 64;
+    p.val_split = 0;
+    must(train_run(&r, &p, NULL, NULL, &err), &err);
+}
+
 static void test_resumed_equals_uninterrupted_to_the_bit(void **state) {
     (void)state;
     struct genarm_train_params p = params_of(2);
@@ -315,6 +328,7 @@ int main(void) {
         cmocka_unit_test(test_an_objective_that_is_all_held_out_is_an_error),
         cmocka_unit_test_setup_teardown(test_the_adapter_says_what_it_weighs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_one_objective_is_a_plain_adapter, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_step_may_have_more_pairs_than_the_data, setup, teardown),
         cmocka_unit_test_setup_teardown(test_resumed_equals_uninterrupted_to_the_bit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_another_conditioned_run_is_not_resumed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_losses_of_policies_take_objectives_as_well, setup, teardown),
