@@ -156,14 +156,17 @@ static int differs(const struct checkpoint *c, const char *key, const json_t *wa
 /* *changed: a new object of what differs and may, NULL for none. */
 static int compare_runs(json_t **changed, const json_t *saved, const struct checkpoint *c, const char *path,
                         struct genarm_error *err) {
+    const json_t *const sides[] = {c->run, saved}; /* what only the latter has differs too */
     const char *key;
     json_t *value, *found = json_object();
     int rc = found ? GENARM_OK : error_nomem(err, "a checkpoint");
-    json_object_foreach((json_t *)(uintptr_t)c->run, key, value) {
-        json_t *other = json_object_get(saved, key);
-        if (rc == GENARM_OK && !json_equal(value, other)) {
-            rc = differs(c, key, other, value, path, err);
-            json_object_set_new(found, key, json_pack("[O?, O]", other, value));
+    for (int side = 0; side < 2; side++) {
+        json_object_foreach((json_t *)(uintptr_t)sides[side], key, value) {
+            json_t *was = json_object_get(saved, key), *is = json_object_get(c->run, key);
+            if (rc == GENARM_OK && !json_equal(was, is)) {
+                rc = differs(c, key, was, is, path, err);
+                json_object_set_new(found, key, json_pack("[O?, O?]", was, is));
+            }
         }
     }
     if (rc == GENARM_OK && json_object_size(found) > 0) {

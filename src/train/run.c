@@ -53,15 +53,18 @@ void run_print(char *text, size_t size, const json_t *value) {
 }
 
 bool run_same(const json_t *found, const json_t *wanted, struct run_difference *d) {
+    const json_t *const sides[] = {wanted, found}; /* what only the latter has differs too */
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)wanted, key, value) {
-        const json_t *other = json_object_get(found, key);
-        if (!json_equal(value, other)) {
-            d->name = key;
-            run_print(d->found, sizeof d->found, other);
-            run_print(d->wanted, sizeof d->wanted, value);
-            return false;
+    for (int side = 0; side < 2; side++) {
+        json_object_foreach((json_t *)(uintptr_t)sides[side], key, value) {
+            const json_t *was = json_object_get(found, key), *is = json_object_get(wanted, key);
+            if (!json_equal(was, is)) {
+                d->name = key;
+                run_print(d->found, sizeof d->found, was);
+                run_print(d->wanted, sizeof d->wanted, is);
+                return false;
+            }
         }
     }
     return true;

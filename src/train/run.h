@@ -27,7 +27,7 @@ struct run_difference {
     char found[96], wanted[96];
 };
 
-/* Whether every member of `wanted` is the same in `found`; if not, *d is the first that is not. */
+/* Whether both have the same members; if not, *d is the first that differs. */
 bool run_same(const json_t *found, const json_t *wanted, struct run_difference *d);
 
 #endif

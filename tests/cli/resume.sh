@@ -119,6 +119,10 @@ other "--arm-schedule was" "${settings[@]}" -s 5 -n 96 --arm-schedule kind=0:1,8
 other "--logprobs was -1, not 2" "${settings[@]}" -s 5 -n 96 --logprobs 2
 other "--spec-type was \"none\", not \"ngram-simple\"" "${settings[@]}" -s 5 -n 96 --spec-type ngram-simple
 other "the model was" "${settings[@]}" -s 5 -n 96 -m "$golden/llama-padded.gguf"
+python3 -c 'import json, sys; h, *rest = open("before"); h = json.loads(h); h["settings"]["--grammar"] = "x"; print(json.dumps(h)); sys.stdout.writelines(rest)' >part.jsonl.partial
+run 1 "${settings[@]}" -s 5 -n 96 -o part.jsonl
+says err '--grammar was "x", not nothing'
+cp before part.jsonl.partial
 cp prompts.jsonl kept
 sed -i 's/^{"prompt": "3: /&Well, /' prompts.jsonl
 other "--prompts was" "${settings[@]}" -s 5 -n 96

@@ -100,6 +100,9 @@ static void test_another_reference_is_another_run(void **state) {
     p.reference_adapter = golden_path("qwen2.lora.gguf");
     assert_int_equal(train_run(&r, &p, NULL, NULL, &err), GENARM_EMISMATCH);
     assert_string_equal(err.where, p.reference_adapter);
+    p.reference_adapter = NULL;
+    assert_int_equal(train_run(&r, &p, NULL, NULL, &err), GENARM_EMISMATCH);
+    assert_non_null(strstr(err.what, "reference adapter"));
     p.reference_adapter = golden_path("llama.lora.gguf");
     run(&p);
 }
