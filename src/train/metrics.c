@@ -14,6 +14,17 @@ static int failed(const struct metrics *m, const char *doing, struct genarm_erro
     return error_at(err, error_set(err, GENARM_EIO, "cannot %s the log: %s", doing, strerror(errno)), "%s", m->path);
 }
 
+/* Whether the first `size` bytes of a file are lines. */
+static bool line_ends(const char *path, int64_t size) {
+    char last = 0;
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const bool ends = size == 0 || (fd >= 0 && pread(fd, &last, 1, size - 1) == 1 && last == '\n');
+    if (fd >= 0) {
+        close(fd);
+    }
+    return ends;
+}
+
 /* Cuts the file to what belongs to the steps of the checkpoint. */
 static int cut(struct metrics *m, int64_t size, struct genarm_error *err) {
     struct stat st;
@@ -28,6 +39,9 @@ static int cut(struct metrics *m, int64_t size, struct genarm_error *err) {
         log_line(GENARM_LOG_WARN, "%s: the log is shorter than the checkpoint knows it: earlier lines are lost",
                  m->path);
         size = st.st_size;
+    } else if (!line_ends(m->path, size)) {
+        const int rc = error_set(err, GENARM_EMISMATCH, "this is not the log that the run began with");
+        return error_hint(err, error_at(err, rc, "%s", m->path), "name that one, or one that is not there yet");
     }
     if (ftruncate(fd, size) != 0 || fseek(m->stream, 0, SEEK_END) != 0) {
         return failed(m, "continue", err);
@@ -36,7 +50,7 @@ static int cut(struct metrics *m, int64_t size, struct genarm_error *err) {
 }
 
 int metrics_open(struct metrics *m, const char *path, int64_t size, struct genarm_error *err) {
-    *m = (struct metrics){0};
+    *m = (struct metrics){.kept = size};
     if (!path) {
         return GENARM_OK;
     }
@@ -119,7 +133,7 @@ int metrics_validation(struct metrics *m, const struct genarm_train_status *s, s
 }
 
 int metrics_sync(struct metrics *m, int64_t *size, struct genarm_error *err) {
-    *size = 0;
+    *size = m->kept;
     if (!m->stream) {
         return GENARM_OK;
     }

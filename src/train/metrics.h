@@ -12,9 +12,11 @@
 struct metrics {
     FILE *stream; /* NULL: no log is wanted */
     char *path;
+    int64_t kept; /* without a log: bytes that belong to the steps so far of one that an earlier process wrote */
 };
 
-/* path may be NULL. The file is cut to `size` bytes, the lines of the steps that a checkpoint knows; 0 empties it. */
+/* path may be NULL. The file is cut to `size` bytes, the lines of the steps that a checkpoint knows; 0 empties it.
+ * GENARM_EMISMATCH: no line ends there, so it is another run's. */
 int metrics_open(struct metrics *m, const char *path, int64_t size, struct genarm_error *err);
 void metrics_close(struct metrics *m);
 
@@ -31,7 +33,7 @@ int metrics_write(struct metrics *m, json_t *object, struct genarm_error *err);
 /* Adds a number to an object; JSON has no NaN: what is not finite is left out. */
 void metrics_number(json_t *object, const char *key, double value);
 
-/* Brings all lines to disk; *size: bytes of the file so far, 0 without a log. */
+/* Brings all lines to disk; *size: bytes of the file so far; without a log those of the one before. */
 int metrics_sync(struct metrics *m, int64_t *size, struct genarm_error *err);
 
 #endif

@@ -135,6 +135,52 @@ static void test_stopping_within_a_step_or_a_validation_changes_nothing(void **s
     }
 }
 
+static void stop_after(struct genarm_train_params *p, int64_t step) {
+    static struct train_calls calls;
+    struct genarm_error err = {0};
+    calls = (struct train_calls){.stop_at_step = step};
+    assert_int_equal(train_run(&r, p, train_note, &calls, &err), GENARM_ECANCELED);
+    p->resume = true;
+}
+
+static void write_text(const char *path, const char *text) {
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* A process that is given none leaves the log as it is; a file that is none is left alone. */
+static void test_the_log_of_earlier_processes_is_kept(void **state) {
+    (void)state;
+    char other[128];
+    size_t n_before, n_after, n_other;
+    struct genarm_train_params p = train_run_params(&r);
+    stop_after(&p, 2);
+    char *before = read_whole(r.log, &n_before);
+    p.log_path = NULL;
+    stop_after(&p, 3);
+    snprintf(other, sizeof other, "%s/other", r.folder);
+    char text[4096] = {0};
+    memset(text, 'x', sizeof text - 1);
+    write_text(other, text);
+    p.log_path = other;
+    struct genarm_error err = {0};
+    assert_int_equal(train_run(&r, &p, NULL, NULL, &err), GENARM_EMISMATCH);
+    assert_string_equal(err.where, other);
+    char *same = read_whole(other, &n_other);
+    assert_string_equal(same, text);
+    p.log_path = r.log;
+    run(&p);
+    char *after = read_whole(r.log, &n_after);
+    assert_true(n_after > n_before);
+    assert_memory_equal(after, before, n_before);
+    assert_non_null(strstr(after + n_before, "\"resumed\":3,"));
+    free(before);
+    free(same);
+    free(after);
+}
+
 static void test_resuming_without_a_checkpoint_starts_anew(void **state) {
     (void)state;
     char whole[128];
@@ -458,6 +504,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_llama_cpp_loads_the_adapter, setup, teardown),
         cmocka_unit_test_setup_teardown(test_resumed_equals_uninterrupted_to_the_bit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stopping_within_a_step_or_a_validation_changes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_log_of_earlier_processes_is_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(test_resuming_without_a_checkpoint_starts_anew, setup, teardown),
         cmocka_unit_test_setup_teardown(test_another_run_is_not_resumed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_damaged_checkpoint_is_refused, setup, teardown),
