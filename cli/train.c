@@ -115,7 +115,7 @@ static void say_data(const struct genarm_data_report *r, bool verbose) {
         note("dropped: no two answers to one prompt in %lld", (long long)r->dropped_turns);
     }
     if (r->dropped_long) {
-        note("dropped: a response alone exceeds --max-length in %lld", (long long)r->dropped_long);
+        note("dropped: responses leave no room for a prompt within --max-length in %lld", (long long)r->dropped_long);
     }
     if (r->cut) {
         note("cut: the prompt loses its beginning in %lld", (long long)r->cut);

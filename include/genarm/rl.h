@@ -118,7 +118,7 @@ struct genarm_rl_status {
 /* What happened to the prompts. */
 struct genarm_rl_report {
     int64_t read, kept;
-    int64_t dropped_long; /* no room for max_new_tokens within max_length */
+    int64_t dropped_long; /* no room for max_new_tokens within max_length, or for two responses within 8192 tokens */
 };
 
 struct genarm_rl;

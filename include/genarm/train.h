@@ -96,7 +96,8 @@ struct genarm_train_params {
     int32_t checkpoint_layers; /* keep only the input of every so many layers for the backward pass, and compute the
                               rest again: less memory, more time, the same result to the bit; 0 (default): keep all */
     int32_t epochs;        /* default 1 */
-    int32_t max_length;    /* tokens of prompt + longer response; default 1024, never more than the model's context */
+    int32_t max_length;    /* tokens of prompt + longer response; default 1024, never more than the model's context. Prompt and
+                              both responses together never have more than 8192 */
     float val_split;       /* share of pairs held out, [0, .5]; default .05 */
     bool shuffle;          /* default true */
     uint64_t seed;         /* default 0 */
@@ -126,7 +127,7 @@ struct genarm_data_report {
     int64_t read, kept, cut;           /* cut: prompts that lost their earliest turns or words to fit max_length */
     int64_t dropped_equal;             /* chosen equals rejected */
     int64_t dropped_empty;             /* a response is empty */
-    int64_t dropped_long;              /* a response leaves no room for the prompt's template within max_length */
+    int64_t dropped_long;              /* the responses leave no room for the prompt's template within max_length */
     int64_t dropped_unlabelled;        /* no response is labelled as the better one */
     int64_t dropped_turns;             /* a conversation that is not one prompt of the user with two answers */
     int64_t prefixes;                  /* kept: one response is the beginning of the other */

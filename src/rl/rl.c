@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "model/model.h"
+#include "ops/attention.h"
 #include "rl/run.h"
 #include "train/checkpoint.h"
 #include "train/record.h"
@@ -26,8 +27,9 @@ static int load_prompts(struct genarm_rl *rl, const struct genarm_rl_prompt *pro
                  rl->model->hp.n_ctx_train);
         p->max_length = rl->model->hp.n_ctx_train;
     }
-    return rl_prompts_init(&rl->prompts, rl->model, prompts, n, p->template_name, p->max_length - rl->params.max_new_tokens,
-                           err);
+    const int32_t n_new = rl->params.max_new_tokens;
+    const int32_t in_length = p->max_length - n_new, in_tree = ATTENTION_MAX_TREE - SIDES * n_new; /* two responses a tree */
+    return rl_prompts_init(&rl->prompts, rl->model, prompts, n, p->template_name, in_length < in_tree ? in_length : in_tree, err);
 }
 
 /* The order of prompts is that of pairs without any held out. */

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "model/model.h"
+#include "ops/attention.h"
 
 /* One pair file being read. */
 struct reader {
@@ -120,6 +121,14 @@ static int cut_prompt(struct tokens *prompt, struct reader *r, int32_t budget, b
 
 /* ---- pairs ---- */
 
+/* Tokens of a prompt, at most: either response follows it within the maximum length, and both are one tree of rows. */
+static int32_t room_for_prompt(const struct reader *r, const struct tokens responses[SIDES]) {
+    const int32_t chosen = responses[CHOSEN].n, rejected = responses[REJECTED].n;
+    const int32_t in_length = r->max_length - (chosen > rejected ? chosen : rejected);
+    const int32_t in_tree = ATTENTION_MAX_TREE - chosen - rejected;
+    return in_length < in_tree ? in_length : in_tree;
+}
+
 static int append_tokens(struct data *d, const struct tokens *t, struct genarm_error *err) {
     const size_t needed = d->n_tokens + (size_t)t->n;
     if (needed > d->cap_tokens) {
@@ -215,10 +224,10 @@ static int take_record(struct reader *r, const struct preference *p, struct gena
         goto done;
     }
     pair.prompt_hash = hash_bytes(HASH_START, prompt.ids, (size_t)prompt.n * sizeof *prompt.ids);
-    const int32_t longer = responses[CHOSEN].n > responses[REJECTED].n ? responses[CHOSEN].n : responses[REJECTED].n;
-    if (prompt.n > r->max_length - longer) {
+    const int32_t room = room_for_prompt(r, responses);
+    if (prompt.n > room) {
         bool fits;
-        rc = cut_prompt(&prompt, r, r->max_length - longer, &fits, err);
+        rc = cut_prompt(&prompt, r, room, &fits, err);
         if (rc != GENARM_OK) {
             goto done;
         }

@@ -44,7 +44,7 @@ run 0 train -m "$tiny" -d more.jsonl -o more.gguf --max-length 128 --batch-size 
 says err "49 of 52 pairs are used"
 says err "dropped: chosen equals rejected in 1"
 says err "dropped: a response is empty in 1"
-says err "dropped: a response alone exceeds --max-length in 1"
+says err "dropped: responses leave no room for a prompt within --max-length in 1"
 says err "cut: the prompt loses its beginning in 1"
 
 # Stopped and resumed is uninterrupted.

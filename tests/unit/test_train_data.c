@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
+#include "ops/attention.h"
 #include "support/golden.h"
 #include "train/data.h"
 #include "train/pack.h"
@@ -226,6 +227,43 @@ static void test_unusable_pairs_are_dropped_and_counted(void **state) {
     assert_int_equal(d.n_pairs, 1);
     assert_int_equal(d.pairs[0].line, 5);
     data_deinit(&d);
+}
+
+/* n words of one letter, in JSON's quotes */
+static void put_words(FILE *f, int n) {
+    fputc('"', f);
+    for (int i = 0; i < n; i++) {
+        fprintf(f, "%c ", 'a' + i % 26);
+    }
+    fputc('"', f);
+}
+
+/* Prompt and both responses are one tree of rows, which has a largest size whatever the maximum length is. */
+static void test_a_prompt_is_cut_to_what_one_tree_takes(void **state) {
+    (void)state;
+    struct data d;
+    struct genarm_error err = {0};
+    char *text = NULL;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+    for (int n = 1500; n <= 6000; n += 4500) {
+        fputs("{\"prompt\": ", f);
+        put_words(f, 3000);
+        fputs(", \"chosen\": ", f);
+        put_words(f, n);
+        fputs(", \"rejected\": ", f);
+        put_words(f, n + 1);
+        fputs("}\n", f);
+    }
+    assert_int_equal(fclose(f), 0);
+    must(read_text(&d, text, 1 << 20, &err), &err);
+    assert_int_equal(d.n_pairs, 1);
+    assert_int_equal(d.report.cut, 1);
+    assert_int_equal(d.report.dropped_long, 1);
+    assert_in_range(d.pairs[0].n_prompt + d.pairs[0].n_response[CHOSEN] + d.pairs[0].n_response[REJECTED], 8000,
+                    ATTENTION_MAX_TREE);
+    data_deinit(&d);
+    free(text);
 }
 
 static void test_broken_files_are_refused_by_line(void **state) {
@@ -495,6 +533,7 @@ int main(void) {
         cmocka_unit_test(test_long_conversations_lose_their_earliest_turns),
         cmocka_unit_test(test_reasons_of_every_format_reach_the_report),
         cmocka_unit_test(test_unusable_pairs_are_dropped_and_counted),
+        cmocka_unit_test(test_a_prompt_is_cut_to_what_one_tree_takes),
         cmocka_unit_test(test_broken_files_are_refused_by_line),
         cmocka_unit_test(test_a_nul_byte_is_refused),
         cmocka_unit_test(test_missing_files_and_overlong_lines_are_refused),
