@@ -102,6 +102,11 @@ static int convert_run(const void *arguments, struct genarm_error *err) {
         code = load_model(&model, &args->model, err);
     }
     if (code == 0) {
+        struct genarm_model_info info;
+        genarm_model_get_info(model, &info);
+        code = keep_input("-o", args->output, info.path, err);
+    }
+    if (code == 0) {
         code = convert(args, model, folder, err);
     }
     genarm_model_free(model);

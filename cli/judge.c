@@ -253,13 +253,18 @@ static int check_usage(const struct judge_args *args, struct genarm_error *err) 
 
 static int check_output(const struct judge_args *args, struct genarm_error *err) {
     struct file_writer file;
+    const char *judge = args->judge; /* a reward may be one */
     char *partial = partial_path(args->output);
     int code = partial ? 0 : error_nomem(err, "a file name");
     for (size_t i = 0; i < args->files.n && code == 0; i++) {
         code = keep_input("-o", args->output, args->files.items[i], err);
         code = code ? code : keep_input("-o", partial, args->files.items[i], err);
     }
-    code = code ? code : keep_input("-o", args->output, args->chat.prompt, err);
+    const char *const inputs[] = {args->chat.prompt, args->model.path};
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs && code == 0; i++) {
+        code = keep_input("-o", args->output, inputs[i], err);
+    }
+    code = code ? code : keep_rewards("-o", args->output, &(struct option_list){.items = &judge, .n = 1}, err);
     code = code ? code : file_open(&file, args->output, err); /* before hours go by */
     if (code == 0) {
         file_abort(&file);

@@ -273,7 +273,8 @@ static int print_adapter(const struct merge_args *args, struct genarm_error *err
 static int into_adapter(const struct merge_args *args, const struct genarm_merge_part *parts,
                         struct genarm_error *err) {
     const enum genarm_merge_how how = args->average_factors ? GENARM_MERGE_AVERAGE : GENARM_MERGE_STACK;
-    int code = args->model.path ? check_adapters(args, parts, err) : 0;
+    int code = keep_input("-o", args->output, args->model.path, err);
+    code = code == 0 && args->model.path ? check_adapters(args, parts, err) : code;
     if (code == 0) {
         code = genarm_merge_adapters(parts, args->adapters.n, how, args->output, err);
     }

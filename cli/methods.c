@@ -190,9 +190,7 @@ int method_keep_inputs(const struct method *m, const struct method_args *args, c
                        struct genarm_error *err) {
     int code = keep_input(option, output, args->baseline, err);
     for (size_t i = 0; i < m->n_specs && code == 0; i++) {
-        const struct arm_spec *part = &m->specs[i].part;
-        code = m->specs[i].kind == SOURCE_CMD ? 0 : keep_input(option, output, part->path, err);
-        code = code || m->specs[i].kind == SOURCE_RANK ? code : keep_input(option, output, part->adapter, err);
+        code = keep_spec(option, output, &m->specs[i], err);
     }
     return code;
 }

@@ -40,6 +40,25 @@ static int check_specs(const struct option_list *texts, bool weighted, struct ge
     return code;
 }
 
+int keep_spec(const char *option, const char *output, const struct source_spec *spec, struct genarm_error *err) {
+    const enum source_kind kind = spec->kind;
+    const bool program = kind == SOURCE_CMD || kind == SOURCE_OPENAI;
+    const int code = program ? 0 : keep_input(option, output, spec->part.path, err);
+    return code || program || kind == SOURCE_RANK ? code : keep_input(option, output, spec->part.adapter, err);
+}
+
+int keep_rewards(const char *option, const char *output, const struct option_list *specs, struct genarm_error *err) {
+    int code = 0;
+    for (size_t i = 0; i < specs->n && code == 0; i++) {
+        struct source_spec spec = {0};
+        if (source_spec_parse(&spec, specs->items[i], file_exists, NULL) == GENARM_OK) {
+            code = keep_spec(option, output, &spec, err);
+        }
+        source_spec_deinit(&spec);
+    }
+    return code;
+}
+
 static int stop(void *user) {
     (void)user;
     return interrupt_signal();

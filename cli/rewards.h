@@ -58,6 +58,11 @@ int rewards_load(struct reward_set *s, const struct reward_args *args, bool weig
                  const struct model_args *model, const struct guide_args *guide, struct genarm_error *err);
 void rewards_free(struct reward_set *s); /* safe on a zeroed struct */
 
+/* CLI_USAGE when the file that an option writes is one that a reward reads. Texts that are no specs are left to rewards_load. */
+struct source_spec;
+int keep_spec(const char *option, const char *output, const struct source_spec *spec, struct genarm_error *err);
+int keep_rewards(const char *option, const char *output, const struct option_list *specs, struct genarm_error *err);
+
 const char *rewards_name(const struct reward_set *s, size_t i);
 
 /* What the options say to a source. */

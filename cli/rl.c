@@ -174,6 +174,8 @@ static int check_outputs(const struct job *job, struct genarm_error *err) {
         code = code ? code : keep_input("--log", args->training.log, inputs[i], err);
     }
     code = code ? code : keep_input("--log", args->training.log, args->training.init_adapter, err);
+    code = code ? code : keep_rewards("-o", args->output, &args->rewards.specs, err);
+    code = code ? code : keep_rewards("--log", args->training.log, &args->rewards.specs, err);
     if (code == 0 && args->training.log && strcmp(args->training.log, args->output) == 0) {
         code = usage_error(err, "--log", "%s is the adapter's file: name another", args->training.log);
     }

@@ -449,6 +449,7 @@ int score_check_output(const struct score_args *args, struct genarm_error *err) 
     for (size_t i = 0; i < args->pairs.n && code == 0; i++) {
         code = keep_input("-o", args->output, args->pairs.items[i], err);
     }
+    code = code ? code : keep_rewards("-o", args->output, &args->rewards.specs, err);
     code = code ? code : file_open(&file, args->output, err); /* before hours go by */
     if (code == 0) {
         file_abort(&file);

@@ -267,13 +267,17 @@ static int train(const struct train_args *args, const struct objective_set *obje
     return code;
 }
 
-/* What is read must not be written over: the data, the model; nor a log into the adapter. */
+/* What is read must not be written over: the data, the models; nor a log into the adapter. */
 static int check_outputs(const struct train_args *args, const struct objective_set *objectives,
                          const struct genarm_model *model, struct genarm_error *err) {
     struct genarm_model_info info;
     genarm_model_get_info(model, &info);
-    int code = keep_input("-o", args->output, info.path, err);
-    code = code ? code : keep_input("--log", args->training.log, info.path, err);
+    const char *const inputs[] = {info.path, args->training.reference_adapter};
+    int code = 0;
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs && code == 0; i++) {
+        code = keep_input("-o", args->output, inputs[i], err);
+        code = code ? code : keep_input("--log", args->training.log, inputs[i], err);
+    }
     code = code ? code : keep_input("--log", args->training.log, args->training.init_adapter, err);
     for (size_t i = 0; i < args->data.n && code == 0; i++) {
         code = keep_input("-o", args->output, args->data.items[i], err);

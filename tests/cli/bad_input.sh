@@ -163,6 +163,32 @@ for arguments in "generate -p x -n 4" "info" "--help" "train --help"; do
     check "a closed stdout is an error: $arguments ($status)" [ "$status" = 1 ]
 done
 
+# A file that a command reads is never one that it writes.
+cp "$tiny" m.gguf
+cp "$golden/llama.lora.gguf" l.gguf
+cp m.gguf model_before
+cp l.gguf adapter_before
+echo '{"prompt": "a", "chosen": "b", "rejected": "c"}' >pair.jsonl
+echo '{"prompt": "a", "response": "b", "finish_reason": "stop"}' >answers.jsonl
+echo "Why?" >prompt.txt
+run 0 convert -m m.gguf l.gguf -o peft
+keeps() { # ARGUMENTS…
+    run 2 "$@"
+    says err "is read as well and would be lost"
+    same m.gguf model_before
+    same l.gguf adapter_before
+}
+keeps convert -m m.gguf peft -o m.gguf
+keeps merge --into adapter -m m.gguf --adapter l.gguf:1 -o m.gguf
+LLAMA_ARG_MODEL=m.gguf keeps merge --into adapter --adapter l.gguf:1 -o m.gguf
+keeps merge --into model -m m.gguf --adapter l.gguf:1 -o m.gguf
+keeps train -m m.gguf -d pair.jsonl --loss dpo --reference-adapter l.gguf -o l.gguf
+keeps train -m m.gguf -d pair.jsonl --loss dpo --reference-adapter l.gguf -o x.gguf --log l.gguf
+keeps rl -m m.gguf --prompts prompt.txt -n 8 --group-size 2 --reward arm:l.gguf -o l.gguf
+keeps rl -m m.gguf --prompts prompt.txt -n 8 --group-size 2 --reward "arm:m.gguf+l.gguf:0.5" -o x.gguf --log l.gguf
+keeps score -m m.gguf --answers answers.jsonl --reward arm:l.gguf -o l.gguf
+keeps judge -m m.gguf --judge arm:l.gguf answers.jsonl answers.jsonl -o l.gguf
+
 # Random bytes come out as valid UTF-8, whatever the model samples.
 for seed in 1 2 3 4 5 6; do
     run 0 generate -m "$tiny" -p x -n 60 -s $seed
