@@ -111,6 +111,19 @@ static int set_choice(const struct option *o, const char *text, int32_t *member,
     return error_set(err, CLI_USAGE, "\"%.60s\" is none of %.*s", text, (int)n, o->choices);
 }
 
+/* What is given without a value is on; a variable says so or not, in llama.cpp's words. */
+static int set_flag(const char *text, bool *member, struct genarm_error *err) {
+    static const char *const words[][4] = {{"0", "false", "off", "disabled"}, {"1", "true", "on", "enabled"}};
+    for (size_t i = 0; text && i < 2 * 4; i++) {
+        if (strcmp(text, words[i / 4][i % 4]) == 0) {
+            *member = i / 4;
+            return 0;
+        }
+    }
+    *member = true;
+    return text ? error_set(err, CLI_USAGE, "\"%.60s\" is neither on nor off", text) : 0;
+}
+
 static int list_append(struct option_list *list, const char *text, struct genarm_error *err) {
     const char **items = realloc(list->items, sizeof *items * (list->n + 1));
     if (!items) {
@@ -121,7 +134,7 @@ static int list_append(struct option_list *list, const char *text, struct genarm
     return 0;
 }
 
-/* Stores one value. `text` must outlive the arguments. */
+/* Stores one value, NULL of a flag on the command line. `text` must outlive the arguments. */
 static int set_value(const struct option *o, const char *text, void *args, struct genarm_error *err) {
     void *member = (char *)args + o->offset;
     if ((o->type == OPTION_FILE || o->type == OPTION_FILES) && !*text) {
@@ -131,8 +144,7 @@ static int set_value(const struct option *o, const char *text, void *args, struc
     case OPTION_GROUP:
         return 0;
     case OPTION_FLAG:
-        *(bool *)member = true;
-        return 0;
+        return set_flag(text, member, err);
     case OPTION_INT:
     case OPTION_SEED:
     case OPTION_NUMBER:

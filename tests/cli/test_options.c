@@ -25,7 +25,7 @@ struct args {
 static const struct option table[] = {
     {OPTION_GROUP, .help = "Things"},
     {OPTION_FILES, "FILE", "", offsetof(struct args, files), .help = "operands"},
-    {OPTION_FLAG, "--flag", "", offsetof(struct args, flag), .help = "a flag"},
+    {OPTION_FLAG, "--flag", "", offsetof(struct args, flag), .env = "TEST_GENARM_FLAG", .help = "a flag"},
     {OPTION_INT, "-n --predict --n-predict", "N", offsetof(struct args, number), -1, 100, .fallback = "7",
      .env = "TEST_GENARM_N", .help = "a number"},
     {OPTION_CHOICE, "--loss", "NAME", offsetof(struct args, choice), .choices = "arm|hinge|sft|", .fallback = "hinge",
@@ -124,6 +124,24 @@ static void test_command_line_wins_over_environment_over_default(void **state) {
     assert_int_equal(parse("--text", "--predict=6", NULL), CLI_USAGE); /* a text that looks like it */
     assert_int_equal(parse("--", "-n", NULL), CLI_USAGE);
     unsetenv("TEST_GENARM_N");
+}
+
+static void test_a_variable_says_whether_a_flag_is_on(void **state) {
+    (void)state;
+    static const char *const words[][2] = {{"0", "1"}, {"false", "true"}, {"off", "on"}, {"disabled", "enabled"}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        for (int on = 0; on < 2; on++) {
+            setenv("TEST_GENARM_FLAG", words[i][on], 1);
+            assert_int_equal(parse(NULL), 0);
+            assert_int_equal(parsed.flag, on);
+            assert_int_equal(parse("--flag", NULL), 0);
+            assert_true(parsed.flag);
+        }
+    }
+    setenv("TEST_GENARM_FLAG", "perhaps", 1);
+    assert_int_equal(parse(NULL), CLI_USAGE);
+    assert_string_equal(err.where, "TEST_GENARM_FLAG");
+    unsetenv("TEST_GENARM_FLAG");
 }
 
 static void test_wrong_values_name_the_option_and_its_range(void **state) {
@@ -436,6 +454,7 @@ int main(void) {
         cmocka_unit_test(test_every_name_and_form_of_an_option_is_understood),
         cmocka_unit_test(test_repeatable_options_and_operands_collect),
         cmocka_unit_test(test_command_line_wins_over_environment_over_default),
+        cmocka_unit_test(test_a_variable_says_whether_a_flag_is_on),
         cmocka_unit_test(test_wrong_values_name_the_option_and_its_range),
         cmocka_unit_test(test_missing_values_are_told_from_values_with_a_dash),
         cmocka_unit_test(test_unknown_options_get_a_suggestion),
