@@ -1,5 +1,5 @@
 /* A file that grows by lines and survives the process at any moment: what was appended is there whatever ends the process,
- * and after a power failure all but the last second. A line that was cut short has no newline. */
+ * and after a power failure all but what came within a second of the last sync. A line that was cut short has no newline. */
 #ifndef BASE_JOURNAL_H
 #define BASE_JOURNAL_H
 

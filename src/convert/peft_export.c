@@ -1,8 +1,10 @@
 /* A GGUF adapter becomes a PEFT adapter. */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/file.h"
@@ -184,19 +186,31 @@ static int write_config(const struct exporter *ex, const char *path) {
 
 /* ---- all of it ---- */
 
-/* The tensors first: with its configuration the folder is whole. */
+/* Puts the tensors in place without the configuration of an adapter that was there before: no new numbers meet an old scale. */
+static int place_tensors(const struct exporter *ex, const char *staged, const char *tensors, const char *config) {
+    if ((unlink(config) != 0 && errno != ENOENT) || rename(staged, tensors) != 0 || !file_sync_folder(tensors)) {
+        const int rc = error_set(ex->err, GENARM_EIO, "cannot put the file in place: %s", strerror(errno));
+        unlink(staged);
+        return error_at(ex->err, rc, "%s", tensors);
+    }
+    return GENARM_OK;
+}
+
+/* The tensors first: with its configuration the folder is whole. Until they are on disk what was there before stays. */
 static int write_folder(struct exporter *ex, const char *folder) {
-    const size_t size = strlen(folder) + sizeof "/" PEFT_TENSORS;
-    char *path = malloc(size);
-    if (!path) {
+    const size_t size = strlen(folder) + sizeof "/" PEFT_TENSORS ".new";
+    char *paths = malloc(3 * size), *staged = paths, *tensors = paths + size, *config = paths + 2 * size;
+    if (!paths) {
         return error_nomem(ex->err, "a file name");
     }
+    snprintf(staged, size, "%s/" PEFT_TENSORS ".new", folder);
+    snprintf(tensors, size, "%s/" PEFT_TENSORS, folder);
+    snprintf(config, size, "%s/" PEFT_CONFIG, folder);
     int rc = file_make_folder(folder, ex->err);
-    snprintf(path, size, "%s/" PEFT_TENSORS, folder);
-    rc = rc == GENARM_OK ? write_tensors(ex, path) : rc;
-    snprintf(path, size, "%s/" PEFT_CONFIG, folder);
-    rc = rc == GENARM_OK ? write_config(ex, path) : rc;
-    free(path);
+    rc = rc == GENARM_OK ? write_tensors(ex, staged) : rc;
+    rc = rc == GENARM_OK ? place_tensors(ex, staged, tensors, config) : rc;
+    rc = rc == GENARM_OK ? write_config(ex, config) : rc;
+    free(paths);
     return rc;
 }
 

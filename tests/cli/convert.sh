@@ -89,5 +89,17 @@ cp -r "$golden/peft/llama" future
 sed -i 's/"use_dora": false/"use_dora": false, "use_tomorrow": 1/' future/adapter_config.json
 run 0 convert -m "$tiny" future -o future.gguf
 says err "the option use_tomorrow is not known"
+
+# An export goes over an earlier one, or leaves it as it is.
+run 0 convert -m "$tiny" "$golden/llama.lora.gguf" -o twice
+run 0 convert -m "$tiny" arm.gguf -o twice --base-model org/base
+same twice/adapter_model.safetensors arm-peft/adapter_model.safetensors
+same twice/adapter_config.json arm-peft/adapter_config.json
+mkdir -p odd/adapter_config.json/x
+cp arm-peft/adapter_model.safetensors odd
+run 1 convert -m "$tiny" "$golden/llama.lora.gguf" -o odd
+says err "odd/adapter_model.safetensors"
+same odd/adapter_model.safetensors arm-peft/adapter_model.safetensors
+check "nothing is left over" [ "$(ls odd)" = "$(printf 'adapter_config.json\nadapter_model.safetensors')" ]
 check "nothing was written" [ ! -e x.gguf ] && check "no folder was made" [ ! -e x ]
 finish
