@@ -29,8 +29,8 @@ struct model_args {
     {OPTION_FILE, "-m --model", "FILE", offsetof(ARGS, model.path), .env = "LLAMA_ARG_MODEL",                         \
      .help = "the base model, a GGUF file; without it " DEFAULT_MODEL_NAME " where it is installed"},                 \
     {OPTION_TEXT, "-dev --device", "NAME,...", offsetof(ARGS, model.device), .env = "LLAMA_ARG_DEVICE",               \
-     .help = "ggml devices that layers are divided over, such as CUDA0,RPC0, or CPU; without it those of --rpc, "     \
-             "and all GPUs when -ngl is given"},                                                                      \
+     .help = "ggml devices that layers are divided over, such as CUDA0,RPC0, or CPU; without it, where --rpc or -ngl " \
+             "is given, those of --rpc, then all GPUs"},                                                              \
     {OPTION_INT, "-ngl --gpu-layers --n-gpu-layers", "N", offsetof(ARGS, model.n_gpu_layers), -1, 1000000,            \
      .fallback = "-1", .env = "LLAMA_ARG_N_GPU_LAYERS",                                                               \
      .help = "how many layers devices hold, the last ones; -1: all with -dev or --rpc, else none"},                   \

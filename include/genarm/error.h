@@ -2,7 +2,9 @@
  *
  * Every function that can fail returns an int: 0 on success or one of the negative codes below, and takes a
  * `struct genarm_error *err` last. `err` may be NULL; otherwise it is filled on failure and untouched on success.
- * Outputs are written only on success. The library never prints, exits or aborts on bad input.
+ * Outputs are written only on success. The library never prints or exits, and never aborts on bad input, but where ggml or
+ * libllama abort by themselves: when a connection to an RPC server breaks, and on some keys of architectures that only libllama
+ * knows.
  *
  *     struct genarm_error err;
  *     if (genarm_model_load(&model, "m.gguf", NULL, &err) != GENARM_OK)

@@ -9,6 +9,7 @@
  *   stop.h    texts that end an answer
  *   data.h    formats of preference data
  *   train.h   training a LoRA ARM, a policy or a reward model from preference pairs
+ *   rl.h      online reinforcement learning of a policy, for a weighted sum of rewards
  *   reward.h  trajectory-level reward models: one number for a whole response
  *   source.h  rewards of whole responses from any source: reward models, ARMs, classifiers, programs, judges
  */
