@@ -18,7 +18,8 @@ struct fingerprints {
 };
 
 /* Continues `*hash` over a text, with what files hold in place of their names: the whole text, or any piece of it between
- * blanks, quotes and : = + # , that is the path of a regular file. */
+ * blanks, quotes and : = + # , ; that is the path of a regular file. A path may have such characters itself, and "@LABEL" behind
+ * it: of several readings the longest path counts. */
 int fingerprint_text(struct fingerprints *f, uint64_t *hash, const char *text, struct genarm_error *err);
 void fingerprints_deinit(struct fingerprints *f);
 

@@ -352,6 +352,42 @@ static void test_fingerprints_follow_what_files_hold(void **state) {
     assert_true(answers != print_of(a, "answers.m") && rewards != print_of(a, "rewards.m.r"));
 }
 
+/* Whether an option that says `before`, the file's path and `after` follows what the file holds. */
+static void follows(const char *file, const char *before, const char *after) {
+    char text[1024];
+    snprintf(text, sizeof text, "models: {k: {train: {beta: 1, chat-template: \"%s%s%s\"}}}\n", before, file, after);
+    must(file_write(file, "one", 3, &err), &err);
+    const uint64_t one = print_of(text, "models.k");
+    must(file_write(file, "two", 3, &err), &err);
+    if (one == print_of(text, "models.k")) {
+        fail_msg("%s%s%s does not follow the file", before, file, after);
+    }
+    must(file_write(file, "one", 3, &err), &err);
+    assert_true(one == print_of(text, "models.k"));
+}
+
+static void test_fingerprints_follow_files_whatever_stands_around_their_names(void **state) {
+    (void)state;
+    const char *plain = temp_path("pairs.jsonl"), *odd = temp_path("x@h=0.5,s=1.gguf");
+    follows(plain, "", "");
+    follows(plain, "kind=", "");
+    follows(plain, "kind=", "@better");
+    follows(plain, "kind=", "@safer:2");
+    follows(odd, "kind=", "@better");
+    follows(odd, "c=", ":1");
+    follows(odd, "arm:c=", "+adapter.gguf:0.5");
+    follows(odd, "python3 ", " --fast");
+}
+
+/* Records of earlier runs stay true: these are fingerprints of texts without files from before labels were known. */
+static void test_fingerprints_stay_what_they_were(void **state) {
+    (void)state;
+    static const char text[] = "models: {k: {train: {beta: 0.1, chat-template: \"a b:c=d@e,f@\"}}}\nprompts: p\n"
+                               "methods: {g: {arm: [\"x=$k:0.5\"]}}\n";
+    assert_true(print_of(text, "models.k") == UINT64_C(0x144239F307088A50));
+    assert_true(print_of(text, "answers.g") == UINT64_C(0x38B76AD23D4EB227));
+}
+
 static void test_options_are_told(void **state) {
     (void)state;
     must(make("models: {k: {train: {bf16: true, loss: arm}}, s: {merge: {adapter: [\"$k:1\", \"$k:2\"]}}}\n"), &err);
@@ -379,6 +415,8 @@ int main(void) {
         cmocka_unit_test_teardown(test_names_do_not_count, teardown),
         cmocka_unit_test_teardown(test_order_counts_within_an_option, teardown),
         cmocka_unit_test_teardown(test_fingerprints_follow_what_files_hold, teardown),
+        cmocka_unit_test_teardown(test_fingerprints_follow_files_whatever_stands_around_their_names, teardown),
+        cmocka_unit_test_teardown(test_fingerprints_stay_what_they_were, teardown),
         cmocka_unit_test_teardown(test_options_are_told, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
