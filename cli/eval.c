@@ -1,6 +1,7 @@
 /* genarm eval: an experiment, as a YAML file describes it, with the program's own commands. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/file.h"
@@ -207,6 +208,24 @@ static int run_items(struct evaluation *e, struct genarm_error *err) {
     return reported ? reported : code;
 }
 
+static bool is_same_folder(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static int check_reuse(const struct eval_args *args, struct genarm_error *err) {
+    for (size_t i = 0; i < args->reuse.n; i++) {
+        const char *folder = args->reuse.items[i];
+        if (!file_exists(folder)) {
+            return error_at(err, error_set(err, GENARM_EIO, "there is no such folder"), "%s", folder);
+        }
+        if (is_same_folder(folder, args->output)) {
+            return usage_error(err, "--reuse", "this is the folder of -o, whose files are used anyway");
+        }
+    }
+    return 0;
+}
+
 static int check_args(const struct eval_args *args, struct genarm_error *err) {
     if (args->files.n != 1) {
         return usage_error(err, "FILE.yaml", args->files.n ? "one experiment at a time" : "the experiment is missing");
@@ -217,15 +236,10 @@ static int check_args(const struct eval_args *args, struct genarm_error *err) {
     if (args->model && !file_exists(args->model)) {
         return error_at(err, error_set(err, GENARM_EIO, "there is no such file"), "%s", args->model);
     }
-    for (size_t i = 0; i < args->reuse.n; i++) {
-        if (!file_exists(args->reuse.items[i])) {
-            return error_at(err, error_set(err, GENARM_EIO, "there is no such folder"), "%s", args->reuse.items[i]);
-        }
-    }
     if (args->dry_run && args->report_only) {
         return usage_error(err, "--dry-run", "not together with --report-only");
     }
-    return 0;
+    return check_reuse(args, err);
 }
 
 static int evaluate(struct evaluation *e, struct genarm_error *err) {

@@ -211,14 +211,17 @@ static int finish(struct eval_run *r, size_t i, struct item_record *record, int 
     return code;
 }
 
-/* Makes the item's file a copy of another. */
-static int take_over(struct eval_run *r, size_t i, const struct reuse_file *file, struct genarm_error *err) {
+/* Makes the item's file a copy of another. *taken: false where that has become another file meanwhile; then nothing is there. */
+static int take_over(struct eval_run *r, size_t i, const struct reuse_file *file, bool *taken, struct genarm_error *err) {
     const struct item *item = &r->list->items[i];
     struct item_record record = file->record;
     char *output = item_path(r->folder, item->output, "");
     int code = output ? item_remove_files(item, r->folder, true, err) : error_nomem(err, "a path");
     code = code ? code : file_copy(output, file->path, err);
-    if (code == 0) {
+    *taken = reuse_holds(file) && (code || file_size(output) == record.size);
+    if (output && !*taken) { /* so that there is no copy, or one of who knows what, is no failure */
+        code = item_remove_files(item, r->folder, true, err);
+    } else if (code == 0) {
         set_file(r, i, &record, output);
         r->n_reused++;
         code = item_record_write(&record, item, r->folder, err);
@@ -243,8 +246,10 @@ static int do_item(struct eval_run *r, size_t i, const struct claim *claim, stru
         return 0;
     }
     const struct reuse_file *file = reuse_find(r->reuse, item->fingerprint);
-    if (file) {
-        return take_over(r, i, file, err);
+    bool taken = false;
+    code = file ? take_over(r, i, file, &taken, err) : 0;
+    if (code || taken) {
+        return code;
     }
     char *path = log_path(r, item);
     if (!path) {

@@ -11,20 +11,26 @@ static bool has_size(const char *path, int64_t size) {
     return stat(path, &st) == 0 && S_ISREG(st.st_mode) && (int64_t)st.st_size == size;
 }
 
+static void free_file(struct reuse_file *file) {
+    free(file->path);
+    free(file->record_path);
+}
+
 /* Adds the file of a record if it is there, whole. */
 static int add_record(struct reuse *r, const char *folder, const char *path, struct genarm_error *err) {
     struct reuse_file file;
     char *output = NULL;
     item_record_read_at(&file.record, &output, path);
     file.path = output ? item_path(folder, output, "") : NULL;
+    file.record_path = strdup(path);
     free(output);
-    if (file.record.state != RECORD_DONE || !file.path || !has_size(file.path, file.record.size)) {
-        free(file.path);
+    if (file.record.state != RECORD_DONE || !file.path || !file.record_path || !has_size(file.path, file.record.size)) {
+        free_file(&file);
         return 0;
     }
     struct reuse_file *files = realloc(r->files, (r->n + 1) * sizeof *files);
     if (!files) {
-        free(file.path);
+        free_file(&file);
         return error_nomem(err, "files of another experiment");
     }
     r->files = files;
@@ -49,15 +55,24 @@ int reuse_add(struct reuse *r, const char *folder, struct genarm_error *err) {
 
 void reuse_deinit(struct reuse *r) {
     for (size_t i = 0; i < r->n; i++) {
-        free(r->files[i].path);
+        free_file(&r->files[i]);
     }
     free(r->files);
     *r = (struct reuse){0};
 }
 
+bool reuse_holds(const struct reuse_file *file) {
+    struct item_record now;
+    char *output = NULL;
+    item_record_read_at(&now, &output, file->record_path);
+    free(output);
+    return now.state == RECORD_DONE && now.fingerprint == file->record.fingerprint && now.size == file->record.size &&
+           has_size(file->path, now.size);
+}
+
 const struct reuse_file *reuse_find(const struct reuse *r, uint64_t fingerprint) {
     for (size_t i = 0; r && i < r->n; i++) {
-        if (r->files[i].record.fingerprint == fingerprint) {
+        if (r->files[i].record.fingerprint == fingerprint && reuse_holds(&r->files[i])) {
             return &r->files[i];
         }
     }

@@ -6,8 +6,8 @@
 
 struct reuse {
     struct reuse_file {
-        char *path;
-        struct item_record record;
+        char *path, *record_path;
+        struct item_record record; /* as it was when the folder was added */
     } *files; /* [n] */
     size_t n;
 };
@@ -16,7 +16,10 @@ struct reuse {
 int reuse_add(struct reuse *r, const char *folder, struct genarm_error *err);
 void reuse_deinit(struct reuse *r);
 
-/* The file that a command of this fingerprint wrote; NULL: there is none, as in an `r` that is NULL. */
+/* Whether the file is still what the record said: the folder may be one that another process works in. */
+bool reuse_holds(const struct reuse_file *file);
+
+/* The file that a command of this fingerprint wrote and that still holds; NULL: there is none, as in an `r` that is NULL. */
 const struct reuse_file *reuse_find(const struct reuse *r, uint64_t fingerprint);
 
 #endif

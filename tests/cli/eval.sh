@@ -128,6 +128,8 @@ cmp -s <(json json/answers/base.jsonl '[x["response"] for x in r]') <(json whole
 sed -e 's/kind: {train/polite: {train/; s/\$kind/$polite/g; s/lr: 1e-3/lr: 2e-3/' e.yaml >renamed.yaml
 run 1 eval renamed.yaml -o renamed --reuse nowhere
 says err "nowhere: there is no such folder"
+run 2 eval renamed.yaml -o whole --reuse ./whole/
+says err "--reuse: this is the folder of -o"
 run 0 eval renamed.yaml -o renamed --reuse whole --only models.polite,methods.base,models.dpo --dry-run
 says out "[elsewhere] model polite"
 says out "[to do] model dpo"

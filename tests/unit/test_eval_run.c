@@ -341,6 +341,51 @@ static void test_a_stop_ends_the_command_and_the_next_run_goes_on(void **state) 
     close_fixture(&f);
 }
 
+/* ---- files of another folder ---- */
+
+enum change { NOTHING, OTHER_SETTINGS, FILE_GONE, FILE_GROWN };
+
+/* Makes a model in one folder, changes that after another experiment has looked at it, and runs the other one. */
+static void reuse_after(enum change change, size_t n_reused) {
+    static const char text[] = "models: {a: {train: {x: 1}}}\n";
+    const char *from = new_folder(), *to = new_folder();
+    struct fixture f;
+    struct item_record record;
+    struct reuse reuse = {0};
+    open_fixture(&f, text, from);
+    assert_int_equal(eval_run_all(&f.run, &err), 0);
+    must(reuse_add(&reuse, from, &err), &err);
+    assert_int_equal(reuse.n, 1);
+    char *output = item_path(from, "models/a.gguf", "");
+    item_record_read(&record, &f.list.items[0], from);
+    if (change == OTHER_SETTINGS) {
+        record.fingerprint++;
+        must(item_record_write(&record, &f.list.items[0], from, &err), &err);
+    } else if (change == FILE_GONE) {
+        unlink(output);
+    } else if (change == FILE_GROWN) {
+        must(file_write(output, "another file, which is of other settings", 40, &err), &err);
+    }
+    assert_int_equal(reuse_find(&reuse, f.list.items[0].fingerprint) != NULL, n_reused);
+    close_fixture(&f);
+    open_fixture(&f, text, to);
+    f.run.reuse = &reuse;
+    assert_int_equal(eval_run_all(&f.run, &err), 0);
+    assert_int_equal(f.run.n_reused, n_reused);
+    assert_int_equal(f.run.n_run, 1 - n_reused);
+    close_fixture(&f);
+    reuse_deinit(&reuse);
+    free(output);
+}
+
+static void test_only_what_still_holds_is_copied(void **state) {
+    (void)state;
+    reuse_after(NOTHING, 1);
+    reuse_after(OTHER_SETTINGS, 0);
+    reuse_after(FILE_GONE, 0);
+    reuse_after(FILE_GROWN, 0);
+}
+
 /* ---- several at once, and killed ---- */
 
 static pid_t start_worker(const char *text, const char *folder) {
@@ -452,6 +497,7 @@ int main(void) {
         cmocka_unit_test(test_what_was_finished_is_not_done_again),
         cmocka_unit_test(test_a_damaged_record_is_none),
         cmocka_unit_test(test_a_stop_ends_the_command_and_the_next_run_goes_on),
+        cmocka_unit_test(test_only_what_still_holds_is_copied),
         cmocka_unit_test(test_the_command_of_a_killed_process_ends_and_its_claim_with_it),
         cmocka_unit_test(test_processes_share_the_work),
         cmocka_unit_test(test_killed_workers_lose_nothing_that_was_finished),
