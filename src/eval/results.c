@@ -160,7 +160,7 @@ static void add_numbers(const struct results *r, struct results_cell *c, size_t 
     x[RESULTS_TOKENS * n] = number_of(line, "n_tokens");
     x[RESULTS_LOGPROB * n] = number_of(line, "logprob");
     x[RESULTS_SECONDS * n] = number_of(line, "seconds");
-    x[RESULTS_FINISHED * n] = !finish ? NAN : strcmp(finish, "length") != 0 && strcmp(finish, "error") != 0;
+    x[RESULTS_FINISHED * n] = !finish ? NAN : strcmp(finish, "stop") == 0;
     for (size_t k = 0; k < sizeof work / sizeof *work; k++) {
         x[(RESULTS_BASE + k) * n] = number_of(evaluated, work[k]);
     }

@@ -100,6 +100,25 @@ static void test_numbers_come_where_they_belong(void **state) {
     results_deinit(&r);
 }
 
+static void test_an_answer_is_finished_when_it_ended_its_turn(void **state) {
+    (void)state;
+    static const char *const reasons[] = {"stop", "length", "context"};
+    struct results r;
+    char text[2000] = HEAD;
+    for (int i = 0; i < 3; i++) {
+        const size_t n = strlen(text);
+        snprintf(text + n, sizeof text - n,
+                 "{\"kind\":\"answer\",\"method\":\"base\",\"point\":{},\"index\":%d,\"response\":\"x\","
+                 "\"finish_reason\":\"%s\"}\n",
+                 i, reasons[i]);
+    }
+    read_text(&r, text);
+    for (int i = 0; i < 3; i++) {
+        assert_true(results_column(&r, &r.cells[0], RESULTS_FINISHED)[i] == (i == 0));
+    }
+    results_deinit(&r);
+}
+
 static void test_what_is_broken_is_named_by_its_line(void **state) {
     (void)state;
     static const struct {
@@ -196,6 +215,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_judge_compares_at_the_same_point),
         cmocka_unit_test(test_numbers_come_where_they_belong),
+        cmocka_unit_test(test_an_answer_is_finished_when_it_ended_its_turn),
         cmocka_unit_test(test_what_is_broken_is_named_by_its_line),
         cmocka_unit_test(test_texts_are_read_again_whatever_they_hold),
         cmocka_unit_test(test_texts_are_not_kept),
