@@ -10,6 +10,7 @@
 #include "base/utf8.h"
 
 enum { MAX_LINE = 256 << 20, MAX_WHERE = 4200 };
+enum { NO_LINE = -1, NO_ANSWER = -2 }; /* in place of the offset of an answer */
 
 /* A line as JSON. What a model samples may be anything: zero characters are allowed, and bytes that are not UTF-8 become
  * U+FFFD. */
@@ -132,7 +133,7 @@ static int open_cell(const struct results *r, struct results_cell *c, struct gen
         return error_nomem(err, "answers");
     }
     for (size_t i = 0; i < r->n_prompts; i++) {
-        c->offsets[i] = -1;
+        c->offsets[i] = NO_LINE;
     }
     return GENARM_OK;
 }
@@ -156,7 +157,8 @@ static void add_numbers(const struct results *r, struct results_cell *c, size_t 
     const char *finish = json_string_value(json_object_get(line, "finish_reason"));
     double *x = c->columns + i;
     const size_t n = r->n_prompts;
-    c->best_of = number_of(line, "best_of");
+    const double best_of = number_of(line, "best_of");
+    c->best_of = isfinite(best_of) ? best_of : c->best_of;
     x[RESULTS_TOKENS * n] = number_of(line, "n_tokens");
     x[RESULTS_LOGPROB * n] = number_of(line, "logprob");
     x[RESULTS_SECONDS * n] = number_of(line, "seconds");
@@ -169,6 +171,12 @@ static void add_numbers(const struct results *r, struct results_cell *c, size_t 
     }
 }
 
+/* A prompt that does not fit, or whose answer failed on the way. */
+static bool could_not_answer(const json_t *line) {
+    const char *finish = json_string_value(json_object_get(line, "finish_reason"));
+    return finish && strcmp(finish, "error") == 0;
+}
+
 static int add_answer(struct results *r, const json_t *line, int64_t offset, struct genarm_error *err) {
     size_t cell = 0, index = 0;
     int rc = find_cell(&cell, r, line, err);
@@ -178,8 +186,12 @@ static int add_answer(struct results *r, const json_t *line, int64_t offset, str
         return rc;
     }
     struct results_cell *c = &r->cells[cell];
-    if (c->offsets[index] >= 0) {
+    if (c->offsets[index] != NO_LINE) {
         return error_set(err, GENARM_EMISMATCH, "a second answer of %s to prompt %zu", c->name, index);
+    }
+    if (could_not_answer(line)) { /* nothing is known, which is not an answer of 0 words */
+        c->offsets[index] = NO_ANSWER;
+        return GENARM_OK;
     }
     c->offsets[index] = offset;
     c->n_answers++;

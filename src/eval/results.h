@@ -38,11 +38,11 @@ struct results_cell {
     char *name;            /* label of the method and of the point: "GenARM h=0.5, s=0.5" */
     double best_of;        /* samples of best-of-n; NaN: not known */
     bool plain;            /* answers are drawn as their log-probability says: at temperature 1, from all tokens */
-    int64_t n_answers;     /* 0: the arrays below are NULL */
-    double *columns;       /* [RESULTS_COLUMNS, n_prompts] */
+    int64_t n_answers;     /* without prompts that could not be answered, of which nothing is known below */
+    double *columns;       /* [RESULTS_COLUMNS, n_prompts]; this and the others: NULL where no line is of the cell */
     double *rewards;       /* [n_rewards, n_prompts] */
     struct diversity_counts *counts; /* [n_prompts] of words */
-    int64_t *offsets;      /* [n_prompts] of the answer's line in the file; -1: no answer */
+    int64_t *offsets;      /* [n_prompts] of the answer's line in the file; below 0: no answer */
 };
 
 struct results_method {

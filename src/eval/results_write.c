@@ -241,12 +241,13 @@ static int add_reward(json_t *rewards, struct lines *l, int64_t i, struct genarm
 }
 
 static json_t *answer_json(const struct item *item, const json_t *record, int64_t i, json_t *rewards) {
-    const json_t *tokens = json_object_get(record, "tokens");
+    const json_t *tokens = json_object_get(record, "tokens"); /* missing where the prompt could not be answered */
+    json_t *n_tokens = tokens ? json_integer((json_int_t)json_array_size(tokens)) : json_null();
     json_t *best_of = json_object_get(record, "best_of");
-    return json_pack("{s:s, s:s, s:o, s:I, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:O*, s:O}", "kind", "answer", "method",
+    return json_pack("{s:s, s:s, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O*, s:O}", "kind", "answer", "method",
                      item->part->name, "point", point_json(item->point), "index", (json_int_t)i, "prompt", prompt_text(record),
                      "response", copy(record, "response"), "finish_reason", copy(record, "finish_reason"), "n_tokens",
-                     (json_int_t)json_array_size(tokens), "logprob", copy(record, "logprob"), "evaluated",
+                     n_tokens, "logprob", copy(record, "logprob"), "evaluated",
                      copy(record, "evaluated"), "seconds", copy(record, "seconds"), "best_of", best_of, "rewards", rewards);
 }
 

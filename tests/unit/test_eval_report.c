@@ -233,6 +233,36 @@ static void test_tables_have_the_numbers_that_are_computed_by_hand(void **state)
     buf_deinit(&md);
 }
 
+static void test_prompts_without_an_answer_are_left_out_and_told(void **state) {
+    (void)state;
+    struct lines l = {0};
+    struct buf md, page;
+    experiment(&l);
+    for (size_t i = 0; i < l.n; i++) {
+        if (strstr(l.items[i], "\"method\":\"dpo\"") && strstr(l.items[i], "\"index\":3") && strstr(l.items[i], "\"answer\"")) {
+            free(l.items[i]);
+            l.n--;
+            memmove(&l.items[i], &l.items[i + 1], (l.n - i) * sizeof *l.items);
+        }
+    }
+    line(&l, "{\"kind\":\"answer\",\"method\":\"dpo\",\"point\":{},\"index\":3,\"prompt\":\"What?\",\"response\":null,"
+             "\"finish_reason\":\"error\",\"n_tokens\":0,\"rewards\":{\"a\":null}}");
+    const char *folder = folder_of(&l, "unanswered");
+    write_report(folder);
+    read_file(&md, folder, "tables.md");
+    read_file(&page, folder, "report.html");
+    CHECK("Answers", "DPO", "answers", 3);
+    CHECK("Answers", "DPO", "words", 2);
+    CHECK("Answers", "DPO", "tokens", 5);
+    CHECK("Answers", "DPO", "finished, %", 100);
+    CHECK("Answers", "DPO", "distinct 1", 3.0 / 6);
+    CHECK("Answers", "Base", "answers", 4);
+    assert_non_null(strstr(page.data, "DPO: 3 of 4 answers."));
+    assert_null(strstr(page.data, "(empty)"));
+    buf_deinit(&md);
+    buf_deinit(&page);
+}
+
 static void test_intervals_enclose_means_and_only_the_best_apart_is_bold(void **state) {
     (void)state;
     struct lines l = {0};
@@ -536,6 +566,7 @@ static void test_figures_become_png_where_the_program_is_installed(void **state)
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tables_have_the_numbers_that_are_computed_by_hand),
+        cmocka_unit_test(test_prompts_without_an_answer_are_left_out_and_told),
         cmocka_unit_test(test_intervals_enclose_means_and_only_the_best_apart_is_bold),
         cmocka_unit_test(test_the_order_of_lines_does_not_matter),
         cmocka_unit_test(test_a_page_stands_alone_and_has_all_parts),

@@ -119,6 +119,22 @@ static void test_an_answer_is_finished_when_it_ended_its_turn(void **state) {
     results_deinit(&r);
 }
 
+static void test_a_prompt_that_could_not_be_answered_has_no_answer(void **state) {
+    (void)state;
+    struct results r;
+    read_text(&r, HEAD "{\"kind\":\"answer\",\"method\":\"base\",\"point\":{},\"index\":0,\"response\":\"a b\",\"n_tokens\":2,"
+                       "\"best_of\":4,\"finish_reason\":\"stop\"}\n"
+                       "{\"kind\":\"answer\",\"method\":\"base\",\"point\":{},\"index\":2,\"response\":null,\"n_tokens\":0,"
+                       "\"finish_reason\":\"error\",\"rewards\":{\"r\":null}}\n");
+    const struct results_cell *c = &r.cells[0];
+    assert_int_equal(c->n_answers, 1);
+    assert_true(c->best_of == 4 && c->offsets[0] > 0 && c->offsets[1] < 0 && c->offsets[2] < 0);
+    for (int i = 0; i < RESULTS_COLUMNS; i++) {
+        assert_true(isnan(results_column(&r, c, (enum results_column)i)[2]));
+    }
+    results_deinit(&r);
+}
+
 static void test_what_is_broken_is_named_by_its_line(void **state) {
     (void)state;
     static const struct {
@@ -135,6 +151,8 @@ static void test_what_is_broken_is_named_by_its_line(void **state) {
         {HEAD "{\"kind\":\"answer\",\"method\":\"base\",\"point\":{},\"index\":3}\n", ":2", "3 prompts"},
         {HEAD "{\"kind\":\"answer\",\"method\":\"base\",\"point\":{},\"index\":-1}\n", ":2", "index"},
         {HEAD "{\"kind\":\"answer\",\"method\":\"base\",\"point\":{},\"index\":0}\n"
+              "{\"kind\":\"answer\",\"method\":\"base\",\"point\":{},\"index\":0}\n", ":3", "second answer"},
+        {HEAD "{\"kind\":\"answer\",\"method\":\"base\",\"point\":{},\"index\":0,\"finish_reason\":\"error\"}\n"
               "{\"kind\":\"answer\",\"method\":\"base\",\"point\":{},\"index\":0}\n", ":3", "second answer"},
         {HEAD "{\"kind\":\"verdict\",\"judge\":\"k\",\"method\":\"base\",\"point\":{},\"index\":0,\"verdict\":\"win\"}\n", ":2",
          "judge \"k\""},
@@ -216,6 +234,7 @@ int main(void) {
         cmocka_unit_test(test_a_judge_compares_at_the_same_point),
         cmocka_unit_test(test_numbers_come_where_they_belong),
         cmocka_unit_test(test_an_answer_is_finished_when_it_ended_its_turn),
+        cmocka_unit_test(test_a_prompt_that_could_not_be_answered_has_no_answer),
         cmocka_unit_test(test_what_is_broken_is_named_by_its_line),
         cmocka_unit_test(test_texts_are_read_again_whatever_they_hold),
         cmocka_unit_test(test_texts_are_not_kept),

@@ -130,6 +130,20 @@ static void test_all_files_become_one(void **state) {
     json_decref(all);
 }
 
+static void test_what_could_not_be_answered_has_no_tokens(void **state) {
+    (void)state;
+    put("answers/base.jsonl", "{\"prompt\":\"p0\",\"response\":\"\",\"tokens\":[],\"finish_reason\":\"stop\"}\n"
+                              "{\"prompt\":\"p1\",\"finish_reason\":\"error\",\"error\":\"too long\"}\n");
+    must(eval_results_write(experiment, &run, "m.gguf", &err), &err);
+    json_t *all = results();
+    const json_t *empty = json_array_get(all, 2), *failed = json_array_get(all, 3);
+    assert_int_equal(json_integer_value(json_object_get(empty, "n_tokens")), 0);
+    assert_true(json_is_integer(json_object_get(empty, "n_tokens")));
+    assert_true(json_is_null(json_object_get(failed, "n_tokens")) && json_is_null(json_object_get(failed, "response")));
+    assert_string_equal(json_string_value(json_object_get(failed, "finish_reason")), "error");
+    json_decref(all);
+}
+
 static void broken(const char *name, const char *content, const char *where, const char *what) {
     char *before = item_path(run.folder, "results", ".jsonl");
     put(name, content);
@@ -153,6 +167,7 @@ static void test_files_that_do_not_belong_together_are_named(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_all_files_become_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_could_not_be_answered_has_no_tokens, setup, teardown),
         cmocka_unit_test_setup_teardown(test_files_that_do_not_belong_together_are_named, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
