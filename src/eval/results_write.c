@@ -181,10 +181,28 @@ static json_t *names_json(const struct writer *w, enum part_kind kind) {
     return list;
 }
 
+/* The section of the report, whose texts are names, also one such as 4; only the reference point has numbers. */
+static json_t *report_json(const struct yaml_value *v) {
+    json_t *report = v->kind == YAML_MAP ? json_object() : NULL;
+    bool ok = report != NULL;
+    if (v->kind == YAML_TEXT) {
+        return json_string(v->text);
+    }
+    for (size_t i = 0; i < v->n && ok; i++) {
+        const bool numbers = strcmp(v->keys[i].text, "reference-point") == 0;
+        ok = json_object_set_new(report, v->keys[i].text, numbers ? yaml_json(&v->items[i]) : report_json(&v->items[i])) == 0;
+    }
+    if (!ok) {
+        json_decref(report);
+        return NULL;
+    }
+    return report;
+}
+
 static int put_experiment(const struct writer *w, struct genarm_error *err) {
     const struct experiment *e = w->e;
     json_t *seed = e->seed >= 0 ? json_integer((json_int_t)e->seed) : json_null();
-    json_t *report = e->report ? yaml_json(e->report) : json_object();
+    json_t *report = e->report ? report_json(e->report) : json_object();
     json_t *model = w->model ? text_json(w->model) : NULL; /* of a command line: any bytes */
     size_t n_files, n_done;
     double left;

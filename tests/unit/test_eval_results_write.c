@@ -34,19 +34,23 @@ static void put(const char *name, const char *content) {
     free(path);
 }
 
-static int setup(void **state) {
+static void open_run(const char *yaml) {
     static char folder[4096];
     static int n;
     char name[16];
     const struct items_params params = {0};
-    (void)state;
     snprintf(name, sizeof name, "out%d", n++);
     snprintf(folder, sizeof folder, "%s", temp_path(name));
-    must(experiment_parse(&experiment, text, sizeof text - 1, "e.yaml", &err), &err);
+    must(experiment_parse(&experiment, yaml, strlen(yaml), "e.yaml", &err), &err);
     must(items_new(&list, experiment, &params, &anything, &err), &err);
     run = (struct eval_run){.list = &list, .folder = folder};
     must(eval_run_init(&run, &err), &err);
     must(eval_run_prepare(&run, &err), &err);
+}
+
+static int setup(void **state) {
+    (void)state;
+    open_run(text);
     put("models/k.gguf", "x");
     put("answers/base.jsonl",
         "{\"prompt\":\"p0\",\"response\":\"a\",\"tokens\":[1,2],\"finish_reason\":\"stop\",\"logprob\":-1.5}\n"
@@ -144,6 +148,20 @@ static void test_what_could_not_be_answered_has_no_tokens(void **state) {
     json_decref(all);
 }
 
+static void test_names_that_read_as_numbers_are_names(void **state) {
+    (void)state;
+    open_run("prompts: p\nmethods: {1: {temp: 1}, 4: {temp: 2}}\nrewards: {7: cmd:x, true: cmd:y}\n"
+             "report: {reference: 4, kl: true, gap: {from: 1, to: 4, reward: 7}, reference-point: {7: 2}}\n");
+    must(eval_results_write(experiment, &run, NULL, &err), &err);
+    json_t *all = results();
+    json_t *expected = json_loads("{\"reference\":\"4\",\"kl\":\"true\",\"gap\":{\"from\":\"1\",\"to\":\"4\",\"reward\":\"7\"},"
+                                  "\"reference-point\":{\"7\":2}}",
+                                  0, NULL);
+    assert_true(json_equal(json_object_get(json_array_get(all, 0), "report"), expected));
+    json_decref(expected);
+    json_decref(all);
+}
+
 static void broken(const char *name, const char *content, const char *where, const char *what) {
     char *before = item_path(run.folder, "results", ".jsonl");
     put(name, content);
@@ -168,6 +186,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_all_files_become_one, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_could_not_be_answered_has_no_tokens, setup, teardown),
+        cmocka_unit_test_teardown(test_names_that_read_as_numbers_are_names, teardown),
         cmocka_unit_test_setup_teardown(test_files_that_do_not_belong_together_are_named, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
