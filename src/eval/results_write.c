@@ -127,7 +127,8 @@ static json_t *how(const struct writer *w, const struct part *p) {
 }
 
 /* Whether answers are drawn as their log-probability says, at temperature 1 from all tokens, and the best of several from the
- * base alone: what is known of the divergence from the base holds then. */
+ * base alone: what is known of the divergence from the base holds then. A text that ends an answer is cut off it, and a shifted
+ * context is another one: the base would be asked about other tokens than were drawn. */
 static bool is_plain(const struct writer *w, const struct item *item) {
     static const struct {
         const char *key;
@@ -139,6 +140,7 @@ static bool is_plain(const struct writer *w, const struct item *item) {
         const char *text = json_string_value(json_object_get(options, plain[i].key));
         ok = ok && (!text || strtod(text, NULL) == plain[i].value);
     }
+    ok = ok && !json_object_get(options, "reverse-prompt") && !json_object_get(options, "context-shift");
     const char *method = json_string_value(json_object_get(options, "method"));
     const char *model = json_string_value(json_object_get(options, "model"));
     if (method && strcmp(method, "best-of-n") == 0) {

@@ -162,6 +162,19 @@ static void test_names_that_read_as_numbers_are_names(void **state) {
     json_decref(all);
 }
 
+static void test_kl_is_of_answers_whose_tokens_are_those_that_were_drawn(void **state) {
+    (void)state;
+    static const bool plain[] = {true, false, false, false};
+    open_run("prompts: p\nmethods: {a: {n: 4}, stop: {reverse-prompt: Q}, shift: {context-shift: true}, cold: {temp: 0.5}}\n");
+    must(eval_results_write(experiment, &run, NULL, &err), &err);
+    json_t *all = results();
+    const json_t *methods = json_object_get(json_array_get(all, 0), "methods");
+    for (size_t i = 0; i < 4; i++) {
+        assert_true(json_is_true(json_array_get(json_object_get(json_array_get(methods, i), "plain"), 0)) == plain[i]);
+    }
+    json_decref(all);
+}
+
 static void broken(const char *name, const char *content, const char *where, const char *what) {
     char *before = item_path(run.folder, "results", ".jsonl");
     put(name, content);
@@ -187,6 +200,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_all_files_become_one, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_could_not_be_answered_has_no_tokens, setup, teardown),
         cmocka_unit_test_teardown(test_names_that_read_as_numbers_are_names, teardown),
+        cmocka_unit_test_teardown(test_kl_is_of_answers_whose_tokens_are_those_that_were_drawn, teardown),
         cmocka_unit_test_setup_teardown(test_files_that_do_not_belong_together_are_named, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
