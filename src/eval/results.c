@@ -53,10 +53,15 @@ static char *text_of(const json_t *value) {
 
 /* ---- which cell and prompt a line is of ---- */
 
-static bool same_value(const json_t *a, const json_t *b) {
-    return json_is_number(a) && json_is_number(b)
-               ? fabs(json_number_value(a) - json_number_value(b)) <= 1e-9 * fabs(json_number_value(b))
-               : json_equal(a, b) != 0;
+bool results_same_value(const json_t *a, const json_t *b) {
+    if (json_is_integer(a) && json_is_integer(b)) {
+        return json_integer_value(a) == json_integer_value(b);
+    }
+    if (json_is_number(a) && json_is_number(b)) { /* 1 is 1.0 */
+        const double x = json_number_value(a), y = json_number_value(b);
+        return x <= y && x >= y;
+    }
+    return a && b && json_equal(a, b) != 0;
 }
 
 static bool same_point(const json_t *a, const json_t *b) {
@@ -66,8 +71,7 @@ static bool same_point(const json_t *a, const json_t *b) {
         return false;
     }
     json_object_foreach((json_t *)(uintptr_t)a, key, value) { /* nothing is changed */
-        const json_t *other = json_object_get(b, key);
-        if (!other || !same_value(value, other)) {
+        if (!results_same_value(value, json_object_get(b, key))) {
             return false;
         }
     }
@@ -256,28 +260,27 @@ static int pairs_of(struct results_pairs **out, struct results *r, const json_t 
     int rc = json_get_string(&name, line, "name", r->path, err);
     rc = rc ? rc : json_opt_string(&reward, line, "reward", "", r->path, err);
     rc = rc ? rc : json_opt_string(&data, line, "data", "", r->path, err);
-    char *label = rc ? NULL : results_label(json_object_get(line, "point"));
-    if (!label) {
-        return rc ? rc : error_nomem(err, "pairs");
+    json_t *point = json_object_get(line, "point");
+    if (rc) {
+        return rc;
     }
     for (size_t i = r->n_pairs; i > 0; i--) { /* mostly the last one */
         struct results_pairs *p = &r->pairs[i - 1];
-        if (strcmp(p->name, name) == 0 && strcmp(p->reward, reward) == 0 && strcmp(p->label, label) == 0) {
+        if (strcmp(p->name, name) == 0 && strcmp(p->reward, reward) == 0 && same_point(p->point, point)) {
             *out = p;
-            free(label);
             return GENARM_OK;
         }
     }
     struct results_pairs *grown = realloc(r->pairs, (r->n_pairs + 1) * sizeof *grown);
     if (!grown) {
-        free(label);
         return error_nomem(err, "pairs");
     }
     r->pairs = grown;
     *out = &grown[r->n_pairs++];
-    **out = (struct results_pairs){.name = strdup(name), .reward = strdup(reward), .data = strdup(data), .label = label,
+    **out = (struct results_pairs){.name = strdup(name), .reward = strdup(reward), .data = strdup(data),
+                                    .label = results_label(point), .point = json_incref(point),
                                     .scale = number_of(line, "scale")};
-    return (*out)->name && (*out)->reward && (*out)->data ? GENARM_OK : error_nomem(err, "pairs");
+    return (*out)->name && (*out)->reward && (*out)->data && (*out)->label ? GENARM_OK : error_nomem(err, "pairs");
 }
 
 static int add_pair(struct results *r, const json_t *line, struct genarm_error *err) {
@@ -445,6 +448,7 @@ void results_deinit(struct results *r) {
         free(r->pairs[i].reward);
         free(r->pairs[i].data);
         free(r->pairs[i].label);
+        json_decref(r->pairs[i].point);
         free(r->pairs[i].margins);
     }
     for (size_t i = 0; i < r->n_models; i++) {

@@ -68,6 +68,7 @@ struct results_judge {
 /* Held-out pairs that a reward has ranked. */
 struct results_pairs {
     char *name, *reward, *data, *label; /* label: of its point */
+    json_t *point;   /* variable -> number or text; NULL: none */
     double scale;    /* that makes a margin the exponent of a preference: beta of an ARM trained here; NaN: not known */
     double *margins; /* [n] reward of the chosen response minus that of the rejected; NaN: one is missing */
     size_t n, cap;
@@ -136,7 +137,10 @@ void results_texts_deinit(struct results_texts *t);
 /* Makes of r->experiment what the other lines need; `where` is for errors. */
 int results_head(struct results *r, const char *where, struct genarm_error *err);
 
-/* "h=0.5, s=0.5" of a point, malloc'ed; NULL without memory. */
+/* Whether a variable has the same value in two points, whether they say 1 or 1.0. NULL, which a point without it has, is the same as nothing. */
+bool results_same_value(const json_t *a, const json_t *b);
+
+/* "h=0.5, s=0.5" of a point, for people, with all digits; malloc'ed; NULL without memory. */
 char *results_label(const json_t *point);
 
 #endif

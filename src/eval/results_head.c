@@ -22,10 +22,21 @@ static int list_of(size_t *n, const json_t *object, const char *key, const char 
                : error_at(err, error_set(err, GENARM_EFORMAT, "\"%s\" must be an array", key), "%s", where);
 }
 
+/* A number with as few digits as tell it from all others. */
+static int real_text(struct buf *b, double x) {
+    char text[40];
+    int digits = 6;
+    do {
+        snprintf(text, sizeof text, "%.*g", digits, x);
+    } while (strtod(text, NULL) - x != 0 && digits++ < 17);
+    return buf_puts(b, text, NULL);
+}
+
 static int value_text(struct buf *b, const json_t *value) {
-    return json_is_string(value)   ? buf_puts(b, json_string_value(value), NULL)
-           : json_is_number(value) ? buf_printf(b, NULL, "%.6g", json_number_value(value))
-                                   : json_dump(b, value, NULL);
+    return json_is_string(value)    ? buf_puts(b, json_string_value(value), NULL)
+           : json_is_integer(value) ? buf_printf(b, NULL, "%lld", (long long)json_integer_value(value))
+           : json_is_real(value)    ? real_text(b, json_real_value(value))
+                                    : json_dump(b, value, NULL);
 }
 
 char *results_label(const json_t *point) {

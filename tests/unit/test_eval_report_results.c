@@ -50,6 +50,38 @@ static void test_a_judge_compares_at_the_same_point(void **state) {
     results_deinit(&r);
 }
 
+static void test_points_are_told_apart_by_all_their_digits(void **state) {
+    (void)state;
+    static const char *const values[] = {"20240101",    "20240102", "12345678901", "12345678902", "0.1234567",
+                                         "0.123456789", "0.5",      "1e-7",        "\"20240101\""};
+    enum { N = sizeof values / sizeof *values };
+    struct results r;
+    char text[4000] = "{\"kind\":\"experiment\",\"n_prompts\":1,\"methods\":[{\"name\":\"m\",\"points\":[";
+    for (int i = 0; i < N; i++) {
+        sprintf(text + strlen(text), "%s{\"v\":%s}", i ? "," : "", values[i]);
+    }
+    strcat(text, "]}]}\n");
+    for (int i = 0; i < 2 * N; i++) {
+        sprintf(text + strlen(text), "{\"kind\":\"pair\",\"name\":\"a\",\"reward\":\"r\",\"point\":{\"v\":%s},\"chosen\":1}\n",
+                values[i % N]);
+    }
+    for (int i = 0; i < N; i++) {
+        sprintf(text + strlen(text), "{\"kind\":\"answer\",\"method\":\"m\",\"point\":{\"v\":%s},\"index\":0}\n", values[i]);
+    }
+    read_text(&r, text);
+    assert_int_equal(r.n_pairs, N);
+    for (size_t i = 0; i < N; i++) {
+        char label[64];
+        snprintf(label, sizeof label, "v=%.*s", (int)strcspn(values[i] + (*values[i] == '"'), "\""), values[i] + (*values[i] == '"'));
+        assert_true(r.pairs[i].n == 2 && r.cells[i].n_answers == 1);
+        if (i != 7) { /* 1e-07 */
+            assert_string_equal(r.pairs[i].label, label);
+            assert_string_equal(r.cells[i].label, label);
+        }
+    }
+    results_deinit(&r);
+}
+
 static void test_numbers_come_where_they_belong(void **state) {
     (void)state;
     struct results r;
@@ -232,6 +264,7 @@ static void test_texts_are_not_kept(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_judge_compares_at_the_same_point),
+        cmocka_unit_test(test_points_are_told_apart_by_all_their_digits),
         cmocka_unit_test(test_numbers_come_where_they_belong),
         cmocka_unit_test(test_an_answer_is_finished_when_it_ended_its_turn),
         cmocka_unit_test(test_a_prompt_that_could_not_be_answered_has_no_answer),
