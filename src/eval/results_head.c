@@ -212,7 +212,7 @@ size_t results_against(const struct results *r, size_t judge, size_t cell) {
         const char *key;
         bool within = true;
         json_object_foreach((json_t *)(uintptr_t)other, key, value) { /* nothing is changed */
-            within = within && json_equal(value, json_object_get(r->cells[cell].values, key));
+            within = within && results_same_value(value, json_object_get(r->cells[cell].values, key));
         }
         if (within) {
             return r->methods[method].first_cell + i;

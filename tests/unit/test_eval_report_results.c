@@ -50,6 +50,19 @@ static void test_a_judge_compares_at_the_same_point(void **state) {
     results_deinit(&r);
 }
 
+static void test_values_of_variables_are_compared_as_numbers(void **state) {
+    (void)state;
+    struct results r;
+    read_text(&r, "{\"kind\":\"experiment\",\"n_prompts\":1,\"methods\":[{\"name\":\"ref\",\"points\":[{\"n\":1},{\"n\":2}]},"
+                  "{\"name\":\"cmp\",\"points\":[{\"n\":1.0},{\"n\":2.0},{\"n\":\"1\"},{\"m\":1}]}],"
+                  "\"judges\":[{\"name\":\"j\",\"against\":\"ref\"}]}\n");
+    assert_int_equal(results_against(&r, 0, 2), 0);
+    assert_int_equal(results_against(&r, 0, 3), 1);
+    assert_int_equal(results_against(&r, 0, 4), r.n_cells); /* a text */
+    assert_int_equal(results_against(&r, 0, 5), r.n_cells);
+    results_deinit(&r);
+}
+
 static void test_points_are_told_apart_by_all_their_digits(void **state) {
     (void)state;
     static const char *const values[] = {"20240101",    "20240102", "12345678901", "12345678902", "0.1234567",
@@ -264,6 +277,7 @@ static void test_texts_are_not_kept(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_judge_compares_at_the_same_point),
+        cmocka_unit_test(test_values_of_variables_are_compared_as_numbers),
         cmocka_unit_test(test_points_are_told_apart_by_all_their_digits),
         cmocka_unit_test(test_numbers_come_where_they_belong),
         cmocka_unit_test(test_an_answer_is_finished_when_it_ended_its_turn),
