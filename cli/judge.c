@@ -416,15 +416,31 @@ static int write_all(struct judging *g, struct genarm_error *err) {
 
 /* ---- the command ---- */
 
+/* Of a run that was refused all it asked nothing is kept, so that the next one asks again. */
+static int check_answered(struct judging *g, struct genarm_error *err) {
+    const struct genarm_judge_stats stats = judge_get_stats(g->judge);
+    const int code = check_refused(&stats, judge_name(g->judge), err);
+    if (code && keeps(g)) {
+        (void)partial_remove(&g->partial, NULL); /* there is an error to tell already */
+        g->n_done = 0;
+    }
+    return code;
+}
+
 static int judge_all(struct judging *g, struct genarm_error *err) {
     const struct judge_batch batch = {.pairs = g->pairs, .n = g->n_pending, .take = take, .user = g};
     size_t at = 0;
     const bool shown = keeps(g) || !isatty(STDOUT_FILENO); /* not among the records */
     progress_start(&g->progress, "judging", "pairs", (int64_t)g->n, (int64_t)g->n_done);
     g->progress.terminal = g->progress.terminal && shown;
+    const bool resumed = g->n_done > 0;
     int code = take_unanswered(g, err);
     code = code ? code : judge_run(g->judge, &batch, &at, err);
     progress_end(&g->progress);
+    if (code == 0 && !resumed) {
+        at = g->n_pending;
+        code = check_answered(g, err);
+    }
     if (code == GENARM_ECANCELED && interrupt_signal()) {
         if (keeps(g)) {
             note("%zu of %zu pairs are judged; the same command goes on from %s", g->n_done, g->n, g->partial.journal.path);

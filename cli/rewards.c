@@ -119,6 +119,24 @@ int rewards_compute(const struct reward_set *s, const struct genarm_sample *samp
     return code;
 }
 
+int check_refused(const struct genarm_judge_stats *s, const char *name, struct genarm_error *err) {
+    if (s->n_refused == 0 || s->n_cached > 0 || s->n_answered > 0) {
+        return 0;
+    }
+    const int code = error_set(err, GENARM_EIO, "%s: the server has refused all of %lld requests", name, (long long)s->n_refused);
+    return error_hint(err, code, "is the model's name right, and does the server know max_tokens and logprobs?");
+}
+
+int rewards_check_refused(const struct reward_set *s, struct genarm_error *err) {
+    struct genarm_judge_stats stats;
+    int code = 0;
+    for (size_t i = 0; i < s->n && code == 0; i++) {
+        genarm_source_get_judge_stats(s->sources[i], &stats);
+        code = check_refused(&stats, rewards_name(s, i), err);
+    }
+    return code;
+}
+
 json_t *rewards_json(const struct reward_set *s, const double *values, size_t stride) {
     json_t *object = json_object();
     for (size_t i = 0; i < s->n && object; i++) {

@@ -72,6 +72,11 @@ struct genarm_judge_params chat_params_from(const struct chat_args *args);
 int rewards_compute(const struct reward_set *s, const struct genarm_sample *samples, size_t n, double *values,
                     struct genarm_error *err);
 
+/* When all is asked: an error where a server has refused everything, for which the settings are to blame. `name`: whose numbers
+ * these are. */
+int check_refused(const struct genarm_judge_stats *s, const char *name, struct genarm_error *err);
+int rewards_check_refused(const struct reward_set *s, struct genarm_error *err); /* of any source */
+
 /* {"NAME": value} of one response: values[i * stride], null where a source abstained. Without memory NULL. */
 json_t *rewards_json(const struct reward_set *s, const double *values, size_t stride);
 

@@ -320,10 +320,25 @@ static void say_missing(const struct scoring *s) {
     }
 }
 
+/* Of a run that was refused all it asked nothing is kept, so that the next one asks again. `code` is how it has ended. */
+static int check_answered(struct scoring *s, size_t n_kept, int code, struct genarm_error *err) {
+    if (n_kept > 0 || interrupt_signal()) {
+        return code;
+    }
+    const int refused = rewards_check_refused(&s->rewards, code ? NULL : err);
+    if (refused && keeps(s)) {
+        (void)partial_remove(&s->partial, NULL); /* there is an error to tell already */
+        s->n_done = 0;
+    }
+    return code ? code : refused;
+}
+
 static int run(struct scoring *s, struct genarm_error *err) {
     int code = prepare(s, err);
+    const size_t n_kept = s->n_done;
     interrupt_catch();
     code = code ? code : score_all(s, err);
+    code = check_answered(s, n_kept, code, err);
     const bool stopped = (code == 0 || code == GENARM_ECANCELED) && interrupt_signal();
     if (code && !stopped) {
         if (keeps(s) && s->n_done) {

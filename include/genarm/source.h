@@ -74,6 +74,7 @@ bool genarm_source_may_abstain(const struct genarm_source *s);
 struct genarm_judge_stats {
     int64_t n_requests, n_retries;            /* attempts sent; those after the first */
     int64_t n_cached, n_refused;              /* replies from the cache; requests refused */
+    int64_t n_answered;                       /* replies that were sent for */
     int64_t n_abstained;                      /* replies without a rating, refusals among them */
     int64_t prompt_tokens, completion_tokens; /* of what was sent */
 };

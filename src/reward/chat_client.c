@@ -19,7 +19,7 @@
 enum {
     REPLY_MAX = 16 << 20, /* bytes */
     POLL_MS = 100,        /* between two questions whether to stop */
-    HELD_MAX = 8,         /* refusals at the start that say that the settings are wrong */
+    HELD_MAX = 8,         /* refusals at the start, of all calls, that say that the settings are wrong */
     KEY_MAX = 4096,       /* bytes */
     WAIT_MAX = 600,       /* seconds that a server may ask to wait */
 };
@@ -58,7 +58,7 @@ struct round {
     struct held {
         size_t index;
         char why[400];
-    } held[HELD_MAX]; /* refusals before the first answer */
+    } held[HELD_MAX]; /* refusals of this call before the first answer */
     size_t n_held;
     struct genarm_error *err;
 };
@@ -213,18 +213,25 @@ static int deliver(struct round *r, size_t index, const struct chat_reply *reply
     return r->batch->take(index, reply, r->batch->user, r->err);
 }
 
-/* What is known of a request that was answered: not all requests are refused, so those that were go to the caller. */
-static int answered(struct round *r, size_t index, const json_t *reply, bool cached) {
-    struct chat_reply out;
+/* The refusals that were held go to the caller. */
+static int release(struct round *r) {
     int rc = GENARM_OK;
-    r->c->ever_answered = true;
     for (size_t i = 0; i < r->n_held && rc == GENARM_OK; i++) {
         rc = deliver(r, r->held[i].index, &(struct chat_reply){.finish_reason = "", .refusal = r->held[i].why});
     }
     r->n_held = 0;
+    return rc;
+}
+
+/* What is known of a request that was answered: not all requests are refused. */
+static int answered(struct round *r, size_t index, const json_t *reply, bool cached) {
+    struct chat_reply out;
+    r->c->ever_answered = true;
+    int rc = release(r);
     chat_wire_read(&out, reply);
     out.cached = cached;
     r->c->stats.n_cached += cached;
+    r->c->stats.n_answered += !cached;
     r->c->stats.prompt_tokens += cached ? 0 : out.prompt_tokens;
     r->c->stats.completion_tokens += cached ? 0 : out.completion_tokens;
     return rc == GENARM_OK ? deliver(r, index, &out) : rc;
@@ -245,7 +252,14 @@ static int refused(struct round *r, const struct flight *f, const char *why) {
     struct held *h = &r->held[r->n_held++];
     h->index = f->index;
     snprintf(h->why, sizeof h->why, "%s", why);
-    return r->n_held == HELD_MAX ? settings_refused(r) : GENARM_OK;
+    return r->c->stats.n_refused >= HELD_MAX ? settings_refused(r) : GENARM_OK;
+}
+
+/* The call ends, and nothing was ever answered. The next call may be; if this was all, the caller knows. */
+static int release_unanswered(struct round *r) {
+    log_line(GENARM_LOG_WARN, "%s: all %" PRId64 " requests so far were refused: %s", r->c->url, r->c->stats.n_refused,
+             r->held[0].why);
+    return release(r);
 }
 
 static int hopeless(struct round *r, const struct flight *f, const char *why, const char *hint) {
@@ -456,7 +470,7 @@ int chat_client_ask(struct chat_client *c, const struct chat_batch *batch, size_
         rc = rc == GENARM_OK && r.n_done + r.n_held < batch->n ? exchange(&r, wait_ms) : rc;
     }
     if (rc == GENARM_OK && r.n_held > 0) {
-        rc = settings_refused(&r);
+        rc = release_unanswered(&r);
     }
     for (int32_t i = 0; i < c->params.n_parallel; i++) {
         land(c, &c->flights[i]);

@@ -55,8 +55,9 @@ struct chat_batch {
 };
 
 /* Asks all of them. A request that the server refuses for what it asks (a status 4xx but for 401, 403, 404, 405, 408 and 429)
- * has a reply without text, unless nothing but refusals ever came: then the settings are at fault, and that is GENARM_EIO,
- * as is everything that retries did not help. On failure *at is the request at fault. */
+ * has a reply without text. Those before the first answer are held back until there is one or the call ends; when eight of all
+ * calls have come and no answer, the settings are at fault, and that is GENARM_EIO, as is everything that retries did not help.
+ * Whether fewer were all of a run, its end knows. On failure *at is the request at fault. */
 int chat_client_ask(struct chat_client *c, const struct chat_batch *batch, size_t *at, struct genarm_error *err);
 
 /* Since the client was made; who reads the replies knows n_abstained, which is 0. Tokens are those of requests that were sent,

@@ -177,6 +177,25 @@ sed 's/Question 1/A forbidden question/' b.jsonl >fb.jsonl
 run 0 judge --judge openai:choosy@$url fa.jsonl fb.jsonl -o v.jsonl --json
 json_true v.jsonl '[x["verdict"] for x in r] == ["a", "invalid", "tie", "a"] and r[1]["orders"][0]["error"] == "status 400: not this one"'
 json_true out 'r[0]["refused"] == 2 and r[0]["win"] == 2 and r[0]["lose"] == 0 and abs(r[0]["win_rate"] - 2.5 / 3) < 1e-5'
+# What was answered before the run was killed is no reason to blame the settings when all that is left is refused.
+"$genarm" judge --judge openai:late@$url --judge-parallel 4 fa.jsonl fb.jsonl -o l.jsonl >out 2>err </dev/null &
+pid=$!
+for _ in $(seq 600); do
+    [ ! -e l.jsonl.partial ] || [ "$(wc -l <l.jsonl.partial)" -lt 4 ] || break
+    sleep 0.05
+done
+kill -KILL $pid
+wait $pid 2>/dev/null
+check "three verdicts are kept" [ "$(wc -l <l.jsonl.partial)" = 4 ]
+run 0 judge --judge openai:late@$url fa.jsonl fb.jsonl -o l.jsonl
+says err "all 2 requests so far were refused: status 400: not this one"
+same l.jsonl v.jsonl
+# But a run that is refused all of a few requests has made nothing.
+head -n 3 a.jsonl >few_a.jsonl
+head -n 3 b.jsonl >few_b.jsonl
+run 1 judge --judge openai:picky@$url few_a.jsonl few_b.jsonl -o few.jsonl
+says err "error: picky: the server has refused all of 6 requests"
+check "nothing is there" [ ! -e few.jsonl ] && check "nothing is kept" [ ! -e few.jsonl.partial ]
 
 # The cache: the second time nothing is asked; another request is.
 forget
@@ -345,6 +364,34 @@ forget
 run 0 score -m "$tiny" -d pairs.jsonl --reward openai:rate@$url --judge-cache ratings
 says out "without 1 pairs in which it abstained"
 asks 0 "ratings from the cache"
+# A first pair that the server refuses says nothing of the others; all that are refused say that something is wrong.
+sed '1s/Name a bird/A forbidden bird/' pairs.jsonl >forbidden.jsonl
+sed 's/1 2 3 4 5 6 7 8 9 10 11/A large owl/' forbidden.jsonl >choosy.jsonl
+run 0 score -m "$tiny" -d choosy.jsonl --reward openai:choosy@$url --json
+json_true out 'r[0]["trajectory"]["choosy"] == {"accuracy": 1, "margin": 2, "abstained": 1}'
+says err "all 2 requests so far were refused: status 400: not this one"
+head -n 1 choosy.jsonl >none.jsonl
+run 1 score -d none.jsonl -m "$tiny" --reward openai:choosy@$url --per-pair -o none.out
+says err "error: choosy: the server has refused all of 2 requests"
+check "no file" [ ! -e none.out ]
+for i in 1 2 3 4; do head -n 1 choosy.jsonl; done >four.jsonl
+run 1 score -m "$tiny" -d four.jsonl --reward openai:choosy@$url
+says err "the server refuses requests: status 400: not this one"
+run 1 score -m "$tiny" -p "A forbidden bird." -r Owl --reward openai:choosy@$url
+says err "error: choosy: the server has refused all of 1 requests"
+# The same of answers, which are asked about in parts.
+python3 -c 'import json
+for i in range(10): print(json.dumps({"prompt": "A forbidden bird." if i < 6 else "Name a bird.", "response": "An owl"}))' >birds.jsonl
+run 0 score --answers birds.jsonl --reward openai:choosy@$url --judge-parallel 1 -o birds.out
+json_true birds.out '[x["rewards"]["choosy"] for x in r] == [None] * 6 + [2] * 4'
+sed 's/Name a/A forbidden/' birds.jsonl >no.jsonl
+run 1 score --answers no.jsonl --reward openai:choosy@$url --judge-parallel 1 -o no.out
+says err "the server refuses requests: status 400: not this one"
+check "nothing is kept" [ ! -e no.out.partial ]
+head -n 5 no.jsonl >five.jsonl
+run 1 score --answers five.jsonl --reward openai:choosy@$url --judge-parallel 1 -o five.out
+says err "error: choosy: the server has refused all of 5 requests"
+check "nothing is there" [ ! -e five.out ] && check "nothing is kept" [ ! -e five.out.partial ]
 echo "Name a bird." >q.txt
 run 1 rl -m "$tiny" --prompts q.txt --reward openai:words@$url -o p.gguf -n 4 --group-size 2 --steps 1
 says err "the judge words abstained: it gave a response no rating"

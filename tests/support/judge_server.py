@@ -15,7 +15,8 @@ clients which ended since are in the file.
     denied    401, and an error that repeats the key
     parrot    [[A]], and the key
     picky     400 where log-probabilities are asked for
-    choosy    400 for prompts that have the word "forbidden"
+    choosy    400 for prompts that have the word "forbidden"; else as longer, and as rate where a response is to be rated
+    late      as choosy; but the first time that it sees such a prompt it answers after a minute
     huge      17 MiB
     null      a message without content
     other     a JSON object that is no completion
@@ -115,16 +116,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path != "/v1/chat/completions":
             return self.send(404, {"error": {"message": "no such page"}})
         assert request["temperature"] == 0
-        if model in ("longer", "flaky"):
-            return getattr(self, model)(request, text)
+        if model == "flaky":
+            return self.flaky(request, text)
         if model == "steady":
             time.sleep(0.1)
             return self.longer(request, text)
         if model == "picky" and request.get("logprobs"):
             return self.send(400, {"error": {"message": "logprobs are not known here"}})
-        if model == "choosy" and "forbidden" in text:
-            return self.send(400, {"error": {"message": "not this one"}})
-        if model in ("picky", "choosy"):
+        if model == "late" and "forbidden" in text:
+            with LOCK:
+                model = "choosy" if text in SEEN else "slow"
+                SEEN[text] = True
+        if model in ("choosy", "late"):
+            if "forbidden" in text:
+                return self.send(400, {"error": {"message": "not this one"}})
+            model = "longer" if "<response_a>" in text else "rate"
+        if model in ("picky", "longer"):
             return self.longer(request, text)
         if model == "slow":
             opened(-1)
