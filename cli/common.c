@@ -110,7 +110,7 @@ json_t *json_rounded(double x, int digits) {
 
 /* ---- models ---- */
 
-static const char *find_default_model(char *path, size_t max) {
+const char *find_default_model(char *path, size_t max) {
     static const char *const folders[] = {GENARM_MODEL_DIR, GENARM_DATA_DIR};
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
         snprintf(path, max, "%s/%s-Q4_1.gguf", folders[i], DEFAULT_MODEL_NAME);

@@ -142,6 +142,9 @@ struct format_args {
 
 /* ---- loading ---- */
 
+/* The path of the default model, put into path[max]; NULL: it is not installed. */
+const char *find_default_model(char *path, size_t max);
+
 /* Loads the model that -m names or the default one, which is said on stderr. */
 int load_model(struct genarm_model **out, const struct model_args *args, struct genarm_error *err);
 

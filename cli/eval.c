@@ -48,6 +48,8 @@ static const struct option eval_options[] = {
 struct evaluation {
     const struct eval_args *args;
     char *folder; /* -o, which no command can take for an option */
+    const char *model; /* the base; NULL: there is none */
+    char default_model[4096];
     struct experiment *experiment;
     struct item_list items;
     struct reuse reuse;
@@ -102,7 +104,6 @@ static void print_tables(const char *folder) {
 
 /* Results and report of what is done. */
 static int report(struct evaluation *e, struct genarm_error *err) {
-    const char *model = e->args->model ? e->args->model : e->experiment->model;
     struct claim claim;
     size_t n, n_done;
     double left;
@@ -111,7 +112,7 @@ static int report(struct evaluation *e, struct genarm_error *err) {
     if (code) {
         return code;
     }
-    code = eval_results_write(e->experiment, &e->run, model, err);
+    code = eval_results_write(e->experiment, &e->run, e->model, err);
     code = code ? code : eval_report_write(e->run.folder, err);
     code = code ? code : eval_report_png(&n_png, e->run.folder, err);
     claim_release(&claim);
@@ -242,12 +243,30 @@ static int check_args(const struct eval_args *args, struct genarm_error *err) {
     return check_reuse(args, err);
 }
 
+/* The base that commands would take by themselves where nothing names one. It is named to them, so that it counts. */
+static const char *base_model(struct evaluation *e) {
+    const char *variable = getenv("LLAMA_ARG_MODEL");
+    if (e->args->model || e->experiment->model) {
+        return e->args->model ? e->args->model : e->experiment->model;
+    }
+    return variable && *variable ? variable : find_default_model(e->default_model, sizeof e->default_model);
+}
+
+static int make_items(struct evaluation *e, struct genarm_error *err) {
+    struct items_params params = {.limit = e->args->limit, .only = e->args->only};
+    int code = experiment_read(&e->experiment, e->args->files.items[0], err);
+    if (code) {
+        return code;
+    }
+    e->model = base_model(e);
+    params.model = e->model != e->experiment->model ? e->model : NULL; /* errors in the file's own name a line of it */
+    return items_new(&e->items, e->experiment, &params, &eval_commands, err);
+}
+
 static int evaluate(struct evaluation *e, struct genarm_error *err) {
     const struct eval_args *args = e->args;
-    const struct items_params params = {.model = args->model, .limit = args->limit, .only = args->only};
     int code = check_args(args, err);
-    code = code ? code : experiment_read(&e->experiment, args->files.items[0], err);
-    code = code ? code : items_new(&e->items, e->experiment, &params, &eval_commands, err);
+    code = code ? code : make_items(e, err);
     if (code) {
         return code;
     }

@@ -200,6 +200,22 @@ run 1 eval e.yaml -o bad -m no.gguf
 says err "error: no.gguf: there is no such file"
 check "nothing is begun" [ ! -e bad ]
 
+# ---- a base that nothing names ----
+
+printf 'prompts: prompts.jsonl\noptions: {generate: {c: 256, n: 4, logit-bias: 3-inf}}\nmethods: {base: }\nrewards: {base: "arm:$model"}\n' >bare.yaml
+if [ -r "$model" ]; then # the default
+    run 0 eval bare.yaml -o bare --dry-run
+    says out "SmolLM2-135M-Instruct-Q4_1.gguf"
+fi
+cp base.gguf unnamed.gguf
+LLAMA_ARG_MODEL=unnamed.gguf run 0 eval bare.yaml -o bare
+json_true bare/results.jsonl 'r[0]["model"] == "unnamed.gguf" and r[0]["methods"][0]["plain"] == [True]'
+LLAMA_ARG_MODEL=unnamed.gguf run 0 eval bare.yaml -o bare --dry-run
+says out "0 of 2 files are to be made"
+printf x >>unnamed.gguf
+LLAMA_ARG_MODEL=unnamed.gguf run 0 eval bare.yaml -o bare --dry-run
+says out "2 of 2 files are to be made" # another base
+
 # ---- names that are none for all: a folder that looks like an option, a model that is not UTF-8; a mark of bytes ----
 
 odd=$(printf 'b\xff.gguf')
