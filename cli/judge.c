@@ -336,7 +336,9 @@ static int prepare(struct judging *g, struct genarm_error *err) {
     if (code == 0 && judge_spec_needs_base(args->judge)) {
         code = load_model(&g->base, &args->model, err);
     }
-    const struct judge_params params = params_from(args);
+    struct judge_params params = params_from(args);
+    const size_t *c = g->tally.counts; /* of an earlier process */
+    params.source.judge.answered = c[JUDGE_A] + c[JUDGE_B] + c[JUDGE_TIE] > 0;
     return code ? code : judge_new(&g->judge, args->judge, g->base, &params, err);
 }
 

@@ -133,6 +133,7 @@ static int set_up(struct chat_client *c, const struct chat_params *p, struct gen
     c->params.model = c->model;
     c->params.cache = c->cache;
     c->params.base_url = c->params.key_env = NULL; /* not kept */
+    c->ever_answered = p->answered;
     c->flights = calloc((size_t)p->n_parallel, sizeof *c->flights);
     c->multi = curl_multi_init();
     rng_seed(&c->rng, rng_hash((uint64_t)getpid(), (uint64_t)(1e6 * clock_seconds()), 0));

@@ -28,6 +28,7 @@ struct chat_params {
     int32_t n_retries;    /* of one request, on 429, 5xx, no connection and replies that are no JSON */
     double timeout;       /* seconds of one attempt */
     int32_t max_tokens;   /* of a reply */
+    bool answered;        /* requests like these were answered before: refusals do not blame the settings */
     int32_t n_logprobs;   /* likeliest tokens to tell at each place of a reply; 0: none */
     int (*stop)(void *user); /* asked several times a second; not 0 stops with GENARM_ECANCELED; NULL: never */
     void *stop_user;

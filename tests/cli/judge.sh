@@ -178,18 +178,22 @@ run 0 judge --judge openai:choosy@$url fa.jsonl fb.jsonl -o v.jsonl --json
 json_true v.jsonl '[x["verdict"] for x in r] == ["a", "invalid", "tie", "a"] and r[1]["orders"][0]["error"] == "status 400: not this one"'
 json_true out 'r[0]["refused"] == 2 and r[0]["win"] == 2 and r[0]["lose"] == 0 and abs(r[0]["win_rate"] - 2.5 / 3) < 1e-5'
 # What was answered before the run was killed is no reason to blame the settings when all that is left is refused.
-"$genarm" judge --judge openai:late@$url --judge-parallel 4 fa.jsonl fb.jsonl -o l.jsonl >out 2>err </dev/null &
+{ cat a.jsonl; sed 's/Question/A forbidden question/' a.jsonl; } >la.jsonl
+{ cat b.jsonl; sed 's/Question/A forbidden question/' b.jsonl; } >lb.jsonl
+touch late
+"$genarm" judge --judge openai:late@$url la.jsonl lb.jsonl -o l.jsonl >out 2>err </dev/null &
 pid=$!
 for _ in $(seq 600); do
-    [ ! -e l.jsonl.partial ] || [ "$(wc -l <l.jsonl.partial)" -lt 4 ] || break
+    [ ! -e l.jsonl.partial ] || [ "$(wc -l <l.jsonl.partial)" -lt 5 ] || break
     sleep 0.05
 done
 kill -KILL $pid
 wait $pid 2>/dev/null
-check "three verdicts are kept" [ "$(wc -l <l.jsonl.partial)" = 4 ]
-run 0 judge --judge openai:late@$url fa.jsonl fb.jsonl -o l.jsonl
-says err "all 2 requests so far were refused: status 400: not this one"
-same l.jsonl v.jsonl
+rm late
+check "four verdicts are kept" [ "$(wc -l <l.jsonl.partial)" = 5 ]
+run 0 judge --judge openai:late@$url la.jsonl lb.jsonl -o l.jsonl --json
+json_true l.jsonl '[x["verdict"] for x in r] == ["a", "b", "tie", "a"] + ["invalid"] * 4'
+json_true out 'r[0]["refused"] == 8'
 # But a run that is refused all of a few requests has made nothing.
 head -n 3 a.jsonl >few_a.jsonl
 head -n 3 b.jsonl >few_b.jsonl

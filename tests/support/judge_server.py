@@ -16,7 +16,7 @@ clients which ended since are in the file.
     parrot    [[A]], and the key
     picky     400 where log-probabilities are asked for
     choosy    400 for prompts that have the word "forbidden"; else as longer, and as rate where a response is to be rated
-    late      as choosy; but the first time that it sees such a prompt it answers after a minute
+    late      as choosy; but while there is a file "late" here it answers such a prompt after a minute
     huge      17 MiB
     null      a message without content
     other     a JSON object that is no completion
@@ -25,6 +25,7 @@ clients which ended since are in the file.
 import http.server
 import json
 import math
+import os
 import re
 import sys
 import threading
@@ -123,10 +124,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.longer(request, text)
         if model == "picky" and request.get("logprobs"):
             return self.send(400, {"error": {"message": "logprobs are not known here"}})
-        if model == "late" and "forbidden" in text:
-            with LOCK:
-                model = "choosy" if text in SEEN else "slow"
-                SEEN[text] = True
+        if model == "late" and "forbidden" in text and os.path.exists("late"):
+            model = "slow"
         if model in ("choosy", "late"):
             if "forbidden" in text:
                 return self.send(400, {"error": {"message": "not this one"}})
