@@ -8,7 +8,8 @@
 #include "base/threads.h"
 
 int engine_threads_new(struct engine_threads **out, int32_t n_threads, struct genarm_error *err) {
-    const int32_t n = n_threads ? n_threads : cores_usable();
+    const int32_t n_cores = cores_usable(), n_default = n_cores < THREADS_MAX ? n_cores : THREADS_MAX;
+    const int32_t n = n_threads ? n_threads : n_default;
     struct engine_threads *t = calloc(1, sizeof *t);
     if (!t) {
         return error_nomem(err, "threads");

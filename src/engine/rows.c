@@ -197,6 +197,15 @@ static int reserve(struct rows_engine *e, size_t size, struct genarm_error *err)
     return GENARM_OK;
 }
 
+/* What no node of this pass reads, such as the mask of adapters behind the last attention when nothing is wanted, has no memory. */
+static bool is_read(const struct ggml_tensor *input) { return input && input->buffer; }
+
+static void set(struct ggml_tensor *input, const void *data, size_t size) {
+    if (is_read(input)) {
+        ggml_backend_tensor_set(input, data, 0, size);
+    }
+}
+
 static int set_masks(struct rows_engine *e, struct genarm_error *err) {
     const ggml_fp16_t zero = ggml_fp32_to_fp16(0.0f), hidden = ggml_fp32_to_fp16(-INFINITY);
     for (int32_t i = 0; i < e->shape.n_runs; i++) {
@@ -211,13 +220,13 @@ static int set_masks(struct rows_engine *e, struct genarm_error *err) {
                 *m++ = p <= e->sorted[r].pos ? zero : hidden;
             }
         }
-        ggml_backend_tensor_set(e->graph.masks[i], e->scratch, 0, ggml_nbytes(e->graph.masks[i]));
+        set(e->graph.masks[i], e->scratch, ggml_nbytes(e->graph.masks[i]));
     }
     return GENARM_OK;
 }
 
 static int set_lora_mask(struct rows_engine *e, struct genarm_error *err) {
-    if (!e->graph.lora_mask) {
+    if (!is_read(e->graph.lora_mask)) {
         return GENARM_OK;
     }
     const size_t size = ggml_nbytes(e->graph.lora_mask);
@@ -229,7 +238,7 @@ static int set_lora_mask(struct rows_engine *e, struct genarm_error *err) {
         lora_bank_mask(&e->bank, e->sorted[r].adapter, e->sorted[r].factors,
                        (float *)e->scratch + (size_t)r * (size_t)lora_bank_rank(&e->bank));
     }
-    ggml_backend_tensor_set(e->graph.lora_mask, e->scratch, 0, size);
+    set(e->graph.lora_mask, e->scratch, size);
     return GENARM_OK;
 }
 
@@ -252,8 +261,8 @@ static int set_shares(struct rows_engine *e, struct genarm_error *err) {
             shares[k * n_mixed + output] = k == 0 ? 1.0f : share;
         }
     }
-    ggml_backend_tensor_set(e->graph.parts, parts, 0, (size_t)n * sizeof *parts);
-    ggml_backend_tensor_set(e->graph.shares, shares, 0, (size_t)n * sizeof *shares);
+    set(e->graph.parts, parts, (size_t)n * sizeof *parts);
+    set(e->graph.shares, shares, (size_t)n * sizeof *shares);
     return GENARM_OK;
 }
 
@@ -268,15 +277,15 @@ static int set_inputs(struct rows_engine *e, struct genarm_error *err) {
     for (size_t r = 0; r < n; r++) {
         small[r] = e->sorted[r].token;
     }
-    ggml_backend_tensor_set(e->graph.tokens, small, 0, n * sizeof *small);
+    set(e->graph.tokens, small, n * sizeof *small);
     for (size_t r = 0; r < n; r++) {
         small[r] = e->sorted[r].pos;
     }
-    ggml_backend_tensor_set(e->graph.positions, small, 0, n * sizeof *small);
+    set(e->graph.positions, small, n * sizeof *small);
     for (size_t r = 0; r < n; r++) {
         wide[r] = (int64_t)e->sorted[r].seq * e->base.params.n_ctx + e->sorted[r].pos;
     }
-    ggml_backend_tensor_set(e->graph.kv_index, wide, 0, n * sizeof *wide);
+    set(e->graph.kv_index, wide, n * sizeof *wide);
     if (e->graph.outputs) {
         int32_t n_outputs = 0;
         for (size_t r = 0; r < n; r++) {
@@ -284,7 +293,7 @@ static int set_inputs(struct rows_engine *e, struct genarm_error *err) {
                 small[n_outputs++] = (int32_t)r;
             }
         }
-        ggml_backend_tensor_set(e->graph.outputs, small, 0, (size_t)n_outputs * sizeof *small);
+        set(e->graph.outputs, small, (size_t)n_outputs * sizeof *small);
     }
     rc = set_masks(e, err);
     rc = rc == GENARM_OK ? set_shares(e, err) : rc;

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -253,6 +254,49 @@ static void test_rows_without_output_only_fill_the_cache(void **state) {
     teardown(&f);
 }
 
+/* What of an adapter lies behind the last attention, in which rows without output have no part. */
+static void test_an_adapter_may_have_nothing_to_do_in_a_pass_without_outputs(void **state) {
+    (void)state;
+    if (golden_engine == GENARM_ENGINE_LLAMA) {
+        skip();
+    }
+    for (int plain = 0; plain < 2; plain++) {
+        const struct engine_params params = {
+            .n_seq = 2, .n_ctx = 64, .n_threads = 1, .kv_type = GENARM_KV_F32, .plain = plain != 0};
+        struct fixture f;
+        struct engine *e;
+        struct genarm_error err = {0};
+        size_t n_tokens;
+        setup(&f, "llama", &params);
+        struct lora (*layers)[LINEAR_COUNT] = f.adapter->layers;
+        struct lora down = layers[f.model->hp.n_layer - 1][LINEAR_DOWN];
+        assert_non_null(down.a);
+        memset(layers, 0, (size_t)f.model->hp.n_layer * sizeof *layers);
+        layers[f.model->hp.n_layer - 1][LINEAR_DOWN] = down;
+        must(engine_new(&e, f.model, &params, &err), &err);
+        must(engine_add_adapter(e, f.adapter, &err), &err);
+        const int32_t *tokens = golden_i32(&f.golden, &n_tokens, "seq0.tokens");
+        const size_t V = (size_t)f.model->hp.n_vocab;
+        float *whole = calloc(n_tokens * V, sizeof *whole), *last = calloc(V, sizeof *last);
+        struct row rows[64];
+        int32_t n = 0;
+        push_tokens(rows, &n, tokens, 0, (int32_t)n_tokens, 0, 0);
+        must(engine_forward(e, rows, n, whole, &err), &err);
+        n = 0;
+        push_tokens(rows, &n, tokens, 0, (int32_t)n_tokens, 1, 0);
+        for (int32_t i = 0; i < n - 1; i++) {
+            rows[i].output = false;
+        }
+        must(engine_forward(e, rows, n - 1, NULL, &err), &err);
+        must(engine_forward(e, rows + n - 1, 1, last, &err), &err);
+        check("last row", "llama", last, whole + (n_tokens - 1) * V, V);
+        free(whole);
+        free(last);
+        engine_free(e);
+        teardown(&f);
+    }
+}
+
 /* ---- shares of an output ---- */
 
 /* Position `pos` of the base (sequence 0), of it through LoRA (1), and of another text (2). Every third output is the base's
@@ -412,6 +456,7 @@ int main(void) {
         cmocka_unit_test(test_copied_prefix_continues_as_the_original),
         cmocka_unit_test(test_cache_in_f16_stays_close),
         cmocka_unit_test(test_rows_without_output_only_fill_the_cache),
+        cmocka_unit_test(test_an_adapter_may_have_nothing_to_do_in_a_pass_without_outputs),
         cmocka_unit_test(test_shares_of_an_output_equal_outputs_added_up),
         cmocka_unit_test(test_shares_of_an_output_under_a_quantised_head_stay_close),
         cmocka_unit_test(test_shares_of_no_output_are_refused),
