@@ -36,12 +36,15 @@ static struct packed packed_row(const void *x, int64_t n, int r) {
     return (struct packed){(const int16_t *)(const void *)p, sums, sums + n / BLOCK};
 }
 
+/* NaN if any is no number: a maximum may forget it, and the scale is where it shows in every product. */
 static float largest_of(const float *x, int64_t n) {
-    vf largest = v_zero();
+    vf largest = v_zero(), no_number = v_zero();
     for (int64_t i = 0; i < n; i += VEC) {
-        largest = _mm512_max_ps(largest, _mm512_abs_ps(v_load(x + i)));
+        const vf a = v_load(x + i);
+        largest = _mm512_max_ps(largest, _mm512_abs_ps(a));
+        no_number = v_fma(a, v_zero(), no_number);
     }
-    return _mm512_reduce_max_ps(largest);
+    return _mm512_reduce_max_ps(largest) + v_sum(no_number);
 }
 
 /* 32 numbers x * by -> the first 16 to low, the others to high; returns their sum */

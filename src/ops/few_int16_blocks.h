@@ -22,18 +22,20 @@ enum { N_SCALES = 16 /* of a group, at most */ };
 
 /* ---- activations ----------------------------------------------------------------------------------------------- */
 
+/* NaN if any is no number: a maximum may forget it, and the scale is where it shows in every product. */
 static float largest_of(const float *x, int64_t n) {
-    vf largest = v_zero();
+    vf largest = v_zero(), no_number = v_zero();
     float lanes[VEC], most = 0;
     for (int64_t i = 0; i < n; i += VEC) {
         const vf a = v_load(x + i);
         largest = v_max(largest, v_max(a, v_sub(v_zero(), a)));
+        no_number = v_fma(a, v_zero(), no_number);
     }
     v_store(lanes, largest);
     for (int i = 0; i < VEC; i++) {
         most = lanes[i] > most ? lanes[i] : most;
     }
-    return most;
+    return most + v_sum(no_number);
 }
 
 static void pack(enum few_int16_form form, void *packed, const float *x, int64_t n) {
@@ -47,8 +49,8 @@ static void pack(enum few_int16_form form, void *packed, const float *x, int64_t
             by = largest > 0 ? LARGEST / largest : 0;
             scales[i / GROUP] = largest / LARGEST;
         }
-        const int32_t sum = pack16(q + 2 * i, x + i, by) + pack16(q + 2 * i + BLOCK, x + i + BLOCK / 2, by);
-        sums[i / BLOCK] = scales[i / GROUP] * (float)sum;
+        const float sum = (float)pack16(q + 2 * i, x + i, by) + (float)pack16(q + 2 * i + BLOCK, x + i + BLOCK / 2, by);
+        sums[i / BLOCK] = scales[i / GROUP] * sum;
     }
 }
 

@@ -196,6 +196,43 @@ static void test_the_largest_numbers_do_not_overflow(void **state) {
     }
 }
 
+/* One number that is none, or all of a row: every product of that row is none, those of the other rows are what they were. */
+static void check_no_number(const struct few_int16 *few, enum ggml_type type, int from, int to, float no_number) {
+    const int64_t n = 512;
+    const size_t packed_bytes = few->packed_bytes(n);
+    uint8_t *w = make_weights(type, n, 0x11);
+    float *x = make_activations(n, false), y[2 * N_OUT];
+    char *packed = aligned_alloc(64, packed_bytes * 2);
+    for (int i = from; i < to; i++) {
+        x[i] = no_number;
+    }
+    for (int r = 0; r < 2; r++) {
+        few->pack(few->form(type, n), packed + (size_t)r * packed_bytes, x + r * n, n);
+    }
+    few->product(y, N_OUT, w, type, (size_t)n / block_size(type) * bytes_of(type), packed, n, 2, 0, N_OUT);
+    for (int j = 0; j < N_OUT; j++) {
+        assert_true(!isfinite(y[j]));
+        assert_true(isfinite(y[N_OUT + j]));
+    }
+    free(w);
+    free(x);
+    free(packed);
+}
+
+static void test_what_is_no_number_stays_none(void **state) {
+    (void)state;
+    static const int places[][2] = {{0, 1}, {3, 4}, {255, 256}, {300, 301}, {0, 512}};
+    for (size_t s = 0; s < sizeof instruction_sets / sizeof *instruction_sets; s++) {
+        const struct few_int16 *few = cpu_few_int16(instruction_sets[s]);
+        for (size_t k = 0; few && k < sizeof types / sizeof *types; k++) {
+            for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+                check_no_number(few, types[k], places[i][0], places[i][1], NAN);
+                check_no_number(few, types[k], places[i][0], places[i][1], INFINITY);
+            }
+        }
+    }
+}
+
 /* ---- F16 ---- */
 
 enum { MAX_N = 700, MAX_ROWS = 35 };
@@ -272,6 +309,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quantised_weights_of_any_bytes),
         cmocka_unit_test(test_the_largest_numbers_do_not_overflow),
+        cmocka_unit_test(test_what_is_no_number_stays_none),
         cmocka_unit_test(test_half_floats),
         cmocka_unit_test(test_a_limit_takes_instruction_sets_away),
     };
