@@ -71,35 +71,47 @@ missing_packages() {
     fi
 }
 
+# Installs packages; false where that fails. An unreachable third-party list is no reason to give up.
+apt_install() {
+    local sudo=()
+    [ "$(id -u)" = 0 ] || sudo=(sudo)
+    say "installing $*"
+    # sudo drops what tells the way out.
+    local apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive ${http_proxy:+"http_proxy=$http_proxy"}
+        ${https_proxy:+"https_proxy=$https_proxy"} ${no_proxy:+"no_proxy=$no_proxy"} apt-get -q -y -o Dpkg::Use-Pty=0)
+    "${apt[@]}" update >&2 </dev/null || say "apt-get update failed, trying with the lists at hand"
+    "${apt[@]}" install --no-install-recommends ca-certificates "$@" >&2 </dev/null
+}
+
+# Whether packages can be installed; asking for a password is fine where a person sits, and only for what is needed.
+may_install() { # $1: needed packages
+    have apt-get || return 1
+    [ "$(id -u)" = 0 ] || { have sudo && { sudo -n true 2>/dev/null || { [ -n "$1" ] && [ -t 0 ] && [ -t 2 ]; }; }; }
+}
+
 # install_packages NEEDED WANTED: kinds as above
 install_packages() {
-    local kind=$1 needed wanted sudo=()
+    local kind=$1 needed wanted
     needed=$(missing_packages "$1") wanted=$(missing_packages "$2")
-    [ -n "$needed$wanted" ] || return 0
-    # shellcheck disable=SC2086  # lists of package names
-    set -- $needed $wanted
-    if ! have apt-get; then
+    if ! may_install "$needed"; then
+        # shellcheck disable=SC2086  # lists of package names
+        set -- $needed
+        [ -z "$needed" ] || ! have apt-get || die "not root and no sudo: please have these packages installed, then run again:
+      apt-get install --no-install-recommends $*"
         [ -z "$needed" ] || die "please install the equivalents of these Debian packages: $*"
         return 0
     fi
-    if [ "$(id -u)" != 0 ]; then
-        if have sudo && { sudo -n true 2>/dev/null || { [ -t 0 ] && [ -t 2 ]; }; }; then
-            sudo=(sudo)
-        elif [ -n "$needed" ]; then
-            die "not root and no sudo: please have these packages installed, then run again:
-      apt-get install --no-install-recommends $*"
-        else
-            return 0
-        fi
+    if [ -n "$needed" ]; then
+        # shellcheck disable=SC2086
+        apt_install $needed || die "apt-get could not install: ${needed//$'\n'/ }"
+        needed=$(missing_packages "$kind")
+        [ -z "$needed" ] || die "still missing after installing: $needed"
     fi
-    say "installing $*"
-    local apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0)
-    # An unreachable third-party list is no reason to give up.
-    "${apt[@]}" update >&2 </dev/null || say "apt-get update failed, trying with the lists at hand"
-    "${apt[@]}" install --no-install-recommends ca-certificates "$@" >&2 </dev/null ||
-        die "apt-get could not install: $*"
-    needed=$(missing_packages "$kind")
-    [ -z "$needed" ] || die "still missing after installing: $needed"
+    # What could not be had once is not asked for with every run.
+    if [ -n "$wanted" ] && [ "$wanted" != "$(cat deps/without 2>/dev/null)" ]; then
+        # shellcheck disable=SC2086
+        apt_install $wanted || { say "done without: ${wanted//$'\n'/ }"; mkdir -p deps; printf '%s\n' "$wanted" >deps/without; }
+    fi
 }
 
 # ---- Python, used for fetching and building only ----------------------------
