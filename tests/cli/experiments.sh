@@ -20,7 +20,7 @@ python3 copy/scripts/make_experiment_data.py --check >out 2>err && fail "a promp
 says err "'How long should I boil an egg?' of"
 
 rewards=$source_dir/scripts/rewards
-if python3 "$rewards/cheerful.py" </dev/null 2>/dev/null; then
+if PYTHONPATH=$source_dir/deps/demo python3 -c 'import vaderSentiment' 2>/dev/null; then
     cat >answers.jsonl <<'END'
 {"prompt": "x", "response": "What a lovely, happy day! I love it."}
 {"prompt": "x", "response": "This is a table."}

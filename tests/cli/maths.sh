@@ -1,7 +1,7 @@
 # The experiment in maths: its reward program through genarm, and that the bundled pairs and prompts are what they are said to be.
 . "$(dirname "$0")/../support/cli.sh"
 export PYTHONDONTWRITEBYTECODE=1
-reward="cmd:python3 $source_dir/scripts/rewards/maths.py"
+reward="cmd:python3 '$source_dir/scripts/rewards/maths.py'"
 solved() { # WANT PROBLEM RESPONSE
     run 0 score -m "$tiny" -p "$2" -r "$3" --reward "$reward" --json
     json_true out "list(r[0]['trajectory'].values()) == [$1]"

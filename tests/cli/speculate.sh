@@ -6,11 +6,13 @@ ask=(generate -m "$tiny" -p "one two three, one two three, one two" -n 48 -ctk f
 guided=("${ask[@]}" --arm "kind=small.gguf+$arm:0.8")
 
 # Whatever drafts, a greedy answer is the same (weights and cache in f32).
+cp "$golden/llama-padded.gguf" padded.gguf
+cp "$tiny" tiny.gguf
 run 0 "${guided[@]}" --temp 0
 cp out plain
-for draft in "-md small.gguf" "-md $golden/llama-padded.gguf --draft-max 3" "--draft-arm kind" "--draft-arm kind:1.5 --draft 1" \
+for draft in "-md small.gguf" "-md padded.gguf --draft-max 3" "--draft-arm kind" "--draft-arm kind:1.5 --draft 1" \
     "-md small.gguf --draft-arm kind" "-md small.gguf --draft-arm kind:0.8 --draft-min 4 --draft-max 4" \
-    "-md $tiny --draft-min 5" "--spec-type ngram-simple" "--spec-type ngram-simple --spec-ngram-size-n 1 --draft-min 8" ; do
+    "-md tiny.gguf --draft-min 5" "--spec-type ngram-simple" "--spec-type ngram-simple --spec-ngram-size-n 1 --draft-min 8" ; do
     run 0 "${guided[@]}" --temp 0 $draft
     same out plain
 done

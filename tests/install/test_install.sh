@@ -14,6 +14,14 @@ fail() { echo "FAIL: $*" >&2; exit 1; }
 # Runs a consumer on the installed model.
 expect_model() { "$@" "$model" | grep -qx 'architecture llama, 49152 tokens' || fail "$*"; }
 
+# CMake notes what it installs in the build folder; what is noted of another installation stays.
+manifest=$build/install_manifest.txt
+if [ -e "$manifest" ]; then
+    mv "$manifest" "$work/manifest"
+    trap 'mv -f "$work/manifest" "$manifest"; rm -rf "$work"' EXIT
+else
+    trap 'rm -rf "$manifest" "$work"' EXIT
+fi
 DESTDIR="$work/stage" cmake --install "$build" --prefix /opt/genarm >/dev/null
 prefix="$work/moved here"
 mv "$work/stage/opt/genarm" "$prefix"

@@ -60,7 +60,8 @@ import json, sys
 def refuse(name): raise ValueError(name)
 r = [json.loads(line, parse_constant=refuse) for line in open(sys.argv[1], encoding="utf-8")]
 value = eval(sys.argv[2])
-print(value if isinstance(value, str) else json.dumps(value))' "$1" "$2"
+print(value if isinstance(value, str) else json.dumps(value))' "$1" "$2" ||
+        { echo "no JSON $BASHPID $RANDOM"; return 1; } # two that fail are not the same
 }
 
 # The expression must be true.
