@@ -31,14 +31,32 @@ static json_t *lists_json(const struct lists *l) {
                      "text_offset", l->offsets, "parts", l->parts);
 }
 
+/* A token as OpenAI's older kind names it: its text, or `bytes:\xe2\x82` where that is part of a character. Other such tokens
+ * have other names, so that each has its place in a map. */
+static json_t *token_name(const struct serve_model *m, int32_t token) {
+    struct buf bytes, name;
+    buf_init(&bytes, 1 << 20);
+    buf_init(&name, 1 << 23);
+    int rc = spell_bytes(&bytes, m->base, token, true, NULL);
+    const bool is_text = rc == GENARM_OK && (bytes.len == 0 || utf8_valid(bytes.data, bytes.len));
+    rc = rc == GENARM_OK ? buf_puts(&name, "bytes:", NULL) : rc;
+    for (size_t i = 0; i < bytes.len && rc == GENARM_OK && !is_text; i++) {
+        rc = buf_printf(&name, NULL, "\\x%02x", (unsigned char)bytes.data[i]);
+    }
+    json_t *json = rc != GENARM_OK ? NULL : is_text ? spell_token_json(m->base, token) : json_stringn(name.data, name.len);
+    buf_deinit(&bytes);
+    buf_deinit(&name);
+    return json;
+}
+
 static void add_token(const struct lists *l, const struct serve_model *m, const struct token_fact *f, size_t offset) {
     json_t *top = f->n > 1 ? json_object() : json_null();
     for (size_t i = 1; i < f->n; i++) {
-        json_t *text = spell_token_json(m->base, f->items[i].token);
+        json_t *text = token_name(m, f->items[i].token);
         json_object_set_new(top, text ? json_string_value(text) : "", told_number(f->items[i].guided));
         json_decref(text);
     }
-    json_array_append_new(l->tokens, spell_token_json(m->base, f->items[0].token));
+    json_array_append_new(l->tokens, token_name(m, f->items[0].token));
     json_array_append_new(l->logprobs, told_number(f->items[0].guided));
     json_array_append_new(l->tops, top);
     json_array_append_new(l->offsets, json_integer((json_int_t)offset));
@@ -47,7 +65,7 @@ static void add_token(const struct lists *l, const struct serve_model *m, const 
 
 /* The first token of a prompt follows nothing. */
 static void add_first(const struct lists *l, const struct serve_model *m, int32_t token) {
-    json_array_append_new(l->tokens, spell_token_json(m->base, token));
+    json_array_append_new(l->tokens, token_name(m, token));
     json_array_append_new(l->logprobs, json_null());
     json_array_append_new(l->tops, json_null());
     json_array_append_new(l->offsets, json_integer(0));

@@ -467,6 +467,24 @@ static void test_offsets_count_characters(void **state) {
     got_free(g);
 }
 
+static void test_tokens_that_are_parts_of_characters_have_names_of_their_own(void **state) {
+    const struct api *a = *state;
+    int32_t parts[3]; /* bytes by themselves */
+    assert_int_equal(genarm_tokenize(a->model, "€", 3, false, false, parts, 3), 3);
+    json_t *body = json_pack("{s:[i, i, i], s:i, s:i, s:b, s:{s:i}}", "prompt", parts[0], parts[1], parts[2], "max_tokens", 3,
+                             "logprobs", 20, "echo", 1, "arms", "helpful", 0);
+    struct got *g = good(ask_api(a, "/v1/completions", body));
+    const json_t *logprobs = at(g->json, "choices.0.logprobs"), *top;
+    size_t i;
+    assert_string_equal(text_at(logprobs, "tokens.0"), "bytes:\\xe2");
+    assert_string_equal(text_at(logprobs, "tokens.2"), "bytes:\\xac");
+    assert_memory_equal(text_at(g->json, "choices.0.text"), "€", 3);
+    json_array_foreach(at(logprobs, "top_logprobs"), i, top) {
+        assert_true(json_is_null(top) || json_object_size(top) == 20);
+    }
+    got_free(g);
+}
+
 static void test_what_an_arm_rules_out_has_a_reward(void **state) { /* -inf is no JSON */
     const struct api *a = *state;
     struct got *g = good(ask_api(a, "/v1/score", json_pack("{s:s, s:s}", "prompt", "Hi", "response", "ok")));
@@ -605,6 +623,7 @@ int main(void) {
         cmocka_unit_test(test_an_echoed_answer_has_the_log_probabilities_that_it_was_drawn_with),
         cmocka_unit_test(test_one_token_is_a_prompt_that_can_be_echoed),
         cmocka_unit_test(test_offsets_count_characters),
+        cmocka_unit_test(test_tokens_that_are_parts_of_characters_have_names_of_their_own),
         cmocka_unit_test(test_what_an_arm_rules_out_has_a_reward),
         cmocka_unit_test(test_choices_are_drawn_from_seeds_of_their_own),
         cmocka_unit_test(test_as_many_choices_as_may_be),
