@@ -224,6 +224,8 @@ int genarm_session_read_note(char **note, const char *path, struct genarm_error 
  * evaluated before. An ARM with another preference than was saved has nothing to reuse. */
 int genarm_session_load_cache(struct genarm_session *s, const char *path, struct genarm_error *err);
 
+struct genarm_token_logprob; /* genarm/steer.h */
+
 /* Log-probabilities of one response token under every part, in nats. */
 struct genarm_token_score {
     int32_t token;
@@ -231,6 +233,8 @@ struct genarm_token_score {
     float guided;      /* log pi, with the session's weights */
     const float *arms;      /* [n_arms] log pi_ARM,i */
     const float *reference; /* [n_arms] the ARM's model without its adapter, under the ARM's template; arms[i] when it has none */
+    const struct genarm_token_logprob *top; /* [n_top] the likeliest tokens there, best first */
+    size_t n_top; /* as many as the session keeps: genarm_session_keep_logprobs */
 };
 
 /* Scores a given response after the session's prompt, without sampling: calls `each` per token, in order; a non-zero

@@ -15,16 +15,36 @@ struct scores {
     float *guided;    /* [n] */
     float *arms;      /* [n_arms, n]: of token t from arms + t * n_arms */
     float *reference; /* [n_arms, n] */
+    struct logprobs *tops; /* [n] with the likeliest tokens, if the session keeps any; else NULL */
 };
 
-static int scores_init(struct scores *sc, int32_t n_arms, size_t n, struct genarm_error *err) {
+static void scores_deinit(struct scores *sc) {
+    for (size_t i = 0; i < sc->n && sc->tops; i++) {
+        logprobs_deinit(&sc->tops[i]);
+    }
+    free(sc->tops);
+    free(sc->base);
+}
+
+/* The likeliest tokens are found while the logits of a chunk are there: those of the next take their place. */
+static int reserve_tops(struct scores *sc, int32_t n_top, struct genarm_error *err) {
+    sc->tops = calloc(sc->n + 1, sizeof *sc->tops);
+    int rc = sc->tops ? GENARM_OK : error_nomem(err, "log-probabilities");
+    for (size_t i = 0; i < sc->n && rc == GENARM_OK; i++) {
+        rc = logprobs_reserve(&sc->tops[i], n_top, sc->n_arms, err);
+    }
+    return rc;
+}
+
+/* scores_deinit in every case. */
+static int scores_init(struct scores *sc, int32_t n_arms, size_t n, int32_t n_top, struct genarm_error *err) {
     float *all = calloc(n * (2 + 2 * (size_t)n_arms) + 1, sizeof *all);
     if (!all) {
         return error_nomem(err, "scores");
     }
     *sc = (struct scores){.n_arms = n_arms, .n = n, .base = all, .guided = all + n, .arms = all + 2 * n,
                           .reference = all + 2 * n + n * (size_t)n_arms};
-    return GENARM_OK;
+    return n_top > 0 ? reserve_tops(sc, n_top, err) : GENARM_OK;
 }
 
 /* Feeds one policy's timeline up to the token before response token c1 and returns the logits [n_vocab, c1 - c0] that
@@ -121,6 +141,9 @@ static int score_chunk(struct genarm_session *s, const int32_t *start, const int
             return rc;
         }
         sc->guided[c] = s->logp[tokens[c]];
+        if (sc->tops) {
+            session_take_logprobs(s, tokens[c], logits, s->logp, &sc->tops[c]);
+        }
         for (int32_t p = 0; p < g->n_policies; p++) {
             logits[p] = logits[p] ? logits[p] + vocab_of(s, p) : NULL;
         }
@@ -208,6 +231,18 @@ static int score_all(struct genarm_session *s, const int32_t *start, const int32
     return rc;
 }
 
+/* All that is known of one token. */
+static struct genarm_token_score score_of(const struct scores *sc, int32_t token, size_t c) {
+    const struct logprobs *top = sc->tops ? &sc->tops[c] : NULL;
+    return (struct genarm_token_score){.token = token,
+                                       .base = sc->base[c],
+                                       .guided = sc->guided[c],
+                                       .arms = sc->arms + c * (size_t)sc->n_arms,
+                                       .reference = sc->reference + c * (size_t)sc->n_arms,
+                                       .top = top ? top->items + 1 : NULL, /* the first item is the token itself */
+                                       .n_top = top ? top->n - 1 : 0};
+}
+
 int genarm_session_score(struct genarm_session *s, const int32_t *tokens, size_t n_tokens,
                          int (*each)(const struct genarm_token_score *score, void *user), void *user,
                          struct genarm_error *err) {
@@ -215,19 +250,17 @@ int genarm_session_score(struct genarm_session *s, const int32_t *tokens, size_t
     struct scores sc = {0};
     int rc = append_response(s, tokens, n_tokens, start, err);
     if (rc == GENARM_OK) {
-        rc = scores_init(&sc, genarm_guide_n_arms(s->guide), n_tokens, err);
+        rc = scores_init(&sc, genarm_guide_n_arms(s->guide), n_tokens, s->steering.n_top, err);
     }
     if (rc == GENARM_OK) {
         rc = score_all(s, start, tokens, &sc, err);
     }
     for (size_t c = 0; c < n_tokens && rc == GENARM_OK; c++) {
-        const struct genarm_token_score score = {.token = tokens[c], .base = sc.base[c], .guided = sc.guided[c],
-                                                 .arms = sc.arms + c * (size_t)sc.n_arms,
-                                                 .reference = sc.reference + c * (size_t)sc.n_arms};
+        const struct genarm_token_score score = score_of(&sc, tokens[c], c);
         if (each(&score, user) != 0) {
             rc = error_set(err, GENARM_ECANCELED, "scoring was stopped");
         }
     }
-    free(sc.base);
+    scores_deinit(&sc);
     return rc;
 }

@@ -166,6 +166,16 @@ static struct token_fact *add_fact(struct choice *c, size_t n, size_t n_parts, s
     return c->facts[c->n_facts++] = f;
 }
 
+/* Copies n tokens, with their ARMs' log-probabilities, into a fact from item `first` on. */
+static void fill_items(struct token_fact *f, size_t first, const struct genarm_token_logprob *from, size_t n, size_t n_arms) {
+    for (size_t i = 0; i < n; i++) {
+        float *arms = f->parts + (first + i) * n_arms;
+        memcpy(arms, from[i].arms, n_arms * sizeof *arms);
+        f->items[first + i] = from[i];
+        f->items[first + i].arms = arms;
+    }
+}
+
 int choice_add_kept(struct choice *c, size_t start, struct genarm_error *err) {
     size_t n = 0;
     const size_t n_arms = c->job->n_arms;
@@ -174,11 +184,7 @@ int choice_add_kept(struct choice *c, size_t start, struct genarm_error *err) {
     if (!f) {
         return GENARM_ENOMEM;
     }
-    for (size_t i = 0; i < n; i++) {
-        f->items[i] = kept[i];
-        f->items[i].arms = f->parts + i * n_arms;
-        memcpy(f->parts + i * n_arms, kept[i].arms, n_arms * sizeof *f->parts);
-    }
+    fill_items(f, 0, kept, n, n_arms);
     const size_t before = start < c->answer.text.len ? start : c->answer.text.len; /* a stop text cuts */
     if (before > c->n_bytes) {
         c->n_characters += utf8_length(c->answer.text.data + c->n_bytes, before - c->n_bytes);
@@ -192,16 +198,17 @@ int choice_add_kept(struct choice *c, size_t start, struct genarm_error *err) {
 }
 
 int choice_add_score(struct choice *c, const struct genarm_token_score *score, struct genarm_error *err) {
-    const size_t n_arms = c->job->n_arms;
-    struct token_fact *f = add_fact(c, 1, 2 * n_arms, err);
+    const size_t n_arms = c->job->n_arms, n = 1 + score->n_top;
+    const struct genarm_token_logprob own = {.token = score->token, .guided = score->guided, .base = score->base,
+                                             .arms = score->arms};
+    struct token_fact *f = add_fact(c, n, (n + 1) * n_arms, err);
     if (!f) {
         return GENARM_ENOMEM;
     }
-    f->items[0] =
-        (struct genarm_token_logprob){.token = score->token, .guided = score->guided, .base = score->base, .arms = f->parts};
-    f->reference = f->parts + n_arms;
-    memcpy(f->parts, score->arms, n_arms * sizeof *f->parts);
-    memcpy(f->parts + n_arms, score->reference, n_arms * sizeof *f->parts);
+    fill_items(f, 0, &own, 1, n_arms);
+    fill_items(f, 1, score->top, score->n_top, n_arms);
+    f->reference = f->parts + n * n_arms;
+    memcpy(f->parts + n * n_arms, score->reference, n_arms * sizeof *f->parts);
     f->of_prompt = !c->job->params.response;
     return GENARM_OK;
 }

@@ -509,6 +509,54 @@ static void test_log_probabilities_of_drawn_tokens_equal_their_scores(void **sta
     drop(scored);
 }
 
+struct tops {
+    struct genarm_token_logprob items[16][5];
+    float arms[16][5];
+    size_t n;
+};
+
+static int collect_tops(const struct genarm_token_score *score, void *user) {
+    struct tops *t = user;
+    assert_int_equal(score->n_top, 5);
+    for (size_t k = 0; k < 5; k++) {
+        t->items[t->n][k] = score->top[k];
+        t->arms[t->n][k] = score->top[k].arms[0];
+    }
+    t->n++;
+    return 0;
+}
+
+static void test_what_is_scored_has_the_likeliest_tokens_that_a_step_shows(void **state) {
+    struct fixture *f = *state;
+    const struct genarm_arm_params arm = {.adapter = f->first, .weight = 1.2f};
+    struct genarm_session *s = make(f, NULL, &arm, 1), *scored = make(f, NULL, &arm, 1);
+    struct genarm_error err = {0};
+    struct tops stepped = {0}, tops = {0};
+    int32_t tokens[16];
+    size_t n;
+    must(genarm_session_keep_logprobs(s, 5, &err), &err);
+    must(genarm_session_keep_logprobs(scored, 5, &err), &err);
+    for (int i = 0; i < 16; i++) {
+        tokens[i] = step(s);
+        const struct genarm_token_logprob *all = genarm_session_logprobs(s, &n);
+        collect_tops(&(struct genarm_token_score){.top = all + 1, .n_top = n - 1}, &stepped);
+    }
+    must(genarm_session_score(scored, tokens, 16, collect_tops, &tops, &err), &err);
+    assert_int_equal(tops.n, 16);
+    for (int i = 0; i < 16; i++) {
+        for (int k = 0; k < 5; k++) {
+            assert_int_equal(tops.items[i][k].token, stepped.items[i][k].token);
+            assert_true(fabsf(tops.items[i][k].guided - stepped.items[i][k].guided) < 2e-4f);
+            assert_true(fabsf(tops.items[i][k].base - stepped.items[i][k].base) < 2e-4f);
+            assert_true(fabsf(tops.arms[i][k] - stepped.arms[i][k]) < 2e-4f);
+        }
+    }
+    must(genarm_session_keep_logprobs(scored, 0, &err), &err);
+    assert_int_equal(score(scored, tokens, 16).n, 16);
+    drop(s);
+    drop(scored);
+}
+
 static void test_log_probabilities_show_arms_of_weight_0_too_and_change_nothing(void **state) {
     struct fixture *f = *state;
     struct genarm_session *s = make(f, NULL, &(struct genarm_arm_params){.adapter = f->first, .weight = 0.0f}, 1);
@@ -564,6 +612,7 @@ int main(void) {
         cmocka_unit_test(test_a_grammar_follows_tokens_that_are_only_drafted),
         cmocka_unit_test(test_a_grammar_that_allows_nothing_possible_is_an_error),
         cmocka_unit_test(test_log_probabilities_of_drawn_tokens_equal_their_scores),
+        cmocka_unit_test(test_what_is_scored_has_the_likeliest_tokens_that_a_step_shows),
         cmocka_unit_test(test_log_probabilities_show_arms_of_weight_0_too_and_change_nothing),
         cmocka_unit_test(test_wrong_schedules_are_refused),
     };

@@ -396,7 +396,7 @@ static void test_an_echoed_answer_has_the_log_probabilities_that_it_was_drawn_wi
     struct got *answer = good(ask_api(a, "/completion", body));
     json_t *both = json_copy(prompt);
     json_array_extend(both, at(answer->json, "tokens"));
-    body = json_pack("{s:O, s:i, s:i, s:b}", "prompt", both, "max_tokens", 0, "logprobs", 0, "echo", 1);
+    body = json_pack("{s:O, s:i, s:i, s:b}", "prompt", both, "max_tokens", 0, "logprobs", 3, "echo", 1);
     struct got *whole = good(ask_api(a, "/v1/completions", json_deep_copy(body)));
     json_object_set_new(body, "stream", json_true());
     struct got *stream = good(ask_api(a, "/v1/completions", body));
@@ -407,8 +407,8 @@ static void test_an_echoed_answer_has_the_log_probabilities_that_it_was_drawn_wi
     for (size_t i = 0; i < json_array_size(told); i++) {
         assert_close(number_at(json_array_get(told, i), "logprob"), json_number_value(json_array_get(echoed, 70 + i)));
     }
-    static const char *const lists[] = {"tokens", "token_logprobs", "text_offset", "parts"};
-    for (size_t k = 0; k < 4; k++) {
+    static const char *const lists[] = {"tokens", "token_logprobs", "top_logprobs", "text_offset", "parts"};
+    for (size_t k = 0; k < 5; k++) {
         json_t *joined = json_array(), *event;
         char path[64];
         size_t i;
@@ -431,6 +431,41 @@ static void test_an_echoed_answer_has_the_log_probabilities_that_it_was_drawn_wi
     got_free(answer);
     got_free(whole);
     got_free(stream);
+}
+
+static double highest(const json_t *top) {
+    const char *text;
+    json_t *value;
+    double most = -INFINITY;
+    json_object_foreach((json_t *)top, text, value) { /* only read */
+        most = fmax(most, json_number_value(value));
+    }
+    return most;
+}
+
+/* So a harness finds out whether a text is what the model would have said: by the highest of each token's alternatives. */
+/* So a harness finds out whether a text is what the model would have said: by the highest of each token's alternatives. */
+static void test_every_token_of_a_prompt_but_the_first_has_alternatives(void **state) {
+    const struct api *a = *state;
+    json_t *prompt = json_pack("[i]", 'a');
+    json_t *body = json_pack("{s:O, s:i, s:i, s:o, s:b}", "prompt", prompt, "n_predict", 90, "temperature", 0, "logit_bias",
+                             no_end(a), "return_tokens", 1);
+    struct got *greedy = good(ask_api(a, "/completion", body));
+    json_array_extend(prompt, at(greedy->json, "tokens"));
+    body = json_pack("{s:o, s:i, s:i, s:b, s:o}", "prompt", prompt, "max_tokens", 1, "logprobs", 3, "echo", 1, "logit_bias",
+                     no_end(a));
+    struct got *g = good(ask_api(a, "/v1/completions", body));
+    const json_t *tops = at(g->json, "choices.0.logprobs.top_logprobs"),
+                 *logprobs = at(g->json, "choices.0.logprobs.token_logprobs");
+    assert_int_equal(json_array_size(tops), 92);
+    assert_true(json_is_null(json_array_get(tops, 0)));
+    for (size_t i = 1; i < 92; i++) {
+        const json_t *top = json_array_get(tops, i);
+        assert_int_equal(json_object_size(top), 3);
+        assert_true(i == 91 || fabs(json_number_value(json_array_get(logprobs, i)) - highest(top)) < 1e-3);
+    }
+    got_free(greedy);
+    got_free(g);
 }
 
 static void test_one_token_is_a_prompt_that_can_be_echoed(void **state) {
@@ -621,6 +656,7 @@ int main(void) {
         cmocka_unit_test(test_default_weights_change_for_later_requests),
         cmocka_unit_test(test_scores_are_the_log_probabilities_that_were_told),
         cmocka_unit_test(test_an_echoed_answer_has_the_log_probabilities_that_it_was_drawn_with),
+        cmocka_unit_test(test_every_token_of_a_prompt_but_the_first_has_alternatives),
         cmocka_unit_test(test_one_token_is_a_prompt_that_can_be_echoed),
         cmocka_unit_test(test_offsets_count_characters),
         cmocka_unit_test(test_tokens_that_are_parts_of_characters_have_names_of_their_own),
