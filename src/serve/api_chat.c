@@ -31,14 +31,17 @@ static const struct field fields[] = {
     REQUEST_IGNORED("safety_identifier"),
 };
 
-/* {"content": [TOKEN...]}, or null where no log-probabilities are kept. */
+/* {"content": [TOKEN...]}, or null where no log-probabilities are kept. They spell the content: the end of the turn is none of
+ * them, as in OpenAI's API. */
 static json_t *logprobs_json(const struct conversation *c, struct token_fact *const *facts, size_t n) {
     if (c->job->params.n_logprobs < 0) {
         return json_null();
     }
     json_t *list = json_array();
     for (size_t i = 0; i < n && list; i++) {
-        json_array_append_new(list, told_token(c->model, facts[i], true));
+        if (!genarm_token_ends(c->model->base, facts[i]->items[0].token)) {
+            json_array_append_new(list, told_token(c->model, facts[i], true));
+        }
     }
     return json_pack("{s:o, s:n}", "content", list, "refusal");
 }

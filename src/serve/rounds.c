@@ -479,7 +479,7 @@ static void take_token(struct worker *w, struct choice *c, int32_t token, double
         note_reused(c);
         counters_time(w->p.counters, COUNT_FIRST_TOKEN, now - c->job->submitted);
     }
-    if (rc == GENARM_OK && c->job->params.n_logprobs >= 0 && !genarm_token_ends(w->p.model->base, token)) {
+    if (rc == GENARM_OK && c->job->params.n_logprobs >= 0) {
         rc = choice_add_kept(c, start, &error);
     }
     if (rc != GENARM_OK || a->finish != FINISH_RUNNING) {

@@ -468,6 +468,46 @@ static void test_every_token_of_a_prompt_but_the_first_has_alternatives(void **s
     got_free(g);
 }
 
+/* Each token that usage counts has a place in the lists: who cuts the last one off an echoed prompt cuts what was generated. */
+static void test_the_end_of_a_turn_is_among_the_tokens_of_completions(void **state) {
+    const struct api *a = *state;
+    char id[16];
+    snprintf(id, sizeof id, "%d", genarm_token_eos(a->model));
+    json_t *ends = json_pack("{s:i}", id, 100);
+    json_t *body = json_pack("{s:s, s:i, s:i, s:i, s:b, s:O}", "prompt", "abc", "temperature", 0, "max_tokens", 1, "logprobs", 2,
+                             "echo", 1, "logit_bias", ends);
+    struct got *g = good(ask_api(a, "/v1/completions", json_deep_copy(body)));
+    const json_t *lists = at(g->json, "choices.0.logprobs");
+    const size_t n = (size_t)number_at(g->json, "usage.total_tokens");
+    assert_string_equal(text_at(g->json, "choices.0.text"), "abc");
+    assert_string_equal(text_at(g->json, "choices.0.finish_reason"), "stop");
+    assert_int_equal(number_at(g->json, "usage.completion_tokens"), 1);
+    assert_int_equal(json_array_size(at(lists, "tokens")), n);
+    assert_int_equal(json_array_size(at(lists, "top_logprobs")), n);
+    assert_int_equal(json_integer_value(json_array_get(at(lists, "text_offset"), n - 1)), 3);
+    json_object_set_new(body, "stream", json_true());
+    struct got *stream = good(ask_api(a, "/v1/completions", body));
+    size_t n_streamed = 0, i;
+    json_t *event;
+    json_array_foreach(stream->events, i, event) {
+        n_streamed += json_array_size(at(event, "choices.0.logprobs.tokens"));
+    }
+    assert_int_equal(n_streamed, n);
+    got_free(stream);
+    got_free(g);
+    body = json_pack("{s:s, s:i, s:i, s:b, s:O}", "prompt", "abc", "n_predict", 4, "n_probs", 1, "return_tokens", 1, "logit_bias",
+                     ends);
+    g = good(ask_api(a, "/completion", body));
+    assert_int_equal(json_array_size(at(g->json, "tokens")), 1);
+    assert_true(json_equal(at(g->json, "completion_probabilities.0.id"), at(g->json, "tokens.0")));
+    got_free(g);
+    body = chat("Hi", "{s:i, s:b, s:o}", "temperature", 0, "logprobs", 1, "logit_bias", ends);
+    g = good(ask_api(a, "/v1/chat/completions", body)); /* these spell the content */
+    assert_int_equal(json_array_size(at(g->json, "choices.0.logprobs.content")), 0);
+    assert_int_equal(number_at(g->json, "usage.completion_tokens"), 1);
+    got_free(g);
+}
+
 static void test_one_token_is_a_prompt_that_can_be_echoed(void **state) {
     const struct api *a = *state;
     int32_t token = -1;
@@ -657,6 +697,7 @@ int main(void) {
         cmocka_unit_test(test_scores_are_the_log_probabilities_that_were_told),
         cmocka_unit_test(test_an_echoed_answer_has_the_log_probabilities_that_it_was_drawn_with),
         cmocka_unit_test(test_every_token_of_a_prompt_but_the_first_has_alternatives),
+        cmocka_unit_test(test_the_end_of_a_turn_is_among_the_tokens_of_completions),
         cmocka_unit_test(test_one_token_is_a_prompt_that_can_be_echoed),
         cmocka_unit_test(test_offsets_count_characters),
         cmocka_unit_test(test_tokens_that_are_parts_of_characters_have_names_of_their_own),
