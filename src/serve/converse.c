@@ -11,14 +11,12 @@ static const double look_around = 0.1; /* seconds after which one looks whether 
 
 /* ---- the job ---- */
 
-/* The error of a job, with the lock; NULL: there is none. */
-static const struct genarm_error *error_of(const struct job *job) {
-    for (size_t i = 0; i < job->n_choices; i++) {
-        if (job->choices[i].error.code != GENARM_OK) {
-            return &job->choices[i].error;
-        }
-    }
-    return NULL;
+/* The error of a job; code 0: there is none. */
+static struct genarm_error error_of(struct worker *w, const struct job *job) {
+    worker_lock(w);
+    const struct genarm_error error = job->error;
+    worker_unlock(w);
+    return error;
 }
 
 static bool wait_for(struct http_call *call, struct worker *w, struct job *job, bool until_done) {
@@ -83,15 +81,6 @@ static struct job *make_job(struct http_call *call, struct server *s, const char
     return job;
 }
 
-static void reply_failure(struct http_call *call, struct server *s, const struct job *job) {
-    struct genarm_error err;
-    worker_lock(s->worker);
-    const struct genarm_error *found = error_of(job);
-    err = found ? *found : (struct genarm_error){0};
-    worker_unlock(s->worker);
-    api_error(call, &err);
-}
-
 struct job *converse_run(struct http_call *call, struct server *s, const char *prefix, struct job_params *params,
                          bool until_done) {
     struct job *job = make_job(call, s, prefix, params);
@@ -109,11 +98,9 @@ struct job *converse_run(struct http_call *call, struct server *s, const char *p
         worker_release(s->worker, job);
         return NULL;
     }
-    worker_lock(s->worker);
-    const bool failed = error_of(job) != NULL;
-    worker_unlock(s->worker);
-    if (failed) {
-        reply_failure(call, s, job);
+    const struct genarm_error error = error_of(s->worker, job);
+    if (error.code != GENARM_OK) {
+        api_error(call, &error);
         worker_release(s->worker, job);
         return NULL;
     }
@@ -132,7 +119,7 @@ static void log_job(const struct conversation *c) {
     }
     const double rate = answer_rate(&first->answer), waited = first->answer.first - c->job->submitted;
     const int n_prompt = first->n_prompt, n_known = first->n_reused;
-    const char *end = c->job->n_done < c->job->n_choices ? "the client left" : error_of(c->job) ? "error" : told_finish(first);
+    const char *end = c->job->error.code ? "error" : c->job->n_done < c->job->n_choices ? "the client left" : told_finish(first);
     worker_unlock(c->server->worker);
     serve_log_line(c->server->p.log, GENARM_LOG_INFO, c->job->request,
                    "%s: prompt of %d tokens (%d known), answer of %zu (%s), "
@@ -214,17 +201,12 @@ static int put_piece(struct conversation *c, struct choice *choice, struct buf *
 }
 
 static int put_error(struct conversation *c, struct buf *out) {
-    struct genarm_error err;
-    worker_lock(c->server->worker);
-    const struct genarm_error *found = error_of(c->job);
-    const bool failed = found != NULL;
-    err = failed ? *found : (struct genarm_error){0};
-    worker_unlock(c->server->worker);
-    if (!failed) {
+    const struct genarm_error error = error_of(c->server->worker, c->job);
+    if (error.code == GENARM_OK) {
         return GENARM_OK;
     }
     c->over = true;
-    return put_event(out, json_pack("{s:o}", "error", api_error_json(&err)));
+    return put_event(out, json_pack("{s:o}", "error", api_error_json(&error)));
 }
 
 static int put_end(struct conversation *c, struct buf *out) {

@@ -106,6 +106,7 @@ struct job {
     size_t n_choices;
     /* Shared: */
     size_t n_done;
+    struct genarm_error error; /* of the first choice that failed; code 0: none has */
     bool canceled;
     float *wanted;   /* [n_arms] weights that the worker is to set; NULL: no change */
     size_t n_changes; /* that it has made */

@@ -65,6 +65,7 @@ static void count_end(struct worker *w, const struct choice *c) {
 static void end_choice(struct worker *w, struct choice *c, const struct genarm_error *error) {
     if (error && error->code != GENARM_OK) {
         c->error = *error;
+        c->job->error = c->job->error.code == GENARM_OK ? *error : c->job->error;
     }
     if (c->session) {
         note_reused(c);
@@ -116,6 +117,10 @@ static bool is_over(const struct worker *w, const struct choice *c, double now, 
     *why = (struct genarm_error){0};
     if (c->job->canceled) {
         error_set(why, GENARM_ECANCELED, "the client has gone");
+        return true;
+    }
+    if (c->job->error.code != GENARM_OK) { /* of another choice: that is the reply */
+        *why = c->job->error;
         return true;
     }
     if (w->stopping && (now >= w->stop_at || is_waiting(c->job))) { /* all of a request that has begun may go on */

@@ -21,6 +21,7 @@ struct holder {
     json_t *body;
     pthread_t thread;
     atomic_bool release; /* hangs up */
+    atomic_bool ended;
     atomic_int n_events;
     char id[64];         /* of the request, once there is an event */
     struct got *got;
@@ -39,6 +40,7 @@ static void *holding(void *user) {
     struct holder *h = user;
     char *text = json_dumps(h->body, 0);
     h->got = ask_text(h->a, "/v1/chat/completions", text, h->key, hold, h);
+    atomic_store(&h->ended, true);
     free(text);
     return NULL;
 }
@@ -66,7 +68,7 @@ static void holder_end(struct holder *h) {
 struct asker {
     const struct api *a;
     const char *key;
-    int n_tokens, stream;
+    int n, n_tokens; /* answers, and tokens of each */
     pthread_t thread;
     struct got *got;
     int place; /* in which it was answered */
@@ -76,7 +78,7 @@ static atomic_int n_answered;
 
 static void *asking(void *user) {
     struct asker *k = user;
-    json_t *body = chat("Hi", "{s:i, s:b}", "max_tokens", k->n_tokens, "stream", k->stream);
+    json_t *body = chat("Hi", "{s:i, s:i, s:o}", "n", k->n, "max_tokens", k->n_tokens, "logit_bias", no_end(k->a));
     char *text = json_dumps(body, 0);
     k->got = ask_text(k->a, "/v1/chat/completions", text, k->key, NULL, NULL);
     k->place = atomic_fetch_add(&n_answered, 1);
@@ -85,9 +87,13 @@ static void *asking(void *user) {
     return NULL;
 }
 
-static void asker_start(struct asker *k, const struct api *a, const char *key, int n_tokens) {
-    *k = (struct asker){.a = a, .key = key, .n_tokens = n_tokens};
+static void asker_start_n(struct asker *k, const struct api *a, const char *key, int n, int n_tokens) {
+    *k = (struct asker){.a = a, .key = key, .n = n, .n_tokens = n_tokens};
     assert_int_equal(pthread_create(&k->thread, NULL, asking, k), 0);
+}
+
+static void asker_start(struct asker *k, const struct api *a, const char *key, int n_tokens) {
+    asker_start_n(k, a, key, 1, n_tokens);
 }
 
 static void asker_end(struct asker *k) {
@@ -156,6 +162,27 @@ static void test_who_leaves_within_a_long_prompt_or_score_frees_its_slot(void **
         assert_true(slots_reach(&a, 0));
     }
     free(text);
+    api_stop(&a);
+}
+
+/* Some of its answers begin with "a", which nothing may follow, the others would be long. */
+static void test_an_answer_that_fails_takes_the_others_of_its_request_along(void **state) {
+    struct api a;
+    int32_t b;
+    char id[16];
+    (void)state;
+    api_start(&a, &(struct api_options){.n_slots = 4, .n_ctx = 512, .max_queue = 4});
+    assert_int_equal(genarm_tokenize(a.model, "b", 1, false, false, &b, 1), 1);
+    snprintf(id, sizeof id, "%d", b);
+    json_t *body = chat("Hi", "{s:s, s:{s:i}, s:i, s:i, s:i}", "grammar", "root ::= \"a\" \"b\" | \"c\"{400}", "logit_bias", id,
+                        -100, "n", 16, "temperature", 100, "seed", 1);
+    struct got *g = ask_api(&a, "/v1/chat/completions", body);
+    assert_int_equal(g->status, 400);
+    assert_non_null(strstr(text_at(g->json, "error.message"), "the grammar allows no token"));
+    got_free(g);
+    assert_true(slots_reach(&a, 0));
+    assert_true(metric(&a, "genarm_tokens_total ", NULL) < 400);
+    assert_true(metric(&a, "genarm_canceled_total ", NULL) == 0);
     api_stop(&a);
 }
 
@@ -325,6 +352,13 @@ static void *stop_server(void *user) {
     return NULL;
 }
 
+static void *stop_with_patience(void *user) {
+    struct api *a = user;
+    a->stopped = true;
+    server_stop(a->server, 60);
+    return NULL;
+}
+
 static void test_at_the_end_streams_say_so_and_who_waits_is_refused(void **state) {
     struct api a;
     struct holder h;
@@ -345,6 +379,26 @@ static void test_at_the_end_streams_say_so_and_who_waits_is_refused(void **state
     got_free(waits.got);
     json_decref(h.body);
     got_free(h.got);
+    api_stop(&a);
+}
+
+static void test_a_request_for_several_answers_that_waits_at_the_end_is_refused_at_once(void **state) {
+    struct api a;
+    struct holder h;
+    struct asker waits;
+    pthread_t stopping;
+    (void)state;
+    api_start(&a, &(struct api_options){.n_slots = 1, .n_ctx = 512, .max_queue = 4});
+    holder_start(&h, &a, NULL, 8);
+    asker_start_n(&waits, &a, NULL, 3, 400);
+    assert_true(metric_reaches(&a, "genarm_requests_queued ", 1, NULL));
+    assert_int_equal(pthread_create(&stopping, NULL, stop_with_patience, &a), 0);
+    asker_end(&waits);
+    assert_int_equal(waits.got->status, 503);
+    assert_false(atomic_load(&h.ended));
+    got_free(waits.got);
+    holder_end(&h);
+    pthread_join(stopping, NULL);
     api_stop(&a);
 }
 
@@ -396,6 +450,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_stream_that_is_left_frees_its_slots),
         cmocka_unit_test(test_who_leaves_within_a_long_prompt_or_score_frees_its_slot),
+        cmocka_unit_test(test_an_answer_that_fails_takes_the_others_of_its_request_along),
         cmocka_unit_test(test_a_full_queue_says_when_to_come_back),
         cmocka_unit_test(test_without_a_queue_free_slots_are_given),
         cmocka_unit_test(test_who_asks_much_does_not_keep_others_waiting),
@@ -404,6 +459,7 @@ int main(void) {
         cmocka_unit_test(test_a_lone_answer_whose_time_is_over_has_a_length),
         cmocka_unit_test(test_weights_of_a_request_that_waits_can_be_changed),
         cmocka_unit_test(test_at_the_end_streams_say_so_and_who_waits_is_refused),
+        cmocka_unit_test(test_a_request_for_several_answers_that_waits_at_the_end_is_refused_at_once),
         cmocka_unit_test(test_what_runs_at_the_end_may_come_to_its_own),
         cmocka_unit_test(test_before_a_model_is_there_requests_are_told_to_wait),
     };
