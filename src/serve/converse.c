@@ -22,7 +22,7 @@ static struct genarm_error error_of(struct worker *w, const struct job *job) {
 static bool wait_for(struct http_call *call, struct worker *w, struct job *job, bool until_done) {
     while (!(until_done ? worker_wait_done(w, job, look_around) : worker_wait_begun(w, job, look_around))) {
         if (http_call_gone(call)) {
-            http_reply_error(call, 503, "unavailable_error", NULL, "the client has gone"); /* nobody reads it */
+            http_reply_gone(call);
             return false;
         }
     }
@@ -81,6 +81,30 @@ static struct job *make_job(struct http_call *call, struct server *s, const char
     return job;
 }
 
+/* What came of a job. Here and not in the worker, which a log that is slow to be written must not hold up. */
+static void log_job(struct server *s, const struct job *job) {
+    const struct choice *first = &job->choices[0];
+    size_t n_tokens = 0;
+    worker_lock(s->worker);
+    for (size_t i = 0; i < job->n_choices; i++) {
+        n_tokens += job->choices[i].answer.n_tokens;
+    }
+    const double rate = answer_rate(&first->answer), waited = first->answer.first - job->submitted;
+    const int n_prompt = first->n_prompt, n_known = first->n_reused;
+    const char *end = job->error.code ? "error" : job->n_done < job->n_choices ? "the client left" : told_finish(first);
+    worker_unlock(s->worker);
+    serve_log_line(s->p.log, GENARM_LOG_INFO, job->request,
+                   "%s: prompt of %d tokens (%d known), answer of %zu (%s), "
+                   "the first after %.3f s, %.1f a second",
+                   job->id, n_prompt, n_known, n_tokens, end, waited > 0 ? waited : 0, rate);
+}
+
+/* Of a job whose reply is over, or that has none. */
+static void let_go(struct server *s, struct job *job) {
+    log_job(s, job);
+    worker_release(s->worker, job);
+}
+
 struct job *converse_run(struct http_call *call, struct server *s, const char *prefix, struct job_params *params,
                          bool until_done) {
     struct job *job = make_job(call, s, prefix, params);
@@ -95,13 +119,13 @@ struct job *converse_run(struct http_call *call, struct server *s, const char *p
         return NULL;
     }
     if (!wait_for(call, s->worker, job, until_done)) {
-        worker_release(s->worker, job);
+        let_go(s, job);
         return NULL;
     }
     const struct genarm_error error = error_of(s->worker, job);
     if (error.code != GENARM_OK) {
         api_error(call, &error);
-        worker_release(s->worker, job);
+        let_go(s, job);
         return NULL;
     }
     return job;
@@ -109,28 +133,9 @@ struct job *converse_run(struct http_call *call, struct server *s, const char *p
 
 /* ---- streams ---- */
 
-/* What came of a job. Here and not in the worker, which a log that is slow to be written must not hold up. */
-static void log_job(const struct conversation *c) {
-    const struct choice *first = &c->job->choices[0];
-    size_t n_tokens = 0;
-    worker_lock(c->server->worker);
-    for (size_t i = 0; i < c->job->n_choices; i++) {
-        n_tokens += c->job->choices[i].answer.n_tokens;
-    }
-    const double rate = answer_rate(&first->answer), waited = first->answer.first - c->job->submitted;
-    const int n_prompt = first->n_prompt, n_known = first->n_reused;
-    const char *end = c->job->error.code ? "error" : c->job->n_done < c->job->n_choices ? "the client left" : told_finish(first);
-    worker_unlock(c->server->worker);
-    serve_log_line(c->server->p.log, GENARM_LOG_INFO, c->job->request,
-                   "%s: prompt of %d tokens (%d known), answer of %zu (%s), "
-                   "the first after %.3f s, %.1f a second",
-                   c->job->id, n_prompt, n_known, n_tokens, end, waited > 0 ? waited : 0, rate);
-}
-
 static void conversation_free(void *user) {
     struct conversation *c = user;
-    log_job(c);
-    worker_release(c->server->worker, c->job);
+    let_go(c->server, c->job);
     buf_deinit(&c->text);
     free(c->readers);
     free(c);

@@ -76,6 +76,9 @@ void http_reply_static(struct http_call *c, int status, const char *type, const 
 void http_reply_error(struct http_call *c, int status, const char *type, const char *param, const char *fmt, ...)
     PRINTF_LIKE(5, 6);
 
+/* Nobody is there to read a reply: the connection is closed, and the log has 499. */
+void http_reply_gone(struct http_call *c);
+
 /* A body of unknown length, in pieces. next() blocks until there is more, appends it to `out` (which is empty) and returns 1;
  * 0: the end (what it appended is still sent); negative: the connection is cut. It should ask http_call_gone now and then. `done`
  * (may be NULL) is called once, always, when the reply is over or the client gone; for HEAD without a next() before. */

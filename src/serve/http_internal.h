@@ -142,7 +142,7 @@ struct http_call {
 
     bool head_seen;       /* the head has been checked */
     bool complete;        /* the body has arrived */
-    bool replied, broken; /* broken: libmicrohttpd did not take the reply */
+    bool replied, broken; /* broken: libmicrohttpd did not take the reply, or there is none */
     int refused;          /* the status of a request that reaches no handler; 0: it does */
     const char *refusal;  /* why, for the client */
 

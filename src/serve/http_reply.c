@@ -236,6 +236,11 @@ void http_reply_refusal(struct http_call *c) {
     }
 }
 
+void http_reply_gone(struct http_call *c) {
+    c->replied = true;
+    c->broken = true;
+}
+
 /* Sends all or gives up with the connection's deadline: the keeper's shutdown ends the wait. */
 static void send_all(int fd, const char *bytes, size_t n) {
     while (n > 0) {

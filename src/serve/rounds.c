@@ -57,7 +57,6 @@ static void count_end(struct worker *w, const struct choice *c) {
     counters_add(w->p.counters, COUNT_SCORED, (double)c->n_scored);
     counters_add(w->p.counters, COUNT_DRAFTED, (double)c->drafts.n_drafted);
     counters_add(w->p.counters, COUNT_ACCEPTED, (double)c->drafts.n_accepted);
-    counters_add(w->p.counters, COUNT_CANCELED, c->job->canceled);
     count_steered(w, c);
 }
 
@@ -76,6 +75,7 @@ static void end_choice(struct worker *w, struct choice *c, const struct genarm_e
         w->n_active--;
         count_end(w, c);
     }
+    counters_add(w->p.counters, COUNT_CANCELED, c->job->canceled);
     c->state = CHOICE_DONE;
     c->job->n_done++;
     tell(c->job);

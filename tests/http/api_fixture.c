@@ -108,7 +108,8 @@ void api_start(struct api *a, const struct api_options *o) {
                                          .time_limit = o->time_limit,
                                          .metrics = true,
                                          .slots = true,
-                                         .page = true};
+                                         .page = true,
+                                         .log = o->log};
     must(server_new(&a->server, &params, &err), &err);
     a->port = server_port(a->server);
     must(server_load(a->server, &a->served, &err), &err);

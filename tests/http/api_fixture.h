@@ -16,6 +16,7 @@ struct api_options {
     size_t n_keys;
     const struct genarm_draft_params *draft;
     bool shift; /* a full context forgets */
+    struct serve_log *log;
 };
 
 struct api {

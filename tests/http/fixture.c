@@ -86,7 +86,11 @@ static void block(struct http_call *c, void *user) {
         usleep(5000);
     }
     atomic_fetch_add(&w->gone, gone);
-    http_reply(c, 200, "text/plain", gone ? "gone" : "done", 4);
+    if (gone) {
+        http_reply_gone(c);
+    } else {
+        http_reply(c, 200, "text/plain", "done", 4);
+    }
 }
 
 static void stream_done(void *user) { atomic_fetch_add(&((struct world *)user)->streams_done, 1); }

@@ -11,7 +11,11 @@
 #include <cmocka.h>
 
 #include "api_fixture.h"
+#include "base/file.h"
 #include "base/progress.h"
+#include "fixture.h"
+#include "support/golden.h"
+#include "support/temp.h"
 
 /* ---- somebody who holds a slot ---- */
 
@@ -163,6 +167,54 @@ static void test_who_leaves_within_a_long_prompt_or_score_frees_its_slot(void **
     }
     free(text);
     api_stop(&a);
+}
+
+/* Of the file, once it is there: the log is written when the reply is over. */
+static bool log_has(const char *path, const char *text) {
+    bool found = false;
+    for (int i = 0; i < 500 && !found; i++) {
+        struct genarm_error err;
+        struct buf b;
+        buf_init(&b, 1 << 20);
+        must(file_read(&b, path, &err), &err);
+        found = b.data && strstr(b.data, text);
+        buf_deinit(&b);
+        usleep(10000);
+    }
+    return found;
+}
+
+/* Asks for a whole reply of two answers, and gives up in the queue. */
+static void leave(const struct api *a) {
+    static const char body[] = "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"n\": 2, "
+                               "\"grammar\": \"root ::= [a-z]{400}\"}";
+    struct raw r;
+    raw_open(&r, a->port);
+    raw_send(&r, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: left\r\nContent-Length: %zu\r\n\r\n%s",
+             sizeof body - 1, body);
+    assert_true(metric_reaches(a, "genarm_requests_queued ", 1, NULL));
+    raw_close(&r);
+}
+
+static void test_who_leaves_before_the_reply_is_logged_and_counted_so(void **state) {
+    struct api a;
+    struct holder h;
+    struct genarm_error err;
+    struct serve_log *log;
+    const char *path = temp_path("left.log");
+    (void)state;
+    must(serve_log_new(&log, &(struct serve_log_params){.path = path}, &err), &err);
+    api_start(&a, &(struct api_options){.n_slots = 1, .n_ctx = 512, .max_queue = 4, .log = log});
+    holder_start(&h, &a, NULL, 64);
+    leave(&a);
+    assert_true(metric_reaches(&a, "genarm_requests_total{route=\"/v1/chat/completions\",status=\"499\"} ", 1, NULL));
+    assert_true(metric_reaches(&a, "genarm_canceled_total ", 2, NULL));
+    assert_true(log_has(path, " left chatcmpl-"));
+    assert_true(log_has(path, "answer of 0 (the client left)"));
+    assert_true(log_has(path, " 499 "));
+    holder_end(&h);
+    api_stop(&a);
+    serve_log_free(log);
 }
 
 /* Some of its answers begin with "a", which nothing may follow, the others would be long. */
@@ -450,6 +502,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_stream_that_is_left_frees_its_slots),
         cmocka_unit_test(test_who_leaves_within_a_long_prompt_or_score_frees_its_slot),
+        cmocka_unit_test(test_who_leaves_before_the_reply_is_logged_and_counted_so),
         cmocka_unit_test(test_an_answer_that_fails_takes_the_others_of_its_request_along),
         cmocka_unit_test(test_a_full_queue_says_when_to_come_back),
         cmocka_unit_test(test_without_a_queue_free_slots_are_given),

@@ -164,6 +164,8 @@ static void test_a_handler_notices_that_its_client_left(void **state) {
     assert_true(reaches(&f->world.running, 1));
     raw_close(&r);
     assert_true(reaches(&f->world.gone, 1));
+    assert_true(reaches(&f->world.observed, 1));
+    assert_int_equal(atomic_load(&f->world.last_status), 499);
     raw_open(&r, f->port); /* the next request, already sent, does not hide it */
     raw_send(&r, "GET /block HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_true(reaches(&f->world.running, 2));
