@@ -69,6 +69,20 @@ static int append(struct answer *r, int32_t token, struct genarm_error *err) {
     return GENARM_OK;
 }
 
+/* Makes room in a full context where that is wanted; what is kept may fill it all the same, which ends the answer and is no
+ * failure. */
+static int make_room(struct answer *r, struct genarm_error *err) {
+    struct genarm_error found = {0};
+    const int rc = r->shift ? genarm_session_shift(r->session, r->keep, &found) : GENARM_ECONTEXT;
+    if (rc == GENARM_ECONTEXT) {
+        return answer_end(r, FINISH_CONTEXT, err);
+    }
+    if (rc != GENARM_OK && err) {
+        *err = found;
+    }
+    return rc;
+}
+
 int answer_push(struct answer *r, int32_t token, double now, struct genarm_error *err) {
     const size_t before = r->text.len;
     int rc = append(r, token, err);
@@ -90,11 +104,7 @@ int answer_push(struct answer *r, int32_t token, double now, struct genarm_error
     if (r->n_predict >= 0 && r->n_tokens >= (size_t)r->n_predict) {
         return answer_end(r, FINISH_LENGTH, err);
     }
-    if (genarm_session_n_left(r->session) > 0) {
-        return GENARM_OK;
-    }
-    rc = r->shift ? genarm_session_shift(r->session, r->keep, err) : GENARM_ECONTEXT;
-    return rc == GENARM_ECONTEXT ? answer_end(r, FINISH_CONTEXT, err) : rc; /* what is kept may fill it */
+    return genarm_session_n_left(r->session) > 0 ? GENARM_OK : make_room(r, err);
 }
 
 double answer_rate(const struct answer *r) {

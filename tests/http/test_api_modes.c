@@ -130,6 +130,23 @@ static void test_a_context_that_forgets_lets_answers_be_longer(void **state) {
     api_stop(&a);
 }
 
+static void test_an_answer_that_nothing_can_be_forgotten_for_ends_with_a_length(void **state) {
+    struct api a;
+    json_t *prompt = json_array();
+    (void)state;
+    for (int i = 0; i < 63; i++) {
+        json_array_append_new(prompt, json_integer('a' + i % 26));
+    }
+    api_start(&a, &(struct api_options){.n_slots = 1, .n_ctx = 64, .max_queue = 4, .shift = true}); /* it keeps prompts */
+    struct got *g = ask_api(&a, "/v1/completions",
+                            json_pack("{s:o, s:i, s:o}", "prompt", prompt, "max_tokens", 5, "logit_bias", no_end(&a)));
+    assert_int_equal(g->status, 200);
+    assert_string_equal(text_at(g->json, "choices.0.finish_reason"), "length");
+    assert_int_equal(number_at(g->json, "usage.completion_tokens"), 1);
+    got_free(g);
+    api_stop(&a);
+}
+
 static void test_names_are_said_as_they_are(void **state) {
     struct api a;
     struct genarm_error err;
@@ -171,6 +188,7 @@ int main(void) {
         cmocka_unit_test(test_drafts_change_nothing_but_the_time),
         cmocka_unit_test(test_weights_change_between_drafted_tokens),
         cmocka_unit_test(test_a_context_that_forgets_lets_answers_be_longer),
+        cmocka_unit_test(test_an_answer_that_nothing_can_be_forgotten_for_ends_with_a_length),
         cmocka_unit_test(test_names_are_said_as_they_are),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
