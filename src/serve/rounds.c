@@ -392,11 +392,33 @@ static void prefill_piece(struct worker *w, struct choice *c, int32_t n_rows) {
     pthread_mutex_unlock(&w->lock);
 }
 
+static bool has_schedule(const struct choice *c) {
+    bool found = false;
+    for (size_t i = 0; i < c->job->n_arms; i++) {
+        found = found || c->job->params.schedules[i].n > 0;
+    }
+    return found;
+}
+
+/* An ARM that a schedule turns on has not seen the text so far: what it missed is evaluated in pieces, as a prompt is. */
+static void find_woken(struct worker *w) {
+    struct genarm_error ignored; /* the step finds it again */
+    for (int32_t i = 0; i < w->p.model->n_slots; i++) {
+        struct choice *c = w->slots[i];
+        if (c && c->state == CHOICE_RUNNING && has_schedule(c) && rows_left(c, &ignored) > 0) {
+            pthread_mutex_lock(&w->lock);
+            c->state = CHOICE_PREFILLING;
+            pthread_mutex_unlock(&w->lock);
+        }
+    }
+}
+
 /* Works on prompts, those of the slots in turn. What is left of them goes along with the next step, in one batch, as long as
  * it is no more than a piece; of a longer one a piece is evaluated by itself. */
 static void prefill(struct worker *w) {
     const int32_t n_slots = w->p.model->n_slots, turn = w->turn;
     bool others_run = false;
+    find_woken(w);
     for (int32_t i = 0; i < n_slots; i++) {
         others_run = others_run || (w->slots[i] && w->slots[i]->state == CHOICE_RUNNING);
     }

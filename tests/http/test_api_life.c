@@ -332,6 +332,46 @@ static void test_who_fills_the_queue_does_not_shut_others_out(void **state) {
     api_stop(&a);
 }
 
+/* Tokens that a holder had when another's first two came. */
+struct race {
+    struct holder *h;
+    int n_seen, at[2];
+};
+
+static bool look_at_holder(json_t *event, void *user) {
+    struct race *r = user;
+    if (json_string_length(at(event, "content")) > 0 && r->n_seen < 2) {
+        r->at[r->n_seen++] = atomic_load(&r->h->n_events);
+    }
+    return true;
+}
+
+/* The ARM has not seen the prompt when the schedule turns it on. */
+static void test_an_arm_that_a_schedule_turns_on_does_not_hold_others_up(void **state) {
+    struct api a;
+    struct holder h;
+    struct race race = {.h = &h};
+    (void)state;
+    char *text = calloc(1, 3801);
+    memset(text, 'x', 3800);
+    api_start(&a, &(struct api_options){.n_slots = 2, .n_ctx = 4096, .max_queue = 4, .keys = {"one", "two"}, .n_keys = 2});
+    holder_start(&h, &a, "one", 64);
+    json_t *body = json_pack("{s:s, s:i, s:b, s:s, s:{s:i, s:i}, s:{s:[[i, i], [i, i]]}}", "prompt", text, "n_predict", 3, "stream",
+                             1, "grammar", "root ::= [a-z]{9}", "arms", "helpful", 1, "harmless", 0, "arm_schedules", "helpful",
+                             0, 0, 1, 1);
+    char *request = json_dumps(body, 0);
+    struct got *g = ask_text(&a, "/completion", request, "two", look_at_holder, &race);
+    assert_int_equal(g->status, 200);
+    assert_int_equal(race.n_seen, 2);
+    assert_true(race.at[1] - race.at[0] > 2); /* one for each piece, but not all of them end a character */
+    got_free(g);
+    holder_end(&h);
+    json_decref(body);
+    free(request);
+    free(text);
+    api_stop(&a);
+}
+
 /* ---- time ---- */
 
 static void test_an_answer_ends_when_its_time_is_over(void **state) {
@@ -508,6 +548,7 @@ int main(void) {
         cmocka_unit_test(test_without_a_queue_free_slots_are_given),
         cmocka_unit_test(test_who_asks_much_does_not_keep_others_waiting),
         cmocka_unit_test(test_who_fills_the_queue_does_not_shut_others_out),
+        cmocka_unit_test(test_an_arm_that_a_schedule_turns_on_does_not_hold_others_up),
         cmocka_unit_test(test_an_answer_ends_when_its_time_is_over),
         cmocka_unit_test(test_a_lone_answer_whose_time_is_over_has_a_length),
         cmocka_unit_test(test_weights_of_a_request_that_waits_can_be_changed),
