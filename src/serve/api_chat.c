@@ -91,6 +91,7 @@ static int read(struct job_params *out, const struct serve_model *m, struct requ
 }
 
 void api_chat(struct http_call *call, void *user) {
-    static const struct dialect chat = {"chatcmpl-", true, fields, sizeof fields / sizeof *fields, read, whole, event, usage};
+    static const struct dialect chat = {
+        "chatcmpl-", "top_logprobs", true, fields, sizeof fields / sizeof *fields, read, whole, event, usage};
     converse(call, user, &chat);
 }

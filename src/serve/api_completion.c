@@ -122,15 +122,11 @@ static json_t *event(struct conversation *c, const struct piece *piece) {
 
 static int read(struct job_params *out, const struct serve_model *m, struct request *r, struct genarm_error *err) {
     r->n_logprobs = r->n_logprobs == 0 ? -1 : r->n_logprobs;
-    const int rc = r->prompt ? request_prompts(out, m, r->prompt, err) : field_error(err, "prompt", "'prompt' is missing");
-    if (rc == GENARM_OK && r->n_logprobs > 0 && out->n_prompts > 1 &&
-        (size_t)r->n_logprobs * out->n_prompts > 4 * REQUEST_MAX_PROBS) {
-        return field_error(err, "n_probs", "%d tokens for each of %zu prompts are too many", (int)r->n_logprobs, out->n_prompts);
-    }
-    return rc;
+    return r->prompt ? request_prompts(out, m, r->prompt, err) : field_error(err, "prompt", "'prompt' is missing");
 }
 
 void api_completion(struct http_call *call, void *user) {
-    static const struct dialect completion = {"cmpl-", false, fields, sizeof fields / sizeof *fields, read, whole, event, NULL};
+    static const struct dialect completion = {
+        "cmpl-", "n_probs", false, fields, sizeof fields / sizeof *fields, read, whole, event, NULL};
     converse(call, user, &completion);
 }

@@ -176,6 +176,7 @@ static int read(struct job_params *out, const struct serve_model *m, struct requ
 }
 
 void api_completions(struct http_call *call, void *user) {
-    static const struct dialect completions = {"cmpl-", true, fields, sizeof fields / sizeof *fields, read, whole, event, usage};
+    static const struct dialect completions = {
+        "cmpl-", "logprobs", true, fields, sizeof fields / sizeof *fields, read, whole, event, usage};
     converse(call, user, &completions);
 }

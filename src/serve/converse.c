@@ -366,6 +366,7 @@ void converse(struct http_call *call, struct server *s, const struct dialect *di
     int rc = request_stream_options(&r, &err);
     rc = rc == GENARM_OK ? dialect->read(&params, m, &r, &err) : rc;
     rc = rc == GENARM_OK ? request_params(&params, s, m, &r, root, &err) : rc;
+    rc = rc == GENARM_OK ? request_logprobs_fit(&params, m, dialect->logprobs, &err) : rc;
     if (rc == GENARM_OK) {
         reply(call, s, dialect, &r, &params);
     } else {

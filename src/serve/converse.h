@@ -22,6 +22,7 @@ struct conversation;
 
 struct dialect {
     const char *prefix; /* of ids */
+    const char *logprobs; /* the field that says how many log-probabilities a token has */
     bool done;          /* a stream ends in [DONE] */
     const struct field *fields; /* [n_fields] of struct request */
     size_t n_fields;

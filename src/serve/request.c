@@ -436,3 +436,35 @@ int request_params(struct job_params *out, struct server *s, const struct serve_
     rc = rc == GENARM_OK && r->logit_bias ? read_biases(out, m, r->logit_bias, err) : rc;
     return rc == GENARM_OK ? read_grammar(out, m, r, err) : rc;
 }
+
+/* ---- room for log-probabilities ---- */
+
+/* Tokens that may have log-probabilities, of all answers and of the prompts that are scored. */
+static int64_t n_with_logprobs(const struct job_params *p, const struct serve_model *m) {
+    int64_t n = 0;
+    for (size_t i = 0; i < p->n_prompts; i++) {
+        const int64_t n_scored = p->score_prompt ? (int64_t)p->prompts[i].n_tokens : 0;
+        const int64_t n_asked = n_scored + (p->n_predict < 0 ? m->n_ctx : p->n_predict);
+        n += (int64_t)p->n_each * (n_asked < m->n_ctx || (m->shift && p->n_predict >= 0) ? n_asked : m->n_ctx);
+    }
+    return n;
+}
+
+int request_logprobs_fit(struct job_params *out, const struct serve_model *m, const char *field, struct genarm_error *err) {
+    const int64_t n_each = (int64_t)out->n_logprobs + 1, n_answers = (int64_t)(out->n_prompts * out->n_each);
+    if (out->n_logprobs < 0) {
+        return GENARM_OK;
+    }
+    const int64_t most = REQUEST_MAX_FACTS / n_each / n_answers; /* tokens of an answer */
+    if (out->n_predict < 0 && !out->score_prompt && (n_answers == 1 || most >= m->n_ctx)) {
+        out->n_predict = (int32_t)most; /* a context that forgets would let it go on and on */
+        return GENARM_OK;
+    }
+    const int64_t n = n_with_logprobs(out, m);
+    if (n * n_each > REQUEST_MAX_FACTS) {
+        return field_error(err, field,
+                           "log-probabilities of %lld tokens with %d alternatives each are too many: in all at most %d",
+                           (long long)n, out->n_logprobs, REQUEST_MAX_FACTS);
+    }
+    return GENARM_OK;
+}

@@ -12,7 +12,8 @@ enum {
     REQUEST_MAX_LOGPROBS = 20,
     REQUEST_MAX_STOPS = 16,
     REQUEST_MAX_STOP_LENGTH = 1024,
-    REQUEST_MAX_PROBS = 1000
+    REQUEST_MAX_PROBS = 1000,
+    REQUEST_MAX_FACTS = 1 << 19 /* tokens with log-probabilities, alternatives among them: 2 kB each while a reply is written */
 };
 
 struct request {
@@ -63,6 +64,10 @@ int request_stream_options(struct request *r, struct genarm_error *err);
 /* Everything but prompts, for a job: sampling, weights, steering, what ends an answer. Takes a reference of `root`. */
 int request_params(struct job_params *out, struct server *s, const struct serve_model *m, const struct request *r, json_t *root,
                    struct genarm_error *err);
+
+/* Whether the log-probabilities that a job would keep have room; `field` is how its kind of request calls them. One answer that
+ * has no other limit ends when it is used up. After request_params. */
+int request_logprobs_fit(struct job_params *out, const struct serve_model *m, const char *field, struct genarm_error *err);
 
 /* Appends prompts that a text, tokens, or a list of either stands for. */
 int request_prompts(struct job_params *out, const struct serve_model *m, const json_t *prompt, struct genarm_error *err);

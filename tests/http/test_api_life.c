@@ -356,9 +356,9 @@ static void test_an_arm_that_a_schedule_turns_on_does_not_hold_others_up(void **
     memset(text, 'x', 3800);
     api_start(&a, &(struct api_options){.n_slots = 2, .n_ctx = 4096, .max_queue = 4, .keys = {"one", "two"}, .n_keys = 2});
     holder_start(&h, &a, "one", 64);
-    json_t *body = json_pack("{s:s, s:i, s:b, s:s, s:{s:i, s:i}, s:{s:[[i, i], [i, i]]}}", "prompt", text, "n_predict", 3, "stream",
-                             1, "grammar", "root ::= [a-z]{9}", "arms", "helpful", 1, "harmless", 0, "arm_schedules", "helpful",
-                             0, 0, 1, 1);
+    json_t *body = json_pack("{s:s, s:i, s:b, s:s, s:{s:i, s:i}, s:{s:[[i, i], [i, i]]}}", "prompt", text, "n_predict", 3,
+                             "stream", 1, "grammar", "root ::= [a-z]{9}", "arms", "helpful", 1, "harmless", 0, "arm_schedules",
+                             "helpful", 0, 0, 1, 1);
     char *request = json_dumps(body, 0);
     struct got *g = ask_text(&a, "/completion", request, "two", look_at_holder, &race);
     assert_int_equal(g->status, 200);

@@ -130,6 +130,20 @@ static void test_a_context_that_forgets_lets_answers_be_longer(void **state) {
     api_stop(&a);
 }
 
+static void test_log_probabilities_of_an_endless_answer_end_it(void **state) {
+    struct api a;
+    (void)state;
+    api_start(&a, &(struct api_options){.n_slots = 1, .n_ctx = 64, .max_queue = 4, .shift = true});
+    json_t *body =
+        json_pack("{s:s, s:i, s:o, s:b}", "prompt", "Hi", "n_probs", 1000, "logit_bias", no_end(&a), "return_tokens", 1);
+    struct got *g = ask_api(&a, "/completion", body);
+    assert_int_equal(g->status, 200);
+    assert_int_equal(json_array_size(at(g->json, "tokens")), (1 << 19) / 1001);
+    assert_string_equal(text_at(g->json, "stop_type"), "limit");
+    got_free(g);
+    api_stop(&a);
+}
+
 static void test_an_answer_that_nothing_can_be_forgotten_for_ends_with_a_length(void **state) {
     struct api a;
     json_t *prompt = json_array();
@@ -188,6 +202,7 @@ int main(void) {
         cmocka_unit_test(test_drafts_change_nothing_but_the_time),
         cmocka_unit_test(test_weights_change_between_drafted_tokens),
         cmocka_unit_test(test_a_context_that_forgets_lets_answers_be_longer),
+        cmocka_unit_test(test_log_probabilities_of_an_endless_answer_end_it),
         cmocka_unit_test(test_an_answer_that_nothing_can_be_forgotten_for_ends_with_a_length),
         cmocka_unit_test(test_names_are_said_as_they_are),
     };

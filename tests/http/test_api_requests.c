@@ -133,6 +133,9 @@ static const struct bad table[] = {
     {COMPLETIONS, "{\"prompt\": \"a\", \"messages\": []}", "messages", "unknown field"},
     {"/completion", "{\"prompt\": \"a\", \"n_probs\": 1001}", "n_probs", NULL},
     {"/completion", "{\"prompt\": [\"a\", \"b\", \"c\", \"d\", \"e\"], \"n_probs\": 1000}", "n_probs", "too many"},
+    {"/completion", "{\"prompt\": [\"a\", \"b\", \"c\"], \"n_probs\": 1000, \"n_predict\": 200}", "n_probs", "600 tokens"},
+    {CHAT, HI "\"n\": 128, \"logprobs\": true, \"top_logprobs\": 20}", "top_logprobs", "too many"},
+    {COMPLETIONS, "{\"prompt\": \"a\", \"n\": 128, \"logprobs\": 20, \"max_tokens\": 100000}", "logprobs", "32768 tokens"},
     {"/completion", "{\"prompt\": \"a\", \"repeat_penalty\": 1.1}", "repeat_penalty", NULL},
     /* the rest */
     {"/v1/score", "{\"prompt\": \"a\"}", "response", "missing"},
