@@ -21,7 +21,8 @@ typedef void http_handler(struct http_call *call, void *user);
 
 struct http_route {
     const char *method;    /* GET (HEAD as well) or POST */
-    const char *path;      /* "/v1/models"; one segment may be "*", as in "/v1/requests/" "*" "/arms": http_call_param */
+    const char *path;      /* "/v1/models"; one segment may be "*", as in "/v1/requests/" "*" "/arms", or the last
+                              several "**": http_call_param */
     http_handler *handler; /* gets the server's `user` */
     bool open;             /* needs no key */
 };

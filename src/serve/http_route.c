@@ -24,7 +24,7 @@ bool http_path_sane(const char *path) {
     return true;
 }
 
-/* Whether a path is one of a route, and where in it the segment for "*" is. */
+/* Whether a path is one of a route, and where in it the segment for "*" is; "**" at the end is all that is left. */
 static bool fits(const char *pattern, const char *path, const char **param, size_t *n_param) {
     *param = "";
     *n_param = 0;
@@ -37,8 +37,9 @@ static bool fits(const char *pattern, const char *path, const char **param, size
         return false;
     }
     const char *segment = path + before;
-    const size_t n = strcspn(segment, "/");
-    if (n == 0 || strcmp(star + 1, segment + n) != 0) {
+    const bool rest = strcmp(star, "**") == 0;
+    const size_t n = rest ? strlen(segment) : strcspn(segment, "/");
+    if (n == 0 || (!rest && strcmp(star + 1, segment + n) != 0)) {
         return false;
     }
     *param = segment;

@@ -9,7 +9,7 @@ const struct http_route server_routes[] = {
     {"GET", "/props", api_props, false},
     {"GET", "/v1/models", api_models, false},
     {"GET", "/models", api_models, false},
-    {"GET", "/v1/models/*", api_model, false},
+    {"GET", "/v1/models/**", api_model, false},
     {"GET", "/slots", api_slots, false},
     {"GET", "/arms", api_arms, false},
     {"POST", "/arms", api_set_arms, false},

@@ -160,6 +160,10 @@ static const struct http_route routes[] = {
      "/v1/"
      "*",
      echo, false},
+    {"GET",
+     "/deep/"
+     "**",
+     echo, false},
     {"GET", "/v1/exact", hello, false},
     {"POST", "/v1/posted", echo, false},
     {"GET", "/static", fixed, true},

@@ -163,10 +163,15 @@ static void test_an_answer_that_nothing_can_be_forgotten_for_ends_with_a_length(
 
 static void test_names_are_said_as_they_are(void **state) {
     struct api a;
+    struct got *g;
     struct genarm_error err;
     struct server *other;
-    const struct server_params params =
-        {.host = "127.0.0.1", .max_body = 4096, .max_connections = 4, .timeout = 5, .metrics = true, .alias = "caf\xe9 \"x\"\n"};
+    const struct server_params params = {.host = "127.0.0.1",
+                                         .max_body = 4096,
+                                         .max_connections = 4,
+                                         .timeout = 5,
+                                         .metrics = true,
+                                         .alias = "org/caf\xe9\n\"x\""};
     (void)state;
     api_start(&a, &(struct api_options){.n_slots = 1, .n_ctx = 128, .max_queue = 4});
     server_stop(a.server, 0);
@@ -178,13 +183,17 @@ static void test_names_are_said_as_they_are(void **state) {
     must(server_load(a.server, &a.served, &err), &err);
     static const char *const paths[] = {"/v1/models", "/arms", "/props", "/slots", "/metrics"};
     for (size_t i = 0; i < 5; i++) {
-        struct got *g = ask_api(&a, paths[i], NULL);
+        g = ask_api(&a, paths[i], NULL);
         assert_int_equal(g->status, i == 3 ? 501 : 200);
         assert_true(i == 4 || g->json);
         assert_true(i != 4 || strstr(g->body.data, "{arm=\"say \\\"hi\\\"\\\\\\n\xc3\xa9\"}"));
         got_free(g);
     }
-    struct got *g = ask_api(&a, "/v1/chat/completions", chat("Hi", "{s:i, s:b}", "max_tokens", 2, "logprobs", 1));
+    g = ask_api(&a, "/v1/models/org/caf%3F%20%22x%22", NULL);
+    assert_int_equal(g->status, 200);
+    assert_string_equal(text_at(g->json, "id"), "org/caf? \"x\"");
+    got_free(g);
+    g = ask_api(&a, "/v1/chat/completions", chat("Hi", "{s:i, s:b}", "max_tokens", 2, "logprobs", 1));
     assert_int_equal(g->status, 200);
     assert_true(json_is_real(json_object_get(at(g->json, "arms"), a.arms[0].name)));
     got_free(g);

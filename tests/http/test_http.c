@@ -150,6 +150,24 @@ static void test_exact_paths_come_before_those_with_a_star(void **state) {
     reply_free(q);
 }
 
+static void test_two_stars_are_all_that_is_left(void **state) {
+    struct fixture *f = *state;
+    static const struct {
+        const char *path, *param;
+        int status;
+    } cases[] = {{"/deep/one", "one", 200},           {"/deep/one/two/three", "one/two/three", 200},
+                 {"/deep/one%2Ftwo", "one/two", 200}, {"/deep", NULL, 404},
+                 {"/deep/one/../two", NULL, 404},     {"/v1/one/two", NULL, 404}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct reply *p = ask(f->port, "GET", cases[i].path, NULL, NULL);
+        assert_int_equal(p->status, cases[i].status);
+        if (cases[i].param) {
+            assert_string_equal(reply_header(p, "X-Param"), cases[i].param);
+        }
+        reply_free(p);
+    }
+}
+
 static void test_a_query_is_decoded(void **state) {
     struct fixture *f = *state;
     static const struct {
@@ -417,6 +435,7 @@ int main(void) {
         SERVED(test_a_head_is_a_get_without_its_body),
         SERVED(test_paths_and_methods_that_no_route_has),
         SERVED(test_exact_paths_come_before_those_with_a_star),
+        SERVED(test_two_stars_are_all_that_is_left),
         SERVED(test_a_query_is_decoded),
         SERVED(test_malformed_requests_are_refused_and_closed),
         SERVED(test_ids_of_requests),

@@ -197,9 +197,9 @@ static void test_counters_are_what_prometheus_reads(void **state) {
     counters_add(c, COUNT_TOKENS, 3);
     counters_add(c, COUNT_TOKENS, 4e12);
     counters_arm_tokens(c, 0, 7);
-    counters_request(c, "/v1/models/*", 200);
-    counters_request(c, "/v1/models/*", 200);
-    counters_request(c, "/v1/models/*", 404);
+    counters_request(c, "/v1/models/**", 200);
+    counters_request(c, "/v1/models/**", 200);
+    counters_request(c, "/v1/models/**", 404);
     counters_time(c, COUNT_STEP, 0.005);
     counters_time(c, COUNT_STEP, 0.3);
     counters_time(c, COUNT_STEP, 1e9);
@@ -209,8 +209,8 @@ static void test_counters_are_what_prometheus_reads(void **state) {
         "genarm_tokens_total 4000000000003\n",
         "genarm_arm_tokens_total{arm=\"help\\\"ful\\\\\\nnew\xc3\xa9\"} 7\n",
         "genarm_arm_tokens_total{arm=\"harmless\"} 0\n",
-        "genarm_requests_total{route=\"/v1/models/*\",status=\"200\"} 2\n",
-        "genarm_requests_total{route=\"/v1/models/*\",status=\"404\"} 1\n",
+        "genarm_requests_total{route=\"/v1/models/**\",status=\"200\"} 2\n",
+        "genarm_requests_total{route=\"/v1/models/**\",status=\"404\"} 1\n",
         "genarm_step_seconds_bucket{le=\"0.005\"} 1\n",
         "genarm_step_seconds_bucket{le=\"0.25\"} 1\n",
         "genarm_step_seconds_bucket{le=\"0.5\"} 2\n",
