@@ -20,15 +20,17 @@ export const currentWeights = () => Object.fromEntries(server.arms.map((arm) => 
 export const zeroWeights = () => Object.fromEntries(server.arms.map((arm) => [arm.name, 0]));
 export const hasObjectives = (arm) => (arm.objectives?.length ?? 0) > 1;
 
-/** As the sliders stand: the server divides by the sum. */
+/** As the sliders stand: the server divides by the sum. Remembered may be objectives that the ARM no longer has. */
 export function preferenceOf(arm) {
-    return Object.hasOwn(state.preferences, arm.name) ? state.preferences[arm.name] : arm.preference;
+    const kept = Object.hasOwn(state.preferences, arm.name) ? state.preferences[arm.name] : {};
+    if (!arm.objectives.some((name) => Object.hasOwn(kept, name))) return arm.preference;
+    return Object.fromEntries(arm.objectives.map((name) => [name, Math.min(Math.max(kept[name] ?? 0, 0), 1)]));
 }
 
 /** Of a request: only what differs from the server's. All zeros prefer nothing and are left out. */
 export function currentPreferences() {
     return Object.fromEntries(server.arms.filter((arm) => hasObjectives(arm) && Object.hasOwn(state.preferences, arm.name))
-        .map((arm) => [arm.name, state.preferences[arm.name]])
+        .map((arm) => [arm.name, preferenceOf(arm)])
         .filter(([, preference]) => Object.values(preference).some((x) => x > 0)));
 }
 

@@ -2,15 +2,15 @@
 
 import {byId, h} from './dom.js';
 import {server} from './server.js';
-import {save, state} from './store.js';
+import {isSampling, SAMPLING, save, state} from './store.js';
 
 const FIELDS = [
-    {name: 'temperature', label: 'Temperature', min: 0, max: 5, step: 0.05},
-    {name: 'top_p', label: 'Top-p', min: 0, max: 1, step: 0.01},
-    {name: 'top_k', label: 'Top-k', min: 0, max: 1000000, step: 1},
-    {name: 'min_p', label: 'Min-p', min: 0, max: 1, step: 0.01},
-    {name: 'max_tokens', inServer: 'n_predict', label: 'Max tokens', min: 1, max: 1000000, step: 1, otherwise: 'no limit'},
-    {name: 'seed', label: 'Seed', min: 0, max: 4294967295, step: 1, otherwise: 'random'},
+    {name: 'temperature', label: 'Temperature'},
+    {name: 'top_p', label: 'Top-p'},
+    {name: 'top_k', label: 'Top-k'},
+    {name: 'min_p', label: 'Min-p'},
+    {name: 'max_tokens', inServer: 'n_predict', label: 'Max tokens', otherwise: 'no limit'},
+    {name: 'seed', label: 'Seed', otherwise: 'random'},
 ];
 
 /** The server's default as a field's placeholder; `otherwise` where that is none. */
@@ -23,11 +23,10 @@ function placeholder({name, inServer = name, otherwise}) {
 function field(one) {
     const id = `set-${one.name}`;
     const input = h('input', {
-        id, type: 'number', min: one.min, max: one.max, step: one.step, placeholder: placeholder(one), inputmode: 'decimal',
+        id, type: 'number', ...SAMPLING[one.name], placeholder: placeholder(one), inputmode: 'decimal',
         oninput: () => {
             const x = input.valueAsNumber;
-            const whole = one.step < 1 || Number.isInteger(x);
-            const fits = input.value === '' ? !input.validity.badInput : x >= one.min && x <= one.max && whole;
+            const fits = input.value === '' ? !input.validity.badInput : isSampling(one.name, x);
             input.setAttribute('aria-invalid', String(!fits));
             if (fits && input.value !== '') state.sampling[one.name] = x;
             else delete state.sampling[one.name];

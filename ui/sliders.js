@@ -4,11 +4,10 @@
 import {button, byId, h, icon} from './dom.js';
 import {isSteered, steer} from './run.js';
 import {currentWeights, hasObjectives, preferenceOf, server, weightOf} from './server.js';
-import {save, state} from './store.js';
+import {save, state, WEIGHT_LIMIT} from './store.js';
 
 const RANGE = {min: -1, max: 3, step: 0.01};
 const POINTER_STEP = 0.05; // a hand is coarser than the arrow keys
-const LIMIT = 100;
 
 const setters = new Map(); // name of an ARM -> shows a weight set elsewhere
 let pointerDown = false;
@@ -102,8 +101,8 @@ function objectives(arm) {
 
 function row(arm) {
     const one = slider({
-        label: `Weight of ${arm.name}`, value: weightOf(arm), min: RANGE.min, max: RANGE.max, limit: [-LIMIT, LIMIT],
-        reset: () => arm.weight, set: (x) => setWeight(arm.name, x),
+        label: `Weight of ${arm.name}`, value: weightOf(arm), min: RANGE.min, max: RANGE.max,
+        limit: [-WEIGHT_LIMIT, WEIGHT_LIMIT], reset: () => arm.weight, set: (x) => setWeight(arm.name, x),
     });
     setters.set(arm.name, one.show);
     return h('div', {class: 'arm', role: 'group', 'aria-label': arm.name},

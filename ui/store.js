@@ -9,6 +9,25 @@ const TURNS = 'genarm.turns'; // apart, for they are long and change less often
 const LIMIT = 2_000_000; // characters; browsers keep about five million
 const FILE_LIMIT = 64_000_000;
 
+export const WEIGHT_LIMIT = 100; // of a weight, up and down
+
+/** Settings of sampling: what the page remembers or reads has no others, and none that the server would refuse. */
+export const SAMPLING = {
+    temperature: {min: 0, max: 5, step: 0.05},
+    top_p: {min: 0, max: 1, step: 0.01},
+    top_k: {min: 0, max: 1000000, step: 1},
+    min_p: {min: 0, max: 0.99, step: 0.01},
+    max_tokens: {min: 1, max: 1000000, step: 1},
+    seed: {min: 0, max: 4294967295, step: 1},
+};
+
+/** What has a step of 1 is whole. */
+export function isSampling(name, x) {
+    if (!Object.hasOwn(SAMPLING, name)) return false;
+    const {min, max, step} = SAMPLING[name];
+    return x >= min && x <= max && (step < 1 || Number.isInteger(x));
+}
+
 export const state = fresh();
 
 function fresh() {
@@ -49,6 +68,14 @@ const list = (x, read) => (Array.isArray(x) ? x.filter(isObject).map(read) : [])
 
 function numbers(x) {
     return Object.fromEntries(Object.entries(isObject(x) ? x : {}).filter(([, value]) => number(value) !== null));
+}
+
+function readSampling(x) {
+    return Object.fromEntries(Object.entries(numbers(x)).filter(([name, value]) => isSampling(name, value)));
+}
+
+function readWeights(x) {
+    return Object.fromEntries(Object.entries(numbers(x)).filter(([, value]) => Math.abs(value) <= WEIGHT_LIMIT));
 }
 
 function readPart(x) {
@@ -111,7 +138,7 @@ export function load() {
     if (!isObject(saved)) return;
     const view = isObject(saved.view) ? saved.view : {};
     Object.assign(state, {
-        system: string(saved.system), sampling: numbers(saved.sampling), weights: numbers(saved.weights),
+        system: string(saved.system), sampling: readSampling(saved.sampling), weights: readWeights(saved.weights),
         preferences: readPreferences(saved.preferences), draft: string(saved.draft),
         view: {
             coloured: view.coloured !== false, compare: view.compare === true, panel: view.panel !== false,
@@ -194,7 +221,7 @@ export function imported(text) {
     if (!isObject(file) || file.format !== 'genarm conversation') throw new Error('This is no conversation exported here.');
     if (file.version !== 1) throw new Error(`Version ${string(String(file.version))} of such files is not known here.`);
     Object.assign(state, {
-        system: string(file.system), sampling: numbers(file.sampling), weights: numbers(file.weights),
+        system: string(file.system), sampling: readSampling(file.sampling), weights: readWeights(file.weights),
         preferences: readPreferences(file.preferences), turns: readTurns(file.turns),
     });
     save();

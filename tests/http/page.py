@@ -495,6 +495,29 @@ class Tiny(PageTest):
         self.ask("Hi")
         self.assertEqual(self.answers()[0]["error"], "")
 
+    def test_what_another_server_or_file_left_makes_no_request_fail(self):
+        stale = {"preferences": {"both": {"praise": 0.5, "brevity": 0.5, "blame": -1}}, "weights": {"both": 5000},
+                 "sampling": {"foo": 1, "n": 3, "min_p": 1, "top_k": 1.5, "temperature": 0.5, "max_tokens": 4}}
+        self.key("open-sesame")
+        self.wait(self.ready)
+        self.d.execute_script("addEventListener('pagehide', () => localStorage.setItem('genarm.page', arguments[0]))"
+                              .replace("arguments[0]", json.dumps(json.dumps(stale))))
+        self.d.refresh()
+        self.wait(self.ready)
+        self.ask("Hi")
+        answer = self.answers()[0]
+        self.assertEqual(answer["error"], "")
+        self.assertEqual(answer["sampling"], {"temperature": 0.5, "max_tokens": 4})
+        self.assertEqual(answer["preferences"], {"both": {"praise": 0.5, "blame": 0}})
+        self.id("set-min_p").send_keys("1")
+        self.assertEqual(self.id("set-min_p").get_attribute("aria-invalid"), "true")
+        with open("stale.json", "w", encoding="utf-8") as f:
+            json.dump({"format": "genarm conversation", "version": 1, **stale, "turns": []}, f)
+        self.id("file").send_keys(os.path.abspath("stale.json"))
+        self.wait(lambda: not self.all(".turn"))
+        self.ask("Hi")
+        self.assertEqual(self.answers()[0]["error"], "")
+
     def test_preference_among_objectives_changes_the_answer(self):
         self.key("open-sesame")
         self.wait(self.ready)
