@@ -121,7 +121,7 @@ function keepButton(variant, k) {
         variant.kept = k;
         saveTurns();
         draw();
-    }, {class: 'quiet keep', 'aria-pressed': kept});
+    }, {class: 'quiet keep', 'aria-pressed': String(kept)});
 }
 
 function assistantTurn(turn, isLast) {

@@ -219,7 +219,10 @@ class Chat(PageTest):
         self.assertGreater(guided["arms"]["one"], 2)
         self.assertEqual(set(unguided["arms"].values()), {0})
         self.assertNotEqual(guided["text"], unguided["text"])
+        pressed = lambda: [button.get_attribute("aria-pressed") for button in self.all(".column .keep")]
+        self.assertEqual(pressed()[-2:], ["true", "false"])
         self.all(".keep")[1].click()
+        self.assertEqual(pressed()[-2:], ["false", "true"])
         self.ask("And three more?")
         sent = self.saved()["turns"]
         self.assertEqual(sent[1]["variants"][1]["kept"], 1)
