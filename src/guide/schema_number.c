@@ -10,6 +10,7 @@
 enum { DIGITS_MAX = 15, MULTIPLES_MAX = 1000 };
 static const long double decimal_top = 1e15L;
 static const int64_t integer_top = 9999999999999999;
+static const long double whole_top = 0x1p63L; /* beyond an int64_t */
 
 /* ---- digits ---- */
 
@@ -129,7 +130,7 @@ static int64_t whole_bound(const struct bound *b, bool low, int64_t fallback) {
     if (b->exclusive && x == b->value) {
         x += low ? 1 : -1;
     }
-    return x >= 9.2e18L ? INT64_MAX : x <= -9.2e18L ? -INT64_MAX : (int64_t)x;
+    return x >= whole_top ? INT64_MAX : x <= -whole_top ? -INT64_MAX : (int64_t)x;
 }
 
 static bool put_multiples(struct compiler *c, struct buf *b, const struct shape *s, int64_t low, int64_t high) {
@@ -143,15 +144,14 @@ static bool put_multiples(struct compiler *c, struct buf *b, const struct shape 
         PUT(c, b, "\"0\" | \"-\"? [1-9] [0-9]{0,%d} \"0\"{%d}", DIGITS_MAX - zeros, zeros);
         return true;
     }
-    int64_t from = low / k * k;
-    from += from < low ? k : 0;
-    if (!s->low.set || !s->high.set || (high >= from && (uint64_t)(high - from) / (uint64_t)k > MULTIPLES_MAX)) {
+    const int64_t first = low / k + (low % k > 0), last = high / k - (high % k < 0); /* in units of k: nothing overflows */
+    if (!s->low.set || !s->high.set || last - first > MULTIPLES_MAX) {
         refuse(c, GENARM_EUNSUPPORTED, s->multiple_at, "multipleOf",
                "multiples can be enforced between bounds with at most 1000 of them, and powers of ten without bounds");
         return false;
     }
-    for (int64_t x = from; x <= high; x += k) {
-        PUT(c, b, "%s\"%lld\"", n++ ? " | " : "", (long long)x);
+    for (int64_t i = first; i <= last; i++) {
+        PUT(c, b, "%s\"%lld\"", n++ ? " | " : "", (long long)(i * k));
     }
     return n > 0;
 }
@@ -162,6 +162,12 @@ static bool put_integer(struct compiler *c, struct buf *b, const struct shape *s
     high = !s->high.set && low > integer_top ? INT64_MAX : high;
     low = !s->low.set && high < -integer_top ? -INT64_MAX : low;
     if (low > high) {
+        return false;
+    }
+    if (!bounds_admit(&s->low, &s->high, low) || !bounds_admit(&s->low, &s->high, high)) { /* no int64_t does */
+        const bool above = low > 0;
+        refuse(c, GENARM_EUNSUPPORTED, above ? s->low.at : s->high.at, above ? "minimum" : "maximum",
+               "bounds of integers can be enforced up to 9.2e18");
         return false;
     }
     if (s->multiple_of > 1) {
