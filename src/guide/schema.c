@@ -11,7 +11,10 @@
 #include "guide/gbnf.h"
 #include "guide/schema_compiler.h"
 
-enum { OUT_MAX = 1 << 22, RULES_MAX = 20000, DEPTH_MAX = 128, SCHEMA_MAX_BYTES = 1 << 22 };
+enum { OUT_MAX = 1 << 22, RULES_MAX = 20000, DEPTH_MAX = 128, SCHEMA_MAX_BYTES = 1 << 22, CONJUNCTS_MAX = 10000 };
+enum { STEPS_MAX = 200000, ARENA_MAX = 1 << 26 /* bytes */ };
+
+static const char too_large[] = "the schema is too large: its alternatives and properties multiply";
 
 struct memo {
     struct conjunction all;
@@ -27,6 +30,11 @@ struct block {
 };
 
 void *arena_new(struct compiler *c, size_t size) {
+    if (size > ARENA_MAX - c->n_bytes) {
+        refuse(c, GENARM_EUNSUPPORTED, c->root, NULL, too_large);
+        return NULL;
+    }
+    c->n_bytes += size;
     struct block *block = c->rc == GENARM_OK ? calloc(1, sizeof *block + size) : NULL;
     if (!block) {
         c->rc = c->rc ? c->rc : error_nomem(c->err, "a schema");
@@ -40,10 +48,18 @@ void *arena_new(struct compiler *c, size_t size) {
 struct rule_name new_rule_name(struct compiler *c, char kind) {
     struct rule_name name = {{0}};
     if (++c->n_rules > RULES_MAX) {
-        refuse(c, GENARM_EUNSUPPORTED, c->root, NULL, "the schema is too large: its alternatives and properties multiply");
+        refuse(c, GENARM_EUNSUPPORTED, c->root, NULL, too_large);
     }
     snprintf(name.text, sizeof name.text, "%c%d", kind, c->n_rules);
     return name;
+}
+
+bool take_steps(struct compiler *c, size_t n) {
+    c->n_steps += n;
+    if (c->n_steps > STEPS_MAX) {
+        refuse(c, GENARM_EUNSUPPORTED, c->root, NULL, too_large);
+    }
+    return c->rc == GENARM_OK;
 }
 
 void note_unsatisfiable(struct compiler *c, const struct conjunction *all) {
@@ -68,6 +84,10 @@ static void add_conjunct(struct compiler *c, struct conjunction *all, const json
             }
             return;
         }
+    }
+    if (all->n == CONJUNCTS_MAX) {
+        refuse(c, GENARM_EUNSUPPORTED, schema, NULL, "a value would have to satisfy more than 10000 schemas at once");
+        return;
     }
     if (all->n == all->max) {
         const size_t max = all->max ? 2 * all->max : 4;
@@ -102,11 +122,10 @@ static void follow(struct compiler *c, struct conjunction *all, const json_t *sc
             return;
         }
     }
-    if (depth > DEPTH_MAX || ++c->n_steps > STEPS_MAX) {
+    if (depth > DEPTH_MAX) {
         refuse(c, GENARM_EUNSUPPORTED, schema, NULL, "too many references are nested here");
-        return;
     }
-    if (!check_keywords(c, schema, &asserts)) {
+    if (!take_steps(c, 1) || !check_keywords(c, schema, &asserts)) {
         return;
     }
     if (asserts) {
@@ -320,11 +339,10 @@ struct rule_name compile(struct compiler *c, const struct conjunction *all) {
     struct buf text;
     buf_init(&text, OUT_MAX);
     const struct rule_name mine = c->memos[at].name = new_rule_name(c, 'r');
-    if (++c->depth > DEPTH_MAX || ++c->n_steps > STEPS_MAX) {
-        refuse(c, GENARM_EUNSUPPORTED, all->items[0].schema, NULL,
-               c->depth > DEPTH_MAX ? "schemas are nested too deeply here" : "the schema has too many alternatives");
+    if (++c->depth > DEPTH_MAX) {
+        refuse(c, GENARM_EUNSUPPORTED, all->items[0].schema, NULL, "schemas are nested too deeply here");
     }
-    const bool some = c->rc == GENARM_OK && put_conjunction(c, &text, all);
+    const bool some = take_steps(c, all->n) && put_conjunction(c, &text, all);
     c->depth--;
     if (some && !c->memos[at].called_open && is_name(&text)) {
         strcpy(name.text, text.data);

@@ -34,7 +34,7 @@ enum {
     TYPE_ANY = 127
 };
 
-enum { RULE_NAME_BYTES = 24, STEPS_MAX = 200000 };
+enum { RULE_NAME_BYTES = 24 };
 
 /* The name of a rule; "": no value satisfies it. */
 struct rule_name {
@@ -66,11 +66,12 @@ struct compiler {
     struct genarm_error *err;
     int rc; /* of the first error, after which nothing happens any more */
     struct block *arena;
+    size_t n_bytes, n_steps; /* of the arena; schemas that were looked at, each as often as that was done */
     json_t *owned; /* array of values that were made */
     struct memo *memos;
     size_t n_memos, max_memos;
     unsigned ready; /* rules of schema_text.c that are used, one bit each */
-    int n_rules, n_steps, depth;
+    int n_rules, depth;
     const json_t *unsatisfiable; /* where it was first found that no value will do */
 };
 
@@ -102,6 +103,8 @@ struct shape {
 /* ---- schema.c ---- */
 
 void *arena_new(struct compiler *c, size_t size); /* zeroed; NULL after an error */
+/* Counts the work that is done next, a step a schema. False: there was an error, or it is too much. */
+bool take_steps(struct compiler *c, size_t n);
 struct rule_name new_rule_name(struct compiler *c, char kind);
 void conjoin(struct compiler *c, struct conjunction *all, const json_t *schema);
 void conjoin_part(struct compiler *c, struct conjunction *all, const json_t *schema); /* an alternative of one of them */

@@ -99,7 +99,7 @@ static bool is_required(const struct conjunction *all, const char *name) {
 
 /* Compiles the values. False: one that is required can have none. */
 static bool compile_values(struct compiler *c, struct object *o, const struct conjunction *all) {
-    for (size_t i = 0; i < o->n_names && c->rc == GENARM_OK; i++) {
+    for (size_t i = 0; i < o->n_names && take_steps(c, all->n); i++) {
         struct conjunction value = {0};
         struct property *p = &o->all[o->n];
         property_of(c, all, o->names[i], &value);

@@ -88,8 +88,8 @@ static bool apart(struct compiler *c, const struct conjunction *a, const struct 
     if (a->never || b->never) {
         return true;
     }
-    if (++c->n_steps > STEPS_MAX) {
-        return false;
+    if (!take_steps(c, (a->n + b->n + 1) / 2)) {
+        return true;
     }
     shape_of(c, &s, a);
     shape_of(c, &t, b);

@@ -550,6 +550,41 @@ static char *nested(const char *head, const char *middle, const char *core, cons
     return text;
 }
 
+/* Few alternatives, each of which has all the schemas beside it: what is copied and compared multiplies. */
+static void test_many_schemas_at_once_are_refused_soon(void **state) {
+    (void)state;
+    static const struct {
+        const char *beside, *alternatives;
+        int n_beside, n_unions;
+    } cases[] = {
+        {",{\"minLength\":1}", ",{\"anyOf\":[{\"maxLength\":7},{\"maxLength\":8}]}", 3980, 16},
+        {",{\"anyOf\":[{\"maxLength\":7},{\"maxLength\":8}]}", ",{\"minLength\":1}", 16, 3980},
+        {",{\"type\":\"integer\"}", ",{\"oneOf\":[{\"maximum\":1},{\"minimum\":2}]}", 3980, 16},
+        {",{\"properties\":{\"a\":{\"minimum\":1}}}", ",{\"anyOf\":[{\"minimum\":7},{\"minimum\":8}]}", 1900, 16},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *beside = nested("{\"allOf\":[{}", cases[i].beside, "", "", cases[i].n_beside), *gbnf = NULL;
+        char *text = nested(beside, cases[i].alternatives, "]}", "", cases[i].n_unions);
+        struct genarm_error err = {0};
+        assert_int_equal(genarm_schema_to_gbnf(&gbnf, text, &err), GENARM_EUNSUPPORTED);
+        assert_non_null(strstr(err.what, "the schema is too large"));
+        free(text);
+        free(beside);
+    }
+}
+
+/* Each of 100 alternatives is compared with each other one, and each has 4000 schemas to satisfy. */
+static void test_large_alternatives_are_not_compared_for_ever(void **state) {
+    (void)state;
+    char *beside = nested("{\"allOf\":[{}", ",{\"minimum\":1}", "],\"oneOf\":[{\"const\":0}", "", 3980), *gbnf = NULL;
+    char *text = nested(beside, ",{\"const\":7}", "]}", "", 99);
+    struct genarm_error err = {0};
+    assert_int_equal(genarm_schema_to_gbnf(&gbnf, text, &err), GENARM_EUNSUPPORTED);
+    assert_non_null(strstr(err.what, "the schema is too large"));
+    free(text);
+    free(beside);
+}
+
 static void test_deep_and_huge_schemas_are_refused_not_died_of(void **state) {
     (void)state;
     static const struct {
@@ -636,6 +671,8 @@ int main(void) {
         cmocka_unit_test(test_combinations),
         cmocka_unit_test(test_white_space_is_bounded),
         cmocka_unit_test(test_what_cannot_be_enforced_is_refused_with_its_place),
+        cmocka_unit_test(test_many_schemas_at_once_are_refused_soon),
+        cmocka_unit_test(test_large_alternatives_are_not_compared_for_ever),
         cmocka_unit_test(test_deep_and_huge_schemas_are_refused_not_died_of),
         cmocka_unit_test(test_broken_schemas_do_no_harm),
         cmocka_unit_test(test_a_parsed_schema_is_the_same_grammar),
