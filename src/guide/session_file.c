@@ -43,6 +43,9 @@ _Static_assert(sizeof(struct saved_policy) == 5 * 8 + 8 * 4 + sizeof(struct obje
 
 static uint64_t adapter_hash(const struct genarm_adapter *a) {
     uint64_t hash = hash_u64(HASH_START, (uint64_t)a->info.objectives.n << 32 | (uint32_t)a->info.objectives.rank);
+    if (!a->layers) { /* libllama has them */
+        return hash_u64(hash, a->hash);
+    }
     for (int32_t l = 0; l < a->n_layer; l++) {
         for (int t = 0; t < LINEAR_COUNT; t++) {
             const struct lora *lora = &a->layers[l][t];

@@ -32,6 +32,7 @@ struct genarm_adapter {
     char *path;
     float alpha;
     struct lora (*layers)[LINEAR_COUNT]; /* [n_layer]; NULL: libllama reads the file */
+    uint64_t hash; /* without layers, of all that the file adapts: names, numbers, alpha */
     struct adapter_info info;
     char targets[40]; /* names of the maps adapted in any layer: "q,k,v" */
     int32_t rank;     /* the largest */
@@ -68,7 +69,7 @@ int adapter_save(const char *path, const struct hparams *hp, struct lora (*layer
 int adapter_fix_preference(struct genarm_adapter *adapter, const float *weights, size_t n, struct genarm_error *err);
 
 /* Checks the tensors of an adapter's file against those of a model whose architecture our own graph does not have, and fills in
- * targets, rank and n_params. */
+ * targets, rank, n_params and hash. */
 int adapter_check_foreign(struct genarm_adapter *ad, const struct gguf_file *file, struct genarm_error *err);
 
 void adapter_info_deinit(struct adapter_info *info);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "model/adapter.h"
 #include "model/model.h"
 
@@ -51,7 +52,8 @@ static int check_shapes(const struct ggml_tensor *a, const struct ggml_tensor *b
     return rank <= MAX_RANK ? GENARM_OK : error_set(err, GENARM_EFORMAT, "tensor %s has rank %lld", a->name, (long long)rank);
 }
 
-static int check_values(const struct gguf_file *file, const struct ggml_tensor *t, struct genarm_error *err) {
+/* Continues *hash over the numbers. */
+static int check_values(const struct gguf_file *file, const struct ggml_tensor *t, uint64_t *hash, struct genarm_error *err) {
     if (t->type != GGML_TYPE_F32 && t->type != GGML_TYPE_F16 && t->type != GGML_TYPE_BF16) {
         return error_set(err, GENARM_EUNSUPPORTED, "tensor %s has type %s; adapters can be F32, F16 and BF16", t->name,
                          ggml_type_name(t->type));
@@ -73,6 +75,7 @@ static int check_values(const struct gguf_file *file, const struct ggml_tensor *
                            (double)f32[i], (long long)i);
         }
     }
+    *hash = hash_bytes(*hash, f32, (size_t)n * sizeof *f32);
     free(f32);
     return rc;
 }
@@ -92,7 +95,8 @@ static int check_tensor(struct genarm_adapter *ad, const struct gguf_file *file,
         return error_set(err, GENARM_EFORMAT, "tensor %s has no counterpart lora_%c", t->name, is_a ? 'b' : 'a');
     }
     int rc = is_a ? check_shapes(t, other, w, err) : GENARM_OK;
-    rc = rc == GENARM_OK ? check_values(file, t, err) : rc;
+    ad->hash = hash_bytes(ad->hash, t->name, strlen(t->name) + 1);
+    rc = rc == GENARM_OK ? check_values(file, t, &ad->hash, err) : rc;
     if (rc == GENARM_OK) {
         ad->rank = !is_a && t->ne[0] > ad->rank ? (int32_t)t->ne[0] : ad->rank;
         ad->n_params += ggml_nelements(t);
@@ -117,6 +121,7 @@ static void note_target(struct genarm_adapter *ad, const char *name) {
 
 int adapter_check_foreign(struct genarm_adapter *ad, const struct gguf_file *file, struct genarm_error *err) {
     int rc = GENARM_OK;
+    ad->hash = hash_bytes(HASH_START, &ad->alpha, sizeof ad->alpha);
     for (struct ggml_tensor *t = ggml_get_first_tensor(file->tensors); t && rc == GENARM_OK;
          t = ggml_get_next_tensor(file->tensors, t)) {
         rc = check_tensor(ad, file, t, err);

@@ -295,22 +295,30 @@ static int add_score(const struct genarm_token_score *score, void *user) {
     return 0;
 }
 
-/* log-probability of a fixed answer under base and ARM. */
-static double guided_score(struct genarm_model *base, struct genarm_model *arm_model, struct genarm_adapter *arm) {
+/* A session with a prompt under base and ARM. */
+static struct genarm_session *guided(struct genarm_guide **g, struct genarm_model *base, struct genarm_model *arm_model,
+                                     struct genarm_adapter *arm) {
     struct genarm_guide_params params = genarm_guide_default_params();
-    struct genarm_guide *g;
     struct genarm_session *s;
     struct genarm_error err = {0};
-    int32_t answer[24];
-    double sum = 0;
     params.n_ctx = 128;
     params.n_threads = 1;
     params.kv_type = GENARM_KV_F32;
-    must(genarm_guide_new(&g, base, &params, &err), &err);
+    must(genarm_guide_new(g, base, &params, &err), &err);
     const struct genarm_arm_params p = {.name = "a", .model = arm_model, .adapter = arm, .weight = 0.8f};
-    must(genarm_guide_add_arm(g, &p, &err), &err);
-    must(genarm_session_new(&s, g, NULL, &err), &err);
+    must(genarm_guide_add_arm(*g, &p, &err), &err);
+    must(genarm_session_new(&s, *g, NULL, &err), &err);
     must(genarm_session_prompt(s, &hello, 1, &err), &err);
+    return s;
+}
+
+/* log-probability of a fixed answer under base and ARM. */
+static double guided_score(struct genarm_model *base, struct genarm_model *arm_model, struct genarm_adapter *arm) {
+    struct genarm_guide *g;
+    struct genarm_session *s = guided(&g, base, arm_model, arm);
+    struct genarm_error err = {0};
+    int32_t answer[24];
+    double sum = 0;
     for (int32_t i = 0; i < 24; i++) {
         answer[i] = token_at(i);
     }
@@ -456,6 +464,48 @@ static void test_adapters_of_foreign_models_are_checked_and_used(void **state) {
     genarm_model_free(model);
 }
 
+/* What a session that was saved under the adapter of one file says to that of another. */
+static int load_under(struct genarm_model *model, const char *saved, const char *adapter_path) {
+    struct genarm_adapter *adapter = NULL;
+    struct genarm_guide *g;
+    struct genarm_error err = {0};
+    must(genarm_adapter_load(&adapter, model, adapter_path, &err), &err);
+    struct genarm_session *s = guided(&g, model, model, adapter);
+    const int rc = genarm_session_load(s, saved, &err);
+    assert_true(rc == GENARM_OK || strstr(err.what, "another adapter of the reward model a"));
+    genarm_session_free(s);
+    genarm_guide_free(g);
+    genarm_adapter_free(adapter);
+    return rc;
+}
+
+static void test_sessions_of_other_foreign_adapters_are_refused(void **state) {
+    (void)state;
+    struct genarm_model *model = load_kind("gemma3");
+    struct genarm_adapter *adapter = NULL;
+    struct genarm_guide *g;
+    struct genarm_error err = {0};
+    struct edit e;
+    int32_t token;
+    const char *first = write_lora("first.gguf", "blk.2.attn_q.weight", 32, 64, 3, 0.2f), *saved = temp_path("foreign.session");
+    must(genarm_adapter_load(&adapter, model, first, &err), &err);
+    struct genarm_session *s = guided(&g, model, model, adapter);
+    must(genarm_session_step(s, &token, &err), &err);
+    must(genarm_session_save(s, saved, NULL, &err), &err);
+    genarm_session_free(s);
+    genarm_guide_free(g);
+    genarm_adapter_free(adapter);
+    must(load_under(model, saved, first), NULL);
+    assert_int_equal(load_under(model, saved, write_lora("other.gguf", "blk.2.attn_q.weight", 32, 64, 3, 0.3f)),
+                     GENARM_EMISMATCH);
+    assert_int_equal(load_under(model, saved, write_lora("other.gguf", "blk.3.attn_q.weight", 32, 64, 3, 0.2f)),
+                     GENARM_EMISMATCH);
+    edit_open(&e, first);
+    gguf_set_val_f32(e.gguf, "adapter.lora.alpha", 5.0f);
+    assert_int_equal(load_under(model, saved, edit_save(&e, temp_path("other.gguf"))), GENARM_EMISMATCH);
+    genarm_model_free(model);
+}
+
 static void test_what_needs_our_graph_says_so(void **state) {
     (void)state;
     struct genarm_model *model = load_kind("gemma3");
@@ -488,6 +538,7 @@ int main(void) {
         cmocka_unit_test(test_the_engine_is_chosen_by_what_the_model_needs),
         cmocka_unit_test(test_an_architecture_that_nobody_knows_is_an_error_that_names_it),
         cmocka_unit_test(test_adapters_of_foreign_models_are_checked_and_used),
+        cmocka_unit_test(test_sessions_of_other_foreign_adapters_are_refused),
         cmocka_unit_test(test_what_needs_our_graph_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
