@@ -30,13 +30,14 @@ static bool forbids(const struct conjunction *all, const char *name, bool as_wri
         listed = listed || json_object_get(schema, "properties");
         named = named || own || has_name(json_object_get(schema, "required"), name);
     }
-    return forbidden || (as_written && listed && !described && !named && !has_disjunctions(all));
+    return forbidden || (as_written && listed && !described && !named);
 }
 
-static bool apart(struct compiler *c, const struct conjunction *a, const struct conjunction *b, int depth);
+static bool apart(struct compiler *c, const struct conjunction *a, const struct conjunction *b, bool open, int depth);
 
-/* Whether a property that objects of `a` must have differs from what it is in `b`, or cannot be there. */
-static bool objects_apart(struct compiler *c, const struct conjunction *a, const struct conjunction *b, int depth) {
+/* Whether a property that objects of `a` must have differs from what it is in `b`, or cannot be there. Open: an alternative that
+ * is not chosen yet may say more of what is in `a`, so that its objects have more properties. */
+static bool objects_apart(struct compiler *c, const struct conjunction *a, const struct conjunction *b, bool open, int depth) {
     const json_t *name;
     size_t j;
     for (size_t i = 0; i < a->n; i++) {
@@ -45,14 +46,14 @@ static bool objects_apart(struct compiler *c, const struct conjunction *a, const
             const char *text = json_string_value(name);
             property_of(c, a, text, &x);
             property_of(c, b, text, &y);
-            if (forbids(b, text, false) || (depth < LOOK_DEPTH_MAX && apart(c, &x, &y, depth + 1))) {
+            if (forbids(b, text, false) || (depth < LOOK_DEPTH_MAX && apart(c, &x, &y, open, depth + 1))) {
                 return true;
             }
         }
     }
     for (size_t i = 0; i < b->n; i++) {
         json_array_foreach(json_object_get(b->items[i].schema, "required"), j, name) {
-            if (forbids(a, json_string_value(name), true)) {
+            if (forbids(a, json_string_value(name), !open)) {
                 return true;
             }
         }
@@ -83,7 +84,7 @@ static bool values_apart(const struct shape *a, const struct shape *b) {
 }
 
 /* Whether no text that is written for `a` satisfies `b`. */
-static bool apart(struct compiler *c, const struct conjunction *a, const struct conjunction *b, int depth) {
+static bool apart(struct compiler *c, const struct conjunction *a, const struct conjunction *b, bool open, int depth) {
     struct shape s, t;
     if (a->never || b->never) {
         return true;
@@ -121,7 +122,7 @@ static bool apart(struct compiler *c, const struct conjunction *a, const struct 
         !(t.max_items >= 0 && t.max_items < s.min_items)) {
         return false;
     }
-    return !(common & TYPE_OBJECT) || objects_apart(c, a, b, depth);
+    return !(common & TYPE_OBJECT) || objects_apart(c, a, b, open || has_disjunctions(a), depth);
 }
 
 void check_one_of(struct compiler *c, const struct conjunction *all, const json_t *schema, const json_t *extra) {
@@ -141,7 +142,7 @@ void check_one_of(struct compiler *c, const struct conjunction *all, const json_
             conjoin_part(c, &mine, extra);
         }
         for (size_t j = 0; j < n && c->rc == GENARM_OK; j++) {
-            if (i != j && !apart(c, &mine, &each[j], 0)) {
+            if (i != j && !apart(c, &mine, &each[j], false, 0)) {
                 refuse(c, GENARM_EUNSUPPORTED, schema, "oneOf",
                        "a value might satisfy alternatives %zu and %zu, which cannot be prevented: use anyOf", i, j);
             }

@@ -418,6 +418,11 @@ static void test_combinations(void **state) {
          "{\"properties\":{\"b\":{}},\"required\":[\"b\"],\"additionalProperties\":false}]}",
          {"{\"a\":1}", "{\"b\":1}"},
          {"{}", "{\"a\":1,\"b\":1}"}},
+        {"{\"oneOf\":[{\"type\":\"object\",\"required\":[\"p\"],\"properties\":{\"p\":{\"type\":\"object\",\"required\":[\"a\"],"
+         "\"properties\":{\"a\":{}}}}},{\"type\":\"object\",\"required\":[\"p\"],\"properties\":{\"p\":{\"type\":\"object\","
+         "\"required\":[\"q\"],\"properties\":{\"q\":{}}}}}]}",
+         {"{\"p\":{\"a\":1}}", "{\"p\":{\"q\":1}}"},
+         {"{\"p\":{\"a\":1,\"q\":1}}", "{\"p\":{}}"}},
         {"{\"type\":\"object\",\"properties\":{\"value\":{\"type\":\"integer\"},\"next\":{\"anyOf\":[{\"$ref\":\"#\"},{\"type\":"
          "\"null\"}]}},"
          "\"required\":[\"value\",\"next\"],\"additionalProperties\":false}",
@@ -505,6 +510,10 @@ static void test_what_cannot_be_enforced_is_refused_with_its_place(void **state)
         {"{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"number\"}]}", GENARM_EUNSUPPORTED,
          "/oneOf: a value might satisfy alternatives 0 and 1"},
         {"{\"oneOf\":[{\"properties\":{\"a\":{}}},{\"properties\":{\"b\":{}}}]}", GENARM_EUNSUPPORTED, "/oneOf: a value might"},
+        {"{\"oneOf\":[{\"type\":\"object\",\"required\":[\"p\"],\"properties\":{\"p\":{\"type\":\"object\",\"required\":[\"a\"],"
+         "\"properties\":{\"a\":{\"type\":\"integer\"}}}},\"anyOf\":[{\"properties\":{\"p\":{\"properties\":{\"q\":{}}}}}]},"
+         "{\"type\":\"object\",\"required\":[\"p\"],\"properties\":{\"p\":{\"type\":\"object\",\"required\":[\"q\"],"
+         "\"properties\":{\"q\":{}}}}}]}", GENARM_EUNSUPPORTED, "/oneOf: a value might satisfy alternatives 0 and 1"},
         {"{\"properties\":{\"a\":{},\"b\":{},\"c\":{}},\"minProperties\":2}", GENARM_EUNSUPPORTED, "/minProperties: "},
         {"{\"type\":\"object\",\"minProperties\":2}", GENARM_EUNSUPPORTED, "/minProperties: "},
         {"{\"allOf\":[{\"properties\":{\"a\":{}},\"unevaluatedProperties\":false},{\"properties\":{\"b\":{}}}]}",
