@@ -98,11 +98,13 @@ static bool is_required(const struct conjunction *all, const char *name) {
 }
 
 /* Compiles the values. False: one that is required can have none. */
-static bool compile_values(struct compiler *c, struct object *o, const struct conjunction *all) {
+static bool compile_values(struct compiler *c, struct object *o, const struct shape *s) {
+    const struct conjunction *all = s->all;
     for (size_t i = 0; i < o->n_names && take_steps(c, all->n); i++) {
         struct conjunction value = {0};
         struct property *p = &o->all[o->n];
         property_of(c, all, o->names[i], &value);
+        value.never = value.never || (s->closed && value.n_roots == 0); /* unevaluated: nothing describes it */
         p->name = o->names[i];
         p->required = is_required(all, p->name);
         p->value = compile(c, &value);
@@ -279,7 +281,7 @@ bool put_object(struct compiler *c, struct buf *b, const struct shape *s) {
         return true;
     }
     find_names(c, &o, s->all);
-    if (c->rc != GENARM_OK || !compile_values(c, &o, s->all)) {
+    if (c->rc != GENARM_OK || !compile_values(c, &o, s)) {
         return false;
     }
     compile_others(c, &o, s);
