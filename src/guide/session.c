@@ -389,6 +389,7 @@ int session_reserve_pass(struct genarm_session **sessions, size_t n, struct gena
     size_t n_rows = 0, n_logits = 0;
     for (size_t i = 0; i < n; i++) {
         const int32_t wanted = speculation_wanted(sessions[i]->speculation);
+        n_logits += (size_t)(wanted + 1) * (size_t)g->policies[0].model->hp.n_vocab; /* mixed, and then perhaps apart as well */
         for (int32_t p = 0; p < g->n_policies; p++) {
             n_rows += (size_t)(sessions[i]->timelines[p].n - first_to_feed(sessions[i], p) + wanted);
             n_logits += (size_t)(wanted + 1) * (size_t)g->policies[p].model->hp.n_vocab;

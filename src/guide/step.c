@@ -53,13 +53,14 @@ static void for_each(session_fn each, struct genarm_session **sessions, size_t n
 }
 
 /* What the engine mixed is no distribution: each policy's own logits say which is to blame, or are fine where the sum of hidden
- * states was not. */
-static int verify_apart(struct genarm_session *s, session_fn each, struct genarm_error *err) {
-    if (!session_mixes_early(s)) {
+ * states was not. They go behind those of the pass, which others still look at. */
+static int verify_apart(struct genarm_session *s, session_fn each, struct feed *pass, struct genarm_error *err) {
+    if (s->failure.code != GENARM_EFORMAT || !session_mixes_early(s)) {
         return GENARM_OK;
     }
-    struct feed feed = {.role = FEED_APART, .logits = s->guide->logits};
+    struct feed feed = {.role = FEED_APART, .logits = pass->logits};
     const int rc = session_feed(&s, 1, &feed, err);
+    pass->logits = feed.logits;
     if (rc == GENARM_OK) {
         s->failure = (struct genarm_error){0};
         each(s, &s->failure);
@@ -67,19 +68,19 @@ static int verify_apart(struct genarm_session *s, session_fn each, struct genarm
     return rc;
 }
 
-static int verify(struct genarm_session **sessions, size_t n, session_fn each, struct genarm_error *err) {
+static int verify(struct genarm_session **sessions, size_t n, session_fn each, struct feed *pass, struct genarm_error *err) {
     int rc = GENARM_OK;
     for_each(each, sessions, n);
     for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
-        rc = failed(sessions[i]) ? verify_apart(sessions[i], each, err) : GENARM_OK;
+        rc = verify_apart(sessions[i], each, pass, err);
     }
     return rc;
 }
 
 /* The same where something looks ahead between the mixtures and the tokens. *n as in run. */
-static int verify_ahead(struct genarm_session **sessions, size_t *n, struct genarm_error *err) {
+static int verify_ahead(struct genarm_session **sessions, size_t *n, struct feed *pass, struct genarm_error *err) {
     struct lookahead *ahead = sessions[0]->guide->lookahead;
-    int rc = verify(sessions, *n, speculation_mix, err);
+    int rc = verify(sessions, *n, speculation_mix, pass, err);
     *n = rc == GENARM_OK ? without_failed(sessions, *n) : *n;
     rc = rc == GENARM_OK && *n > 0 ? ahead->vtable->steer(ahead, sessions, *n, err) : rc;
     *n = rc == GENARM_OK ? without_failed(sessions, *n) : *n;
@@ -102,7 +103,7 @@ static int run(struct genarm_session **sessions, size_t *n, struct feed *feed, s
     const double start = clock_seconds();
     int rc = session_feed(sessions, n_all, feed, err);
     if (rc == GENARM_OK) {
-        rc = g->lookahead ? verify_ahead(sessions, n, err) : verify(sessions, n_all, speculation_verify, err);
+        rc = g->lookahead ? verify_ahead(sessions, n, feed, err) : verify(sessions, n_all, speculation_verify, feed, err);
     }
     const double seconds = clock_seconds() - start;
     if (rc == GENARM_OK) {

@@ -66,6 +66,78 @@ static void test_a_session_that_fails_leaves_the_others(void **state) {
     value_end(g, s[1]);
 }
 
+static const struct engine_vtable *working;
+static int n_spoiled; /* passes whose outputs for the first slot are still to be spoiled */
+
+static int spoil(struct engine *e, const struct row *rows, int32_t n, float *logits, struct genarm_error *err) {
+    const int rc = working->forward(e, rows, n, logits, err);
+    bool any = false;
+    for (int32_t i = 0, k = 0; i < n && n_spoiled > 0; i++) {
+        if (rows[i].output && rows[i].share == 0.0f) { /* base and ARM are two sequences of a slot */
+            float *out = logits + (size_t)k++ * (size_t)e->model->hp.n_vocab;
+            out[0] = rows[i].seq / 2 == 0 ? NAN : out[0];
+            any = true;
+        }
+    }
+    n_spoiled -= any;
+    return rc;
+}
+
+enum trouble { FORBIDDEN, NOT_FINITE, NOT_FINITE_ONCE, TROUBLES };
+
+/* What goes wrong with the first session of two, both under base and ARM, while the second one keeps log-probabilities. */
+static void check_kept_beside(const struct value_case *f, enum trouble trouble, const struct genarm_token_logprob *expected,
+                              int32_t token) {
+    const struct genarm_value_params value = value_params(f, 6, 1.0f);
+    struct genarm_guide *g = value_guide(f->model, f->arm, 0.5f, 2, &value);
+    struct genarm_session *s[] = {value_session(g, 1, 0.0f), value_session(g, 2, 0.0f)};
+    struct genarm_error err = {0}, errors[2];
+    struct genarm_token_bias none[VALUE_MAX];
+    struct engine_vtable broken = *g->engines[0].engine->vtable;
+    int32_t tokens[2] = {-1, -1};
+    for (int32_t t = 0; t < f->model->hp.n_vocab; t++) {
+        none[t] = (struct genarm_token_bias){t, -INFINITY};
+    }
+    must(genarm_session_set_bias(s[0], none, trouble == FORBIDDEN ? (size_t)f->model->hp.n_vocab : 0, &err), &err);
+    must(genarm_session_keep_logprobs(s[1], 0, &err), &err);
+    working = g->engines[0].engine->vtable;
+    broken.forward = spoil;
+    n_spoiled = trouble == NOT_FINITE_ONCE ? 1 : trouble == NOT_FINITE ? 100 : 0;
+    g->engines[0].engine->vtable = &broken;
+    must(genarm_sessions_step_each(s, 2, tokens, errors, &err), &err);
+    g->engines[0].engine->vtable = working;
+    static const int codes[TROUBLES] = {GENARM_EINVAL, GENARM_EFORMAT, GENARM_OK};
+    assert_int_equal(errors[0].code, codes[trouble]);
+    assert_int_equal(errors[1].code, GENARM_OK);
+    assert_int_equal(tokens[0], trouble == NOT_FINITE_ONCE ? token : -1);
+    assert_int_equal(tokens[1], token);
+    size_t n;
+    const struct genarm_token_logprob *kept = genarm_session_logprobs(s[1], &n);
+    assert_int_equal(n, 1);
+    if (!(fabsf(kept->base - expected->base) < 1e-4f) || !(fabsf(kept->arms[0] - expected->arms[0]) < 1e-4f)) {
+        fail_msg("trouble %d: base %g, ARM %g; alone %g, %g", (int)trouble, (double)kept->base, (double)kept->arms[0],
+                 (double)expected->base, (double)expected->arms[0]);
+    }
+    genarm_session_free(s[0]);
+    value_end(g, s[1]);
+}
+
+static void test_log_probabilities_are_kept_beside_a_session_that_fails(void **state) {
+    const struct value_case *f = *state;
+    const struct genarm_value_params value = value_params(f, 6, 1.0f);
+    struct genarm_guide *g = value_guide(f->model, f->arm, 0.5f, 1, &value);
+    struct genarm_session *s = value_session(g, 2, 0.0f);
+    struct genarm_error err = {0};
+    int32_t token;
+    size_t n;
+    must(genarm_session_keep_logprobs(s, 0, &err), &err);
+    value_answer(s, &token, 1);
+    for (int trouble = 0; trouble < TROUBLES; trouble++) {
+        check_kept_beside(f, (enum trouble)trouble, genarm_session_logprobs(s, &n), token);
+    }
+    value_end(g, s);
+}
+
 /* ---- work ---- */
 
 static void test_a_token_costs_k_rows_of_the_reward_model(void **state) {
@@ -273,6 +345,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sessions_of_a_batch_are_as_if_alone),
         cmocka_unit_test(test_a_session_that_fails_leaves_the_others),
+        cmocka_unit_test(test_log_probabilities_are_kept_beside_a_session_that_fails),
         cmocka_unit_test(test_a_token_costs_k_rows_of_the_reward_model),
         cmocka_unit_test(test_another_prompt_is_as_in_a_new_session),
         cmocka_unit_test(test_prompts_in_pieces_give_the_same_answer),
