@@ -57,15 +57,23 @@ void genarm_session_free(struct genarm_session *s) {
 
 int session_reserve(struct genarm_session *s, int32_t n, struct genarm_error *err) {
     const size_t room = (size_t)n + 1, n_vocab = (size_t)s->guide->policies[0].model->hp.n_vocab;
-    const float **logits = realloc(s->logits, room * (size_t)s->guide->n_policies * sizeof *logits);
-    s->logits = logits ? logits : s->logits;
-    float *mixtures = logits ? realloc(s->mixtures, room * n_vocab * sizeof *mixtures) : NULL;
-    if (!mixtures) {
-        return error_nomem(err, "a session");
+    const float **logits = malloc(room * (size_t)s->guide->n_policies * sizeof *logits);
+    float *mixtures = malloc(room * n_vocab * sizeof *mixtures);
+    int rc = logits && mixtures ? GENARM_OK : error_nomem(err, "a session");
+    if (rc == GENARM_OK) {
+        rc = steering_reserve(&s->steering, (int32_t)room, s->steering.n_top, genarm_guide_n_arms(s->guide), err);
     }
+    if (rc != GENARM_OK) {
+        free(logits);
+        free(mixtures);
+        return rc;
+    }
+    free(s->logits);
+    free(s->mixtures);
+    s->logits = logits;
     s->mixtures = s->logp = mixtures;
     s->n_handed = 0;
-    return steering_reserve(&s->steering, (int32_t)room, s->steering.n_top, genarm_guide_n_arms(s->guide), err);
+    return GENARM_OK;
 }
 
 void session_drop_ahead(struct genarm_session *s) {

@@ -54,7 +54,7 @@ float session_coefficient(const struct genarm_session *s, int32_t policy, int32_
 /* Whether a policy is needed for any of the next n answer tokens. One that is not is not run, and catches up when it is. */
 bool session_counts(const struct genarm_session *s, int32_t policy, int32_t n);
 
-/* Makes `logits` and `mixtures` large enough for drafts of n tokens. */
+/* Makes `logits` and `mixtures` as large as drafts of n tokens need. On failure as before. */
 int session_reserve(struct genarm_session *s, int32_t n, struct genarm_error *err);
 
 /* Forgets the tokens ahead. Whoever changes a timeline or what tokens are drawn from calls this first. */

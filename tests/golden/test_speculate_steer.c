@@ -198,6 +198,32 @@ static void test_log_probabilities_are_kept_of_tokens_that_are_handed_out_later(
     }
 }
 
+/* An allocation that fails is what the next test wants. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) { return "allocator_may_return_null=1"; }
+
+/* Log-probabilities of more ARMs than any memory holds: the last thing that a draft needs room for. */
+static void expect_no_memory(struct fixture *f, struct genarm_session *s, const struct genarm_draft_params *draft) {
+    struct genarm_error err = {0};
+    const int32_t n_top = s->steering.n_top, n_arms = f->guide->n_arms;
+    s->steering.n_top = 999;
+    f->guide->n_arms = INT32_MAX;
+    assert_int_equal(genarm_session_set_draft(s, draft, &err), GENARM_ENOMEM);
+    s->steering.n_top = n_top;
+    f->guide->n_arms = n_arms;
+}
+
+static void test_where_memory_runs_out_the_draft_before_goes_on(void **state) {
+    const struct genarm_draft_params shorter = {.n_min = 1, .n_max = 1, .n_lookup = 1};
+    struct pair p = make_pair(*state, false);
+    check_same(&p, 3);
+    expect_no_memory(*state, p.drafting, &shorter);
+    assert_true(check_same(&p, ANSWER) > 0);
+    expect_no_memory(*state, p.drafting, NULL);
+    assert_true(check_same(&p, ANSWER) > 0);
+    drop(&p);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
@@ -207,6 +233,7 @@ int main(void) {
         TEST(test_grammars_hold_at_drafted_positions),
         TEST(test_a_grammar_that_leaves_one_way_accepts_what_repeats),
         TEST(test_log_probabilities_are_kept_of_tokens_that_are_handed_out_later),
+        TEST(test_where_memory_runs_out_the_draft_before_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
