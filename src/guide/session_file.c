@@ -237,12 +237,18 @@ static int check_identity(const struct genarm_session *s, int32_t policy, const 
     return was->template_ == is.template_ ? GENARM_OK : other(err, g, policy, "template");
 }
 
-static int check_timeline(const struct genarm_guide *g, int32_t policy, const struct saved_policy *p, const uint8_t *tokens,
-                          struct genarm_error *err) {
+/* Every policy has a prompt or none has, and behind it the same number of tokens. */
+static bool goes_with(const struct saved_policy *p, const struct saved_policy *first) {
+    return (p->n > 0) == (first->n > 0) && (int64_t)p->n - p->n_prompt == (int64_t)first->n - first->n_prompt;
+}
+
+static int check_timeline(const struct genarm_guide *g, int32_t policy, const struct saved_policy *p,
+                          const struct saved_policy *first, const uint8_t *tokens, struct genarm_error *err) {
     const int32_t own = g->policies[policy].model->hp.n_vocab, base = g->policies[0].model->hp.n_vocab;
     if (p->n_given < 0 || p->n_given > p->n || p->n_prompt > p->n_given || p->n_prompt < -(INT32_MAX / 2) ||
         p->n_cached < 0 || p->n_cached > p->n ||
-        p->moved < 0 || p->moved > p->n || (p->base_is_reference != 0 && p->base_is_reference != 1) || !all_finite(p)) {
+        p->moved < 0 || p->moved > p->n || (p->base_is_reference != 0 && p->base_is_reference != 1) || !all_finite(p) ||
+        !goes_with(p, first)) {
         return damaged(err, "its numbers are impossible");
     }
     if (p->n > g->params.n_ctx) {
@@ -272,7 +278,8 @@ static int read_policy(struct saved *f, const struct genarm_session *s, int32_t 
     }
     f->tokens[policy] = p->n < 0 ? NULL : take(f, (uint64_t)p->n * sizeof(int32_t));
     f->caches[policy] = f->tokens[policy] ? take(f, p->n_cache) : NULL;
-    return f->caches[policy] ? check_timeline(s->guide, policy, p, f->tokens[policy], err) : damaged(err, "tokens are missing");
+    return f->caches[policy] ? check_timeline(s->guide, policy, p, &f->policies[0], f->tokens[policy], err)
+                             : damaged(err, "tokens are missing");
 }
 
 static int read_saved(struct saved *f, const struct genarm_session *s, struct genarm_error *err) {

@@ -284,6 +284,30 @@ static void test_forged_sessions_do_no_harm(void **state) {
     case_end(g, s);
 }
 
+/* What no session can be: a policy without tokens beside one with some, answers of different lengths. */
+static void test_policies_that_do_not_go_together_are_refused(void **state) {
+    struct session_case *f = *state;
+    for (int32_t changed = 0; changed < 2; changed++) {
+        for (int empty = 0; empty < 2; empty++) {
+            struct genarm_error err = {0};
+            const char *path = temp_path("forged.session");
+            int32_t tokens[HALF];
+            struct genarm_guide *g = case_guide_first(f, CTX, GENARM_KV_F16);
+            struct genarm_session *s = case_session(g, 7);
+            case_prompt(s, case_hello, 1);
+            case_answer(s, tokens, HALF);
+            struct timeline *t = &s->timelines[changed];
+            t->n_prompt -= 1;
+            if (empty) {
+                t->n = t->n_prompt = t->n_given = 0;
+            }
+            must(genarm_session_save(s, path, NULL, &err), &err);
+            case_end(g, s);
+            check_refused(case_guide_first(f, CTX, GENARM_KV_F16), path, GENARM_EFORMAT, "its numbers are impossible");
+        }
+    }
+}
+
 static void test_a_shifted_session_is_restored(void **state) {
     struct session_case *f = *state;
     struct genarm_error err = {0};
@@ -454,6 +478,7 @@ int main(void) {
         cmocka_unit_test(test_files_that_are_no_sessions_are_refused),
         cmocka_unit_test(test_damaged_sessions_are_refused_and_change_nothing),
         cmocka_unit_test(test_forged_sessions_do_no_harm),
+        cmocka_unit_test(test_policies_that_do_not_go_together_are_refused),
     };
     const struct CMUnitTest of_both[] = {
         cmocka_unit_test(test_a_shifted_session_is_restored),
