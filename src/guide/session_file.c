@@ -75,7 +75,7 @@ static struct saved_policy describe(const struct genarm_session *s, int32_t poli
         .template_ = template_hash(p),
         .weight = s->weights[policy],
         .n = t->n, .n_prompt = t->n_prompt, .n_given = t->n_given, .n_cached = t->n_cached < t->n ? t->n_cached : t->n,
-        .moved = t->moved,
+        .moved = t->moved < t->n ? t->moved : 0, /* without a prompt, a slot still knows what it held */
         .base_is_reference = s->references[policy] == 0,
         .preference = s->preferences[policy],
     };
