@@ -35,8 +35,7 @@ static bool forbids(const struct conjunction *all, const char *name, bool as_wri
 
 static bool apart(struct compiler *c, const struct conjunction *a, const struct conjunction *b, bool open, int depth);
 
-/* Whether a property that objects of `a` must have differs from what it is in `b`, or cannot be there. Open: an alternative that
- * is not chosen yet may say more of what is in `a`, so that its objects have more properties. */
+/* Whether a property that objects of `a` must have differs from what it is in `b`, or cannot be there. */
 static bool objects_apart(struct compiler *c, const struct conjunction *a, const struct conjunction *b, bool open, int depth) {
     const json_t *name;
     size_t j;
@@ -83,7 +82,8 @@ static bool values_apart(const struct shape *a, const struct shape *b) {
     return true;
 }
 
-/* Whether no text that is written for `a` satisfies `b`. */
+/* Whether no text that is written for `a` satisfies `b`. Open: an alternative that is not chosen yet may say more of `a`, which
+ * may then be of other types than those that the rest is about, and have more properties. */
 static bool apart(struct compiler *c, const struct conjunction *a, const struct conjunction *b, bool open, int depth) {
     struct shape s, t;
     if (a->never || b->never) {
@@ -94,7 +94,8 @@ static bool apart(struct compiler *c, const struct conjunction *a, const struct 
     }
     shape_of(c, &s, a);
     shape_of(c, &t, b);
-    const unsigned common = s.types & t.true_types;
+    open = open || has_disjunctions(a);
+    const unsigned common = (open ? s.true_types : s.types) & t.true_types;
     if (c->rc != GENARM_OK || common == 0) {
         return true;
     }
@@ -122,7 +123,7 @@ static bool apart(struct compiler *c, const struct conjunction *a, const struct 
         !(t.max_items >= 0 && t.max_items < s.min_items)) {
         return false;
     }
-    return !(common & TYPE_OBJECT) || objects_apart(c, a, b, open || has_disjunctions(a), depth);
+    return !(common & TYPE_OBJECT) || objects_apart(c, a, b, open, depth);
 }
 
 void check_one_of(struct compiler *c, const struct conjunction *all, const json_t *schema, const json_t *extra) {

@@ -518,6 +518,12 @@ static void test_what_cannot_be_enforced_is_refused_with_its_place(void **state)
         {"{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"number\"}]}", GENARM_EUNSUPPORTED,
          "/oneOf: a value might satisfy alternatives 0 and 1"},
         {"{\"oneOf\":[{\"properties\":{\"a\":{}}},{\"properties\":{\"b\":{}}}]}", GENARM_EUNSUPPORTED, "/oneOf: a value might"},
+        {"{\"oneOf\":[{\"maxLength\":2,\"anyOf\":[{\"minimum\":1}]},{\"minLength\":3}]}", GENARM_EUNSUPPORTED,
+         "/oneOf: a value might satisfy alternatives 0 and 1"}, /* 1 does */
+        {"{\"oneOf\":[{\"type\":\"object\",\"required\":[\"p\"],\"properties\":{\"p\":{\"maxLength\":2}},"
+         "\"anyOf\":[{\"properties\":{\"p\":{\"minimum\":1}}}]},"
+         "{\"type\":\"object\",\"required\":[\"p\"],\"properties\":{\"p\":{\"minLength\":3}}}]}", GENARM_EUNSUPPORTED,
+         "/oneOf: a value might satisfy alternatives 0 and 1"},
         {"{\"oneOf\":[{\"type\":\"object\",\"required\":[\"p\"],\"properties\":{\"p\":{\"type\":\"object\",\"required\":[\"a\"],"
          "\"properties\":{\"a\":{\"type\":\"integer\"}}}},\"anyOf\":[{\"properties\":{\"p\":{\"properties\":{\"q\":{}}}}}]},"
          "{\"type\":\"object\",\"required\":[\"p\"],\"properties\":{\"p\":{\"type\":\"object\",\"required\":[\"q\"],"
