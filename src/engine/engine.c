@@ -113,6 +113,14 @@ int engine_add_adapter(struct engine *e, const struct genarm_adapter *adapter, s
     return index;
 }
 
+void engine_clear(struct engine *e, int32_t seq) {
+    if (e->vtable->clear) {
+        e->vtable->clear(e, seq);
+    }
+    changes(e, seq, 0);
+    e->n_cached[seq] = 0;
+}
+
 int engine_refresh_adapters(struct engine *e, struct genarm_error *err) { return e->vtable->refresh_adapters(e, err); }
 
 bool engine_mixes(const struct engine *e, int32_t n_rows) { return e->vtable->mixes && n_rows <= e->params.n_batch; }

@@ -72,6 +72,7 @@ struct engine_vtable {
     int (*shift)(struct engine *e, int32_t seq, int32_t keep, int32_t n_drop, struct genarm_error *err);
     int (*save)(struct engine *e, int32_t seq, int32_t n_pos, struct buf *out, struct genarm_error *err);
     int (*load)(struct engine *e, int32_t seq, int32_t n_pos, const void *data, size_t n, struct genarm_error *err);
+    void (*clear)(struct engine *e, int32_t seq); /* NULL: nothing has to be done */
     void (*free)(struct engine *e);
     bool mixes; /* takes rows with a share */
 };
@@ -104,6 +105,10 @@ void engine_free(struct engine *e);
 
 /* Makes an adapter usable in rows; returns its index >= 0 or a negative error code. The adapter must outlive the engine. */
 int engine_add_adapter(struct engine *e, const struct genarm_adapter *adapter, struct genarm_error *err);
+
+/* Empties a sequence that may hold what is no number. Rows that look past such positions multiply them by zero, so they must not
+ * stay behind what is fed next. */
+void engine_clear(struct engine *e, int32_t seq);
 
 /* Takes the adapters' numbers again: one that is under training changed in place. What a sequence holds was seen through the
  * old ones: it is to be fed from position 0 on. */

@@ -78,6 +78,15 @@ static int check_saved(const struct kv_sequence *s, int32_t n_pos, const struct 
     return GENARM_OK;
 }
 
+void kv_clear(const struct kv_sequence *s, int32_t n_ctx) {
+    for (int32_t l = 0; l < s->hp->n_layer; l++) {
+        struct ggml_tensor *const both[] = {s->layers[l].k, s->layers[l].v};
+        for (int i = 0; i < 2; i++) {
+            ggml_backend_tensor_memset(both[i], 0, at(s, both[i], 0), size_of(both[i], n_ctx));
+        }
+    }
+}
+
 int kv_load(const struct kv_sequence *s, int32_t n_pos, const void *data, size_t n, struct genarm_error *err) {
     struct kv_head head;
     if (n < sizeof head) {

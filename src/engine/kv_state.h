@@ -21,6 +21,9 @@ int kv_save(const struct kv_sequence *s, int32_t n_pos, struct buf *out, struct 
 /* Puts n bytes of kv_save in the place of positions [0, n_pos). What is not exactly that is an error, and nothing changes. */
 int kv_load(const struct kv_sequence *s, int32_t n_pos, const void *data, size_t n, struct genarm_error *err);
 
+/* Zeros all n_ctx positions. */
+void kv_clear(const struct kv_sequence *s, int32_t n_ctx);
+
 /* Positions [keep + n_drop, n_pos) become [keep, n_pos - n_drop): keys are rotated by the difference, values copied. */
 int kv_shift(const struct kv_sequence *s, int32_t keep, int32_t n_drop, int32_t n_pos, struct genarm_error *err);
 

@@ -443,6 +443,11 @@ static int rows_load(struct engine *base, int32_t seq, int32_t n_pos, const void
     return kv_load(&s, n_pos, data, n, err);
 }
 
+static void rows_clear(struct engine *base, int32_t seq) {
+    const struct kv_sequence s = sequence(base, seq);
+    kv_clear(&s, base->params.n_ctx);
+}
+
 static void rows_free(struct engine *base) {
     struct rows_engine *e = (struct rows_engine *)base;
     graph_deinit(&e->graph);
@@ -475,6 +480,7 @@ static const struct engine_vtable rows_vtable = {
     .shift = rows_shift,
     .save = rows_save,
     .load = rows_load,
+    .clear = rows_clear,
     .free = rows_free,
     .mixes = true,
 };

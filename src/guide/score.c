@@ -262,5 +262,8 @@ int genarm_session_score(struct genarm_session *s, const int32_t *tokens, size_t
         }
     }
     scores_deinit(&sc);
+    if (rc == GENARM_EFORMAT) { /* logits that are not finite: what is behind them is not used again */
+        session_forget_cache(s);
+    }
     return rc;
 }

@@ -85,9 +85,16 @@ void session_drop_ahead(struct genarm_session *s) {
 }
 
 void session_forget_cache(struct genarm_session *s) {
+    struct genarm_guide *g = s->guide;
     session_drop_ahead(s);
-    for (int32_t p = 0; p < s->guide->n_policies; p++) {
+    for (int32_t p = 0; p < g->n_policies; p++) {
         s->timelines[p].n_cached = s->timelines[p].moved = 0;
+        engine_clear(g->engines[g->policies[p].engine].engine, guide_seq(g, p, s->slot));
+    }
+    for (int32_t e = 0; e < g->n_engines; e++) {
+        for (int32_t i = 0; i < g->engines[e].n_branches; i++) {
+            engine_clear(g->engines[e].engine, guide_branch_seq(g, e, s->slot, i));
+        }
     }
     s->n_reused = 0;
 }

@@ -297,6 +297,41 @@ static void test_an_adapter_may_have_nothing_to_do_in_a_pass_without_outputs(voi
     }
 }
 
+/* Positions that hold what is no number reach rows that look past them, until they are cleared. */
+static void test_a_cleared_sequence_leaves_nothing_behind(void **state) {
+    (void)state;
+    if (golden_engine == GENARM_ENGINE_LLAMA) {
+        skip();
+    }
+    enum { N = 96, AGAIN = 70 };
+    struct fixture f;
+    struct buf saved;
+    struct genarm_error err = {0};
+    setup(&f, "llama", &(struct engine_params){.n_seq = 2, .n_ctx = 256, .n_threads = 1, .kv_type = GENARM_KV_F16});
+    const size_t V = (size_t)f.model->hp.n_vocab;
+    float *want = calloc(V, sizeof *want), *got = calloc(V, sizeof *got);
+    struct row rows[N];
+    for (int32_t i = 0; i < N; i++) {
+        rows[i] = (struct row){.token = 3 + i % 40, .pos = i, .adapter = ENGINE_NO_ADAPTER, .output = i == AGAIN - 1};
+    }
+    must(engine_forward(f.engine, rows, AGAIN, want, &err), &err);
+    rows[AGAIN - 1].output = false;
+    must(engine_forward(f.engine, rows + AGAIN, N - AGAIN, NULL, &err), &err);
+    buf_init(&saved, 1 << 24);
+    must(engine_save(f.engine, 0, N, &saved, &err), &err);
+    char *bytes = saved.data;
+    memset(bytes + saved.len / 2, 0xff, saved.len - saved.len / 2); /* NaN in the layers of the second half */
+    must(engine_load(f.engine, 0, N, saved.data, saved.len, &err), &err);
+    engine_clear(f.engine, 0);
+    rows[AGAIN - 1].output = true;
+    must(engine_forward(f.engine, rows, AGAIN, got, &err), &err);
+    assert_true(max_difference(want, got, V) <= 0.0f);
+    buf_deinit(&saved);
+    free(want);
+    free(got);
+    teardown(&f);
+}
+
 /* ---- shares of an output ---- */
 
 /* Position `pos` of the base (sequence 0), of it through LoRA (1), and of another text (2). Every third output is the base's
@@ -457,6 +492,7 @@ int main(void) {
         cmocka_unit_test(test_cache_in_f16_stays_close),
         cmocka_unit_test(test_rows_without_output_only_fill_the_cache),
         cmocka_unit_test(test_an_adapter_may_have_nothing_to_do_in_a_pass_without_outputs),
+        cmocka_unit_test(test_a_cleared_sequence_leaves_nothing_behind),
         cmocka_unit_test(test_shares_of_an_output_equal_outputs_added_up),
         cmocka_unit_test(test_shares_of_an_output_under_a_quantised_head_stay_close),
         cmocka_unit_test(test_shares_of_no_output_are_refused),
