@@ -8,10 +8,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 build=$1
 shift
-stamp=$(pwd; printf '%s\n' "$@"; cat deps/stamp)
+tools=$(pwd; printf '%s\n' "$@" | grep -E '^-DCMAKE_C(XX)?_COMPILER=' || true; cat deps/stamp)
+stamp=$(printf '%s\n' "$tools" "$@")
 [ "$(cat "$build/configured" 2>/dev/null)" != "$stamp" ] || exit 0
-# Compilers and found libraries live in the cache: it starts anew with them.
-rm -rf -- "$build/CMakeCache.txt" "$build/CMakeFiles" "$build/configured"
+# Options that are no longer given live on in the cache, which starts anew; what was built stays, unless it was by other tools.
+rm -f -- "$build/CMakeCache.txt" "$build/configured"
+[ "$(cat "$build/tools" 2>/dev/null)" = "$tools" ] || rm -rf -- "$build/CMakeFiles"
 generator=()
 ! command -v ninja >/dev/null || generator=(-G Ninja)
 mkdir -p "$build"
@@ -19,4 +21,5 @@ cmake -S . -B "$build" "${generator[@]}" -Wno-dev "$@" >"$build/configure.log" 2
     cat "$build/configure.log" >&2
     exit 1
 }
+printf '%s\n' "$tools" >"$build/tools"
 printf '%s\n' "$stamp" >"$build/configured"

@@ -5,6 +5,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+exec 9>models/lock
+! command -v flock >/dev/null || flock 9 # two builds at once
 base=models/SmolLM2-135M-Instruct
 for type in F32 F16 Q8_0; do
     [ "$base-$type.gguf" -nt "$base-Q4_1.gguf" ] ||
