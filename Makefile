@@ -31,10 +31,16 @@ CMAKE_FLAGS ?=
 REPRODUCE_LIMIT ?= 16
 REPRODUCE_FULL_LIMIT ?= 208
 
-# A compiler counts when asked for: CC is always set by make itself.
-ifneq ($(filter environment command line,$(origin CC)),)
-CXX_FOR = $(if $(findstring clang,$(CC)),$(subst clang,clang++,$(CC)),$(if $(findstring gcc,$(CC)),$(subst gcc,g++,$(CC)),c++))
-COMPILER = -DCMAKE_C_COMPILER=$(CC) -DCMAKE_CXX_COMPILER=$(if $(filter environment command line,$(origin CXX)),$(CXX),$(CXX_FOR))
+# A compiler counts when asked for: CC is always set by make itself. `ccache gcc` is gcc behind a launcher.
+given = $(filter environment command line,$(origin $1))
+launcher = $(if $(filter ccache sccache distcc,$(notdir $(firstword $(CC)))),$(firstword $(CC)))
+itself = $(if $(launcher),$(filter-out $(launcher),$1),$1)
+ifneq ($(call given,CC),)
+CC_ITSELF = $(call itself,$(CC))
+CC_NAME = $(notdir $(CC_ITSELF))
+CXX_NAME = $(if $(findstring clang,$(CC_NAME)),$(subst clang,clang++,$(CC_NAME)),$(if $(findstring gcc,$(CC_NAME)),$(subst gcc,g++,$(CC_NAME)),c++))
+CXX_FOR = $(if $(call given,CXX),$(call itself,$(CXX)),$(if $(findstring /,$(CC_ITSELF)),$(dir $(CC_ITSELF)))$(CXX_NAME))
+COMPILER = -DCMAKE_C_COMPILER=$(CC_ITSELF) -DCMAKE_CXX_COMPILER=$(CXX_FOR) $(if $(launcher),-DCMAKE_C_COMPILER_LAUNCHER=$(launcher) -DCMAKE_CXX_COMPILER_LAUNCHER=$(launcher))
 endif
 
 export JOBS
