@@ -21,7 +21,8 @@
 #   GENARM_LLAMA=system    the installed one, or an error
 #   GENARM_LLAMA=/prefix   the one installed there, or an error
 #   GENARM_LLAMA_CC=clang  the C compiler that builds it (default clang, else gcc)
-#   GENARM_LLAMA_ARGS=...  further CMake options for it, e.g. -DGGML_CUDA=ON
+#   GENARM_LLAMA_ARGS=...  further CMake options for it, e.g. -DGGML_CUDA=ON; both are kept until they are
+#                          given again, empty for none
 # A second run finds the stamp of the first and takes well under a second; another
 # compiler, other options or another processor build again.
 set -euo pipefail
@@ -172,6 +173,16 @@ llama_stamp() {
     echo "options: ${llama_args[*]}"
     echo "cpu: $(uname -m) $(grep -sm1 -E '^(flags|Features)' /proc/cpuinfo | cksum)"
 }
+
+# What was chosen once holds until another choice is made, so that a plain `make` behind it does not build another library.
+for name in GENARM_LLAMA_CC GENARM_LLAMA_ARGS; do
+    if [ -n "${!name+given}" ]; then
+        mkdir -p deps
+        printf '%s\n' "${!name}" >"deps/$name"
+    elif [ -f "deps/$name" ]; then
+        printf -v "$name" %s "$(cat "deps/$name")"
+    fi
+done
 
 # Static libraries: the program, the tests and libgenarm carry them inside, so that
 # a checkout or an installed program works from wherever it is moved to, and so that
