@@ -35,7 +35,8 @@ static const struct option serve_options[] = {
     {OPTION_TEXT, "-a --alias", "NAME", offsetof(struct serve_args, alias), .env = "LLAMA_ARG_ALIAS",
      .help = "name of the model in the API; without it its file's"},
     {OPTION_TEXT, "--api-key", "KEY,...", offsetof(struct serve_args, keys), .env = "LLAMA_API_KEY",
-     .help = "answer only requests with one of these keys, as Authorization: Bearer KEY; the page, /health and /openapi.json are open"},
+     .help = "answer only requests with one of these keys, as Authorization: Bearer KEY; the page, /health and "
+             "/openapi.json are open"},
     {OPTION_FILE, "--api-key-file", "FILE", offsetof(struct serve_args, key_file), .help = "further keys, one in a line"},
     {OPTION_TEXT, "--cors", "ORIGIN", offsetof(struct serve_args, cors),
      .help =

@@ -137,7 +137,8 @@ void results_texts_deinit(struct results_texts *t);
 /* Makes of r->experiment what the other lines need; `where` is for errors. */
 int results_head(struct results *r, const char *where, struct genarm_error *err);
 
-/* Whether a variable has the same value in two points, whether they say 1 or 1.0. NULL, which a point without it has, is the same as nothing. */
+/* Whether a variable has the same value in two points, whether they say 1 or 1.0. NULL, which a point without it has, is the same as
+ * nothing. */
 bool results_same_value(const json_t *a, const json_t *b);
 
 /* "h=0.5, s=0.5" of a point, for people, with all digits; malloc'ed; NULL without memory. */
