@@ -205,7 +205,8 @@ int32_t genarm_session_n_left(const struct genarm_session *s);   /* steps until 
 int genarm_session_shift(struct genarm_session *s, int32_t keep, struct genarm_error *err);
 
 /* Writes a session to a file: tokens, KV caches, weights, preferences and the random stream. A session that loads it goes on
- * as this one does, to the bit. Not saved is what the caller chose for a request: schedules, gate, biases, grammar, draft.
+ * as this one does, to the bit (but of a model that libllama runs, where a shift was not yet followed by a step: it evaluates
+ * anew what was moved). Not saved is what the caller chose for a request: schedules, gate, biases, grammar, draft.
  * `note`: a text of the caller's that is stored with it, such as the messages; NULL: none. The file is as large as what is
  * cached, and appears at once when it is complete. GENARM_EINVAL when a file that is no saved session is in its place. */
 int genarm_session_save(struct genarm_session *s, const char *path, const char *note, struct genarm_error *err);
