@@ -180,8 +180,7 @@ static bool same_inode(const struct stat *x, const struct stat *y) {
     return x->st_dev == y->st_dev && x->st_ino == y->st_ino;
 }
 
-/* Also when there is no such file yet. */
-static bool same_file(const char *a, const char *b) {
+bool same_file(const char *a, const char *b) {
     struct stat x, y;
     const bool have_a = stat(a, &x) == 0, have_b = stat(b, &y) == 0;
     if (have_a || have_b) {

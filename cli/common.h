@@ -151,6 +151,9 @@ int load_model(struct genarm_model **out, const struct model_args *args, struct 
 /* Where models are to be loaded. */
 struct genarm_model_params model_params_from(const struct model_args *args);
 
+/* Whether two paths are one file or folder, also when it is not there yet. */
+bool same_file(const char *a, const char *b);
+
 /* CLI_USAGE when the file that an option writes is one that is read. Paths may be NULL: none. */
 int keep_input(const char *option, const char *output, const char *input, struct genarm_error *err);
 

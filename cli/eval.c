@@ -1,7 +1,6 @@
 /* genarm eval: an experiment, as a YAML file describes it, with the program's own commands. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "base/file.h"
@@ -209,18 +208,13 @@ static int run_items(struct evaluation *e, struct genarm_error *err) {
     return reported ? reported : code;
 }
 
-static bool is_same_folder(const char *a, const char *b) {
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 static int check_reuse(const struct eval_args *args, struct genarm_error *err) {
     for (size_t i = 0; i < args->reuse.n; i++) {
         const char *folder = args->reuse.items[i];
         if (!file_exists(folder)) {
             return error_at(err, error_set(err, GENARM_EIO, "there is no such folder"), "%s", folder);
         }
-        if (is_same_folder(folder, args->output)) {
+        if (same_file(folder, args->output)) {
             return usage_error(err, "--reuse", "this is the folder of -o, whose files are used anyway");
         }
     }
