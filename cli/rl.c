@@ -165,21 +165,10 @@ static int print_result(const struct job *job, const struct genarm_rl_status *s,
 
 static int check_outputs(const struct job *job, struct genarm_error *err) {
     const struct rl_args *args = job->args;
-    struct genarm_model_info info;
-    genarm_model_get_info(job->model, &info);
-    const char *const inputs[] = {info.path, args->prompts, args->training.reference_adapter};
-    int code = 0;
-    for (size_t i = 0; i < sizeof inputs / sizeof *inputs && code == 0; i++) {
-        code = keep_input("-o", args->output, inputs[i], err);
-        code = code ? code : keep_input("--log", args->training.log, inputs[i], err);
-    }
-    code = code ? code : keep_input("--log", args->training.log, args->training.init_adapter, err);
+    int code = training_check_outputs(&args->training, args->output, job->model, err);
+    code = code ? code : training_keep_input(&args->training, args->output, args->prompts, err);
     code = code ? code : keep_rewards("-o", args->output, &args->rewards.specs, err);
-    code = code ? code : keep_rewards("--log", args->training.log, &args->rewards.specs, err);
-    if (code == 0 && args->training.log && strcmp(args->training.log, args->output) == 0) {
-        code = usage_error(err, "--log", "%s is the adapter's file: name another", args->training.log);
-    }
-    return code;
+    return code ? code : keep_rewards("--log", args->training.log, &args->rewards.specs, err);
 }
 
 static int load(struct job *job, struct genarm_error *err) {

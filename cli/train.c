@@ -267,30 +267,18 @@ static int train(const struct train_args *args, const struct objective_set *obje
     return code;
 }
 
-/* What is read must not be written over: the data, the models; nor a log into the adapter. */
+/* What is read must not be written over. */
 static int check_outputs(const struct train_args *args, const struct objective_set *objectives,
                          const struct genarm_model *model, struct genarm_error *err) {
-    struct genarm_model_info info;
-    genarm_model_get_info(model, &info);
-    const char *const inputs[] = {info.path, args->training.reference_adapter};
-    int code = 0;
-    for (size_t i = 0; i < sizeof inputs / sizeof *inputs && code == 0; i++) {
-        code = keep_input("-o", args->output, inputs[i], err);
-        code = code ? code : keep_input("--log", args->training.log, inputs[i], err);
-    }
-    code = code ? code : keep_input("--log", args->training.log, args->training.init_adapter, err);
+    const struct training_args *t = &args->training;
+    int code = training_check_outputs(t, args->output, model, err);
     for (size_t i = 0; i < args->data.n && code == 0; i++) {
-        code = keep_input("-o", args->output, args->data.items[i], err);
-        code = code ? code : keep_input("--log", args->training.log, args->data.items[i], err);
+        code = training_keep_input(t, args->output, args->data.items[i], err);
     }
     for (size_t i = 0; i < objectives->n; i++) {
         for (size_t j = 0; j < objectives->items[i].n_paths && code == 0; j++) {
-            code = keep_input("-o", args->output, objectives->items[i].paths[j], err);
-            code = code ? code : keep_input("--log", args->training.log, objectives->items[i].paths[j], err);
+            code = training_keep_input(t, args->output, objectives->items[i].paths[j], err);
         }
-    }
-    if (code == 0 && args->training.log && strcmp(args->training.log, args->output) == 0) {
-        code = usage_error(err, "--log", "%s is the adapter's file: name another", args->training.log);
     }
     return code;
 }

@@ -1,6 +1,8 @@
 /* See training.h. */
 #include "training.h"
 
+#include <string.h>
+
 void training_apply(struct genarm_train_params *p, const struct training_args *args, const struct model_args *model) {
     p->lora_rank = args->lora_rank;
     p->lora_alpha = (float)args->lora_alpha;
@@ -29,4 +31,22 @@ void training_apply(struct genarm_train_params *p, const struct training_args *a
     p->save_every = args->save_every;
     p->resume = args->resume;
     p->log_path = args->log;
+}
+
+int training_keep_input(const struct training_args *args, const char *output, const char *input, struct genarm_error *err) {
+    const int code = keep_input("-o", output, input, err);
+    return code ? code : keep_input("--log", args->log, input, err);
+}
+
+int training_check_outputs(const struct training_args *args, const char *output, const struct genarm_model *model,
+                           struct genarm_error *err) {
+    struct genarm_model_info info;
+    genarm_model_get_info(model, &info);
+    int code = training_keep_input(args, output, info.path, err);
+    code = code ? code : training_keep_input(args, output, args->reference_adapter, err);
+    code = code ? code : keep_input("--log", args->log, args->init_adapter, err); /* -o may go on where that ended */
+    if (code == 0 && args->log && strcmp(args->log, output) == 0) {
+        code = usage_error(err, "--log", "%s is the adapter's file: name another", args->log);
+    }
+    return code;
 }

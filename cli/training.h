@@ -84,4 +84,11 @@ struct training_args {
 /* Puts the options into params; strings are borrowed. */
 void training_apply(struct genarm_train_params *p, const struct training_args *args, const struct model_args *model);
 
+/* CLI_USAGE when the adapter (output) or the log would be written over a file that is read. */
+int training_keep_input(const struct training_args *args, const char *output, const char *input, struct genarm_error *err);
+
+/* The same for all that training reads whatever it is trained on, and for a log over the adapter. */
+int training_check_outputs(const struct training_args *args, const char *output, const struct genarm_model *model,
+                           struct genarm_error *err);
+
 #endif
