@@ -5,6 +5,7 @@
 
 #include "base/progress.h"
 #include "generate.h"
+#include "records.h"
 #include "terminal.h"
 
 /* The samples of a job that can be rewarded. */
@@ -12,14 +13,19 @@ struct choice {
     const struct job *job;
     size_t *which;                 /* [n] index of the sample */
     struct genarm_sample *samples; /* [n] */
+    int32_t **tokens;              /* [n] those of the samples, owned */
     double *values;                /* [n, sources] */
     double *rewards;               /* [n_samples] weighted sums; NaN: none */
     size_t n;
 };
 
 static void choice_free(struct choice *c) {
+    for (size_t i = 0; i < c->n; i++) {
+        free(c->tokens[i]);
+    }
     free(c->which);
     free(c->samples);
+    free(c->tokens);
     free(c->values);
     free(c->rewards);
 }
@@ -30,25 +36,32 @@ static int choice_make(struct choice *c, const struct generation *g, size_t inde
     *c = (struct choice){.job = &g->jobs[index],
                          .which = calloc(n_samples, sizeof *c->which),
                          .samples = calloc(n_samples, sizeof *c->samples),
+                         .tokens = calloc(n_samples, sizeof *c->tokens),
                          .values = calloc(n_samples * (g->method.rewards.n + 1), sizeof *c->values),
                          .rewards = calloc(n_samples, sizeof *c->rewards)};
-    if (!c->which || !c->samples || !c->values || !c->rewards) {
+    if (!c->which || !c->samples || !c->tokens || !c->values || !c->rewards) {
         return error_nomem(err, "rewards");
     }
-    for (size_t k = 0; k < n_samples; k++) {
+    int code = 0;
+    for (size_t k = 0; k < n_samples && code == 0; k++) {
         const json_t *facts = c->job->samples[k].facts;
+        size_t n_tokens = 0;
         c->rewards[k] = (double)NAN;
         if (facts) {
+            code = record_tokens(&c->tokens[c->n], &n_tokens, facts, err);
             const char *finish = json_string_value(json_object_get(facts, "finish_reason"));
             const char *response = json_string_value(json_object_get(facts, "response"));
             c->which[c->n] = k;
-            c->samples[c->n++] = (struct genarm_sample){.messages = prompt->messages,
-                                                        .n_messages = prompt->n_messages,
-                                                        .response = response ? response : "",
-                                                        .finished = finish && strcmp(finish, "stop") == 0};
+            c->samples[c->n] = (struct genarm_sample){.messages = prompt->messages,
+                                                      .n_messages = prompt->n_messages,
+                                                      .response = response ? response : "",
+                                                      .finished = finish && strcmp(finish, "stop") == 0,
+                                                      .tokens = c->tokens[c->n],
+                                                      .n_tokens = n_tokens};
+            c->n++;
         }
     }
-    return 0;
+    return code;
 }
 
 /* ---- rewards ---- */

@@ -13,6 +13,7 @@ enum { ARRAY_MAX = 1 << 30 /* bytes */ };
 void judge_answers_free(struct judge_answers *a) {
     for (size_t i = 0; i < a->n; i++) {
         free(a->items[i].messages);
+        free(a->items[i].tokens);
     }
     free(a->items);
     records_free(&a->records);
@@ -116,7 +117,7 @@ static int read_answer(struct judge_answer_record *a, const json_t *record, stru
     const char *key = json_object_get(record, "response") || !json_object_get(record, "output") ? "response" : "output";
     code = code || a->failure ? code : json_get_string(&a->text, record, key, a->where, err);
     a->finished = code == 0 && strcmp(finish, "stop") == 0;
-    return code;
+    return code ? code : record_tokens(&a->tokens, &a->n_tokens, record, err);
 }
 
 int judge_answers_read(struct judge_answers *a, const char *path, struct genarm_error *err) {

@@ -14,6 +14,8 @@ struct judge_answer_record {
     size_t n_messages;
     const char *text;    /* NULL: the prompt has none, */
     const char *failure; /* and this is why */
+    int32_t *tokens;     /* [n_tokens] owned: "tokens", where that is a list of them; else NULL */
+    size_t n_tokens;
     bool finished;     /* by itself: "finish_reason" is "stop" or missing */
     const json_t *id;  /* or NULL */
     const char *where; /* "file:line", of a JSON array "file, record 3" */

@@ -85,3 +85,26 @@ void records_free(struct record_list *list) {
     free(list->items);
     *list = (struct record_list){0};
 }
+
+int record_tokens(int32_t **out, size_t *n, const json_t *record, struct genarm_error *err) {
+    const json_t *list = json_object_get(record, "tokens");
+    const size_t n_tokens = json_array_size(list);
+    int32_t *tokens = n_tokens ? malloc(n_tokens * sizeof *tokens) : NULL;
+    *out = NULL;
+    *n = 0;
+    if (n_tokens && !tokens) {
+        return error_nomem(err, "tokens");
+    }
+    for (size_t i = 0; i < n_tokens; i++) {
+        const json_t *item = json_array_get(list, i);
+        const json_int_t token = json_integer_value(item);
+        if (!json_is_integer(item) || token < 0 || token > INT32_MAX) {
+            free(tokens);
+            return 0;
+        }
+        tokens[i] = (int32_t)token;
+    }
+    *out = tokens;
+    *n = n_tokens;
+    return 0;
+}

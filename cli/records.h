@@ -3,6 +3,7 @@
 #define CLI_RECORDS_H
 
 #include <jansson.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
@@ -21,5 +22,9 @@ int records_read(struct record_list *list, const char *path, struct genarm_error
 /* The same of what models said, whose texts may have zero characters: they become U+FFFD. */
 int records_read_sampled(struct record_list *list, const char *path, struct genarm_error *err);
 void records_free(struct record_list *list); /* safe on a zeroed struct */
+
+/* "tokens" of an answer as genarm generate writes it, [*n] owned by the caller; what else a record has under that name is left
+ * alone: NULL. */
+int record_tokens(int32_t **out, size_t *n, const json_t *record, struct genarm_error *err);
 
 #endif

@@ -120,7 +120,7 @@ static int score_response(const struct score_args *args, struct scorers *s, cons
         code = code ? code : scores_compute(&scores, &s->setup, &args->guide, session, args->response, args->open, err);
     }
     if (code == 0) {
-        const struct genarm_sample sample = {messages, n, args->response, !args->open};
+        const struct genarm_sample sample = {messages, n, args->response, !args->open, NULL, 0};
         code = rewards_compute(&s->rewards, &sample, 1, values, err);
         code = code ? code : rewards_check_refused(&s->rewards, err);
     }
@@ -211,8 +211,8 @@ static int score_pair(struct rankings *r, const struct score_args *args, const s
     size_t n = 0;
     int code = pair_messages(&messages, &n, pair, args->system, err);
     if (code == 0) {
-        const struct genarm_sample samples[] = {{messages, n, responses[0], !args->open},
-                                                {messages, n, responses[1], !args->open}};
+        const struct genarm_sample samples[] = {{messages, n, responses[0], !args->open, NULL, 0},
+                                                {messages, n, responses[1], !args->open, NULL, 0}};
         code = rewards_compute(&s->rewards, samples, 2, r->values, err);
     }
     for (int side = 0; side < 2 && code == 0 && s->guided; side++) {

@@ -68,7 +68,12 @@ static int read_answers(struct scoring *s, struct genarm_error *err) {
 
 static struct genarm_sample sample_of(const struct scoring *s, size_t i) {
     const struct judge_answer_record *a = &s->answers.items[i];
-    return (struct genarm_sample){s->messages[i], s->n_messages[i], a->text, a->finished && !s->args->open};
+    return (struct genarm_sample){.messages = s->messages[i],
+                                  .n_messages = s->n_messages[i],
+                                  .response = a->text,
+                                  .finished = a->finished && !s->args->open,
+                                  .tokens = a->tokens,
+                                  .n_tokens = a->n_tokens};
 }
 
 /* ---- scoring ---- */

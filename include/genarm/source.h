@@ -18,7 +18,7 @@
  * multiplied by it. Rewards have no unit: only differences between responses to one prompt mean something.
  *
  *     genarm_source_new(&source, "cmd:cheer=python3 cheer.py:0.5", NULL, NULL, &err);
- *     genarm_source_score(source, &(struct genarm_sample){messages, 1, "Hi!", true}, 1, &reward, &err);
+ *     genarm_source_score(source, &(struct genarm_sample){messages, 1, "Hi!", true, NULL, 0}, 1, &reward, &err);
  *
  * One thread at a time uses a source; several sources may share the base.
  */
@@ -94,6 +94,10 @@ struct genarm_sample {
     size_t n_messages;
     const char *response;
     bool finished; /* its end-of-turn token follows; false: it was cut */
+    /* What the response was drawn as, an end-of-turn token included; NULL: not known. A policy (arm:, ratio:, …) scores these
+     * where the response is what they spell in its vocabulary; else, and for all other kinds, the response counts. */
+    const int32_t *tokens; /* [n_tokens] */
+    size_t n_tokens;
 };
 
 /* rewards[n]: finite numbers, written only on success; NaN where the source abstains, which only a judge (openai:) does, when

@@ -16,8 +16,8 @@ static int judge_reward_run(void *self, struct judge_round *r, size_t *at, struc
     for (size_t i = 0; i < r->batch->n && rc == GENARM_OK; i++) {
         const struct judge_pair *p = &r->batch->pairs[i];
         struct judge_verdict *v = &r->verdicts[i];
-        const struct genarm_sample samples[2] = {{p->messages, p->n_messages, p->texts[0], p->finished[0]},
-                                                 {p->messages, p->n_messages, p->texts[1], p->finished[1]}};
+        const struct genarm_sample samples[2] = {{p->messages, p->n_messages, p->texts[0], p->finished[0], NULL, 0},
+                                                 {p->messages, p->n_messages, p->texts[1], p->finished[1], NULL, 0}};
         /* The same answer twice is a tie, whatever rounding or a program's mood would say. */
         const bool same = strcmp(p->texts[0], p->texts[1]) == 0 && p->finished[0] == p->finished[1];
         *at = i;

@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 enum { TOKEN_MAX_BYTES = 1 << 20, TEXT_MAX_BYTES = 1 << 28 };
+static const char no_character = '\xFF'; /* a byte that is in no UTF-8 */
 
 int spell_tokens(int32_t **out, size_t *n, const struct genarm_model *model, const char *text, bool bos, bool special,
                  struct genarm_error *err) {
@@ -59,6 +62,24 @@ int spell_json(json_t **out, const struct genarm_model *model, const int32_t *to
     }
     *out = json;
     return GENARM_OK;
+}
+
+int spell_sample(struct buf *out, const struct genarm_model *model, const int32_t *tokens, size_t n,
+                 struct genarm_error *err) {
+    struct buf bytes;
+    struct text_tail tail = {0};
+    buf_init(&bytes, TEXT_MAX_BYTES);
+    int rc = buf_puts(out, "", err);
+    for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
+        rc = spell_bytes(&bytes, model, tokens[i], false, err);
+    }
+    for (size_t i = 0; i < bytes.len; i++) {
+        bytes.data[i] = bytes.data[i] ? bytes.data[i] : no_character;
+    }
+    rc = rc == GENARM_OK ? text_push(&tail, bytes.data, bytes.len, out, err) : rc;
+    rc = rc == GENARM_OK ? text_end(&tail, out, err) : rc;
+    buf_deinit(&bytes);
+    return rc;
 }
 
 json_t *spell_token_json(const struct genarm_model *model, int32_t token) {

@@ -15,6 +15,11 @@ int spell_bytes(struct buf *out, const struct genarm_model *model, int32_t token
 /* The text of tokens, control tokens left out; bytes that are no character become U+FFFD. *out is a new reference. */
 int spell_json(json_t **out, const struct genarm_model *model, const int32_t *tokens, size_t n, struct genarm_error *err);
 
+/* The text of tokens that were sampled: control tokens left out, valid UTF-8 without zero bytes, in whose place there is U+FFFD as
+ * in that of bytes that are no character. `out` is appended to. */
+int spell_sample(struct buf *out, const struct genarm_model *model, const int32_t *tokens, size_t n,
+                 struct genarm_error *err);
+
 /* The text of one token by itself, the spelling of a control token; bytes that are no whole character become U+FFFD. New
  * reference; NULL without memory. */
 json_t *spell_token_json(const struct genarm_model *model, int32_t token);

@@ -6,10 +6,12 @@
 
 #include "engine/engine.h"
 #include "guide/combine.h"
+#include "model/spell.h"
 #include "reward/source.h"
 
 enum {
     DEFAULT_CTX_MAX = 4096,
+    TEXT_MAX_BYTES = 1 << 30, /* of a response */
     LOGITS_MAX = 8 << 20, /* floats of the logits that are held at once, as far as there is a choice */
 };
 
@@ -100,12 +102,45 @@ static int score_tokens(struct policy_source *p, const int32_t *prompt, int32_t 
     return rc;
 }
 
+/* The tokens that the response was drawn as, if they are known and are its text in this vocabulary: cutting the text anew may
+ * give others, whose probability is another. *n is 0 where they are not. */
+static int drawn_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const struct genarm_sample *s,
+                        struct genarm_error *err) {
+    const bool ended = s->n_tokens > 0 && genarm_token_ends(model, s->tokens[s->n_tokens - 1]);
+    const size_t n_text = s->n_tokens - ended;
+    *n = 0;
+    for (size_t i = 0; i < s->n_tokens; i++) {
+        if (s->tokens[i] < 0 || s->tokens[i] >= model->hp.n_vocab) {
+            return GENARM_OK;
+        }
+    }
+    struct buf text;
+    buf_init(&text, TEXT_MAX_BYTES);
+    int rc = s->n_tokens > INT32_MAX / 2 ? GENARM_OK : spell_sample(&text, model, s->tokens, n_text, err);
+    if (rc == GENARM_OK && text.data && strcmp(text.data, s->response) == 0) {
+        *out = malloc((s->n_tokens + 1) * sizeof **out);
+        rc = *out ? GENARM_OK : error_nomem(err, "a response");
+    }
+    if (rc == GENARM_OK && *out) {
+        memcpy(*out, s->tokens, s->n_tokens * sizeof **out);
+        *n = (int32_t)(n_text + (ended && s->finished));
+        if (s->finished && !ended && genarm_token_eos(model) >= 0) {
+            (*out)[(*n)++] = genarm_token_eos(model);
+        }
+    }
+    buf_deinit(&text);
+    return rc;
+}
+
 static int score_one(void *self, const struct genarm_sample *s, double *value, struct genarm_error *err) {
     struct policy_source *p = self;
     int32_t *prompt = NULL, *response = NULL, n_prompt = 0, n = 0;
     int rc = template_tokens(&prompt, &n_prompt, p->arm.model, source_model_template(&p->arm, p->params), s->messages,
                              s->n_messages, err);
-    if (rc == GENARM_OK) {
+    if (rc == GENARM_OK && s->tokens) {
+        rc = drawn_tokens(&response, &n, p->arm.model, s, err);
+    }
+    if (rc == GENARM_OK && !response) {
         rc = response_tokens(&response, &n, p->arm.model, s->response, s->finished, err);
     }
     if (rc == GENARM_OK) {

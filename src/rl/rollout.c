@@ -1,14 +1,11 @@
 #include "rl/rollout.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-#include "base/utf8.h"
 #include "guide/session.h"
+#include "model/spell.h"
 
-enum { TEXT_MAX_BYTES = 64 << 20, TOKEN_MAX_BYTES = 4096 };
-
-static const char replacement[] = "\xEF\xBF\xBD"; /* U+FFFD */
+enum { TEXT_MAX_BYTES = 192 << 20 };
 
 /* ---- life ---- */
 
@@ -57,37 +54,6 @@ void response_deinit(struct response *r) {
     *r = (struct response){0};
 }
 
-/* ---- text ---- */
-
-/* What is no UTF-8, or ends a C string, becomes U+FFFD. */
-static int append_valid(struct buf *to, const struct buf *bytes, struct genarm_error *err) {
-    int rc = buf_puts(to, "", err);
-    for (size_t at = 0; at < bytes->len && rc == GENARM_OK;) {
-        const size_t n = bytes->data[at] ? utf8_char(bytes->data + at, bytes->len - at) : 0;
-        rc = n ? buf_append(to, bytes->data + at, n, err) : buf_puts(to, replacement, err);
-        at += n ? n : 1;
-    }
-    return rc;
-}
-
-static int make_text(struct response *r, const struct genarm_model *model, struct genarm_error *err) {
-    struct buf bytes;
-    int rc = GENARM_OK;
-    buf_init(&bytes, TEXT_MAX_BYTES);
-    buf_init(&r->text, 3 * (size_t)TEXT_MAX_BYTES);
-    for (int32_t i = 0; i < r->n && rc == GENARM_OK; i++) {
-        char piece[TOKEN_MAX_BYTES];
-        const int32_t n = genarm_token_bytes(model, r->tokens[i], false, piece, sizeof piece);
-        rc = n < 0 ? error_set(err, GENARM_EUNSUPPORTED, "token %d has more than %d bytes", r->tokens[i], TOKEN_MAX_BYTES)
-                   : buf_append(&bytes, piece, (size_t)n, err);
-    }
-    if (rc == GENARM_OK) {
-        rc = append_valid(&r->text, &bytes, err);
-    }
-    buf_deinit(&bytes);
-    return rc;
-}
-
 /* ---- sampling ---- */
 
 static int start(struct rollout *r, size_t slot, struct response *response, struct genarm_error *err) {
@@ -116,7 +82,8 @@ static int collect(struct rollout *r, size_t *n_running, struct genarm_error *er
         response->tokens[response->n++] = r->drawn[i];
         response->finished = genarm_token_ends(model, r->drawn[i]);
         if (response->finished || response->n == r->max_new_tokens) {
-            rc = make_text(response, model, err);
+            buf_init(&response->text, TEXT_MAX_BYTES);
+            rc = spell_sample(&response->text, model, response->tokens, (size_t)response->n, err);
             genarm_session_free(r->sessions[i]);
             r->sessions[i] = NULL;
         } else {

@@ -110,7 +110,9 @@ static int reward(struct step *s) {
         rl->samples[i] = (struct genarm_sample){.messages = r->prompt->messages,
                                                 .n_messages = r->prompt->n_messages,
                                                 .response = r->text.data,
-                                                .finished = r->finished};
+                                                .finished = r->finished,
+                                                .tokens = r->tokens,
+                                                .n_tokens = (size_t)r->n};
         rl->rewards[i] = 0;
     }
     for (size_t j = 0; j < rl->params.n_rewards && rc == GENARM_OK; j++) {

@@ -49,10 +49,11 @@ END
 run 0 score --answers alpaca.json --reward "$length"
 json_true out '[x["rewards"]["n"] for x in r] == [1003, 1004]'
 
-# The answers of genarm generate, the rewards of one response at a time.
+# The answers of genarm generate as texts, the rewards of one response at a time.
 printf '{"prompt": "Name a bird."}\n{"prompt": "Name a fish."}\n{"prompt": "Say a word."}\n' >prompts.jsonl
 run 0 generate -m "$tiny" -ctk f32 -ctv f32 --prompts prompts.jsonl -s 3 -n 12 -o generated.jsonl
-run 0 score -m "$tiny" --answers generated.jsonl --reward arm:sum=kind.gguf --reward ratio-mean:kind.gguf --reward "$length"
+sed 's/"tokens":\[[^]]*\],//' generated.jsonl >texts.jsonl
+run 0 score -m "$tiny" --answers texts.jsonl --reward arm:sum=kind.gguf --reward ratio-mean:kind.gguf --reward "$length"
 cp out rewards
 for i in 0 1 2; do
     open=$(json generated.jsonl "'' if r[$i]['finish_reason'] == 'stop' else '--no-eos'")
@@ -64,6 +65,16 @@ for i in 0 1 2; do
 done
 cat rewards single >both
 json_true both 'all(abs(r[i]["rewards"][k] - r[i + 3]["trajectory"][k]) < 1e-4 for i in range(3) for k in ("sum", "kind"))'
+
+# Tokens that were drawn count where they spell the response, so that log pi of an answer is what its own record says.
+run 0 generate -m "$tiny" -ctk f32 -ctv f32 --prompts prompts.jsonl -s 5 -n 40 --temp 1.5 -o drawn.jsonl
+run 0 score -m "$tiny" --answers drawn.jsonl --reward "arm:self=$tiny"
+cat drawn.jsonl out >both
+json_true both 'all(abs(r[i]["logprob"] - r[i + 3]["rewards"]["self"]) < 1e-3 for i in range(3))'
+sed 's/"tokens":\[[^]]*\]/"tokens":[1,2,3]/' drawn.jsonl >others.jsonl
+run 0 score -m "$tiny" --answers others.jsonl --reward "arm:self=$tiny"
+cat drawn.jsonl out >both
+json_true both 'any(abs(r[i]["logprob"] - r[i + 3]["rewards"]["self"]) > 1 for i in range(3))'
 
 # A file: the means on stdout.
 run 0 score --answers answers.jsonl --reward "$length" -o to.jsonl

@@ -18,8 +18,9 @@ static const struct genarm_message talk[] = {
     {"system", "Be terse."}, {"user", "Name a fish."}, {"assistant", "Cod"}, {"user", "Name a bird."}};
 
 static const struct genarm_sample samples[] = {
-    {asked, 1, "The owl, of course.", true}, {asked, 1, "The owl, of", false}, {asked, 1, "The owl, of course.", false},
-    {talk, 4, "The owl, of course.", true},  {asked, 1, "", true},             {asked, 1, "The owl, of course.", true}};
+    {asked, 1, "The owl, of course.", true, NULL, 0},  {asked, 1, "The owl, of", false, NULL, 0},
+    {asked, 1, "The owl, of course.", false, NULL, 0}, {talk, 4, "The owl, of course.", true, NULL, 0},
+    {asked, 1, "", true, NULL, 0},                     {asked, 1, "The owl, of course.", true, NULL, 0}};
 enum { N = sizeof samples / sizeof *samples };
 
 static struct genarm_source_params params_of(int32_t n_batch) {
@@ -71,9 +72,14 @@ static struct sums expected(struct genarm_model *base, struct genarm_model *mode
     must(genarm_session_new(&s, g, NULL, &err), &err);
     must(genarm_session_prompt(s, sample->messages, sample->n_messages, &err), &err);
     int32_t tokens[64];
-    int32_t n = genarm_tokenize(base, sample->response, strlen(sample->response), false, false, tokens, 63);
-    assert_true(n >= 0);
-    if (sample->finished) {
+    int32_t n = (int32_t)sample->n_tokens;
+    if (sample->tokens) {
+        memcpy(tokens, sample->tokens, sample->n_tokens * sizeof *tokens);
+    } else {
+        n = genarm_tokenize(base, sample->response, strlen(sample->response), false, false, tokens, 63);
+        assert_true(n >= 0);
+    }
+    if (sample->finished && !(n > 0 && genarm_token_ends(base, tokens[n - 1]))) {
         tokens[n++] = genarm_token_eos(base);
     }
     must(genarm_session_score(s, tokens, (size_t)n, add, &sums, &err), &err);
@@ -112,6 +118,49 @@ static void test_arms_give_the_sums_of_a_session(void **state) {
         genarm_adapter_free(ad);
         genarm_model_free(model);
     }
+}
+
+/* A response as tokens that its text is not cut into: each of its bytes by itself. */
+static void test_tokens_that_were_drawn_are_what_is_scored(void **state) {
+    (void)state;
+    struct genarm_model *model = golden_model("llama.gguf");
+    struct genarm_adapter *ad = golden_adapter(model, "llama.lora.gguf");
+    static const char text[] = "of the owl";
+    int32_t drawn[sizeof text], n = 0, cut[32];
+    for (const char *c = text; *c; c++, n++) {
+        assert_int_equal(genarm_tokenize(model, c, 1, false, false, &drawn[n], 1), 1);
+    }
+    assert_true(genarm_tokenize(model, text, strlen(text), false, false, cut, 32) < n);
+    drawn[n] = genarm_token_eos(model);
+    const size_t n_drawn = (size_t)n;
+    const int32_t foreign[] = {drawn[0], 1 << 30};
+    const struct genarm_sample some[] = {
+        {asked, 1, text, false, drawn, n_drawn},     {asked, 1, text, true, drawn, n_drawn + 1},
+        {asked, 1, text, true, drawn, n_drawn},      {asked, 1, text, false, drawn, n_drawn + 1}, /* --no-eos */
+        {asked, 1, text, false, drawn, n_drawn - 1}, {asked, 1, text, true, foreign, 2}, /* not its spelling */
+        {asked, 1, "", false, drawn, 0},
+    };
+    static const int same_as[] = {0, 1, 1, 0, -1, -1, -1}; /* -1: the text's */
+    const struct genarm_source_params p = params_of(512);
+    struct genarm_source *s = open_source("arm:", ad->path, model, &p);
+    struct genarm_error err = {0};
+    double values[2];
+    for (size_t i = 0; i < 6; i++) {
+        struct genarm_sample counts = same_as[i] < 0 ? some[i] : some[same_as[i]];
+        if (same_as[i] < 0) {
+            counts.tokens = NULL;
+            counts.n_tokens = 0;
+        }
+        must(genarm_source_score(s, &some[i], 1, values, &err), &err);
+        assert_true(fabs(values[0] - expected(model, model, ad, NULL, &counts).arm) < 1e-3);
+    }
+    must(genarm_source_score(s, &some[0], 1, &values[0], &err), &err);
+    must(genarm_source_score(s, &some[4], 1, &values[1], &err), &err);
+    assert_true(fabs(values[0] - values[1]) > 1);
+    assert_int_equal(genarm_source_score(s, &some[6], 1, values, &err), GENARM_EINVAL);
+    genarm_source_free(s);
+    genarm_adapter_free(ad);
+    genarm_model_free(model);
 }
 
 static void test_a_model_of_its_own_is_an_arm_without_a_base(void **state) {
@@ -253,9 +302,9 @@ static void test_errors_name_the_source_and_the_sample(void **state) {
     struct genarm_error err = {0};
     double values[2];
     p.n_ctx = 60;
-    const struct genarm_sample two[] = {{asked, 1, "Yes", true},
-                                        {asked, 1, "a long response, a response much longer than the context is", true}};
-    const struct genarm_sample empty[] = {{asked, 1, "Yes", true}, {asked, 1, "", false}};
+    const struct genarm_sample two[] = {{asked, 1, "Yes", true, NULL, 0},
+                                        {asked, 1, "a long response, a response much longer than the context is", true, NULL, 0}};
+    const struct genarm_sample empty[] = {{asked, 1, "Yes", true, NULL, 0}, {asked, 1, "", false, NULL, 0}};
     for (int k = 0; k < 2; k++) {
         values[0] = values[1] = 5;
         struct genarm_source *s = k ? open_source("x=", write_reward_model(model, "llama.lora.gguf", NULL), model, &p)
@@ -293,6 +342,7 @@ static void test_a_batch_can_be_stopped_between_samples(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_arms_give_the_sums_of_a_session),
+        cmocka_unit_test(test_tokens_that_were_drawn_are_what_is_scored),
         cmocka_unit_test(test_a_model_of_its_own_is_an_arm_without_a_base),
         cmocka_unit_test(test_prompts_are_written_in_the_template_given),
         cmocka_unit_test(test_reward_models_give_what_genarm_reward_gives),

@@ -76,7 +76,7 @@ static int score_texts(struct genarm_source *s, const char *const *responses, si
                        struct genarm_error *err) {
     struct genarm_sample samples[16];
     for (size_t i = 0; i < n; i++) {
-        samples[i] = (struct genarm_sample){question, 1, responses[i], true};
+        samples[i] = (struct genarm_sample){question, 1, responses[i], true, NULL, 0};
     }
     return genarm_source_score(s, samples, n, values, err);
 }
@@ -126,7 +126,7 @@ static void test_full_pipes_do_not_block_each_other(void **state) {
     memset(text, 'x', LONG);
     text[LONG] = '\0';
     for (int i = 0; i < N; i++) {
-        samples[i] = (struct genarm_sample){question, 1, text, true};
+        samples[i] = (struct genarm_sample){question, 1, text, true, NULL, 0};
     }
     struct genarm_source *s =
         start(60, "i=0; " EACH "i=$((i+1)); printf '{\"pad\":\"%%%ds\",\"reward\":%%d}\\n' '' $i; done", LONG);
@@ -142,7 +142,7 @@ static void test_a_request_holds_the_conversation(void **state) {
     (void)state;
     static const struct genarm_message talk[] = {
         {"system", "Be \"terse\"."}, {"user", "One?"}, {"assistant", "1"}, {"user", "Two?\n\xC3\xA4"}, {"assistant", "So"}};
-    const struct genarm_sample samples[] = {{talk, 5, "2\xFF\xE2\x82", false}, {talk, 1, "", true}};
+    const struct genarm_sample samples[] = {{talk, 5, "2\xFF\xE2\x82", false, NULL, 0}, {talk, 1, "", true, NULL, 0}};
     struct genarm_error err = {0};
     double values[2];
     char file[256], line[4096];
@@ -242,7 +242,7 @@ static void test_a_program_that_does_not_read_is_an_error_and_no_signal(void **s
     memset(text, 'x', LONG);
     text[LONG] = '\0';
     for (int i = 0; i < N; i++) {
-        samples[i] = (struct genarm_sample){question, 1, text, true};
+        samples[i] = (struct genarm_sample){question, 1, text, true, NULL, 0};
     }
     struct genarm_source *s = start(60, "exec <&-; exec sleep 100");
     assert_int_equal(genarm_source_score(s, samples, N, values, &err), GENARM_EIO);
@@ -342,8 +342,10 @@ static void test_params_are_checked(void **state) {
     genarm_source_free(NULL);
     s = start(60, "cat");
     double value;
-    assert_int_equal(genarm_source_score(s, &(struct genarm_sample){NULL, 0, "x", true}, 1, &value, &err), GENARM_EINVAL);
-    assert_int_equal(genarm_source_score(s, &(struct genarm_sample){question, 1, NULL, true}, 1, &value, &err), GENARM_EINVAL);
+    assert_int_equal(genarm_source_score(s, &(struct genarm_sample){NULL, 0, "x", true, NULL, 0},
+                                     1, &value, &err), GENARM_EINVAL);
+    assert_int_equal(genarm_source_score(s, &(struct genarm_sample){question, 1, NULL, true, NULL, 0},
+                                     1, &value, &err), GENARM_EINVAL);
     genarm_source_free(s);
 }
 

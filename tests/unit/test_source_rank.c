@@ -235,11 +235,11 @@ static void classify(const struct bert *b, const int *ids, int n, double *out, i
 /* ---- BERT ---- */
 
 static const struct genarm_message talk[] = {{"user", "A cod"}, {"assistant", "The owl."}, {"user", "Name a bird."}};
-static const struct genarm_sample samples[] = {{talk, 3, "The owls.", true},
-                                               {talk, 1, "Cod, cod", false},
-                                               {talk, 3, "?", true},
-                                               {talk, 3, "", true},
-                                               {talk, 3, "The owls.", true}};
+static const struct genarm_sample samples[] = {{talk, 3, "The owls.", true, NULL, 0},
+                                               {talk, 1, "Cod, cod", false, NULL, 0},
+                                               {talk, 3, "?", true, NULL, 0},
+                                               {talk, 3, "", true, NULL, 0},
+                                               {talk, 3, "The owls.", true, NULL, 0}};
 static const int ids[][12] = {{CLS, 5, 6, 7, 8, SEP, SEP, 9, 10, 11, 8, SEP},
                               {CLS, 6, 12, SEP, SEP, 12, 13, 12, SEP},
                               {CLS, 5, 6, 7, 8, SEP, SEP, 1, SEP},
@@ -330,13 +330,14 @@ static void test_a_text_beyond_the_context_is_an_error(void **state) {
     }
     for (int n = 20; n <= 40; n++) { /* a token each, and 8 others */
         text[4 * n] = '\0';
-        const struct genarm_sample sample = {talk, 3, text, true};
+        const struct genarm_sample sample = {talk, 3, text, true, NULL, 0};
         const int expected = n <= CTX - 8 ? GENARM_OK : GENARM_ECONTEXT;
         assert_int_equal(genarm_source_score(s, &sample, 1, &value, &err), expected);
         text[4 * n] = 'o';
     }
     const struct genarm_message nobody[] = {{"system", "x"}};
-    assert_int_equal(genarm_source_score(s, &(struct genarm_sample){nobody, 1, "owl", true}, 1, &value, &err), GENARM_EINVAL);
+    assert_int_equal(genarm_source_score(s, &(struct genarm_sample){nobody, 1, "owl", true, NULL, 0},
+                                     1, &value, &err), GENARM_EINVAL);
     assert_non_null(strstr(err.what, "no message of a user"));
     genarm_source_free(s);
     bert_free(&b);
@@ -451,7 +452,7 @@ static void test_a_reranker_reads_its_template(void **state) {
     struct genarm_model *model = golden_model("qwen3.gguf");
     float *head = malloc(3 * (size_t)model->hp.n_embd * sizeof *head);
     const char *path = write_reranker(3, true, head);
-    const struct genarm_sample some[] = {{talk, 3, "{query} owl", true}, {talk, 1, long_text, true}};
+    const struct genarm_sample some[] = {{talk, 3, "{query} owl", true, NULL, 0}, {talk, 1, long_text, true, NULL, 0}};
     for (int n_batch = 7; n_batch < 600; n_batch += 505) { /* in pieces, and as a whole */
         for (int o = 0; o < 3; o++) {
             struct genarm_source *s = NULL;
