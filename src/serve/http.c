@@ -185,7 +185,7 @@ static void on_message(void *cls, const char *fmt, va_list args) {
 /* ---- the server ---- */
 
 static int check_params(const struct http_params *p, struct genarm_error *err) {
-    const bool connections = p->max_connections >= 1 && p->max_connections <= 1000000 && p->max_connections_per_ip >= 0;
+    const bool connections = p->max_connections >= 1 && p->max_connections <= 1000000;
     if (!p->host || !connections || p->timeout < 1 || p->max_body > SIZE_MAX / 4) {
         return error_set(err, GENARM_EINVAL, "limits of the server are out of range");
     }
@@ -207,10 +207,9 @@ static struct MHD_Daemon *start(struct http_server *s, int fd) {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     struct MHD_Daemon *daemon = MHD_start_daemon(
         flags, (uint16_t)s->port, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_message, s, MHD_OPTION_LISTEN_SOCKET,
-        fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)(p->max_connections + surplus), MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-        (unsigned)p->max_connections_per_ip, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_POOL_SIZE,
-        MHD_OPTION_URI_LOG_CALLBACK, on_line, s, MHD_OPTION_UNESCAPE_CALLBACK, leave_escapes, NULL, MHD_OPTION_NOTIFY_COMPLETED,
-        on_end, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_END);
+        fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)(p->max_connections + surplus), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)HTTP_POOL_SIZE, MHD_OPTION_URI_LOG_CALLBACK, on_line, s, MHD_OPTION_UNESCAPE_CALLBACK, leave_escapes, NULL,
+        MHD_OPTION_NOTIFY_COMPLETED, on_end, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_END);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return daemon;
 }

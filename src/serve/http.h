@@ -33,8 +33,7 @@ struct http_params {
     size_t max_body;  /* bytes of a request's body; more is 413 */
     /* All taken: the one that has been idle longest is closed; none is idle: the new one gets a 503. */
     int32_t max_connections;
-    int32_t max_connections_per_ip; /* more are closed at once; 0: no limit of its own */
-    int32_t timeout;                /* seconds that a connection may be idle, and that a request may take to arrive; > 0 */
+    int32_t timeout; /* seconds that a connection may be idle, and that a request may take to arrive; > 0 */
     const char *const *keys; /* [n_keys] accepted as "Authorization: Bearer KEY" (or X-Api-Key); none: everything is open */
     size_t n_keys;
     const char *cors; /* Access-Control-Allow-Origin: an origin or "*"; NULL: no CORS, and other sites' pages get a 403 */
@@ -54,10 +53,8 @@ void http_server_quiesce(struct http_server *s);
 void http_server_free(struct http_server *s); /* waits for the handlers and streams that run: end those first */
 
 /* ---- the request ---- */
-const char *http_call_method(const struct http_call *c);
 const char *http_call_path(const struct http_call *c);                     /* decoded, without the query */
 const char *http_call_param(const struct http_call *c);                    /* what "*" stands for; "" */
-const char *http_call_query(const struct http_call *c, const char *name);  /* decoded; NULL: not given */
 const char *http_call_header(const struct http_call *c, const char *name); /* NULL: not given; any case */
 const char *http_call_body(const struct http_call *c, size_t *n);          /* NUL-terminated, never NULL; n may be NULL */
 const char *http_call_id(const struct http_call *c);                       /* the request's id, as in X-Request-Id */

@@ -67,20 +67,9 @@ void http_call_free(struct http_call *c) {
     free(c);
 }
 
-const char *http_call_method(const struct http_call *c) { return c->method; }
-
 const char *http_call_path(const struct http_call *c) { return c->path; }
 
 const char *http_call_param(const struct http_call *c) { return c->param ? c->param : ""; }
-
-const char *http_call_query(const struct http_call *c, const char *name) {
-    for (size_t i = 0; i < c->n_query; i++) {
-        if (strcmp(c->query[i].name, name) == 0) {
-            return c->query[i].value;
-        }
-    }
-    return NULL;
-}
 
 const char *http_call_header(const struct http_call *c, const char *name) {
     return MHD_lookup_connection_value(c->mhd, MHD_HEADER_KIND, name);

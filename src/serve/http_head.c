@@ -20,7 +20,7 @@ static int hex(char c) {
 }
 
 /* In place. A zero byte becomes a control character that no path has. False: malformed. */
-static bool decode(char *s, bool plus_is_space) {
+static bool decode(char *s) {
     char *out = s;
     for (; *s; s++) {
         char byte = *s;
@@ -32,34 +32,10 @@ static bool decode(char *s, bool plus_is_space) {
             byte = (char)(high << 4 | low);
             byte = byte ? byte : '\1';
             s += 2;
-        } else if (byte == '+' && plus_is_space) {
-            byte = ' ';
         }
         *out++ = byte;
     }
     *out = '\0';
-    return true;
-}
-
-static bool parse_query(struct http_call *c, char *query) {
-    for (char *next; query; query = next) {
-        next = strchr(query, '&');
-        if (next) {
-            *next++ = '\0';
-        }
-        char *value = strchr(query, '=');
-        if (value) {
-            *value++ = '\0';
-        } else {
-            value = query + strlen(query);
-        }
-        if (!decode(query, true) || !decode(value, true)) {
-            return false;
-        }
-        if (*query && c->n_query < HTTP_QUERY_MAX) {
-            c->query[c->n_query++] = (struct http_pair){query, value};
-        }
-    }
     return true;
 }
 
@@ -90,7 +66,7 @@ static bool parse_target(struct http_call *c) {
         *query++ = '\0';
     }
     c->path = target;
-    return decode(target, false) && parse_query(c, query);
+    return decode(target) && (!query || decode(query)); /* a query has no meaning here, only a form */
 }
 
 /* ---- headers ---- */

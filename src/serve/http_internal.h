@@ -32,7 +32,6 @@ enum {
     HTTP_FD_RESERVE = 128,         /* open files for everything else */
     HTTP_IDLE_MS = 250,            /* who has been idle for less is not closed to make room */
     HTTP_HEADERS_MAX = 64,         /* of a reply */
-    HTTP_QUERY_MAX = 64,           /* names in a query */
     HTTP_ID_MAX = 64,              /* characters of a request id */
     HTTP_KEY_MAX = 512,            /* bytes of a key */
 };
@@ -134,8 +133,6 @@ struct http_call {
     char *target;          /* as it came; cut apart by http_head.c */
     const char *authority; /* in the target; NULL: Host says it */
     char *path;            /* decoded; not yet: "" */
-    struct http_pair query[HTTP_QUERY_MAX];
-    size_t n_query;
     const struct http_route *route;
     char *param;
     struct buf body;
@@ -162,7 +159,7 @@ struct http_call {
 
 /* ---- http_head.c ---- */
 
-/* Once the head is there: fills path, query, route, param, id, client; or refuses. */
+/* Once the head is there: fills path, route, param, id, client; or refuses. */
 void http_head_check(struct http_call *c, const char *method, const char *version);
 /* The first refusal counts. `why` is of static storage. */
 void http_refuse(struct http_call *c, int status, const char *why);

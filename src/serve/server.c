@@ -49,7 +49,7 @@ static char *default_alias(const char *file) {
 }
 
 int server_load(struct server *s, const struct serve_model *model, struct genarm_error *err) {
-    const struct worker_params params = {.model = model, .max_queue = s->p.max_queue, .counters = s->counters, .log = s->p.log};
+    const struct worker_params params = {.model = model, .max_queue = s->p.max_queue, .counters = s->counters};
     struct worker *worker = NULL;
     const char **names = calloc(model->n_arms + 1, sizeof *names);
     float *weights = calloc(model->n_arms + 1, sizeof *weights);

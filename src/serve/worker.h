@@ -8,16 +8,14 @@
 #define SERVE_WORKER_H
 
 #include "serve/job.h"
-#include "serve/log.h"
 #include "serve/counters.h"
 
 struct worker;
 
 struct worker_params {
     const struct serve_model *model;
-    int32_t max_queue;        /* jobs that wait for a slot, at most */
+    int32_t max_queue; /* jobs that wait for a slot, at most */
     struct counters *counters;
-    struct serve_log *log;    /* NULL: none */
 };
 
 /* Starts the thread; the guide is then its own, until worker_free. */
@@ -34,9 +32,6 @@ bool worker_submit(struct worker *w, struct job *job, int32_t *retry_after);
 
 /* Lets go of the caller's reference. A job that still runs is canceled. */
 void worker_release(struct worker *w, struct job *job);
-
-/* What a connection waits for. */
-enum job_news { JOB_NOTHING, JOB_NEWS, JOB_OVER };
 
 /* What was read of a choice so far, and what is new of it: copied out under the lock. */
 struct reader {

@@ -47,8 +47,6 @@ static void echo(struct http_call *c, void *user) {
     const char *body = http_call_body(c, &n);
     http_header(c, "X-Param", http_call_param(c));
     http_header(c, "X-Client", http_call_client(c));
-    const char *query = http_call_query(c, "q");
-    http_header(c, "X-Query", !query ? "(none)" : *query ? query : "(empty)");
     http_header(c, "X-Split", "one\r\nX-Evil: two");
     http_reply(c, 200, "application/octet-stream", body, n);
 }
@@ -75,10 +73,10 @@ static void failing(struct http_call *c, void *user) {
     http_reply_error(c, 503, NULL, "model", "the %s is \"full\"\n", "queue");
 }
 
-/* Computes until the client leaves, or for as long as the query says. */
+/* Computes until the client leaves, or for as long as a header says. */
 static void block(struct http_call *c, void *user) {
     struct world *w = user;
-    const char *ms = http_call_query(c, "ms");
+    const char *ms = http_call_header(c, "X-Ms");
     const int64_t end = now_ms() + (ms ? atoi(ms) : 20000);
     atomic_fetch_add(&w->running, 1);
     bool gone = false;
@@ -111,11 +109,11 @@ static void gated(struct http_call *c, void *user) {
     http_reply_stream(c, 200, "text/event-stream", &(struct http_stream){gated_next, stream_done, user});
 }
 
-/* Three pieces, the last with the end; or what the path asks for. */
+/* Three pieces, the last with the end; or cut off there, where a header asks for it. */
 static int short_next(struct http_call *c, struct buf *out, void *user) {
     struct world *w = user;
     const int n = atomic_fetch_add(&w->calls, 1);
-    const bool cut = http_call_query(c, "cut") != NULL;
+    const bool cut = http_call_header(c, "X-Cut") != NULL;
     buf_printf(out, NULL, "piece %d\n", n);
     return n < 2 ? 1 : cut ? -1 : 0;
 }

@@ -186,7 +186,7 @@ static void test_a_next_request_is_no_departure(void **state) {
     struct fixture *f = *state;
     struct raw r;
     raw_open(&r, f->port);
-    raw_send(&r, "GET /block?ms=100 HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    raw_send(&r, "GET /block HTTP/1.1\r\nHost: localhost\r\nX-Ms: 100\r\n\r\nGET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n");
     for (int i = 0; i < 2; i++) {
         struct reply *p = raw_reply(&r, false);
         assert_string_equal(p->body.data, i == 0 ? "done" : "hello");
@@ -231,7 +231,7 @@ static void test_the_slow_and_the_idle_are_cut_and_who_computes_is_not(void **st
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         raw_open(all[i], f.port);
     }
-    raw_send(&s.busy, "GET /block?ms=2200 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    raw_send(&s.busy, "GET /block HTTP/1.1\r\nHost: localhost\r\nX-Ms: 2200\r\n\r\n");
     raw_send(&s.quiet, "GET /gated HTTP/1.1\r\nHost: localhost\r\n\r\n");
     raw_send(&s.reader, "GET /flood HTTP/1.1\r\nHost: localhost\r\n\r\n"); /* and never reads */
     raw_send(&s.big, "GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n");      /* nor does this one, until it is too late */
@@ -367,26 +367,6 @@ static void test_when_all_connections_are_taken_the_idle_make_room(void **state)
     fixture_stop(&f);
 }
 
-static void test_one_address_gets_its_share(void **state) {
-    (void)state;
-    struct fixture f;
-    struct raw r[3];
-    struct http_params params = fixture_params();
-    params.max_connections_per_ip = 2;
-    fixture_start(&f, params);
-    for (int i = 0; i < 3; i++) {
-        raw_open(&r[i], f.port);
-        raw_send(&r[i], "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        struct reply *p = raw_reply(&r[i], false);
-        assert_int_equal(p->status, i < 2 ? 200 : 0);
-        reply_free(p);
-    }
-    for (int i = 0; i < 3; i++) {
-        raw_close(&r[i]);
-    }
-    fixture_stop(&f);
-}
-
 static void test_open_files_suffice_for_all_connections(void **state) {
     (void)state;
     struct rlimit before, low, now;
@@ -414,7 +394,7 @@ static void test_a_quiesced_server_ends_what_it_has_begun(void **state) {
     raw_open(&late, f->port);
     raw_send(&r, "GET /gated HTTP/1.1\r\nHost: localhost\r\n\r\n");
     raw_send(&idle, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    raw_send(&late, "GET /block?ms=500 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    raw_send(&late, "GET /block HTTP/1.1\r\nHost: localhost\r\nX-Ms: 500\r\n\r\n");
     assert_reply(&idle, 200);
     assert_true(reaches(&f->world.running, 1));
     sem_post(&f->world.go);
@@ -484,7 +464,6 @@ int main(void) {
         cmocka_unit_test(test_a_slow_reader_gets_its_large_reply),
         SERVED(test_fifty_at_once),
         cmocka_unit_test(test_when_all_connections_are_taken_the_idle_make_room),
-        cmocka_unit_test(test_one_address_gets_its_share),
         cmocka_unit_test(test_open_files_suffice_for_all_connections),
         SERVED(test_a_quiesced_server_ends_what_it_has_begun),
         cmocka_unit_test(test_stopping_ends_handlers_and_streams),
