@@ -8,27 +8,8 @@
 static const struct field fields[] = {
     REQUEST_FIELDS,
     REQUEST_FIELD(FIELD_ANY, "prompt", prompt),
-    REQUEST_RANGE(FIELD_INTEGER, "n_predict", n_predict, -1, INT32_MAX),
-    REQUEST_RANGE(FIELD_INTEGER, "max_tokens", max_tokens, -1, INT32_MAX),
     REQUEST_RANGE(FIELD_INTEGER, "n_probs", n_logprobs, 0, REQUEST_MAX_PROBS),
     REQUEST_FIELD(FIELD_BOOL, "return_tokens", return_tokens),
-    REQUEST_NEUTRAL("repeat_penalty", "1"),
-    REQUEST_NEUTRAL("typical_p", "1"),
-    REQUEST_NEUTRAL("mirostat", "0"),
-    REQUEST_NEUTRAL("dynatemp_range", "0"),
-    REQUEST_NEUTRAL("dry_multiplier", "0"),
-    REQUEST_NEUTRAL("xtc_probability", "0"),
-    REQUEST_NEUTRAL("top_n_sigma", "-1"),
-    REQUEST_NEUTRAL("ignore_eos", "false"),
-    REQUEST_NEUTRAL("lora", "[]"),
-    REQUEST_IGNORED("n_keep"),
-    REQUEST_IGNORED("id_slot"),
-    REQUEST_IGNORED("samplers"),
-    REQUEST_IGNORED("repeat_last_n"),
-    REQUEST_IGNORED("dynatemp_exponent"),
-    REQUEST_IGNORED("mirostat_tau"),
-    REQUEST_IGNORED("mirostat_eta"),
-    REQUEST_IGNORED("min_keep"),
 };
 
 /* [{"id", "token", "bytes", "logprob", "top_logprobs", "parts"}] */

@@ -14,7 +14,6 @@ static const struct field fields[] = {
     REQUEST_RANGE(FIELD_INTEGER, "logprobs", n_logprobs, 0, REQUEST_MAX_LOGPROBS),
     REQUEST_FIELD(FIELD_STRING, "suffix", suffix),
     REQUEST_RANGE(FIELD_INTEGER, "best_of", best_of, 1, REQUEST_MAX_CHOICES),
-    REQUEST_FIELD(FIELD_OBJECT, "response_format", response_format),
 };
 
 /* The lists that log-probabilities come as. */

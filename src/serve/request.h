@@ -32,24 +32,53 @@ struct request {
 #define REQUEST_IGNORED(NAME) {.type = FIELD_IGNORED, .name = NAME}
 #define REQUEST_NEUTRAL(NAME, VALUES) {.type = FIELD_NEUTRAL, .name = NAME, .neutral = VALUES}
 
+/* What OpenAI's API and llama.cpp's have and what changes no answer here: clients of one send it to the other, and with samplers
+ * that are switched off also those samplers' parameters. */
+#define REQUEST_WITHOUT_EFFECT                                                                                                \
+    REQUEST_IGNORED("model"), REQUEST_IGNORED("user"), REQUEST_IGNORED("metadata"), REQUEST_IGNORED("store"),                 \
+        REQUEST_IGNORED("service_tier"), REQUEST_IGNORED("parallel_tool_calls"), REQUEST_IGNORED("reasoning_effort"),         \
+        REQUEST_IGNORED("verbosity"), REQUEST_IGNORED("prompt_cache_key"), REQUEST_IGNORED("prompt_cache_retention"),         \
+        REQUEST_IGNORED("safety_identifier"), REQUEST_IGNORED("cache_prompt"), REQUEST_IGNORED("n_cache_reuse"),              \
+        REQUEST_IGNORED("id_slot"), REQUEST_IGNORED("n_keep"), REQUEST_IGNORED("n_discard"), REQUEST_IGNORED("samplers"),     \
+        REQUEST_IGNORED("min_keep"), REQUEST_IGNORED("repeat_last_n"), REQUEST_IGNORED("dynatemp_exponent"),                  \
+        REQUEST_IGNORED("mirostat_tau"), REQUEST_IGNORED("mirostat_eta"), REQUEST_IGNORED("dry_base"),                        \
+        REQUEST_IGNORED("dry_allowed_length"), REQUEST_IGNORED("dry_penalty_last_n"),                                         \
+        REQUEST_IGNORED("dry_sequence_breakers"), REQUEST_IGNORED("xtc_threshold"), REQUEST_IGNORED("adaptive_decay"),        \
+        REQUEST_NEUTRAL("frequency_penalty", "0"), REQUEST_NEUTRAL("presence_penalty", "0"),                                  \
+        REQUEST_NEUTRAL("repeat_penalty", "1"), REQUEST_NEUTRAL("typical_p", "1"), REQUEST_NEUTRAL("top_n_sigma", "-1"),      \
+        REQUEST_NEUTRAL("mirostat", "0"), REQUEST_NEUTRAL("dynatemp_range", "0"), REQUEST_NEUTRAL("dry_multiplier", "0"),     \
+        REQUEST_NEUTRAL("xtc_probability", "0"), REQUEST_NEUTRAL("adaptive_target", "-1"),                                    \
+        REQUEST_NEUTRAL("ignore_eos", "false"), REQUEST_NEUTRAL("n_indent", "0"),                                             \
+        REQUEST_NEUTRAL("t_max_predict_ms", "[0, -1]"), REQUEST_NEUTRAL("response_fields", "[]"),                             \
+        REQUEST_NEUTRAL("return_progress", "false"), REQUEST_NEUTRAL("post_sampling_probs", "false"),                         \
+        REQUEST_NEUTRAL("lora", "[]"), REQUEST_NEUTRAL("tools", "[]"),                                                        \
+        REQUEST_NEUTRAL("tool_choice", "[\"none\", \"auto\"]"), REQUEST_NEUTRAL("functions", "[]"),                           \
+        REQUEST_NEUTRAL("function_call", "[\"none\", \"auto\"]"), REQUEST_NEUTRAL("modalities", "[[\"text\"]]"),              \
+        REQUEST_NEUTRAL("audio", "null"), REQUEST_NEUTRAL("prediction", "null"),                                              \
+        REQUEST_NEUTRAL("web_search_options", "null")
+
 /* Rows that all kinds of requests have. Integers are exact up to 2^53 in JSON. */
 #define REQUEST_FIELDS                                                                                                        \
-    REQUEST_IGNORED("model"), REQUEST_IGNORED("user"), REQUEST_FIELD(FIELD_BOOL, "stream", stream),                           \
-        REQUEST_FIELD(FIELD_ANY, "stop", stop), REQUEST_FIELD(FIELD_ANY, "logit_bias", logit_bias),                           \
-        REQUEST_FIELD(FIELD_STRING, "grammar", grammar), REQUEST_FIELD(FIELD_ANY, "json_schema", json_schema),                \
+    REQUEST_FIELD(FIELD_BOOL, "stream", stream), REQUEST_FIELD(FIELD_ANY, "stop", stop),                                      \
+        REQUEST_FIELD(FIELD_ANY, "logit_bias", logit_bias), REQUEST_FIELD(FIELD_STRING, "grammar", grammar),                  \
+        REQUEST_FIELD(FIELD_ANY, "json_schema", json_schema),                                                                 \
+        REQUEST_RANGE(FIELD_INTEGER, "max_tokens", max_tokens, -1, INT32_MAX),                                                \
+        REQUEST_RANGE(FIELD_INTEGER, "max_completion_tokens", max_completion_tokens, -1, INT32_MAX),                          \
+        REQUEST_RANGE(FIELD_INTEGER, "n_predict", n_predict, -1, INT32_MAX),                                                  \
         REQUEST_RANGE(FIELD_NUMBER, "temperature", temperature, 0, 100), REQUEST_RANGE(FIELD_NUMBER, "top_p", top_p, 0, 1),   \
-        REQUEST_RANGE(FIELD_NUMBER, "min_p", min_p, 0, 0.999999), REQUEST_RANGE(FIELD_INTEGER, "top_k", top_k, -1, INT32_MAX), \
+        REQUEST_RANGE(FIELD_NUMBER, "min_p", min_p, 0, 0.999999), REQUEST_RANGE(FIELD_INTEGER, "top_k", top_k, -1, INT32_MAX),\
         REQUEST_RANGE(FIELD_INTEGER, "seed", seed, -9007199254740991.0, 9007199254740991.0),                                  \
-        REQUEST_NEUTRAL("frequency_penalty", "0"), REQUEST_NEUTRAL("presence_penalty", "0"),                                  \
         REQUEST_FIELD(FIELD_OBJECT, "arms", arms), REQUEST_FIELD(FIELD_OBJECT, "preferences", preferences),                   \
         REQUEST_FIELD(FIELD_OBJECT, "arm_schedules", schedules),                                                              \
-        REQUEST_RANGE(FIELD_NUMBER, "min_entropy", min_entropy, 0, 1000), REQUEST_IGNORED("cache_prompt"),                    \
-        REQUEST_FIELD(FIELD_BOOL, "timings_per_token", timings_per_token)
+        REQUEST_RANGE(FIELD_NUMBER, "min_entropy", min_entropy, 0, 1000),                                                     \
+        REQUEST_FIELD(FIELD_BOOL, "timings_per_token", timings_per_token), REQUEST_WITHOUT_EFFECT
 
 /* What OpenAI's two kinds have beside. */
 #define REQUEST_OPENAI_FIELDS                                                                                                 \
-    REQUEST_RANGE(FIELD_INTEGER, "n", n, 1, REQUEST_MAX_CHOICES), REQUEST_FIELD(FIELD_OBJECT, "stream_options", stream_options), \
-        REQUEST_RANGE(FIELD_INTEGER, "max_tokens", max_tokens, 0, INT32_MAX)
+    REQUEST_RANGE(FIELD_INTEGER, "n", n, 1, REQUEST_MAX_CHOICES),                                                             \
+        REQUEST_FIELD(FIELD_OBJECT, "stream_options", stream_options),                                                        \
+        REQUEST_FIELD(FIELD_OBJECT, "response_format", response_format), REQUEST_NEUTRAL("n_probs", "0"),                     \
+        REQUEST_NEUTRAL("return_tokens", "false")
 
 /* The values of a request that says nothing. */
 struct request request_default(const struct serve_model *m);

@@ -64,7 +64,7 @@ static const struct bad table[] = {
     {CHAT, HI "\"n\": 0}", "n", NULL},
     {CHAT, HI "\"n\": 129}", "n", NULL},
     {CHAT, HI "\"n\": true}", "n", NULL},
-    {CHAT, HI "\"max_tokens\": -1}", "max_tokens", NULL},
+    {CHAT, HI "\"max_tokens\": -2}", "max_tokens", NULL},
     {CHAT, HI "\"max_completion_tokens\": 1e12}", "max_completion_tokens", NULL},
     {CHAT, HI "\"stream\": 1}", "stream", "must be true or false"},
     {CHAT, HI "\"stream_options\": {}}", "stream_options", NULL},
@@ -90,6 +90,8 @@ static const struct bad table[] = {
     {CHAT, HI "\"tools\": 0}", "tools", NULL},
     {CHAT, HI "\"tool_choice\": \"required\"}", "tool_choice", NULL},
     {CHAT, HI "\"modalities\": [\"audio\"]}", "modalities", NULL},
+    {CHAT, HI "\"dry_multiplier\": 0.8, \"dry_base\": 1.75}", "dry_multiplier", "not supported"},
+    {CHAT, HI "\"n_probs\": 1}", "n_probs", "not supported"},
     {CHAT, HI "\"grammar\": \"root := x\"}", "grammar", NULL},
     {CHAT, HI "\"grammar\": \"root ::= root\"}", "grammar", NULL},
     {CHAT, HI "\"grammar\": \"root ::= \\\"a\\\"\", \"json_schema\": {}}", "grammar", "as well"},
@@ -136,7 +138,9 @@ static const struct bad table[] = {
     {"/completion", "{\"prompt\": [\"a\", \"b\", \"c\"], \"n_probs\": 1000, \"n_predict\": 200}", "n_probs", "600 tokens"},
     {CHAT, HI "\"n\": 128, \"logprobs\": true, \"top_logprobs\": 20}", "top_logprobs", "too many"},
     {COMPLETIONS, "{\"prompt\": \"a\", \"n\": 128, \"logprobs\": 20, \"max_tokens\": 100000}", "logprobs", "32768 tokens"},
+    {COMPLETIONS, "{\"prompt\": \"a\", \"t_max_predict_ms\": 100}", "t_max_predict_ms", "not supported"},
     {"/completion", "{\"prompt\": \"a\", \"repeat_penalty\": 1.1}", "repeat_penalty", NULL},
+    {"/completion", "{\"prompt\": \"a\", \"response_fields\": [\"content\"]}", "response_fields", "not supported"},
     /* the rest */
     {"/v1/score", "{\"prompt\": \"a\"}", "response", "missing"},
     {"/v1/score", "{\"response\": \"a\"}", "prompt", NULL},
@@ -250,6 +254,45 @@ static void test_what_is_null_or_neutral_is_not_given(void **state) {
         }
         assert_int_equal(g->status, 200);
         got_free(g);
+    }
+}
+
+/* As clients of llama-server send them: with the values that change nothing, and parameters of samplers that are off. */
+static const char neutral[] =
+    ", \"max_tokens\": -1, \"max_completion_tokens\": -1, \"id_slot\": -1, \"cache_prompt\": true, \"n_keep\": 0, "
+    "\"n_discard\": 0, \"n_cache_reuse\": 0, \"n_indent\": 0, \"n_probs\": 0, \"min_keep\": 0, \"t_max_predict_ms\": 0, "
+    "\"response_fields\": [], \"return_tokens\": false, \"return_progress\": false, \"post_sampling_probs\": false, "
+    "\"timings_per_token\": false, \"samplers\": [\"top_k\", \"top_p\", \"temperature\"], \"repeat_penalty\": 1.0, "
+    "\"repeat_last_n\": 64, \"presence_penalty\": 0.0, \"frequency_penalty\": 0.0, \"dry_multiplier\": 0.0, "
+    "\"dry_base\": 1.75, \"dry_allowed_length\": 2, \"dry_penalty_last_n\": -1, \"dry_sequence_breakers\": [\"\\n\"], "
+    "\"xtc_probability\": 0, \"xtc_threshold\": 0.1, \"typical_p\": 1, \"top_n_sigma\": -1.0, \"mirostat\": 0, "
+    "\"mirostat_tau\": 5.0, \"mirostat_eta\": 0.1, \"dynatemp_range\": 0.0, \"dynatemp_exponent\": 1.0, "
+    "\"adaptive_target\": -1.0, \"adaptive_decay\": 0.9, \"ignore_eos\": false, \"lora\": [], \"metadata\": {\"a\": 1}, "
+    "\"store\": true, \"tools\": [], \"tool_choice\": \"auto\"}";
+
+static void test_all_kinds_take_the_fields_of_both_apis_that_change_nothing(void **state) {
+    const struct api *a = *state;
+    static const struct {
+        const char *path, *head, *text;
+    } kinds[] = {{CHAT, HI, "choices.0.message.content"},
+                 {COMPLETIONS, "{\"prompt\": \"a\", ", "choices.0.text"},
+                 {"/completion", "{\"prompt\": \"a\", ", "content"}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        char body[2048];
+        struct got *g[2];
+        for (size_t k = 0; k < 2; k++) {
+            snprintf(body, sizeof body, "%s\"n_predict\": 5, \"temperature\": 0, \"grammar\": \"root ::= [a-z]{40}\"%s",
+                     kinds[i].head, k == 0 ? "}" : neutral);
+            g[k] = ask_text(a, kinds[i].path, body, NULL, NULL, NULL);
+            if (g[k]->status != 200) {
+                print_error("%s: %.*s\n", kinds[i].path, (int)g[k]->body.len, g[k]->body.data);
+            }
+            assert_int_equal(g[k]->status, 200);
+        }
+        assert_in_range(strlen(text_at(g[0]->json, kinds[i].text)), 5, 39); /* n_predict ended it */
+        assert_string_equal(text_at(g[0]->json, kinds[i].text), text_at(g[1]->json, kinds[i].text));
+        got_free(g[0]);
+        got_free(g[1]);
     }
 }
 
@@ -372,6 +415,7 @@ int main(void) {
         cmocka_unit_test(test_a_stop_text_has_a_limit),
         cmocka_unit_test(test_a_full_context_is_told),
         cmocka_unit_test(test_what_is_null_or_neutral_is_not_given),
+        cmocka_unit_test(test_all_kinds_take_the_fields_of_both_apis_that_change_nothing),
         cmocka_unit_test(test_an_empty_prompt_is_one),
         cmocka_unit_test(test_an_answer_that_no_token_is_allowed_in_fails_alone),
         cmocka_unit_test(test_texts_of_several_parts_are_joined),
