@@ -81,7 +81,7 @@ static struct job *make_job(struct http_call *call, struct server *s, const char
     return job;
 }
 
-/* What came of a job. Here and not in the worker, which a log that is slow to be written must not hold up. */
+/* What came of a job, and why it failed. Here and not in the worker, which a log that is slow to be written must not hold up. */
 static void log_job(struct server *s, const struct job *job) {
     const struct choice *first = &job->choices[0];
     size_t n_tokens = 0;
@@ -91,12 +91,15 @@ static void log_job(struct server *s, const struct job *job) {
     }
     const double rate = answer_rate(&first->answer), waited = first->answer.first - job->submitted;
     const int n_prompt = first->n_prompt, n_known = first->n_reused;
-    const char *end = job->error.code ? "error" : job->n_done < job->n_choices ? "the client left" : told_finish(first);
+    const struct genarm_error error = job->error;
+    const char *end = job->n_done < job->n_choices ? "the client left" : told_finish(first);
     worker_unlock(s->worker);
-    serve_log_line(s->p.log, GENARM_LOG_INFO, job->request,
-                   "%s: prompt of %d tokens (%d known), answer of %zu (%s), "
+    const bool failed = error.code != GENARM_OK, warns = failed && error.code != GENARM_ECANCELED;
+    serve_log_line(s->p.log, warns ? GENARM_LOG_WARN : GENARM_LOG_INFO, job->request,
+                   "%s: prompt of %d tokens (%d known), answer of %zu (%s%s), "
                    "the first after %.3f s, %.1f a second",
-                   job->id, n_prompt, n_known, n_tokens, end, waited > 0 ? waited : 0, rate);
+                   job->id, n_prompt, n_known, n_tokens, failed ? "error: " : "", failed ? error.what : end,
+                   waited > 0 ? waited : 0, rate);
 }
 
 /* Of a job whose reply is over, or that has none. */

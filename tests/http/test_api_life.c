@@ -238,6 +238,43 @@ static void test_an_answer_that_fails_takes_the_others_of_its_request_along(void
     api_stop(&a);
 }
 
+/* Whether its reply has begun or not; the status of one that has is 200. */
+static void test_why_an_answer_failed_is_logged_without_what_was_said(void **state) {
+    struct api a;
+    struct genarm_error err;
+    struct serve_log *log;
+    const char *path = temp_path("failed.log");
+    int32_t b;
+    char id[16];
+    (void)state;
+    must(serve_log_new(&log, &(struct serve_log_params){.path = path}, &err), &err);
+    api_start(&a, &(struct api_options){.n_slots = 1, .n_ctx = 512, .max_queue = 4, .log = log});
+    assert_int_equal(genarm_tokenize(a.model, "b", 1, false, false, &b, 1), 1);
+    snprintf(id, sizeof id, "%d", b);
+    for (int stream = 0; stream < 2; stream++) {
+        json_t *body = chat("quixotic", "{s:s, s:{s:i}, s:b}", "grammar", "root ::= \"vwxyz\" [0-9]{300} \"b\"", "logit_bias", id,
+                            -100, "stream", stream);
+        struct got *g = ask_api(&a, "/v1/chat/completions", body);
+        assert_true(g->status == 400 || (stream && g->status == 200));
+        got_free(g);
+    }
+    api_stop(&a);
+    serve_log_free(log);
+    struct buf text;
+    buf_init(&text, 1 << 20);
+    must(file_read(&text, path, &err), &err);
+    int n = 0;
+    for (const char *line = text.data; (line = strstr(line, " warn ")) != NULL; n++) {
+        line = strstr(line, " (error: token ");
+        assert_non_null(line);
+        assert_non_null(strstr(line, "the grammar allows no token that the model can give), the first after "));
+    }
+    assert_int_equal(n, 2);
+    assert_null(strstr(text.data, "quixotic"));
+    assert_null(strstr(text.data, "wxy"));
+    buf_deinit(&text);
+}
+
 /* ---- the queue ---- */
 
 static void test_a_full_queue_says_when_to_come_back(void **state) {
@@ -544,6 +581,7 @@ int main(void) {
         cmocka_unit_test(test_who_leaves_within_a_long_prompt_or_score_frees_its_slot),
         cmocka_unit_test(test_who_leaves_before_the_reply_is_logged_and_counted_so),
         cmocka_unit_test(test_an_answer_that_fails_takes_the_others_of_its_request_along),
+        cmocka_unit_test(test_why_an_answer_failed_is_logged_without_what_was_said),
         cmocka_unit_test(test_a_full_queue_says_when_to_come_back),
         cmocka_unit_test(test_without_a_queue_free_slots_are_given),
         cmocka_unit_test(test_who_asks_much_does_not_keep_others_waiting),
