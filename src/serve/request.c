@@ -304,10 +304,12 @@ static int schema_grammar(struct job_params *out, const struct serve_model *m, c
 }
 
 static int read_grammar(struct job_params *out, const struct serve_model *m, const struct request *r, struct genarm_error *err) {
-    json_t *schema = r->json_schema ? json_incref((json_t *)r->json_schema) : NULL; /* only read */
-    int rc = GENARM_OK;
-    if (r->response_format && !schema) {
-        rc = format_schema(&schema, r->response_format, err);
+    json_t *schema = NULL;
+    int rc = r->response_format ? format_schema(&schema, r->response_format, err) : GENARM_OK;
+    if (rc == GENARM_OK && r->json_schema && schema) {
+        rc = field_error(err, "json_schema", "'json_schema' cannot be given with a response_format of JSON as well");
+    } else if (rc == GENARM_OK && r->json_schema) {
+        schema = json_incref((json_t *)r->json_schema); /* only read */
     }
     if (rc == GENARM_OK && r->grammar && *r->grammar && schema) {
         rc = field_error(err, "grammar", "'grammar' cannot be given with a JSON schema as well");
