@@ -5,12 +5,12 @@ import {draw, recolourAll, regenerate, send, startOver, watchScroll} from './cha
 import {announce, byId, download, h, toast} from './dom.js';
 import {openPlane, recolourPlane, stopPlane, watchPlane} from './plane.js';
 import {hidePopover, watchTokens} from './popover.js';
-import {isRunning, onRuns, stopAll} from './run.js';
+import {isRunning, onRuns, runsOf, stopAll} from './run.js';
 import {BASE, describe, ends} from './scale.js';
 import {colourArm, learn, server} from './server.js';
 import {drawSettings, watchSettings} from './settings.js';
 import {drawSliders, tell, watchSliders} from './sliders.js';
-import {exported, imported, load, save, saveSettings, saveTurns, state} from './store.js';
+import {allAnswers, exported, imported, load, save, saveSettingsNow, saveTurns, state} from './store.js';
 
 const narrow = matchMedia('(max-width: 860px)');
 
@@ -254,9 +254,9 @@ async function start() {
     drawSettings();
     drawRunning();
     draw();
-    addEventListener('pagehide', () => {
-        saveSettings();
-        saveTurns();
+    addEventListener('pagehide', () => { // only what is not saved yet: other tabs may have saved since
+        saveSettingsNow();
+        if (allAnswers(state.turns).some(runsOf)) saveTurns();
     });
 
     await reach();

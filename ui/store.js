@@ -189,8 +189,14 @@ export function save() {
     saveTimer = setTimeout(saveSettings, 300);
 }
 
-export function saveSettings() {
+/** What is to be saved soon. */
+export function saveSettingsNow() {
+    if (saveTimer !== 0) saveSettings();
+}
+
+function saveSettings() {
     clearTimeout(saveTimer);
+    saveTimer = 0;
     const {turns, ...settings} = state;
     try {
         localStorage.setItem(SETTINGS, JSON.stringify(settings));

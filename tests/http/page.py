@@ -348,6 +348,40 @@ class Chat(PageTest):
         self.wait(lambda: "no conversation" in self.id("toast").text)
         self.assertEqual(len(self.all(".turn")), 4)
 
+    def test_a_tab_that_is_left_keeps_what_another_one_saved(self):
+        self.settings(max_tokens=4)
+        time.sleep(0.4)
+        first = self.d.current_window_handle
+        self.d.switch_to.new_window("tab")
+        try:
+            self.screen(1280, 860)
+            self.d.get(REAL)
+            self.wait(self.ready)
+            self.settings(seed=7)
+            self.ask("Name a lake.")
+            self.saved()
+            self.d.switch_to.window(first)
+            self.d.get(f"{REAL}/favicon.svg")
+            saved = self.saved()
+            self.assertEqual([t.get("text") for t in saved["turns"]], ["Name a lake.", None])
+            self.assertEqual(saved["sampling"], {"max_tokens": 4, "seed": 7})
+        finally:
+            for tab in self.d.window_handles:
+                if tab != first:
+                    self.d.switch_to.window(tab)
+                    self.d.close()
+            self.d.switch_to.window(first)
+
+    def test_what_has_just_been_typed_or_is_still_running_survives_a_reload(self):
+        self.settings(max_tokens=2000)
+        self.ask("Count to ten thousand.", wait=False)
+        self.wait(lambda: len(self.all(".running .t")) >= 3)
+        self.id("input").send_keys("And then")
+        self.d.refresh()
+        self.wait(self.ready)
+        self.assertEqual(self.id("input").get_property("value"), "And then")
+        self.assertGreaterEqual(len(self.all(".t")), 3)
+
     def test_edited_message_replaces_what_followed(self):
         self.settings(max_tokens=8)
         self.ask("One?")
