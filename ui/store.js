@@ -52,11 +52,11 @@ export function allAnswers(turns) {
     return turns.flatMap((turn) => (turn.variants ?? []).flatMap((variant) => variant.answers));
 }
 
-/** The messages of a request for an answer after `turns`. */
+/** The messages of a request for an answer after `turns`. Answers that ended without a word are none: models go on with such. */
 export function messagesOf(turns) {
     const system = state.system.trim() === '' ? [] : [{role: 'system', content: state.system}];
-    return system.concat(turns.map((turn) => (turn.role === 'user' ? {role: 'user', content: turn.text}
-        : {role: 'assistant', content: keptAnswer(turn).text})));
+    return system.concat(turns.filter((turn) => turn.role === 'user' || keptAnswer(turn).text !== '')
+        .map((turn) => ({role: turn.role, content: turn.role === 'user' ? turn.text : keptAnswer(turn).text})));
 }
 
 // ---- reading what may be anybody's ----

@@ -45,6 +45,14 @@ def answers(port):
         return False
 
 
+def asked(text):
+    return {"role": "user", "text": text}
+
+
+def said(text):
+    return {"role": "assistant", "shown": 0, "variants": [{"kept": 0, "answers": [{"text": text, "finish": "stop"}]}]}
+
+
 class PageTest(unittest.TestCase):
     expected_errors = ()  # of the browser's log: what a test provokes
 
@@ -145,6 +153,13 @@ class PageTest(unittest.TestCase):
     def answers(self):
         """Of the last turn's last variant."""
         return self.saved()["turns"][-1]["variants"][-1]["answers"]
+
+    def bring(self, turns, **settings):
+        """Imports a file of these turns."""
+        with open("brought.json", "w", encoding="utf-8") as f:
+            json.dump({"format": "genarm conversation", "version": 1, "turns": turns, **settings}, f)
+        self.id("file").send_keys(os.path.abspath("brought.json"))
+        self.wait(lambda: [e.text for e in self.all(".bubble")] == [t["text"] for t in turns if t["role"] == "user"])
 
     def texts(self, answer):
         return [token["text"] for token in answer["tokens"]]
@@ -381,6 +396,20 @@ class Chat(PageTest):
         self.wait(self.ready)
         self.assertEqual(self.id("input").get_property("value"), "And then")
         self.assertGreaterEqual(len(self.all(".t")), 3)
+
+    def test_answers_without_text_are_not_sent(self):
+        self.bring([asked("One?"), said(""), asked("Two?"), said("Yes.")])
+        self.settings(max_tokens=4)
+        self.d.execute_script("""
+            const real = window.fetch;
+            window.fetch = (path, options) => {
+                window.sent = options?.body ? JSON.parse(options.body) : null;
+                return real(path, options);
+            };""")
+        self.ask("Three?")
+        messages = self.d.execute_script("return window.sent.messages")
+        self.assertEqual([(m["role"], m["content"]) for m in messages],
+                         [("user", "One?"), ("user", "Two?"), ("assistant", "Yes."), ("user", "Three?")])
 
     def test_edited_message_replaces_what_followed(self):
         self.settings(max_tokens=8)
