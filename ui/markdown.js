@@ -19,23 +19,25 @@ function inline(text) {
     return out.filter((part) => part !== '');
 }
 
+const RULE = /^\s*([-*_])(?:\s*\1){2,}\s*$/;
 const BLOCKS = [
     {start: /^(#{1,6})\s+(.*)$/, make: ([, marks, text]) => h(`h${Math.min(marks.length + 2, 6)}`, {}, ...inline(text))},
-    {start: /^\s*(?:---+|\*\*\*+|___+)\s*$/, make: () => h('hr')},
+    {start: RULE, make: () => h('hr')},
 ];
 const ITEM = /^(\s*)(?:[-*+]|(\d{1,9})[.)])\s+(.*)$/;
+const DEPTH = 8; // of lists and quotes in one another
 
 /** Lines of a list from `i` on: one level; what is indented below an item belongs to it. */
-function list(lines, i) {
+function list(lines, i, depth) {
     const [, indent, number] = lines[i].match(ITEM);
     const element = number === undefined ? h('ul') : h('ol', {start: Number(number)});
     while (i < lines.length) {
-        const item = lines[i].match(ITEM);
+        const item = RULE.test(lines[i]) ? null : lines[i].match(ITEM);
         if (!item || item[1].length < indent.length || (item[2] === undefined) !== (number === undefined)) break;
         const own = [item[3]];
         for (i++; i < lines.length && /^\s+\S/.test(lines[i]) && !(ITEM.test(lines[i])
             && lines[i].match(ITEM)[1].length <= indent.length); i++) own.push(lines[i].slice(indent.length + 2));
-        element.append(h('li', {}, ...blocks(own)));
+        element.append(h('li', {}, ...blocks(own, depth + 1)));
         if (lines[i] === '' && ITEM.test(lines[i + 1] ?? '')) i++;
     }
     return [element, i];
@@ -48,16 +50,19 @@ function code(lines, i) {
     return [h('pre', {tabindex: 0}, h('code', {}, lines.slice(i + 1, end).join('\n'))), end + 1];
 }
 
-function quote(lines, i) {
+function quote(lines, i, depth) {
     let end = i;
     while (end < lines.length && lines[end].startsWith('>')) end++;
-    return [h('blockquote', {}, ...blocks(lines.slice(i, end).map((line) => line.replace(/^> ?/, '')))), end];
+    const own = lines.slice(i, end).map((line) => line.replace(/^> ?/, ''));
+    return [h('blockquote', {}, ...blocks(own, depth + 1)), end];
 }
 
 const fenced = (line) => /^\s*(`{3,}|~{3,})/.test(line);
 const special = (line) => fenced(line) || line.startsWith('>') || ITEM.test(line) || BLOCKS.some(({start}) => start.test(line));
 
-function blocks(lines) {
+/** What is deeper than any person writes is a paragraph: marks without end would take the stack, and the page with it. */
+function blocks(lines, depth) {
+    if (depth > DEPTH) return [h('p', {}, ...inline(lines.join('\n')))];
     const out = [];
     for (let i = 0; i < lines.length;) {
         const block = BLOCKS.find(({start}) => start.test(lines[i]));
@@ -65,8 +70,8 @@ function blocks(lines) {
         if (lines[i].trim() === '') i++;
         else if (block) element = block.make(lines[i++].match(block.start));
         else if (fenced(lines[i])) [element, i] = code(lines, i);
-        else if (lines[i].startsWith('>')) [element, i] = quote(lines, i);
-        else if (ITEM.test(lines[i])) [element, i] = list(lines, i);
+        else if (lines[i].startsWith('>')) [element, i] = quote(lines, i, depth);
+        else if (ITEM.test(lines[i])) [element, i] = list(lines, i, depth);
         else {
             const from = i;
             for (i++; i < lines.length && lines[i].trim() !== '' && !special(lines[i]);) i++;
@@ -78,4 +83,4 @@ function blocks(lines) {
 }
 
 /** Elements for a text. */
-export const markdown = (text) => blocks(text.split('\n'));
+export const markdown = (text) => blocks(text.split('\n'), 0);

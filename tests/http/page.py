@@ -443,6 +443,21 @@ class Chat(PageTest):
         self.assertIn(NAME, self.one("#plane-square").text)
         self.assertEqual(self.all("main img, main script, aside img"), [])
 
+    def test_markdown_of_any_depth_is_shown(self):
+        deep = [mark * 3000 + "the end" for mark in ("- ", "1. ", ">", "> ", "> - ")]
+        self.bring([turn for text in deep for turn in (asked("?"), said(text))])
+        for _ in range(2):
+            shown = self.all(".plain")
+            self.assertEqual(len(shown), len(deep))
+            self.assertTrue(all(e.get_property("textContent").endswith("the end") for e in shown))
+            self.assertLessEqual(len(self.all(".plain li, .plain blockquote")), 10 * len(deep))
+            self.d.refresh()
+            self.wait(self.ready)
+
+    def test_rules_of_markdown_are_no_lists(self):
+        self.bring([asked("?"), said("One\n\n* * *\n- two\n- - -\n- three\n\n---\n _ _ _\n- - four\n* *")])
+        self.assertEqual([e.tag_name for e in self.all(".plain > *")], ["p", "hr", "ul", "hr", "ul", "hr", "hr", "ul"])
+
     def test_errors_of_the_server_are_shown_at_the_answer(self):
         self.expected_errors = (r"status of 400",)
         self.settings(max_tokens=8)
