@@ -168,6 +168,12 @@ const SHORTCUTS = [
     ['Arrows, Enter', 'on the plane: move by 0.1 (Shift: 0.01), answer there'],
 ];
 
+/** On a Mac, Option and a letter write a character, or an accent for the next one: in a text field they are no shortcut. */
+function writes({target, key, code}) {
+    return target.matches('textarea, input:not([type=range], [type=checkbox])')
+        && (key === 'Dead' || (key.length === 1 && `Key${key.toUpperCase()}` !== code));
+}
+
 function watchKeys() {
     byId('shortcuts').replaceChildren(...SHORTCUTS.flatMap(([keys, what]) => [
         h('dt', {}, ...keys.split(/(\+|, )/).map((part) => (part === '+' || part === ', ' ? part : h('kbd', {}, part)))),
@@ -180,7 +186,7 @@ function watchKeys() {
             return;
         }
         const found = event.altKey && !event.ctrlKey && !event.metaKey && SHORTCUTS.find(([, , code]) => code === event.code);
-        if (!found) return;
+        if (!found || writes(event)) return;
         event.preventDefault();
         found[3]();
     });

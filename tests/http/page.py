@@ -298,6 +298,24 @@ class Chat(PageTest):
         mixture = [number(row.find_element(By.CSS_SELECTOR, ".p")) for row in rows]
         self.assertLess(sum(mixture), 103)
 
+    def test_keys_that_write_are_no_shortcuts_in_a_text_field(self):
+        self.bring([asked("One?"), said("Two.")])
+        open_panel = lambda: self.id("toggle-panel").get_attribute("aria-expanded")
+        def option(key, code):  # as a Mac sends it: Option, a letter, and what they write
+            for kind in ("keyDown", "keyUp"):
+                self.d.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": kind, "modifiers": 1, "key": key, "code": code})
+        for field in ("input", "set-seed"):
+            self.id(field).click()
+            option("Dead", "KeyN")
+            option("\u00df", "KeyS")
+            self.assertEqual((len(self.all(".turn")), open_panel()), (2, "true"))
+            self.press(Keys.ALT, "s")
+            self.press(Keys.ALT, "s")
+            self.assertEqual(open_panel(), "true")
+        self.press(Keys.ALT, "w")
+        option("\u00df", "KeyS")
+        self.assertEqual(open_panel(), "false")
+
     def test_colours_follow_the_chosen_reward(self):
         self.settings(max_tokens=24, temperature=0)
         self.ask("Tell me a long story about a river.")
