@@ -16,6 +16,7 @@ let range = '-1 3';
 let cursor = [0, 0];
 let selected = null; // a point
 let before = []; // turns of the chat that the prompt comes after
+let given = ''; // the prompt that came from the chat
 
 const weights = new Square({
     tabindex: 0, role: 'application', 'aria-roledescription': 'plane of weights', class: 'square weights', id: 'plane-square',
@@ -83,7 +84,7 @@ function key(event) {
 
 function exportPoints() {
     download('genarm-plane.json', {
-        format: 'genarm plane', version: 1, model: server.model, pair, prompt: byId('plane-prompt').value, seed: points.seed,
+        format: 'genarm plane', version: 2, model: server.model, pair, messages: points.messages, seed: points.seed,
         points: points.list.map(({x, y, answer}) => ({weights: {[pair[0]]: x, [pair[1]]: y}, answer})),
     });
 }
@@ -181,7 +182,23 @@ function setUp() {
     draw();
 }
 
-/** When the view opens: the prompt is what is being written, else the chat's last question. */
+/** The prompt is what is being written in the chat, else its last question; one that was written here stays. */
+function takePrompt() {
+    const box = byId('plane-prompt');
+    if (box.value.trim() !== '' && box.value !== given) {
+        before = before.filter((turn) => state.turns.includes(turn));
+        return;
+    }
+    const draft = byId('input').value.trim();
+    const last = draft === '' ? state.turns.findLastIndex((turn) => turn.role === 'user') : -1;
+    const prompt = last < 0 ? draft : state.turns[last].text;
+    before = last < 0 ? state.turns.slice() : state.turns.slice(0, last);
+    if (prompt === '') return;
+    box.value = prompt;
+    given = box.value;
+}
+
+/** When the view opens. */
 export function openPlane() {
     const names = server.arms.map((arm) => arm.name);
     if (!pair.every((name) => names.includes(name)) || pair.length < 2) pair = names.slice(0, 2);
@@ -189,11 +206,7 @@ export function openPlane() {
     byId('plane-none').hidden = possible;
     byId('plane-tools').hidden = !possible;
     if (!possible) return;
-    const last = state.turns.findLastIndex((turn) => turn.role === 'user');
-    const draft = byId('input').value.trim();
-    const prompt = draft !== '' || last < 0 ? draft : state.turns[last].text;
-    before = draft !== '' || last < 0 ? state.turns : state.turns.slice(0, last);
-    if (prompt !== '') byId('plane-prompt').value = prompt;
+    takePrompt();
     byId('plane-before').textContent = before.length > 0 ? `after the ${before.length} earlier messages of the chat` : '';
     setUp();
 }

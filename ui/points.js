@@ -9,6 +9,7 @@ import {state} from './store.js';
 export class Points {
     list = []; // {x, y, answer, view}
     key = '';
+    messages = []; // that the answers are to
     seed = 0;
     queue = new Queue();
 
@@ -27,6 +28,7 @@ export class Points {
         if (key !== this.key) {
             this.clear();
             this.key = key;
+            this.messages = messages;
             this.seed = seed ?? randomSeed();
         }
         const known = this.list.find((point) => point.x === x && point.y === y);

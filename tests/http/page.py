@@ -567,6 +567,48 @@ class Plane(PageTest):
         self.assertAlmostEqual(float(self.slider("one").get_property("value")), number(first, "one"), places=2)
 
 
+    def test_export_tells_what_the_points_were_computed_for(self):
+        self.bring([asked("One?"), said("Two.")], system="Be brief.")
+        self.id("input").send_keys("Name a colour.")
+        self.press(Keys.ALT, "p")
+        self.assertEqual(self.id("plane-before").text, "after the 2 earlier messages of the chat")
+        limit = self.id("plane-limit")
+        limit.clear()
+        limit.send_keys("4")
+        ActionChains(self.d).move_to_element(self.id("plane-square")).click().perform()
+        self.wait(lambda: self.all("#cards .card") and not self.all("#plane .pending, #cards .running"))
+        self.id("plane-prompt").send_keys(" And another one.")
+        self.id("plane-export").click()
+        self.wait(lambda: os.path.exists("genarm-plane.json"))
+        with open("genarm-plane.json", encoding="utf-8") as f:
+            exported = json.load(f)
+        self.assertEqual([(m["role"], m["content"]) for m in exported["messages"]],
+                         [("system", "Be brief."), ("user", "One?"), ("assistant", "Two."), ("user", "Name a colour.")])
+        self.assertEqual(len(exported["points"]), 1)
+
+    def test_prompt_written_on_the_plane_stays(self):
+        shown = lambda: (self.id("plane-prompt").get_property("value"), self.id("plane-before").text)
+        after = "after the 2 earlier messages of the chat"
+        def by_way_of_the_chat(draft):
+            self.press(Keys.ALT, "p")
+            self.id("input").clear()
+            self.id("input").send_keys(draft)
+            self.press(Keys.ALT, "p")
+        self.bring([asked("One?"), said("Two.")])
+        self.press(Keys.ALT, "p")
+        self.assertEqual(shown(), ("One?", ""))
+        by_way_of_the_chat("Three?")
+        self.assertEqual(shown(), ("Three?", after))
+        self.id("plane-prompt").send_keys(" Or four?")
+        by_way_of_the_chat("Five?")
+        self.assertEqual(shown(), ("Three? Or four?", after))
+        self.press(Keys.ALT, "n")
+        self.press(Keys.ALT, "p")
+        self.assertEqual(shown(), ("Three? Or four?", ""))
+        self.id("plane-prompt").clear()
+        by_way_of_the_chat("Six?")
+        self.assertEqual(shown()[0], "Six?")
+
 class Tiny(PageTest):
     expected_errors = (r"status of 401",)
 
