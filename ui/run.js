@@ -119,7 +119,9 @@ async function sendWeights(one) {
     one.sending = false;
 }
 
-/** Runs tasks, as many at once as the server has slots. */
+const STREAMS = 3; // of the six connections that browsers keep to a server: two are for the chat, one for new weights
+
+/** Runs tasks, as many at once as the server has slots, and leaves connections to the chat. */
 export class Queue {
     waiting = [];
     busy = 0;
@@ -134,7 +136,7 @@ export class Queue {
     }
 
     async next() {
-        if (this.busy >= server.slots || this.waiting.length === 0) return;
+        if (this.busy >= Math.min(server.slots, STREAMS) || this.waiting.length === 0) return;
         this.busy++;
         try {
             await this.waiting.shift()();

@@ -94,6 +94,11 @@ class PageTest(unittest.TestCase):
     def wait(self, what, seconds=120):
         return WebDriverWait(self.d, seconds, 0.05).until(lambda _: what())
 
+    def before_the_page(self, script):
+        """Runs the script in every page from now on, before the page's own."""
+        added = self.d.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+        self.addCleanup(self.d.execute_cdp_cmd, "Page.removeScriptToEvaluateOnNewDocument", added)
+
     def id(self, name):
         return self.d.find_element(By.ID, name)
 
@@ -608,6 +613,22 @@ class Plane(PageTest):
         self.id("plane-prompt").clear()
         by_way_of_the_chat("Six?")
         self.assertEqual(shown()[0], "Six?")
+
+    def test_plane_leaves_connections_for_the_chat_and_its_weights(self):
+        self.before_the_page("""
+            const real = window.fetch;
+            window.fetch = async (path, options) => {
+                const reply = await real(path, options);
+                return path === 'props' ? Response.json({...await reply.json(), total_slots: 8}) : reply;
+            };""")
+        self.open(REAL)
+        self.assertIn("8 slots", self.id("about").text)
+        self.press(Keys.ALT, "p")
+        self.id("plane-prompt").send_keys("Tell me a long story about a river.")
+        self.id("plane-sweep").click()
+        self.assertEqual(len(self.all("#cards .running")), 3)
+        self.press(Keys.ESCAPE)
+        self.wait(lambda: not self.all("#cards .running"))
 
 class Tiny(PageTest):
     expected_errors = (r"status of 401",)
