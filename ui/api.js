@@ -22,8 +22,23 @@ export function onKeyNeeded(ask) {
     };
 }
 
-export const getKey = () => sessionStorage.getItem(KEY) ?? '';
-const setKey = (key) => (key ? sessionStorage.setItem(KEY, key) : sessionStorage.removeItem(KEY));
+let currentKey = '';
+try {
+    currentKey = sessionStorage.getItem(KEY) ?? '';
+} catch {
+    // the browser keeps nothing for this site
+}
+
+export const getKey = () => currentKey;
+
+function setKey(key) {
+    currentKey = key;
+    try {
+        sessionStorage.setItem(KEY, key);
+    } catch {
+        // as above: until the page is left
+    }
+}
 
 async function errorOf(response) {
     let message = `${response.status} ${response.statusText}`.trim();

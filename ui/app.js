@@ -42,7 +42,11 @@ function switchTheme() {
     const root = document.documentElement;
     const dark = root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
     root.dataset.theme = dark ? 'light' : 'dark';
-    localStorage.setItem('genarm.theme', root.dataset.theme);
+    try {
+        localStorage.setItem('genarm.theme', root.dataset.theme);
+    } catch {
+        // until the page is left
+    }
 }
 
 function drawColours() {

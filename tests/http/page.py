@@ -657,6 +657,22 @@ class Tiny(PageTest):
         self.ask("Hi")
         self.assertEqual(self.answers()[0]["error"], "")
 
+    def test_without_storage_the_page_works_as_long_as_it_is_open(self):
+        self.before_the_page("""
+            for (const name of ['localStorage', 'sessionStorage']) {
+                Object.defineProperty(window, name, {get() { throw new DOMException('denied', 'SecurityError'); }});
+            }""")
+        self.d.get(TINY)
+        self.key("open-sesame")
+        self.wait(self.ready)
+        theme = self.d.execute_script("return document.documentElement.dataset.theme ?? null")
+        self.id("theme").click()
+        self.assertNotEqual(self.d.execute_script("return document.documentElement.dataset.theme"), theme)
+        self.settings(max_tokens=4)
+        self.ask("Hi")
+        self.assertFalse(self.one(".error").is_displayed())
+        self.assertIn("4 tokens", self.one(".stats").text)
+
     def test_what_another_server_or_file_left_makes_no_request_fail(self):
         stale = {"preferences": {"both": {"praise": 0.5, "brevity": 0.5, "blame": -1}}, "weights": {"both": 5000},
                  "sampling": {"foo": 1, "n": 3, "min_p": 1, "top_k": 1.5, "temperature": 0.5, "max_tokens": 4}}
