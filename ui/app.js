@@ -1,7 +1,7 @@
 // The page as a whole: what is shown, the keyboard, and how it finds the server.
 
 import {connect, getKey, onKeyNeeded} from './api.js';
-import {draw, recolourAll, regenerate, send, startOver, watchScroll} from './chat.js';
+import {draw, recolourAll, regenerate, replaceTurns, send, startOver, watchScroll} from './chat.js';
 import {announce, byId, download, h, toast} from './dom.js';
 import {openPlane, recolourPlane, stopPlane, watchPlane} from './plane.js';
 import {hidePopover, watchTokens} from './popover.js';
@@ -134,17 +134,23 @@ function exportConversation() {
     download(`genarm-${new Date().toISOString().slice(0, 16).replace(/[T:]/g, '-')}.json`, exported(server.model));
 }
 
+function putIn({turns, ...settings}) {
+    replaceTurns(turns);
+    Object.assign(state, settings);
+    save();
+    drawSliders();
+    drawSettings();
+}
+
 async function importConversation(event) {
     const [file] = event.target.files;
     event.target.value = '';
     if (!file) return;
     try {
-        stopAll();
-        imported(await file.text());
-        drawSliders();
-        drawSettings();
-        draw();
-        announce('Conversation imported');
+        const conversation = imported(await file.text());
+        const {system, sampling, weights, preferences, turns} = state;
+        putIn(conversation);
+        toast('Conversation imported', () => putIn({system, sampling, weights, preferences, turns}));
     } catch (error) {
         toast(error.message);
     }

@@ -6,7 +6,7 @@ import {currentPreferences, currentWeights, server, zeroWeights} from './server.
 import {allAnswers, keptAnswer, messagesOf, saveTurns, state} from './store.js';
 import {viewOf} from './answer.js';
 
-let editing = null; // index of the user's turn that is being edited
+let editing = null; // the user's turn that is being edited: {i, element}
 let stick = true; // follows the end of the running answer
 
 // ---- what happens ----
@@ -53,7 +53,8 @@ function resend(i, text) {
     send(text);
 }
 
-function replaceTurns(turns) {
+/** Another conversation in place of this one. */
+export function replaceTurns(turns) {
     stopAll();
     editing = null;
     state.turns = turns;
@@ -78,9 +79,15 @@ function follow() {
 function userTurn(turn, i) {
     const bubble = h('div', {class: 'bubble'}, turn.text);
     const actions = h('div', {class: 'actions'},
-        button([icon('edit'), 'Edit'], () => { editing = i; draw(); byId('edit').focus(); }, {class: 'quiet edit'}),
+        button([icon('edit'), 'Edit'], () => edit(turn, i), {class: 'quiet edit'}),
         button([icon('copy'), 'Copy'], () => copy(turn.text)));
     return h('article', {class: 'turn user', 'aria-label': 'You'}, bubble, actions);
+}
+
+function edit(turn, i) {
+    editing = {i, element: editor(turn, i)};
+    draw();
+    byId('edit').focus();
 }
 
 function editor(turn, i) {
@@ -137,13 +144,15 @@ function assistantTurn(turn, isLast) {
         h('div', {class: columns.length > 1 ? 'columns' : 'single'}, ...columns), actions);
 }
 
-/** The whole list; answers keep their elements. */
+/** The whole list; answers and an open editor keep their elements. */
 export function draw() {
     const list = byId('turns');
+    const focused = editing?.element.contains(document.activeElement) ? document.activeElement : null;
     list.replaceChildren(...state.turns.map((turn, i) => {
         if (turn.role === 'assistant') return assistantTurn(turn, i === state.turns.length - 1);
-        return editing === i ? editor(turn, i) : userTurn(turn, i);
+        return editing?.i === i ? editing.element : userTurn(turn, i);
     }));
+    focused?.focus({preventScroll: true});
     byId('welcome').hidden = state.turns.length > 0;
     follow();
 }

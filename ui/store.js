@@ -117,9 +117,10 @@ function readTurn(x) {
     return {role: 'assistant', variants, shown: Math.min(Math.max(0, number(x.shown, 0) | 0), variants.length - 1)};
 }
 
+/** Questions with their answers: one without the other is left out. */
 function readTurns(x) {
-    return list(x, readTurn).filter((turn, i) => turn.role === (i % 2 === 0 ? 'user' : 'assistant')
-        && (turn.role === 'user' || turn.variants.length > 0));
+    return list(x, readTurn).filter((turn) => turn.role === 'user' || turn.variants.length > 0)
+        .filter((turn, i, all) => (turn.role === 'user' ? all[i + 1]?.role === 'assistant' : all[i - 1]?.role === 'user'));
 }
 
 // ---- localStorage ----
@@ -215,7 +216,7 @@ export function exported(model) {
     };
 }
 
-/** Takes an exported conversation in place of this one. Throws with a reason. */
+/** What a file says: the members of the state that belong to a conversation. Throws with a reason. */
 export function imported(text) {
     if (text.length > FILE_LIMIT) throw new Error('The file is too large.');
     let file;
@@ -226,10 +227,8 @@ export function imported(text) {
     }
     if (!isObject(file) || file.format !== 'genarm conversation') throw new Error('This is no conversation exported here.');
     if (file.version !== 1) throw new Error(`Version ${string(String(file.version))} of such files is not known here.`);
-    Object.assign(state, {
+    return {
         system: string(file.system), sampling: readSampling(file.sampling), weights: readWeights(file.weights),
         preferences: readPreferences(file.preferences), turns: readTurns(file.turns),
-    });
-    save();
-    saveTurns();
+    };
 }

@@ -434,6 +434,56 @@ class Chat(PageTest):
         self.assertEqual([(m["role"], m["content"]) for m in messages],
                          [("user", "One?"), ("user", "Two?"), ("assistant", "Yes."), ("user", "Three?")])
 
+    def test_import_can_be_taken_back(self):
+        bubbles = lambda: [e.text for e in self.all(".bubble")]
+        self.settings(max_tokens=2000, seed=5)
+        self.ask("One?", wait=False)
+        self.wait(lambda: len(self.all(".running .t")) >= 3)
+        with open("wrong.json", "w", encoding="utf-8") as f:
+            f.write("{")
+        self.id("file").send_keys(os.path.abspath("wrong.json"))
+        self.wait(lambda: "no JSON" in self.id("toast").text)
+        self.assertTrue(self.busy(), "a file that cannot be read stops nothing")
+        self.bring([asked("Two?"), said("Yes.")], sampling={"seed": 6}, weights={"one": 1.5}, system="Be brief.")
+        self.ended()
+        self.assertEqual(self.saved()["sampling"], {"seed": 6})
+        self.assertEqual(float(self.slider("one").get_property("value")), 1.5)
+        self.one("#toast button").click()
+        self.assertEqual(bubbles(), ["One?"])
+        self.assertIn("stopped", self.one(".stats").text)
+        self.assertEqual(self.id("set-seed").get_property("value"), "5")
+        self.assertEqual(float(self.slider("one").get_property("value")), 0)
+        saved = self.saved()
+        self.assertEqual((saved["sampling"], saved["system"]), ({"max_tokens": 2000, "seed": 5}, ""))
+        self.assertEqual(saved["turns"][0]["text"], "One?")
+
+    def test_question_without_an_answer_is_left_out_of_a_file(self):
+        with open("odd.json", "w", encoding="utf-8") as f:
+            turns = [said("Hello."), asked("One?"), {**said(""), "variants": []}, asked("Two?"), said("Yes."), asked("Three?")]
+            json.dump({"format": "genarm conversation", "version": 1, "turns": turns}, f)
+        self.id("file").send_keys(os.path.abspath("odd.json"))
+        self.wait(lambda: self.all(".turn"))
+        self.assertEqual([e.text for e in self.all(".bubble")], ["Two?"])
+        self.settings(max_tokens=4)
+        self.press(Keys.ALT, "r")
+        self.ended()
+        self.assertEqual(self.one(".pager span").text, "2/2")
+
+    def test_text_in_an_open_editor_stays_until_another_conversation(self):
+        self.bring([asked("One?"), said("Two.")])
+        self.settings(max_tokens=4)
+        self.one(".edit").click()
+        self.press(Keys.END)
+        self.press("!")
+        self.press(Keys.ALT, "r")
+        self.ended()
+        self.assertEqual(self.id("edit").get_property("value"), "One?!")
+        self.assertEqual(self.d.switch_to.active_element, self.id("edit"))
+        self.one(".pager button").click()
+        self.assertEqual(self.id("edit").get_property("value"), "One?!")
+        self.bring([asked("Three?"), said("Four.")])
+        self.assertEqual(self.all("#edit"), [])
+
     def test_edited_message_replaces_what_followed(self):
         self.settings(max_tokens=8)
         self.ask("One?")
