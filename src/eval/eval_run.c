@@ -40,9 +40,23 @@ static void tick(const struct eval_run *r, const struct item *item) {
 
 /* ---- what there is ---- */
 
+/* An item's file may be another than it was: what was made of that one is no longer done. */
+static void look_at_dependents(struct eval_run *r, size_t i) {
+    for (size_t j = i + 1; j < r->list->n; j++) {
+        const struct item *item = &r->list->items[j];
+        for (size_t k = 0; k < item->n_needs; k++) {
+            struct item_record record;
+            if (item->needs[k] == i && r->states[j] == STATE_DONE && !item_is_done(&record, r->list, item, r->folder)) {
+                r->states[j] = STATE_OPEN;
+            }
+        }
+    }
+}
+
 static void set_done(struct eval_run *r, size_t i, const struct item_record *record) {
     r->states[i] = STATE_DONE;
     r->seconds[i] = record->seconds;
+    look_at_dependents(r, i);
 }
 
 int eval_run_init(struct eval_run *r, struct genarm_error *err) {
@@ -54,7 +68,7 @@ int eval_run_init(struct eval_run *r, struct genarm_error *err) {
     }
     for (size_t i = 0; i < r->list->n; i++) {
         struct item_record record;
-        if (item_is_done(&record, &r->list->items[i], r->folder)) {
+        if (item_is_done(&record, r->list, &r->list->items[i], r->folder)) {
             set_done(r, i, &record);
         }
     }
@@ -157,7 +171,7 @@ static int count_answers(size_t *n, size_t *n_unanswered, const char *path, stru
 static int look_at_answers(const struct eval_run *r, const struct item *item, const struct item_record *record, int *status,
                            const char *output, struct genarm_error *err) {
     size_t n = 0, n_unanswered = 0;
-    if (item->kind != ITEM_ANSWERS || (*status != 0 && *status != 1) || !item_was_finished(record, item, r->folder)) {
+    if (item->kind != ITEM_ANSWERS || (*status != 0 && *status != 1) || !item_was_finished(record, r->list, item, r->folder)) {
         return 0;
     }
     const int code = count_answers(&n, &n_unanswered, output, err);
@@ -171,11 +185,16 @@ static int look_at_answers(const struct eval_run *r, const struct item *item, co
     return 0;
 }
 
-/* An item's file is there. */
-static void set_file(struct eval_run *r, size_t i, struct item_record *record, const char *output) {
+/* An item's file is there: its record says so. */
+static int set_file(struct eval_run *r, size_t i, struct item_record *record, const char *output, struct genarm_error *err) {
     record->state = RECORD_DONE;
     record->size = file_size(output);
-    set_done(r, i, record);
+    int code = file_hash(&record->content, output, err);
+    code = code ? code : item_record_write(record, &r->list->items[i], r->folder, err);
+    if (code == 0) {
+        set_done(r, i, record);
+    }
+    return code;
 }
 
 /* Writes down what came of a command, and says it. */
@@ -197,14 +216,16 @@ static int finish(struct eval_run *r, size_t i, struct item_record *record, int 
     record->ended = time_of_day();
     record->status = status;
     if (status == 0) {
-        set_file(r, i, record, output);
+        code = set_file(r, i, record, output, err);
         r->n_run++;
-    } else if (!is_stopped(r)) { /* else it goes on another time */
-        record->state = RECORD_FAILED;
-        r->states[i] = STATE_FAILED;
+    } else {
+        if (!is_stopped(r)) { /* else it goes on another time */
+            record->state = RECORD_FAILED;
+            r->states[i] = STATE_FAILED;
+        }
+        code = item_record_write(record, item, r->folder, err);
     }
     free(output);
-    code = item_record_write(record, item, r->folder, err);
     if (code == 0 && r->on_end && (status == 0 || !is_stopped(r))) {
         r->on_end(r, item, status, log, log_start, r->user);
     }
@@ -222,9 +243,8 @@ static int take_over(struct eval_run *r, size_t i, const struct reuse_file *file
     if (output && !*taken) { /* so that there is no copy, or one of who knows what, is no failure */
         code = item_remove_files(item, r->folder, true, err);
     } else if (code == 0) {
-        set_file(r, i, &record, output);
+        code = set_file(r, i, &record, output, err);
         r->n_reused++;
-        code = item_record_write(&record, item, r->folder, err);
     }
     free(output);
     return code;
@@ -241,11 +261,12 @@ static int do_item(struct eval_run *r, size_t i, const struct claim *claim, stru
     const struct item *item = &r->list->items[i];
     struct item_record record;
     int status = 0, code = 0;
-    if (item_is_done(&record, item, r->folder)) {
+    if (item_is_done(&record, r->list, item, r->folder)) {
         set_done(r, i, &record);
         return 0;
     }
-    const struct reuse_file *file = reuse_find(r->reuse, item->fingerprint);
+    const uint64_t made_of = item_made_of(r->list, item, r->folder);
+    const struct reuse_file *file = reuse_find(r->reuse, item->fingerprint, made_of);
     bool taken = false;
     code = file ? take_over(r, i, file, &taken, err) : 0;
     if (code || taken) {
@@ -256,18 +277,18 @@ static int do_item(struct eval_run *r, size_t i, const struct claim *claim, stru
         return error_nomem(err, "a path");
     }
     const int64_t log_start = file_size(path);
-    if (item_was_finished(&record, item, r->folder)) {
+    if (item_was_finished(&record, r->list, item, r->folder)) {
         code = finish(r, i, &record, 0, path, log_start, err);
         free(path);
         return code;
     }
     /* A file that is there from now on is one that this command has written. */
-    const bool other = record.state == RECORD_NONE || record.fingerprint != item->fingerprint;
+    const bool other = record.state == RECORD_NONE || !item_record_fits(&record, r->list, item, r->folder);
     if (other || record.state != RECORD_RUNNING) {
         code = item_remove_files(item, r->folder, other, err);
     }
     if (other) {
-        record = (struct item_record){.fingerprint = item->fingerprint};
+        record = (struct item_record){.fingerprint = item->fingerprint, .made_of = made_of};
     }
     record.state = RECORD_RUNNING;
     code = code ? code : item_record_write(&record, item, r->folder, err);
@@ -302,9 +323,10 @@ static bool is_ready(struct eval_run *r, size_t i) {
 static void look(struct eval_run *r, size_t i) {
     const struct item *item = &r->list->items[i];
     struct item_record record;
-    if (item_is_done(&record, item, r->folder)) {
+    if (item_is_done(&record, r->list, item, r->folder)) {
         set_done(r, i, &record);
-    } else if (record.state == RECORD_FAILED && record.fingerprint == item->fingerprint && record.ended >= r->started) {
+    } else if (record.state == RECORD_FAILED && record.ended >= r->started &&
+               item_record_fits(&record, r->list, item, r->folder)) {
         r->states[i] = STATE_FAILED; /* another process has tried, and said why */
     }
 }

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/json.h"
 
 enum { RECORD_MAX = 1 << 24 };
@@ -40,26 +41,35 @@ static char *record_path(const struct item *item, const char *folder) {
     return fits ? item_path(items, item->name, ".json") : NULL;
 }
 
+/* A hash as a record has it; false when it is none. */
+static bool read_hash(uint64_t *out, const json_t *json, const char *key, const char *fallback) {
+    const char *text = NULL;
+    char *end = NULL;
+    if (json_opt_string(&text, json, key, fallback, "", NULL) || !text) {
+        return false;
+    }
+    *out = strtoull(text, &end, 16);
+    return !*end;
+}
+
 /* The record of a file's JSON; false when it is none. */
 static bool read_json(struct item_record *out, const json_t *json) {
-    const char *state = NULL, *fingerprint = NULL;
+    const char *state = NULL;
     double size = 0, status = 0;
     struct item_record r = {0};
-    char *end = NULL;
     int code = json_get_string(&state, json, "state", "", NULL);
-    code = code ? code : json_get_string(&fingerprint, json, "fingerprint", "", NULL);
     code = code ? code : json_opt_number(&r.seconds, json, "seconds", 0, "", NULL);
     code = code ? code : json_opt_number(&r.ended, json, "ended", 0, "", NULL);
     code = code ? code : json_opt_number(&size, json, "size", 0, "", NULL);
     code = code ? code : json_opt_number(&status, json, "status", 0, "", NULL);
-    if (code) {
+    if (code || !read_hash(&r.fingerprint, json, "fingerprint", NULL) || !read_hash(&r.content, json, "content", "0") ||
+        !read_hash(&r.made_of, json, "made_of", "0")) {
         return false;
     }
     for (int i = 0; i < N_STATES; i++) {
         r.state = strcmp(state, states[i]) == 0 ? (enum record_state)i : r.state;
     }
-    r.fingerprint = strtoull(fingerprint, &end, 16);
-    if (*end || !(size >= 0 && size < 1e18) || !(status >= -1e6 && status < 1e6)) {
+    if (!(size >= 0 && size < 1e18) || !(status >= -1e6 && status < 1e6)) {
         return false;
     }
     r.size = (int64_t)size;
@@ -105,13 +115,16 @@ static json_t *words_json(const struct item *item) {
 }
 
 int item_record_write(const struct item_record *r, const struct item *item, const char *folder, struct genarm_error *err) {
-    char fingerprint[20];
+    char fingerprint[20], content[20], made_of[20];
     struct buf text;
     char *path = record_path(item, folder);
     snprintf(fingerprint, sizeof fingerprint, "%016" PRIx64, r->fingerprint);
-    json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:f, s:f, s:I, s:i, s:o}", "name", item->name, "output", item->output,
-                             "state", states[r->state], "fingerprint", fingerprint, "seconds", r->seconds, "ended", r->ended, "size",
-                             (json_int_t)r->size, "status", r->status, "command", words_json(item));
+    snprintf(content, sizeof content, "%016" PRIx64, r->content);
+    snprintf(made_of, sizeof made_of, "%016" PRIx64, r->made_of);
+    json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:I, s:i, s:o}", "name", item->name, "output",
+                             item->output, "state", states[r->state], "fingerprint", fingerprint, "content", content, "made_of",
+                             made_of, "seconds", r->seconds, "ended", r->ended, "size", (json_int_t)r->size, "status", r->status,
+                             "command", words_json(item));
     buf_init(&text, RECORD_MAX);
     int code = json && path ? json_dump(&text, json, err) : error_nomem(err, "a record");
     code = code ? code : buf_puts(&text, "\n", err);
@@ -131,13 +144,27 @@ static int64_t output_size(const struct item *item, const char *folder) {
     return size;
 }
 
-bool item_is_done(struct item_record *r, const struct item *item, const char *folder) {
-    item_record_read(r, item, folder);
-    return r->state == RECORD_DONE && r->fingerprint == item->fingerprint && r->size == output_size(item, folder);
+uint64_t item_made_of(const struct item_list *list, const struct item *item, const char *folder) {
+    uint64_t hash = HASH_START;
+    for (size_t i = 0; i < item->n_needs; i++) {
+        struct item_record need;
+        item_record_read(&need, &list->items[item->needs[i]], folder);
+        hash = hash_u64(hash, need.content);
+    }
+    return hash;
 }
 
-bool item_was_finished(const struct item_record *r, const struct item *item, const char *folder) {
-    bool whole = r->state == RECORD_RUNNING && r->fingerprint == item->fingerprint && output_size(item, folder) >= 0;
+bool item_record_fits(const struct item_record *r, const struct item_list *list, const struct item *item, const char *folder) {
+    return r->fingerprint == item->fingerprint && r->made_of == item_made_of(list, item, folder);
+}
+
+bool item_is_done(struct item_record *r, const struct item_list *list, const struct item *item, const char *folder) {
+    item_record_read(r, item, folder);
+    return r->state == RECORD_DONE && r->size == output_size(item, folder) && item_record_fits(r, list, item, folder);
+}
+
+bool item_was_finished(const struct item_record *r, const struct item_list *list, const struct item *item, const char *folder) {
+    bool whole = r->state == RECORD_RUNNING && output_size(item, folder) >= 0 && item_record_fits(r, list, item, folder);
     for (int i = 0; i < N_BESIDE && whole; i++) {
         char *path = item_path(folder, item->output, beside[i]);
         whole = path && !file_exists(path);

@@ -67,12 +67,13 @@ bool reuse_holds(const struct reuse_file *file) {
     item_record_read_at(&now, &output, file->record_path);
     free(output);
     return now.state == RECORD_DONE && now.fingerprint == file->record.fingerprint && now.size == file->record.size &&
-           has_size(file->path, now.size);
+           now.content == file->record.content && now.made_of == file->record.made_of && has_size(file->path, now.size);
 }
 
-const struct reuse_file *reuse_find(const struct reuse *r, uint64_t fingerprint) {
+const struct reuse_file *reuse_find(const struct reuse *r, uint64_t fingerprint, uint64_t made_of) {
     for (size_t i = 0; r && i < r->n; i++) {
-        if (r->files[i].record.fingerprint == fingerprint && reuse_holds(&r->files[i])) {
+        const struct item_record *record = &r->files[i].record;
+        if (record->fingerprint == fingerprint && record->made_of == made_of && reuse_holds(&r->files[i])) {
             return &r->files[i];
         }
     }

@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/rng.h"
 #include "eval/child.h"
 #include "eval/claims.h"
@@ -86,8 +87,8 @@ static void test_a_killed_process_leaves_its_claims(void **state) {
 
 /* ---- a program ---- */
 
-/* Writes what it was told to its output, slowly, and a line to the log when it begins and when it has ended. FAIL in the words
- * of its command makes it fail. */
+/* Writes what it was told, and what chance (the environment) adds, to its output, slowly, and a line to the log when it begins
+ * and when it has ended. FAIL in the words of its command makes it fail. */
 static const char script[] =
     "#!/bin/sh\n"
     "for word; do case $word in --output=*) output=${word#--output=};; esac; done\n"
@@ -97,7 +98,7 @@ static const char script[] =
     "case \"$*\" in *SLOW*) exec sleep 30;; esac\n"
     "case \"${OMPI_COMM_WORLD_RANK-}${PMIX_RANK-}\" in ?*) exit 4;; esac\n"
     "sleep 0.0$(printf '%d' \"'$(basename \"$output\")\")\n"
-    "echo \"$*\" >\"$output.new\" && mv \"$output.new\" \"$output\"\n"
+    "echo \"$* $CHANCE\" >\"$output.new\" && mv \"$output.new\" \"$output\"\n"
     "echo \"end $(basename \"$output\")\" >>\"$log\"\n";
 
 static const char *program(void) {
@@ -213,6 +214,40 @@ static void test_a_change_makes_what_depends_on_it_anew(void **state) {
     close_fixture(&f);
     free(path);
     free(other);
+}
+
+/* A command without a seed may write another file than it did: what was made of the first is made again. */
+static void test_what_was_made_of_another_file_is_made_anew(void **state) {
+    (void)state;
+    const char *folder = new_folder(), *to = new_folder();
+    struct fixture f;
+    struct reuse reuse = {0};
+    open_fixture(&f, whole, folder);
+    assert_int_equal(eval_run_all(&f.run, &err), 0);
+    close_fixture(&f);
+    char *output = item_path(folder, "models/a.gguf", "");
+    for (int changed = 0; changed < 2; changed++) {
+        assert_int_equal(unlink(output), 0);
+        setenv("CHANCE", changed ? "6" : "", 1);
+        open_fixture(&f, whole, folder);
+        assert_int_equal(f.run.states[1], STATE_DONE);
+        assert_int_equal(eval_run_all(&f.run, &err), 0);
+        assert_int_equal(f.run.n_run, changed ? 3 + 4 : 1); /* a, c, answers of m, all rewards */
+        close_fixture(&f);
+    }
+    unsetenv("CHANCE");
+    open_fixture(&f, "models: {a: {train: {x: 1}}}\n", to);
+    assert_int_equal(eval_run_all(&f.run, &err), 0);
+    close_fixture(&f);
+    must(reuse_add(&reuse, folder, &err), &err);
+    open_fixture(&f, whole, to);
+    f.run.reuse = &reuse;
+    assert_int_equal(eval_run_all(&f.run, &err), 0);
+    assert_int_equal(f.run.n_reused, 4); /* b, answers of n */
+    assert_int_equal(f.run.n_run, 6);
+    close_fixture(&f);
+    reuse_deinit(&reuse);
+    free(output);
 }
 
 static void test_what_needs_a_failure_is_not_tried(void **state) {
@@ -366,7 +401,7 @@ static void reuse_after(enum change change, size_t n_reused) {
     } else if (change == FILE_GROWN) {
         must(file_write(output, "another file, which is of other settings", 40, &err), &err);
     }
-    assert_int_equal(reuse_find(&reuse, f.list.items[0].fingerprint) != NULL, n_reused);
+    assert_int_equal(reuse_find(&reuse, f.list.items[0].fingerprint, HASH_START) != NULL, n_reused);
     close_fixture(&f);
     open_fixture(&f, text, to);
     f.run.reuse = &reuse;
@@ -492,6 +527,7 @@ int main(void) {
         cmocka_unit_test(test_a_killed_process_leaves_its_claims),
         cmocka_unit_test(test_everything_is_done_once_and_nothing_a_second_time),
         cmocka_unit_test(test_a_change_makes_what_depends_on_it_anew),
+        cmocka_unit_test(test_what_was_made_of_another_file_is_made_anew),
         cmocka_unit_test(test_what_needs_a_failure_is_not_tried),
         cmocka_unit_test(test_a_file_of_a_failed_command_goes_before_it_starts_again),
         cmocka_unit_test(test_what_was_finished_is_not_done_again),
