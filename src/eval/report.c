@@ -46,10 +46,12 @@ static bool is_wanted(const struct figures *f, const char *name) {
     return false;
 }
 
+/* What no figure has any more, and all PNGs: they are of the pictures before. */
 static void remove_old(const char *folder, const struct figures *f) {
     DIR *dir = opendir(folder);
     for (struct dirent *e = dir ? readdir(dir) : NULL; e; e = readdir(dir)) {
-        if (is_figure(e->d_name) && !is_wanted(f, e->d_name)) {
+        const char *end = strrchr(e->d_name, '.');
+        if (is_figure(e->d_name) && (strcmp(end, ".png") == 0 || !is_wanted(f, e->d_name))) {
             (void)unlinkat(dirfd(dir), e->d_name, 0);
         }
     }

@@ -389,7 +389,7 @@ static bool reliability(struct plot_series *s, const struct numbers *n, size_t p
                                                   fmax(range.high, bin->accuracy)};
         }
     }
-    *s = (struct plot_series){.name = pool_short(n->pool, n->results->pairs[pairs].name, NAME),
+    *s = (struct plot_series){.name = pool_short(n->pool, numbers_pairs_name(n, pairs), NAME),
                               .points = points,
                               .n = count,
                               .style = PLOT_POINTS | PLOT_WHISKERS | PLOT_LINE,

@@ -316,41 +316,100 @@ static void set_reference_point(struct numbers *n, const double *points, size_t 
     }
 }
 
-/* Rewards of the cells from `first` on, as src/eval/pareto.h wants them. */
-static const double *objective_rewards(const struct numbers *n, size_t first, size_t n_cells) {
+/* Rewards of the n cells from `first` on, of which `which` (NULL: all) says yes, as src/eval/pareto.h wants them. */
+static struct pareto_rewards objective_rewards(const struct numbers *n, size_t first, size_t n_cells, const bool *which) {
     const struct results *r = n->results;
-    double *out = pool_array(n->pool, n_cells * n->n_objectives * r->n_prompts, sizeof *out);
-    for (size_t i = 0; i < n_cells * n->n_objectives && out; i++) {
-        const double *x = results_rewards(r, &r->cells[first + i / n->n_objectives], n->objectives[i % n->n_objectives]);
-        for (size_t k = 0; k < r->n_prompts; k++) {
-            out[i * r->n_prompts + k] = x ? x[k] : NAN;
+    struct pareto_rewards out = {.n_objectives = n->n_objectives, .n_prompts = r->n_prompts};
+    double *values = pool_array(n->pool, n_cells * n->n_objectives * r->n_prompts, sizeof *values), *next = values;
+    for (size_t i = first; i < first + n_cells && values; i++) {
+        for (size_t j = 0; j < n->n_objectives && (!which || which[i]); j++) {
+            const double *x = results_rewards(r, &r->cells[i], n->objectives[j]);
+            for (size_t k = 0; k < r->n_prompts; k++) {
+                *next++ = x ? x[k] : NAN;
+            }
         }
+        out.n_points += !which || which[i];
     }
+    out.rewards = values;
     return out;
 }
 
-/* [n_cells, n_objectives] weights of the points; NULL where a point lacks one. */
-static const double *preferences_of(const struct numbers *n, const struct results_method *m) {
-    double *out = pool_array(n->pool, m->n_cells * n->n_objectives, sizeof *out);
-    for (size_t i = 0; i < m->n_cells * n->n_objectives && out; i++) {
-        const struct results_cell *c = &n->results->cells[m->first_cell + i / n->n_objectives];
-        out[i] = results_variable(c, n->variables[i % n->n_objectives]);
-        if (!(out[i] >= 0)) {
-            return NULL;
+/* ---- preferences ---- */
+
+/* The weights of a cell by what they sum up to, out[n_objectives]; false where it has none. */
+static bool preference_of(const struct numbers *n, size_t cell, double *out) {
+    double sum = 0;
+    for (size_t j = 0; j < n->n_objectives; j++) {
+        out[j] = results_variable(&n->results->cells[cell], n->variables[j]);
+        if (!(out[j] >= 0)) {
+            return false;
+        }
+        sum += out[j];
+    }
+    for (size_t j = 0; j < n->n_objectives; j++) {
+        out[j] /= sum;
+    }
+    return sum > 0;
+}
+
+static bool same_preference(const double *a, const double *b, size_t n) {
+    double most = 0;
+    for (size_t j = 0; j < n; j++) {
+        most = fmax(most, fabs(a[j] - b[j]));
+    }
+    return most < 1e-9;
+}
+
+/* n->preferences, and which of them all methods have that have any: means over other ones could not be compared. */
+static void read_preferences(struct numbers *n) {
+    const struct results *r = n->results;
+    const size_t width = n->n_objectives;
+    bool *has = pool_array(n->pool, r->n_cells, sizeof *has);
+    n->preferences = pool_array(n->pool, r->n_cells * width, sizeof *n->preferences);
+    n->compared = pool_array(n->pool, r->n_cells, sizeof *n->compared);
+    for (size_t i = 0; i < r->n_cells && has && n->preferences; i++) {
+        has[i] = preference_of(n, i, n->preferences + i * width);
+    }
+    for (size_t i = 0; i < r->n_cells && has && n->preferences && n->compared; i++) {
+        n->compared[i] = has[i];
+        for (size_t m = 0; m < r->n_methods; m++) {
+            const struct results_method *other = &r->methods[m];
+            bool any = false, same = false;
+            for (size_t k = other->first_cell; k < other->first_cell + other->n_cells; k++) {
+                any = any || has[k];
+                same = same || (has[k] && same_preference(n->preferences + i * width, n->preferences + k * width, width));
+            }
+            n->compared[i] = n->compared[i] && (same || !any);
+        }
+        n->some_not_compared = n->some_not_compared || (has[i] && !n->compared[i]);
+    }
+}
+
+static int mean_inner_products(struct numbers *n, size_t method, const struct pareto_scale *scale, struct genarm_error *err) {
+    const struct results_method *m = &n->results->methods[method];
+    struct family_numbers *f = &n->families[method];
+    const struct pareto_rewards rewards = objective_rewards(n, m->first_cell, m->n_cells, n->compared);
+    double *preferences = pool_array(n->pool, m->n_cells * n->n_objectives, sizeof *preferences), *next = preferences;
+    int rc = pool_check(n->pool, err);
+    for (size_t i = m->first_cell; i < m->first_cell + m->n_cells && rc == GENARM_OK; i++) {
+        for (size_t j = 0; j < n->n_objectives && n->compared[i]; j++) {
+            *next++ = n->preferences[i * n->n_objectives + j];
         }
     }
-    return out;
+    if (rc || !rewards.n_points) {
+        return rc;
+    }
+    rc = pareto_mip_interval(&f->mip, preferences, &rewards, NULL, NULL, err);
+    return rc ? rc : pareto_mip_interval(&f->mip_scaled, preferences, &rewards, scale, NULL, err);
 }
+
+/* ---- families ---- */
 
 static int family(struct numbers *n, size_t method, const struct pareto_scale *scale, const double *points,
                   struct genarm_error *err) {
     const struct results_method *m = &n->results->methods[method];
     struct family_numbers *f = &n->families[method];
-    const struct pareto_rewards rewards = {.rewards = objective_rewards(n, m->first_cell, m->n_cells),
-                                           .n_points = m->n_cells,
-                                           .n_objectives = n->n_objectives,
-                                           .n_prompts = n->results->n_prompts};
-    const double *preferences = preferences_of(n, m);
+    const struct pareto_rewards rewards = objective_rewards(n, m->first_cell, m->n_cells, NULL);
     *f = (struct family_numbers){unknown, unknown, unknown, 0};
     for (size_t i = 0; i < m->n_cells; i++) {
         bool whole = true;
@@ -364,11 +423,7 @@ static int family(struct numbers *n, size_t method, const struct pareto_scale *s
         return rc;
     }
     rc = pareto_hypervolume_interval(&f->hypervolume, &rewards, n->reference_point, NULL, err);
-    if (rc == GENARM_OK && preferences) {
-        rc = pareto_mip_interval(&f->mip, preferences, &rewards, NULL, NULL, err);
-        rc = rc ? rc : pareto_mip_interval(&f->mip_scaled, preferences, &rewards, scale, NULL, err);
-    }
-    return rc;
+    return rc ? rc : mean_inner_products(n, method, scale, err);
 }
 
 static int trade_offs(struct numbers *n, struct genarm_error *err) {
@@ -385,6 +440,7 @@ static int trade_offs(struct numbers *n, struct genarm_error *err) {
     }
     set_reference_point(n, points, r->n_cells);
     pareto_scale_of(&scale, points, r->n_cells, n->n_objectives);
+    read_preferences(n);
     for (size_t i = 0; i < r->n_methods && rc == GENARM_OK; i++) {
         rc = family(n, i, &scale, points, err);
     }
@@ -392,6 +448,11 @@ static int trade_offs(struct numbers *n, struct genarm_error *err) {
 }
 
 /* ---- all ---- */
+
+const char *numbers_pairs_name(const struct numbers *n, size_t pairs) {
+    const struct results_pairs *p = &n->results->pairs[pairs];
+    return *p->label ? pool_text(n->pool, "%s %s", p->name, p->label) : p->name;
+}
 
 static int pair_numbers(struct numbers *n, struct genarm_error *err) {
     n->pairs = pool_array(n->pool, n->results->n_pairs, sizeof *n->pairs);

@@ -51,6 +51,9 @@ struct numbers {
     size_t n_objectives;
     size_t objectives[PARETO_MAX_OBJECTIVES];     /* rewards */
     const char *variables[PARETO_MAX_OBJECTIVES]; /* their weights */
+    double *preferences;     /* [n_cells, n_objectives] weights by their sum */
+    bool *compared;          /* [n_cells] has a preference, which all methods have that have any: MIP is over these */
+    bool some_not_compared;  /* there are others */
     double reference_point[PARETO_MAX_OBJECTIVES];
     bool worst_is_reference; /* the reference point is the worst of all points */
     struct family_numbers *families; /* [n_methods] */
@@ -64,6 +67,9 @@ struct numbers {
 
 /* All of it. The results and the pool must outlive `out`. */
 int numbers_make(struct numbers *out, const struct results *r, struct pool *pool, struct genarm_error *err);
+
+/* What a set of held-out pairs is called, with the point of a sweep. */
+const char *numbers_pairs_name(const struct numbers *n, size_t pairs);
 
 /* Whether any cell has it. */
 bool numbers_any(const struct interval *x);

@@ -150,7 +150,7 @@ static void found_reward(struct page *p, const struct numbers *n, size_t reward)
         page_element(p, "; difference to ", r->cells[n->reference].name, " ");
         const struct interval *d = &n->cells[best].difference[reward];
         page_text(p, value_text(n, d, 1, ""));
-        page_text(p, d->low <= 0 && d->high >= 0 ? ", which may be chance" : "");
+        page_text(p, d->low > 0 || d->high < 0 ? "" : ", which may be chance");
     }
     page_put(p, "</li>\n");
 }

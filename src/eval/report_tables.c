@@ -225,10 +225,11 @@ static const char *reference_text(const struct numbers *n) {
                          n->reference_point[k]);
     }
     return pool_text(n->pool,
-                     "%s%s. MIP: mean inner product of preference (weights, divided by their sum) and achieved rewards; "
+                     "%s%s. MIP: mean inner product of preference (weights, divided by their sum) and achieved rewards%s; "
                      "scaled: of rewards from 0 at the worst to 1 at the best point of all. On the front: points that no point "
                      "of any method dominates.",
-                     text, n->worst_is_reference ? ", the worst value of all points" : "");
+                     text, n->worst_is_reference ? ", the worst value of all points" : "",
+                     n->some_not_compared ? ", over the preferences that all methods with weights have" : "");
 }
 
 /* [n_cells] points that none dominates. */
@@ -292,7 +293,7 @@ static void accuracy(struct sheet *s, const struct numbers *n) {
     for (size_t i = 0; i < r->n_pairs; i++) {
         const struct calibration *c = &n->pairs[i];
         sheet_row(s, i);
-        sheet_text(s, *r->pairs[i].label ? pool_text(n->pool, "%s %s", r->pairs[i].name, r->pairs[i].label) : r->pairs[i].name);
+        sheet_text(s, numbers_pairs_name(n, i));
         sheet_text(s, r->pairs[i].reward);
         sheet_count(s, (double)c->n);
         sheet_interval(s, &c->accuracy, 100);

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "genarm/train.h"
 
 enum { LINE_MAX_BYTES = 256 << 20 };
 
@@ -340,25 +341,34 @@ static json_t *pair_value(const json_t *record, const char *key) {
                                  : copy(record, key);
 }
 
-/* What log-probabilities under a model are multiplied with to be the exponent of a preference: beta of the training, by an ARM's
- * or a policy's loss, that made the one model which the item needs. null: there is none. New reference. */
-static json_t *pair_scale(const struct writer *w, const struct item *item) {
-    json_t *scale = NULL;
-    for (size_t i = 0; i < item->n_needs; i++) {
-        const struct item *made = &w->run->list->items[item->needs[i]];
-        json_t *options = made->kind == ITEM_MODEL && strcmp(made->words[0], "train") == 0 ? item_options(made) : NULL;
-        const char *loss = json_string_value(json_object_get(options, "loss"));
-        const char *beta = json_string_value(json_object_get(options, "beta"));
-        const bool policy = loss && (strcmp(loss, "dpo") == 0 || strcmp(loss, "ipo") == 0);
-        double value = beta ? strtod(beta, NULL) : 0;
-        value = value > 0 ? value : policy ? 0.1 : 0.05; /* what 0, the default, stands for */
-        if (options && !(loss && (strcmp(loss, "bt") == 0 || strcmp(loss, "sft") == 0))) {
-            json_decref(scale);
-            scale = item->n_needs == 1 ? json_real(value) : json_null();
-        }
-        json_decref(options);
+/* beta of the training by preferences of log-probabilities that made a model; 0: it was not made so. */
+static double beta_of(const struct item *made) {
+    double beta = 0;
+    json_t *options = made->kind == ITEM_MODEL && strcmp(made->words[0], "train") == 0 ? item_options(made) : NULL;
+    const char *loss = json_string_value(json_object_get(options, "loss"));
+    const char *given = json_string_value(json_object_get(options, "beta"));
+#define LOSS_BETA(id, name, text)                                                                                             \
+    if (options && (id) != GENARM_LOSS_SFT && (id) != GENARM_LOSS_BT && strcmp(loss ? loss : "arm", name) == 0) {             \
+        beta = given ? strtod(given, NULL) : 0;                                                                               \
+        beta = beta > 0 ? beta : (double)genarm_loss_default_beta(id);                                                        \
     }
-    return scale ? scale : json_null();
+    GENARM_LOSSES(LOSS_BETA)
+#undef LOSS_BETA
+    json_decref(options);
+    return beta;
+}
+
+/* What log-probabilities under a model are multiplied with to be the exponent of a preference: beta of the one training by
+ * preferences among what made the models that the item needs. null: there is none, or several. New reference. */
+static json_t *pair_scale(const struct writer *w, const struct item *item) {
+    double scale = 0;
+    size_t n = 0;
+    for (size_t i = 0; i < item->n_needs; i++) {
+        const double beta = beta_of(&w->run->list->items[item->needs[i]]);
+        scale = beta > 0 ? beta : scale;
+        n += beta > 0;
+    }
+    return n == 1 ? json_real(scale) : json_null();
 }
 
 /* What all pairs of an item have in common. */

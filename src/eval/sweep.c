@@ -106,23 +106,36 @@ static int read_product(struct sweep *s, const struct yaml_value *map, struct ge
     return code;
 }
 
-/* Points are told apart by what is printed of them. */
+/* What a point is equal by: 1 is 1.0. */
+static int point_key(struct buf *out, const struct point *p, struct genarm_error *err) {
+    int code = buf_puts(out, "", err);
+    for (size_t i = 0; i < p->n && code == 0; i++) {
+        double x;
+        const char *value = p->bindings[i].value;
+        code = yaml_reads_as_number(value, &x) ? buf_printf(out, err, ",%s==%.17g", p->bindings[i].name, x + 0.0)
+                                               : buf_printf(out, err, ",%s=%s", p->bindings[i].name, value);
+    }
+    return code;
+}
+
+/* Points are told apart by what is printed of them, and by their values. */
 static int check_distinct(const struct sweep *s, const struct yaml_value *at, struct genarm_error *err) {
     struct strset set = {0};
-    char **names = calloc(s->n + 1, sizeof *names);
+    char **names = calloc(2 * s->n + 1, sizeof *names);
     struct buf name;
     int code = names ? 0 : error_nomem(err, "the points of a sweep");
     buf_init(&name, 1 << 16);
-    for (size_t i = 0; i < s->n && code == 0; i++) {
+    for (size_t i = 0; i < 2 * s->n && code == 0; i++) {
+        const struct point *p = &s->points[i / 2];
         buf_clear(&name);
-        code = buf_puts(&name, "", err);
-        code = code ? code : point_print(&name, &s->points[i], err);
+        code = i % 2 ? point_key(&name, p, err) : buf_puts(&name, "", err);
+        code = i % 2 || code ? code : point_print(&name, p, err);
         names[i] = code ? NULL : strdup(name.data);
         code = code || names[i] ? code : error_nomem(err, "the points of a sweep");
         const int added = code ? code : strset_add(&set, names[i], name.len, NULL, err);
-        code = added == 0 ? yaml_error(at, err, "the point %.200s is there twice", names[i]) : added < 0 ? added : code;
+        code = added == 0 ? yaml_error(at, err, "the point %.200s is there twice", names[i / 2 * 2]) : added < 0 ? added : code;
     }
-    for (size_t i = 0; names && i < s->n; i++) {
+    for (size_t i = 0; names && i < 2 * s->n; i++) {
         free(names[i]);
     }
     free(names);

@@ -8,6 +8,7 @@
 enum { ROW = 42, NAME = 15, BAR = 18, BOTTOM = 24, MAX_PARTS = PLOT_COLORS };
 
 #define LEFT 16.0
+#define GAP 12.0 /* least, between a name and what stands after it; without room that is left out */
 #define WIDTH (PLOT_WIDTH - LEFT - PLOT_RIGHT)
 
 static size_t n_parts(const struct plot_bars *c) { return c->n_parts < MAX_PARTS ? c->n_parts : MAX_PARTS; }
@@ -40,7 +41,7 @@ static int part(struct buf *b, int color, double x, double y, double share, stru
 static int row(struct buf *b, const struct plot_bars *c, const struct plot_bar *bar, double y, struct genarm_error *err) {
     double sum = 0, x = LEFT;
     int rc = plot_text(b, "name", "start", LEFT, y + 11, bar->name, err);
-    if (rc == GENARM_OK && bar->after) {
+    if (rc == GENARM_OK && bar->after && plot_text_width(bar->name) + plot_text_width(bar->after) + GAP < WIDTH) {
         rc = plot_text(b, "label", "end", PLOT_WIDTH - PLOT_RIGHT, y + 11, bar->after, err);
     }
     if (rc == GENARM_OK) { /* half of the length, at both edges of the bar */

@@ -227,6 +227,7 @@ static void test_typos_name_line_and_nearest(void **state) {
     refused("prompts: p\nmethods: {m: {temp: \"{h}\"}}\n", "e.yaml:2:21", "there is no variable {h} here");
     refused("sweeps: {t: [{a: 1}, {b: 1}]}\nmodels: {m: {train: {}}}\n", "e.yaml:1:23", "no variable \"b\"");
     refused("sweeps: {t: {a: [1, 1]}}\nmodels: {m: {train: {}}}\n", "e.yaml:1:13", "a=1 is there twice");
+    refused("sweeps: {t: {a: [1, 2, 1.0]}}\nmodels: {m: {train: {}}}\n", "e.yaml:1:13", "a=1.0 is there twice");
     refused("prompts: p\nmethods: {m: {sweep: {a: [1, 2]}}}\njudges: {j: {judge: x, against: n}}\n", "e.yaml:3:33",
             "no method \"n\"");
     refused("methods: {m: }\n", "e.yaml:1:1", "there are methods but no prompts");

@@ -283,6 +283,29 @@ static void test_intervals_enclose_means_and_only_the_best_apart_is_bold(void **
     buf_deinit(&md);
 }
 
+/* A mean over other preferences than another method's cannot be compared with it. */
+static void test_mean_inner_products_are_over_the_preferences_that_all_have(void **state) {
+    (void)state;
+    struct lines l = {0};
+    struct buf md;
+    line(&l, "{\"kind\":\"experiment\",\"n_prompts\":4,\"report\":{\"objectives\":{\"a\":\"h\",\"b\":\"s\"}},"
+             "\"rewards\":[\"a\",\"b\",\"base\"],\"methods\":[{\"name\":\"base\",\"label\":\"Base\",\"points\":[{}]},"
+             "{\"name\":\"arm\",\"label\":\"GenARM\",\"points\":[{\"h\":1,\"s\":0},{\"h\":0.5,\"s\":0.5}]},"
+             "{\"name\":\"dpo\",\"label\":\"MORL\",\"points\":[{\"h\":2,\"s\":2}]}]}");
+    answers(&l, "base", "{}", base_a, base_b, 0, 0);
+    answers(&l, "arm", "{\"h\":1,\"s\":0}", first_a, first_b, 3, 20);
+    answers(&l, "arm", "{\"h\":0.5,\"s\":0.5}", second_a, second_b, 4, 20);
+    answers(&l, "dpo", "{\"h\":2,\"s\":2}", dpo_a, dpo_b, 7, 0);
+    const char *folder = folder_of(&l, "shared");
+    write_report(folder);
+    read_file(&md, folder, "tables.md");
+    CHECK("Trade-offs", "GenARM", "MIP", (mean(second_a) + mean(second_b)) / 2);
+    CHECK("Trade-offs", "MORL", "MIP", (mean(dpo_a) + mean(dpo_b)) / 2);
+    CHECK("Trade-offs", "GenARM", "points", 2);
+    assert_non_null(strstr(md.data, "over the preferences that all methods with weights have"));
+    buf_deinit(&md);
+}
+
 static void test_the_order_of_lines_does_not_matter(void **state) {
     (void)state;
     struct lines l = {0}, reversed = {0};
@@ -493,6 +516,10 @@ static void test_figures_of_an_earlier_report_go_and_other_files_stay(void **sta
     assert_true(exists(folder, "figures/judge-1-j.svg"));
     snprintf(path, sizeof path, "%s/figures/mine.svg", folder);
     assert_int_equal(file_write(path, "x", 1, NULL), GENARM_OK);
+    snprintf(path, sizeof path, "%s/figures/judge-1-j.png", folder);
+    assert_int_equal(file_write(path, "x", 1, NULL), GENARM_OK);
+    write_report(folder);
+    assert_true(exists(folder, "figures/judge-1-j.svg") && !exists(folder, "figures/judge-1-j.png")); /* of the svg before */
     line(&l, "{\"kind\":\"experiment\"}");
     assert_string_equal(folder_of(&l, "again"), folder);
     write_report(folder);
@@ -568,6 +595,7 @@ int main(void) {
         cmocka_unit_test(test_tables_have_the_numbers_that_are_computed_by_hand),
         cmocka_unit_test(test_prompts_without_an_answer_are_left_out_and_told),
         cmocka_unit_test(test_intervals_enclose_means_and_only_the_best_apart_is_bold),
+        cmocka_unit_test(test_mean_inner_products_are_over_the_preferences_that_all_have),
         cmocka_unit_test(test_the_order_of_lines_does_not_matter),
         cmocka_unit_test(test_a_page_stands_alone_and_has_all_parts),
         cmocka_unit_test(test_nothing_an_answer_or_a_name_holds_gets_out_of_its_place),

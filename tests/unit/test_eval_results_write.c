@@ -1,4 +1,5 @@
 /* results.jsonl of the files that commands have written: rewards beside their answers, verdicts as wins, what is broken named. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -134,6 +135,32 @@ static void test_all_files_become_one(void **state) {
     json_decref(all);
 }
 
+/* The other model that a reward needs may be one that no preferences made. */
+static void test_the_scale_of_pairs_is_the_beta_of_what_preferences_made(void **state) {
+    (void)state;
+    static const double scales[] = {0.05, 0.3, 0.1, 0, 0, 0};
+    open_run("model: m.gguf\nmodels:\n  small: {train: {loss: sft, beta: 7}}\n  arm: {train: {}}\n"
+             "  dpo: {train: {loss: dpo}}\n  rm: {train: {loss: bt}}\n  strong: {train: {loss: arm, beta: 0.3}}\naccuracy:\n"
+             "  a: {data: d, reward: \"arm:$small+$arm\"}\n  b: {data: d, reward: \"arm:$strong\"}\n"
+             "  c: {data: d, reward: \"ratio:$dpo\"}\n  d: {data: d, reward: \"rm:$rm\"}\n"
+             "  e: {data: d, reward: \"arm:$small\"}\n  f: {data: d, reward: \"arm:$dpo+$arm\"}\n");
+    for (char name = 'a'; name <= 'f'; name++) {
+        char file[32];
+        snprintf(file, sizeof file, "pairs/%c.jsonl", name);
+        put(file, "{\"index\":0,\"chosen\":{\"x\":1},\"rejected\":{\"x\":-1}}\n");
+    }
+    for (size_t i = 0; i < list.n; i++) {
+        run.states[i] = list.items[i].kind == ITEM_PAIRS ? STATE_DONE : STATE_OPEN;
+    }
+    must(eval_results_write(experiment, &run, NULL, &err), &err);
+    json_t *all = results();
+    for (size_t i = 0; i < 6; i++) {
+        const json_t *scale = json_object_get(json_array_get(all, 1 + i), "scale");
+        assert_true(scales[i] > 0 ? fabs(json_number_value(scale) - scales[i]) < 1e-6 : json_is_null(scale));
+    }
+    json_decref(all);
+}
+
 static void test_what_could_not_be_answered_has_no_tokens(void **state) {
     (void)state;
     put("answers/base.jsonl", "{\"prompt\":\"p0\",\"response\":\"\",\"tokens\":[],\"finish_reason\":\"stop\"}\n"
@@ -198,6 +225,7 @@ static void test_files_that_do_not_belong_together_are_named(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_all_files_become_one, setup, teardown),
+        cmocka_unit_test_teardown(test_the_scale_of_pairs_is_the_beta_of_what_preferences_made, teardown),
         cmocka_unit_test_setup_teardown(test_what_could_not_be_answered_has_no_tokens, setup, teardown),
         cmocka_unit_test_teardown(test_names_that_read_as_numbers_are_names, teardown),
         cmocka_unit_test_teardown(test_kl_is_of_answers_whose_tokens_are_those_that_were_drawn, teardown),

@@ -332,6 +332,16 @@ static void test_bars_share_their_length(void **state) {
     assert_non_null(strstr(b.data, ">n = 8</text>"));
     assert_int_equal(count(b.data, ">25</text>"), 2); /* of 2 in 8, and on the scale */
     assert_null(strstr(b.data, "nan"));
+    const struct plot_bar wide[] = {{"alpha=0.25, beta=0.05, length=512, rank=32, and so on for the whole of a line's length, "
+                                     "which is as long as this name is",
+                                     "n = 9", one}};
+    c.bars = wide;
+    c.n_bars = 1;
+    buf_clear(&b);
+    assert_int_equal(plot_bars(&b, &c, 0, 0, NULL), GENARM_OK);
+    assert_true(strstr(b.data, "this name is</text>") && !strstr(b.data, ">n = 9</text>")); /* one would run through the other */
+    c.bars = rows;
+    c.n_bars = 3;
     const int three = plot_bars_height(&c);
     c.n_bars = 2;
     const int two = plot_bars_height(&c);
