@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "common.h"
 #include "data_report.h"
+#include "model/model.h"
 #include "terminal.h"
 
 enum {
@@ -61,15 +62,6 @@ struct run {
 
 /* ---- lengths ---- */
 
-static int count_tokens(const struct run *run, const char *text, bool control, int64_t *n, struct genarm_error *err) {
-    const int32_t needed = genarm_tokenize(run->model, text, strlen(text), control, control, NULL, 0);
-    if (needed == INT32_MIN) {
-        return error_set(err, GENARM_EFORMAT, "a text of %zu bytes cannot be tokenised", strlen(text));
-    }
-    *n = needed < 0 ? -(int64_t)needed : needed;
-    return 0;
-}
-
 /* As training counts them: the prompt in its template, the responses with the token that ends them. */
 static int token_lengths(struct run *run, const struct preference *p, int64_t lengths[3], struct genarm_error *err) {
     const char *const responses[] = {p->chosen, p->rejected};
@@ -84,16 +76,17 @@ static int token_lengths(struct run *run, const struct preference *p, int64_t le
     for (size_t i = 0; i < p->n_messages; i++) {
         run->messages[i] = (struct genarm_message){p->messages[i].role, p->messages[i].content};
     }
-    char *text = NULL;
-    int code = genarm_template_apply(&text, run->model, run->args->chat_template, run->messages, p->n_messages, err);
-    if (code == 0) {
-        code = count_tokens(run, text, true, &lengths[SURVEY_PROMPT], err);
-    }
+    const char *name = run->args->chat_template;
+    int32_t *tokens = NULL, n = 0;
+    int code = template_tokens(&tokens, &n, run->model, name, run->messages, p->n_messages, err);
+    lengths[SURVEY_PROMPT] = n;
+    free(tokens);
     for (int i = 0; i < 2 && code == 0; i++) {
-        code = count_tokens(run, responses[i], false, &lengths[SURVEY_CHOSEN + i], err);
-        lengths[SURVEY_CHOSEN + i]++;
+        tokens = NULL;
+        code = response_tokens(&tokens, &n, run->model, name, run->messages, p->n_messages, responses[i], true, err);
+        lengths[SURVEY_CHOSEN + i] = n;
+        free(tokens);
     }
-    free(text);
     return code;
 }
 

@@ -112,15 +112,14 @@ static int score_response(const struct score_args *args, struct scorers *s, cons
     struct scores scores = {0};
     struct genarm_message messages[2];
     const size_t n = single_turn(messages, prompt, args->system);
+    const struct genarm_sample sample = {messages, n, args->response, !args->open, NULL, 0};
     double *values = calloc(s->rewards.n + 1, sizeof *values);
     int code = values ? 0 : error_nomem(err, "scores");
     if (code == 0 && s->guided) {
         code = genarm_session_new(&session, s->setup.guide, NULL, err);
-        code = code ? code : genarm_session_prompt(session, messages, n, err);
-        code = code ? code : scores_compute(&scores, &s->setup, &args->guide, session, args->response, args->open, err);
+        code = code ? code : scores_compute(&scores, &s->setup, &args->guide, session, &sample, err);
     }
     if (code == 0) {
-        const struct genarm_sample sample = {messages, n, args->response, !args->open, NULL, 0};
         code = rewards_compute(&s->rewards, &sample, 1, values, err);
         code = code ? code : rewards_check_refused(&s->rewards, err);
     }
@@ -206,19 +205,16 @@ static int print_pair(const struct rankings *r, const struct reward_set *rewards
 static int score_pair(struct rankings *r, const struct score_args *args, const struct scorers *s,
                       struct genarm_session *session, const struct pair *pair, struct genarm_error *err) {
     struct scores scores[2] = {0};
-    const char *const responses[] = {pair->preference.chosen, pair->preference.rejected};
     struct genarm_message *messages = NULL;
     size_t n = 0;
     int code = pair_messages(&messages, &n, pair, args->system, err);
+    const struct genarm_sample samples[] = {{messages, n, pair->preference.chosen, !args->open, NULL, 0},
+                                            {messages, n, pair->preference.rejected, !args->open, NULL, 0}};
     if (code == 0) {
-        const struct genarm_sample samples[] = {{messages, n, responses[0], !args->open, NULL, 0},
-                                                {messages, n, responses[1], !args->open, NULL, 0}};
         code = rewards_compute(&s->rewards, samples, 2, r->values, err);
     }
     for (int side = 0; side < 2 && code == 0 && s->guided; side++) {
-        code = genarm_session_prompt(session, messages, n, err);
-        code = code ? code : scores_compute(&scores[side], &s->setup, &args->guide, session, responses[side], args->open,
-                                            err);
+        code = scores_compute(&scores[side], &s->setup, &args->guide, session, &samples[side], err);
     }
     free(messages);
     if (code == 0 && s->guided) {

@@ -6,7 +6,7 @@
 
 #include "base/json.h"
 #include "guide/answer.h"
-#include "model/spell.h"
+#include "model/model.h"
 #include "prefill.h"
 #include "terminal.h"
 
@@ -81,24 +81,14 @@ static int prefill(struct genarm_session *session, const struct guide_args *args
 }
 
 int scores_compute(struct scores *out, const struct setup *setup, const struct guide_args *args, struct genarm_session *session,
-                   const char *response, bool open, struct genarm_error *err) {
+                   const struct genarm_sample *sample, struct genarm_error *err) {
     struct scores s = {.n_arms = setup->n_arms};
     struct collector c = {.scores = &s, .model = setup->base, .err = err};
-    int32_t *tokens = NULL, end = genarm_token_eos(setup->base);
-    size_t n = 0;
-    int code = spell_tokens(&tokens, &n, setup->base, response, false, false, err);
-    if (code) {
-        return code;
-    }
-    if (!open && end >= 0) {
-        int32_t *longer = realloc(tokens, sizeof *tokens * (n + 1));
-        if (longer) {
-            tokens = longer;
-            tokens[n++] = end;
-        } else {
-            code = error_nomem(err, "scores");
-        }
-    }
+    int32_t *tokens = NULL, n_tokens = 0;
+    int code = response_tokens(&tokens, &n_tokens, setup->base, args->chat_template, sample->messages, sample->n_messages,
+                               sample->response, sample->finished, err);
+    code = code ? code : genarm_session_prompt(session, sample->messages, sample->n_messages, err);
+    const size_t n = (size_t)n_tokens;
     c.max = n;
     s.tokens = calloc(n + 1, sizeof *s.tokens);
     s.arms = calloc(2 * s.n_arms + 1, sizeof *s.arms);

@@ -18,10 +18,10 @@ struct scores {
     double *arms, *reference; /* [n_arms] sums, one allocation at arms */
 };
 
-/* Scores a response to the session's prompt, with its end of turn unless `open`. GENARM_ECANCELED: a signal asked for a stop
- * while the prompt was evaluated. */
+/* Scores a response, whose prompt becomes the session's. GENARM_ECANCELED: a signal asked for a stop while the prompt was
+ * evaluated. */
 int scores_compute(struct scores *out, const struct setup *s, const struct guide_args *args, struct genarm_session *session,
-                   const char *response, bool open, struct genarm_error *err);
+                   const struct genarm_sample *sample, struct genarm_error *err);
 void scores_deinit(struct scores *s); /* safe on a zeroed struct */
 
 json_t *scores_json(const struct scores *s, const struct setup *setup); /* without memory NULL */

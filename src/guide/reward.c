@@ -184,7 +184,7 @@ int genarm_reward_tokens(struct genarm_reward *r, const struct genarm_message *m
 int genarm_reward_text(struct genarm_reward *r, const struct genarm_message *messages, size_t n_messages,
                        const char *response, bool whole, double *reward, struct genarm_error *err) {
     int32_t *tokens = NULL, n = 0;
-    int rc = response_tokens(&tokens, &n, r->model, response, whole, err);
+    int rc = response_tokens(&tokens, &n, r->model, r->template_name, messages, n_messages, response, whole, err);
     if (rc == GENARM_OK) {
         rc = genarm_reward_tokens(r, messages, n_messages, tokens, (size_t)n, reward, err);
     }

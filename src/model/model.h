@@ -50,9 +50,11 @@ int model_vocab_compare(const struct genarm_model *a, const struct genarm_model 
 int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *name,
                     const struct genarm_message *messages, size_t n_messages, struct genarm_error *err);
 
-/* A response, in which control tokens are text, as tokens; `finished`: the model's end-of-turn token follows, if it has one.
- * *out is malloc'ed, *n its length, which may be 0. */
-int response_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *response, bool finished,
+/* A response to messages in a template, as tokens; control tokens in it are text. `finished`: the model's end-of-turn token
+ * follows, if it has one. It goes on from the prompt where white space stands between them. Elsewhere, as after "[/INST]", a
+ * vocabulary that puts a space before a text does so: models answer with it. *out is malloc'ed, *n its length, which may be 0. */
+int response_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *name,
+                    const struct genarm_message *messages, size_t n_messages, const char *response, bool finished,
                     struct genarm_error *err);
 
 #endif

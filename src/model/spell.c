@@ -5,29 +5,69 @@
 #include <string.h>
 
 #include "base/utf8.h"
+#include "model/model.h"
 
 enum { TOKEN_MAX_BYTES = 1 << 20, TEXT_MAX_BYTES = 1 << 28 };
 static const char no_character = '\xFF'; /* a byte that is in no UTF-8 */
 
-int spell_tokens(int32_t **out, size_t *n, const struct genarm_model *model, const char *text, bool bos, bool special,
-                 struct genarm_error *err) {
-    const size_t length = strlen(text);
-    const int32_t found = genarm_tokenize(model, text, length, bos, special, NULL, 0);
-    if (found == INT32_MIN) {
+static int append(int32_t **tokens, int32_t *n, const struct genarm_model *model, const char *text, size_t n_text, bool bos,
+                  bool special, struct genarm_error *err) {
+    const int32_t found = genarm_tokenize(model, text, n_text, bos, special, NULL, 0);
+    if (found == INT32_MIN || -found >= INT32_MAX - *n) {
         return error_set(err, GENARM_EINVAL, "the text cannot be tokenised");
     }
-    const int32_t needed = -found;
-    int32_t *tokens = malloc(sizeof *tokens * (size_t)(needed > 0 ? needed : 1));
-    if (!tokens) {
+    int32_t *grown = realloc(*tokens, ((size_t)*n + (size_t)-found + 1) * sizeof *grown);
+    if (!grown) {
         return error_nomem(err, "tokens");
     }
-    const int32_t got = needed > 0 ? genarm_tokenize(model, text, length, bos, special, tokens, needed) : 0;
-    if (got < 0) {
-        free(tokens);
+    *tokens = grown;
+    if (found < 0 && genarm_tokenize(model, text, n_text, bos, special, grown + *n, -found) != -found) {
         return error_set(err, GENARM_EINVAL, "the text cannot be tokenised");
     }
+    *n -= found;
+    return GENARM_OK;
+}
+
+/* Appends a text behind a character that no piece of a vocabulary joins with others, and takes away that one's tokens with the
+ * space before them. False: the vocabulary has no such character. */
+static bool append_rest(int32_t **tokens, int32_t *n, const struct genarm_model *model, const char *text, size_t n_text,
+                        bool special) {
+    static const char before[] = "\x01";
+    int32_t first[8];
+    const int32_t had = *n, n_first = genarm_tokenize(model, before, 1, false, false, first, 8);
+    struct buf whole;
+    buf_init(&whole, TEXT_MAX_BYTES);
+    const bool good = n_first > 0 && buf_puts(&whole, before, NULL) == GENARM_OK &&
+                      buf_append(&whole, text, n_text, NULL) == GENARM_OK &&
+                      append(tokens, n, model, whole.data, whole.len, false, special, NULL) == GENARM_OK &&
+                      *n - had >= n_first && memcmp(*tokens + had, first, (size_t)n_first * sizeof *first) == 0;
+    buf_deinit(&whole);
+    *n -= good ? n_first : *n - had;
+    if (good) {
+        memmove(*tokens + had, *tokens + had + n_first, (size_t)(*n - had) * sizeof **tokens);
+    }
+    return good;
+}
+
+int spell_append(int32_t **tokens, int32_t *n, const struct genarm_model *model, const char *text, size_t n_text,
+                 enum spell_start start, bool special, struct genarm_error *err) {
+    const bool puts_space = llama_vocab_type(model->vocab) == LLAMA_VOCAB_TYPE_SPM;
+    if (start == SPELL_REST && puts_space && append_rest(tokens, n, model, text, n_text, special)) {
+        return GENARM_OK;
+    }
+    return append(tokens, n, model, text, n_text, start == SPELL_BOS, special, err);
+}
+
+int spell_tokens(int32_t **out, size_t *n, const struct genarm_model *model, const char *text, bool bos, bool special,
+                 struct genarm_error *err) {
+    int32_t *tokens = NULL, n_tokens = 0;
+    const int rc = spell_append(&tokens, &n_tokens, model, text, strlen(text), bos ? SPELL_BOS : SPELL_TEXT, special, err);
+    if (rc != GENARM_OK) {
+        free(tokens);
+        return rc;
+    }
     *out = tokens;
-    *n = (size_t)got;
+    *n = (size_t)n_tokens;
     return GENARM_OK;
 }
 

@@ -5,6 +5,18 @@
 #include "base/json.h"
 #include "genarm/model.h"
 
+/* What a text is to what stands before it. Many vocabularies of SentencePiece put a space before a text. */
+enum spell_start {
+    SPELL_BOS,  /* nothing does: BOS, if the model wants one */
+    SPELL_TEXT, /* a text of its own */
+    SPELL_REST, /* it goes on from that, so that no space comes between */
+};
+
+/* Appends the tokens of a text to *n malloc'ed ones, *tokens, which may be NULL; there is room for one more behind them.
+ * `special` as genarm_tokenize. GENARM_EINVAL: the text cannot be tokenised; *n is as before. */
+int spell_append(int32_t **tokens, int32_t *n, const struct genarm_model *model, const char *text, size_t n_text,
+                 enum spell_start start, bool special, struct genarm_error *err);
+
 /* A whole text to tokens, as genarm_tokenize. *out is malloc'ed. GENARM_EINVAL: the text cannot be tokenised. */
 int spell_tokens(int32_t **out, size_t *n, const struct genarm_model *model, const char *text, bool bos, bool special,
                  struct genarm_error *err);

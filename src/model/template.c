@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "model/llama_guard.h"
 #include "model/model.h"
+#include "model/spell.h"
 
 enum { MAX_NAMES = 256 };
 
@@ -227,25 +228,6 @@ static int apply_marked(char **out, char mark[MARK_SIZE], const struct genarm_mo
     return rc;
 }
 
-/* Appends the tokens of a text, called `what`; there is room for one more. bos, special: as genarm_tokenize has them. */
-static int append_tokens(int32_t **tokens, int32_t *n, const struct genarm_model *model, const char *what, const char *text,
-                         size_t n_text, bool bos, bool special, struct genarm_error *err) {
-    const int32_t found = genarm_tokenize(model, text, n_text, bos, special, NULL, 0);
-    if (found == INT32_MIN || -found >= INT32_MAX - *n) {
-        return error_set(err, GENARM_EINVAL, "%s cannot be tokenised", what);
-    }
-    int32_t *grown = realloc(*tokens, ((size_t)*n + (size_t)-found + 1) * sizeof *grown);
-    if (!grown) {
-        return error_nomem(err, what);
-    }
-    *tokens = grown;
-    if (found < 0 && genarm_tokenize(model, text, n_text, bos, special, grown + *n, -found) != -found) {
-        return error_set(err, GENARM_EINVAL, "%s cannot be tokenised", what);
-    }
-    *n -= found;
-    return GENARM_OK;
-}
-
 int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *name,
                     const struct genarm_message *messages, size_t n_messages, struct genarm_error *err) {
     char *text = NULL, mark[MARK_SIZE];
@@ -257,7 +239,7 @@ int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model,
     for (const char *piece = text, *end; piece && rc == GENARM_OK; piece = end ? end + strlen(mark) : NULL) {
         end = *mark ? strstr(piece, mark) : NULL;
         const size_t n_piece = end ? (size_t)(end - piece) : strlen(piece);
-        rc = append_tokens(&tokens, &n_tokens, model, "the prompt", piece, n_piece, piece == text, true, err);
+        rc = spell_append(&tokens, &n_tokens, model, piece, n_piece, piece == text ? SPELL_BOS : SPELL_REST, true, err);
     }
     if (rc == GENARM_OK && n_tokens == 0) {
         rc = error_set(err, GENARM_EINVAL, "the prompt is empty");
@@ -272,11 +254,30 @@ int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model,
     return GENARM_OK;
 }
 
-int response_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *response, bool finished,
+static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+/* Whether white space stands between a prompt and a response; *spaced is set on success. */
+static int is_spaced(bool *spaced, const struct genarm_model *model, const char *name, const struct genarm_message *messages,
+                     size_t n_messages, const char *response, struct genarm_error *err) {
+    char *prompt = NULL;
+    *spaced = is_space(response[0]);
+    const int rc = *spaced ? GENARM_OK : genarm_template_apply(&prompt, model, name, messages, n_messages, err);
+    const size_t n = prompt ? strlen(prompt) : 0;
+    *spaced |= n > 0 && is_space(prompt[n - 1]);
+    free(prompt);
+    return rc;
+}
+
+int response_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *name,
+                    const struct genarm_message *messages, size_t n_messages, const char *response, bool finished,
                     struct genarm_error *err) {
     const int32_t end = genarm_token_eos(model);
     int32_t *tokens = NULL, n_tokens = 0;
-    int rc = append_tokens(&tokens, &n_tokens, model, "the response", response, strlen(response), false, false, err);
+    bool spaced;
+    int rc = is_spaced(&spaced, model, name, messages, n_messages, response, err);
+    if (rc == GENARM_OK) {
+        rc = spell_append(&tokens, &n_tokens, model, response, strlen(response), spaced ? SPELL_REST : SPELL_TEXT, false, err);
+    }
     if (rc != GENARM_OK) {
         free(tokens);
         return rc;

@@ -135,13 +135,13 @@ static int drawn_tokens(int32_t **out, int32_t *n, const struct genarm_model *mo
 static int score_one(void *self, const struct genarm_sample *s, double *value, struct genarm_error *err) {
     struct policy_source *p = self;
     int32_t *prompt = NULL, *response = NULL, n_prompt = 0, n = 0;
-    int rc = template_tokens(&prompt, &n_prompt, p->arm.model, source_model_template(&p->arm, p->params), s->messages,
-                             s->n_messages, err);
+    const char *name = source_model_template(&p->arm, p->params);
+    int rc = template_tokens(&prompt, &n_prompt, p->arm.model, name, s->messages, s->n_messages, err);
     if (rc == GENARM_OK && s->tokens) {
         rc = drawn_tokens(&response, &n, p->arm.model, s, err);
     }
     if (rc == GENARM_OK && !response) {
-        rc = response_tokens(&response, &n, p->arm.model, s->response, s->finished, err);
+        rc = response_tokens(&response, &n, p->arm.model, name, s->messages, s->n_messages, s->response, s->finished, err);
     }
     if (rc == GENARM_OK) {
         rc = score_tokens(p, prompt, n_prompt, response, n, value, err);

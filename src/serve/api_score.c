@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "model/model.h"
 #include "model/spell.h"
 #include "serve/converse.h"
 
@@ -38,28 +39,16 @@ static int read_prompt(struct job_prompt *out, const struct score_request *in, s
     return GENARM_OK;
 }
 
-/* The response's tokens, with the one that ends the turn if it is complete. */
+/* The tokens of the response to out's prompt, with the one that ends the turn if it is complete. */
 static int read_response(struct job_params *out, const struct serve_model *m, const struct score_request *in,
                          struct genarm_error *err) {
-    int32_t *tokens = NULL;
-    size_t n = 0;
-    const int32_t end = genarm_token_eos(m->base);
-    int rc = in->response ? spell_tokens(&tokens, &n, m->base, in->response, false, false, err)
-                          : field_error(err, "response", "'response' is missing");
-    int32_t *grown = rc == GENARM_OK ? realloc(tokens, (n + 1) * sizeof *grown) : NULL;
-    if (rc == GENARM_OK && !grown) {
-        free(tokens);
-        return error_nomem(err, "a response");
-    }
-    if (rc != GENARM_OK) {
-        return rc;
-    }
-    if (in->complete && end >= 0) {
-        grown[n++] = end;
-    }
-    out->response = grown;
-    out->n_response = n;
-    return n > 0 ? GENARM_OK : field_error(err, "response", "'response' is empty");
+    const struct job_prompt *prompt = &out->prompts[0];
+    int32_t n = 0;
+    const int rc = in->response ? response_tokens(&out->response, &n, m->base, m->template_name, prompt->messages,
+                                                  prompt->n_messages, in->response, in->complete, err)
+                                : field_error(err, "response", "'response' is missing");
+    out->n_response = (size_t)n;
+    return rc == GENARM_OK && n == 0 ? field_error(err, "response", "'response' is empty") : rc;
 }
 
 static json_t *by_arm(const struct serve_model *m, const float *values) {

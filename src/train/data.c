@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "model/model.h"
+#include "model/spell.h"
 #include "ops/attention.h"
 
 /* One pair file being read. */
@@ -97,7 +98,7 @@ static int cut_text(struct tokens *prompt, struct reader *r, int32_t budget, str
     struct genarm_message *last = &r->messages[r->n_messages - 1];
     const char *text = last->content;
     struct tokens user = {0};
-    int rc = response_tokens(&user.ids, &user.n, r->model, text, false, err);
+    int rc = spell_append(&user.ids, &user.n, r->model, text, strlen(text), SPELL_REST, false, err);
     for (int32_t skip = 0; rc == GENARM_OK && prompt->n > budget && skip < user.n;) {
         const int32_t excess = prompt->n - budget;
         skip = excess < user.n - skip ? skip + excess : user.n;
@@ -209,8 +210,8 @@ static int take_record(struct reader *r, const struct preference *p, struct gena
         rc = tokenize_prompt(&prompt, r, 0, err);
     }
     for (int side = 0; side < SIDES && rc == GENARM_OK; side++) {
-        rc = response_tokens(&responses[side].ids, &responses[side].n, r->model, side == CHOSEN ? p->chosen : p->rejected,
-                             true, err);
+        rc = response_tokens(&responses[side].ids, &responses[side].n, r->model, r->template_name, r->messages, r->n_messages,
+                             side == CHOSEN ? p->chosen : p->rejected, true, err);
     }
     if (rc != GENARM_OK) {
         goto done;

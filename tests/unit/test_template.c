@@ -13,6 +13,7 @@
 #include "model/model.h"
 #include "support/edit.h"
 #include "support/golden.h"
+#include "support/spm.h"
 #include "support/temp.h"
 
 static struct genarm_model *model;
@@ -239,6 +240,58 @@ static void test_a_message_without_control_tokens_is_tokenised_with_its_template
     free(text);
 }
 
+/* ---- vocabularies that put a space before a text ---- */
+
+static void expect_response(const char *name, const char *response, const int32_t *want, int32_t n_want) {
+    static const struct genarm_message question = {"user", "the hat"};
+    struct genarm_error err;
+    int32_t *tokens = NULL, n = 0;
+    must(response_tokens(&tokens, &n, model, name, &question, 1, response, false, &err), &err);
+    if (n != n_want || memcmp(tokens, want, (size_t)n * sizeof *want) != 0) {
+        fail_msg("%s: \"%s\" has %d tokens, expected %d", name, response, n, n_want);
+    }
+    free(tokens);
+}
+
+static void test_an_answer_behind_white_space_has_the_tokens_that_it_was_generated_as(void **state) {
+    (void)state;
+    enum { SPACE = 285, SPACE_T, HE, SPACE_THE, B = 260, DASH = 48, NEWLINE = 13 };
+    static const int32_t answers[][6] = {{B, B, B, DASH},       {SPACE_THE, B},      {HE, SPACE_THE}, {SPACE, B, B},
+                                         {SPACE, SPACE_THE, B}, {NEWLINE, NEWLINE, B}, {SPACE_T},       {SPACE, NEWLINE, HE}};
+    struct genarm_model *kept = model;
+    struct genarm_error err;
+    must(genarm_model_load(&model, spm_model(true), NULL, &err), &err);
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+        char text[64];
+        int32_t n = 0, at = 0;
+        for (; answers[i][n]; n++) {
+            at += genarm_token_bytes(model, answers[i][n], false, text + at, (int32_t)sizeof text - at);
+        }
+        text[at] = '\0';
+        expect_response("chatml", text, answers[i], n);
+        expect_response("raw:{prompt}\\n", text, answers[i], n);
+        if (strchr(" \n", text[0])) {
+            expect_response("raw:[INST] {prompt} [/INST]", text, answers[i], n);
+        }
+    }
+    expect_response("chatml", "", answers[0], 0);
+    expect_response("raw:{prompt}:", "the", (const int32_t[]){SPACE_THE}, 1); /* models answer with the space */
+    genarm_model_free(model);
+    model = kept;
+}
+
+static void test_a_control_token_that_is_cut_gets_no_space(void **state) {
+    (void)state;
+    char text[1024];
+    struct genarm_model *kept = model;
+    struct genarm_error err;
+    must(genarm_model_load(&model, spm_model(true), NULL, &err), &err);
+    assert_int_equal(count_token("chatml", "a<s>b <s>", "</s>", text, sizeof text), 0);
+    assert_string_equal(text, "<s> <|im_start|>user\na<s>b <s><|im_end|>\n<|im_start|>assistant\n");
+    genarm_model_free(model);
+    model = kept;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names_are_libllamas),
@@ -254,6 +307,8 @@ int main(void) {
         cmocka_unit_test(test_a_message_full_of_marks_loses_nothing),
         cmocka_unit_test(test_a_raw_template_takes_control_tokens_as_they_are),
         cmocka_unit_test(test_a_message_without_control_tokens_is_tokenised_with_its_template),
+        cmocka_unit_test(test_an_answer_behind_white_space_has_the_tokens_that_it_was_generated_as),
+        cmocka_unit_test(test_a_control_token_that_is_cut_gets_no_space),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
 }
