@@ -76,6 +76,7 @@ int foreign_open(struct genarm_model *m, struct gguf_file *file, int32_t n_offlo
     struct gguf_file *f = &m->weights.file;
     const bool known = hparams_read(&m->hp, f->gguf, NULL) == GENARM_OK;
     int rc = known ? GENARM_OK : hparams_read_any(&m->hp, f->gguf, err);
+    rc = rc == GENARM_OK ? hparams_check_any(f->gguf, err) : rc;
     const struct ggml_tensor *t = rc == GENARM_OK ? ggml_get_tensor(f->tensors, embeddings) : NULL;
     if (rc == GENARM_OK && (!t || t->ne[1] > INT32_MAX)) {
         rc = error_set(err, GENARM_EFORMAT, "tensor %s is missing", embeddings);

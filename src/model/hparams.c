@@ -252,3 +252,81 @@ int hparams_read_any(struct hparams *hp, const struct gguf_context *gguf, struct
     }
     return r.rc;
 }
+
+/* ---- what libllama asserts ---- */
+
+static uint32_t read_count(struct reader *r, const char *suffix) {
+    uint32_t value = 0;
+    if (ok(r)) {
+        r->rc = gguf_opt_u32(&value, r->gguf, key(r, suffix), 0, r->err);
+    }
+    return value;
+}
+
+/* The largest number where there is one for each layer. */
+static uint32_t read_largest(struct reader *r, const char *suffix) {
+    const int64_t id = gguf_find_key(r->gguf, key(r, suffix));
+    if (!ok(r) || id < 0 || gguf_get_kv_type(r->gguf, id) != GGUF_TYPE_ARRAY) {
+        return read_count(r, suffix);
+    }
+    const enum gguf_type type = gguf_get_arr_type(r->gguf, id);
+    if (type != GGUF_TYPE_UINT32 && type != GGUF_TYPE_INT32) {
+        r->rc = error_set(r->err, GENARM_EFORMAT, "%s is not an array of 32-bit numbers", r->key);
+        return 0;
+    }
+    const uint32_t *values = gguf_get_arr_data(r->gguf, id);
+    uint32_t most = 0;
+    for (size_t i = 0; i < gguf_get_arr_n(r->gguf, id); i++) {
+        most = values[i] > most ? values[i] : most;
+    }
+    return most;
+}
+
+static void check_scaling(struct reader *r) {
+    static const char *const known[] = {"none", "linear", "yarn", "longrope"};
+    const char *type = "linear";
+    if (ok(r)) {
+        r->rc = gguf_opt_str(&type, r->gguf, key(r, "rope.scaling.type"), type, r->err);
+    }
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (strcmp(type, known[i]) == 0) {
+            return;
+        }
+    }
+    refuse(r, "rope.scaling.type", type);
+}
+
+static void check_experts(struct reader *r) {
+    enum { MAX_EXPERTS = 1024 };
+    const uint32_t n = read_count(r, "expert_count"), used = read_largest(r, "expert_used_count");
+    const uint32_t groups = read_count(r, "expert_group_count"), groups_used = read_count(r, "expert_group_used_count");
+    if (!ok(r)) {
+        return;
+    }
+    if (n > MAX_EXPERTS) {
+        r->rc = error_set(r->err, GENARM_EUNSUPPORTED, "%s is %u, libllama takes up to %d", key(r, "expert_count"), n,
+                          MAX_EXPERTS);
+    } else if (used > n || (used == 0) != (n == 0)) {
+        r->rc = error_set(r->err, GENARM_EFORMAT, "%s: %u of %u experts are used", key(r, "expert_used_count"), used, n);
+    } else if ((n > 0 && groups >= n) || (n == 0 && groups > 0) || (groups > 1 && n % groups != 0)) {
+        r->rc = error_set(r->err, GENARM_EFORMAT, "%s: %u experts in %u groups", key(r, "expert_group_count"), n, groups);
+    } else if (groups > 1 && (groups_used == 0 || groups_used >= groups)) {
+        r->rc = error_set(r->err, GENARM_EFORMAT, "%s: %u of %u groups are used", key(r, "expert_group_used_count"), groups_used,
+                          groups);
+    }
+}
+
+int hparams_check_any(const struct gguf_context *gguf, struct genarm_error *err) {
+    struct reader r = {.gguf = gguf, .err = err};
+    r.rc = gguf_need_str(&r.arch, gguf, "general.architecture", err);
+    if (!ok(&r)) {
+        return r.rc;
+    }
+    const uint32_t n_layer = read_count(&r, "block_count"), n_next = read_count(&r, "nextn_predict_layers");
+    if (ok(&r) && n_next > n_layer) {
+        r.rc = error_set(err, GENARM_EFORMAT, "%s is %u, of %u layers", key(&r, "nextn_predict_layers"), n_next, n_layer);
+    }
+    check_scaling(&r);
+    check_experts(&r);
+    return r.rc;
+}

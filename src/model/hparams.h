@@ -43,6 +43,9 @@ int hparams_read(struct hparams *hp, const struct gguf_context *gguf, struct gen
  * metadata does not say in one number. What libllama would not continue text with is GENARM_EUNSUPPORTED. */
 int hparams_read_any(struct hparams *hp, const struct gguf_context *gguf, struct genarm_error *err);
 
+/* What libllama asserts of every architecture's metadata beside sizes, and so would end the process for. */
+int hparams_check_any(const struct gguf_context *gguf, struct genarm_error *err);
+
 static inline int32_t hparams_n_embd_q(const struct hparams *hp) { return hp->n_embd_head * hp->n_head; }
 static inline int32_t hparams_n_embd_kv(const struct hparams *hp) { return hp->n_embd_head * hp->n_head_kv; }
 

@@ -83,7 +83,7 @@ static int check_sizes(const struct gguf_context *gguf, const struct family *fam
         struct hparams hp;
         rc = hparams_read(&hp, gguf, err);
     }
-    return rc;
+    return rc == GENARM_OK ? hparams_check_any(gguf, err) : rc;
 }
 
 /* The number of outputs; the metadata has a label for each, or none for a single one. */

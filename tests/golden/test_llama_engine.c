@@ -404,6 +404,50 @@ static void test_an_architecture_that_nobody_knows_is_an_error_that_names_it(voi
     assert_non_null(strstr(err.what, "gemma3.block_count"));
 }
 
+/* What libllama asserts, it would end the process for. */
+static void test_metadata_that_libllama_aborts_on_is_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *keys[4];
+        uint32_t values[4];
+        int code;
+        const char *error;
+    } cases[] = {
+        {{"expert_count"}, {8}, GENARM_EFORMAT, "llama.expert_used_count: 0 of 8"},
+        {{"expert_count", "expert_used_count"}, {8, 9}, GENARM_EFORMAT, "llama.expert_used_count: 9 of 8"},
+        {{"expert_used_count"}, {2}, GENARM_EFORMAT, "llama.expert_used_count: 2 of 0"},
+        {{"expert_count", "expert_used_count"}, {5000, 2}, GENARM_EUNSUPPORTED, "llama.expert_count is 5000"},
+        {{"expert_count", "expert_used_count", "expert_group_count"}, {8, 2, 8}, GENARM_EFORMAT, "8 experts in 8 groups"},
+        {{"expert_count", "expert_used_count", "expert_group_count"}, {8, 2, 3}, GENARM_EFORMAT, "8 experts in 3 groups"},
+        {{"expert_count", "expert_used_count", "expert_group_count"}, {8, 2, 4}, GENARM_EFORMAT, "0 of 4 groups"},
+        {{"expert_count", "expert_used_count", "expert_group_count", "expert_group_used_count"}, {8, 2, 4, 4}, GENARM_EFORMAT,
+         "4 of 4 groups"},
+        {{"expert_group_count"}, {2}, GENARM_EFORMAT, "0 experts in 2 groups"},
+        {{"nextn_predict_layers"}, {100}, GENARM_EFORMAT, "llama.nextn_predict_layers is 100"},
+    };
+    struct genarm_model *model = NULL;
+    struct genarm_model_params params = genarm_model_default_params();
+    struct genarm_error err = {0};
+    struct edit edit;
+    params.engine = GENARM_ENGINE_LLAMA;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        edit_open(&edit, golden_path("llama.gguf"));
+        for (int k = 0; k < 4 && cases[i].keys[k]; k++) {
+            char key[64];
+            snprintf(key, sizeof key, "llama.%s", cases[i].keys[k]);
+            gguf_set_val_u32(edit.gguf, key, cases[i].values[k]);
+        }
+        const int rc = genarm_model_load(&model, edit_save(&edit, temp_path("odd.gguf")), &params, &err);
+        if (rc != cases[i].code || !strstr(err.what, cases[i].error)) {
+            fail_msg("got %d \"%s\", expected \"%s\"", rc, err.what, cases[i].error);
+        }
+    }
+    edit_open(&edit, golden_path("llama.gguf"));
+    gguf_set_val_str(edit.gguf, "llama.rope.scaling.type", "dynamic");
+    assert_int_equal(genarm_model_load(&model, edit_save(&edit, temp_path("odd.gguf")), NULL, &err), GENARM_EUNSUPPORTED);
+    assert_non_null(strstr(err.what, "llama.rope.scaling.type: dynamic"));
+}
+
 /* ---- adapters ---- */
 
 /* An adapter of one map. */
@@ -537,6 +581,7 @@ int main(void) {
         cmocka_unit_test(test_policies_of_both_engines_guide_each_other),
         cmocka_unit_test(test_the_engine_is_chosen_by_what_the_model_needs),
         cmocka_unit_test(test_an_architecture_that_nobody_knows_is_an_error_that_names_it),
+        cmocka_unit_test(test_metadata_that_libllama_aborts_on_is_refused),
         cmocka_unit_test(test_adapters_of_foreign_models_are_checked_and_used),
         cmocka_unit_test(test_sessions_of_other_foreign_adapters_are_refused),
         cmocka_unit_test(test_what_needs_our_graph_says_so),
