@@ -166,8 +166,9 @@ static int add_tensor(struct loader *l, const struct ggml_tensor *t) {
     const struct hparams *hp = l->ad->model ? &l->ad->model->hp : NULL;
     struct place p;
     if (!parse_name(&p, t->name)) {
-        return error_set(l->err, GENARM_EUNSUPPORTED,
-                         "tensor %s adapts something other than q, k, v, o, gate, up or down", t->name);
+        const int rc = error_set(l->err, GENARM_EUNSUPPORTED,
+                                 "tensor %s adapts something other than q, k, v, o, gate, up or down", t->name);
+        return l->ad->model && strstr(t->name, ".lora_") ? error_hint(l->err, rc, "--engine llama runs it") : rc;
     }
     if (p.layer >= l->ad->n_layer) {
         const int rc =
@@ -318,7 +319,8 @@ static int load(struct loader *l) {
         rc = error_set(l->err, GENARM_EFORMAT, "the adapter has no tensors");
     }
     if (rc == GENARM_OK) {
-        rc = l->ad->model && l->ad->arch == ARCH_COUNT ? adapter_check_foreign(l->ad, &l->file, l->err) : load_tensors(l);
+        const bool foreign = l->ad->model && l->ad->model->engine == GENARM_ENGINE_LLAMA;
+        rc = foreign ? adapter_check_foreign(l->ad, &l->file, l->err) : load_tensors(l);
     }
     rc = rc == GENARM_OK ? check_fingerprint(l) : rc;
     return rc == GENARM_OK ? read_head(l) : rc;

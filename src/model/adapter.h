@@ -28,7 +28,7 @@ struct adapter_info {
 struct genarm_adapter {
     const struct genarm_model *model; /* borrowed; NULL when it was loaded alone */
     enum arch arch;
-    int32_t n_layer; /* of the model; loaded alone: up to the last layer that is adapted; 0: of an architecture of libllama's */
+    int32_t n_layer; /* of the model; loaded alone: up to the last layer that is adapted */
     char *path;
     float alpha;
     struct lora (*layers)[LINEAR_COUNT]; /* [n_layer]; NULL: libllama reads the file */
@@ -68,8 +68,8 @@ int adapter_save(const char *path, const struct hparams *hp, struct lora (*layer
  * them, NULL: the even one. A plain adapter stays as it is, without weights. No engine may have it yet. */
 int adapter_fix_preference(struct genarm_adapter *adapter, const float *weights, size_t n, struct genarm_error *err);
 
-/* Checks the tensors of an adapter's file against those of a model whose architecture our own graph does not have, and fills in
- * targets, rank, n_params and hash. */
+/* Checks the tensors of an adapter's file against those of a model that libllama runs, and fills in targets, rank, n_params and
+ * hash. */
 int adapter_check_foreign(struct genarm_adapter *ad, const struct gguf_file *file, struct genarm_error *err);
 
 void adapter_info_deinit(struct adapter_info *info);

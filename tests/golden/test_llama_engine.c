@@ -508,6 +508,52 @@ static void test_adapters_of_foreign_models_are_checked_and_used(void **state) {
     genarm_model_free(model);
 }
 
+static void fill(float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        x[i] = 0.1f * (float)(i * 7 % 11 - 5);
+    }
+}
+
+/* Our own graph has them not. */
+static void test_libllama_runs_adapters_of_embeddings_and_head(void **state) {
+    (void)state;
+    static const char *const maps[] = {"token_embd.weight", "output.weight"};
+    struct edit e;
+    edit_open(&e, golden_path("llama.gguf"));
+    const int64_t n_embd = edit_tensor(&e, "token_embd.weight")->ne[0], n_vocab = edit_tensor(&e, "token_embd.weight")->ne[1];
+    fill(edit_add(&e, "output.weight", GGML_TYPE_F32, n_embd, n_vocab), n_embd * n_vocab);
+    const char *path = edit_save(&e, temp_path("untied.gguf"));
+    for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) {
+        struct genarm_adapter *adapter = NULL;
+        struct genarm_adapter_info info;
+        struct genarm_error err = {0};
+        edit_open(&e, write_lora("maps.gguf", maps[i], n_embd, i ? n_vocab : n_embd, 2, 0.2f));
+        if (i == 0) { /* rows are looked up: the other way round */
+            fill(edit_add(&e, "token_embd.weight.lora_a", GGML_TYPE_F32, 2, n_vocab), 2 * n_vocab);
+        }
+        gguf_set_val_str(e.gguf, "general.architecture", "llama");
+        const char *file = edit_save(&e, temp_path("maps.gguf"));
+        struct genarm_model *own = load(path, GENARM_ENGINE_GENARM), *model = load(path, GENARM_ENGINE_LLAMA);
+        assert_int_equal(genarm_adapter_load(&adapter, own, file, &err), GENARM_EUNSUPPORTED);
+        assert_non_null(strstr(err.hint, "--engine llama"));
+        must(genarm_adapter_load(&adapter, model, file, &err), &err);
+        genarm_adapter_get_info(adapter, &info);
+        assert_int_equal(info.rank, 2);
+        struct engine *engine = start(model, 2);
+        must(engine_add_adapter(engine, adapter, &err), &err);
+        float *base = new_logits(engine), *adapted = new_logits(engine);
+        feed(engine, 0, ENGINE_NO_ADAPTER, 0, N, base);
+        feed(engine, 1, 0, 0, N, adapted);
+        assert_memory_not_equal(base, adapted, sizeof *base * (size_t)n_vocab);
+        free(base);
+        free(adapted);
+        engine_free(engine);
+        genarm_adapter_free(adapter);
+        genarm_model_free(own);
+        genarm_model_free(model);
+    }
+}
+
 /* What a session that was saved under the adapter of one file says to that of another. */
 static int load_under(struct genarm_model *model, const char *saved, const char *adapter_path) {
     struct genarm_adapter *adapter = NULL;
@@ -583,6 +629,7 @@ int main(void) {
         cmocka_unit_test(test_an_architecture_that_nobody_knows_is_an_error_that_names_it),
         cmocka_unit_test(test_metadata_that_libllama_aborts_on_is_refused),
         cmocka_unit_test(test_adapters_of_foreign_models_are_checked_and_used),
+        cmocka_unit_test(test_libllama_runs_adapters_of_embeddings_and_head),
         cmocka_unit_test(test_sessions_of_other_foreign_adapters_are_refused),
         cmocka_unit_test(test_what_needs_our_graph_says_so),
     };
