@@ -142,11 +142,23 @@ static void want(struct loader *l, struct ggml_tensor **to, int64_t ne0, int64_t
         .to = to, .from = t, .type = type, .home = at == l->where->n_devices && fits ? HOME_MAP : at};
 }
 
+/* One map in the place of q, k and v, which libllama knows. */
+static void refuse_fused(struct loader *l, int32_t i) {
+    char fused[64], apart[64];
+    snprintf(fused, sizeof fused, "blk.%d.attn_qkv.weight", i);
+    snprintf(apart, sizeof apart, "blk.%d.attn_q.weight", i);
+    if (l->rc == GENARM_OK && ggml_get_tensor(l->w->file.tensors, fused) && !ggml_get_tensor(l->w->file.tensors, apart)) {
+        l->rc = error_set(l->err, GENARM_EUNSUPPORTED, "tensor %s: q, k and v in one map are not supported", fused);
+        error_hint(l->err, l->rc, "convert the model without --fuse-qkv");
+    }
+}
+
 static void want_layer(struct loader *l, int32_t i) {
     const struct hparams *hp = l->hp;
     struct layer_weights *layer = &l->w->layers[i];
     const int device = placement_index(l->where, i);
     char name[64];
+    refuse_fused(l, i);
     snprintf(name, sizeof name, "blk.%d.attn_norm.weight", i);
     want(l, &layer->attn_norm, hp->n_embd, 0, false, device, name);
     snprintf(name, sizeof name, "blk.%d.ffn_norm.weight", i);

@@ -404,6 +404,46 @@ static void test_an_architecture_that_nobody_knows_is_an_error_that_names_it(voi
     assert_non_null(strstr(err.what, "gemma3.block_count"));
 }
 
+static void test_a_model_with_fused_maps_is_run_by_libllama(void **state) {
+    (void)state;
+    static const char parts[] = "qkv";
+    struct edit e;
+    edit_open(&e, golden_path("llama.gguf"));
+    for (int l = 0; l < 2; l++) {
+        struct ggml_tensor *apart[3];
+        char name[64];
+        int64_t n_rows = 0;
+        for (int i = 0; i < 3; i++) {
+            snprintf(name, sizeof name, "blk.%d.attn_%c.weight", l, parts[i]);
+            n_rows += (apart[i] = edit_tensor(&e, name))->ne[1];
+        }
+        snprintf(name, sizeof name, "blk.%d.attn_qkv.weight", l);
+        char *fused = edit_add(&e, name, apart[0]->type, apart[0]->ne[0], n_rows);
+        for (int i = 0; i < 3; i++) {
+            assert_int_equal(apart[i]->type, apart[0]->type);
+            memcpy(fused, apart[i]->data, ggml_nbytes(apart[i]));
+            fused += ggml_nbytes(apart[i]);
+            edit_remove(&e, apart[i]->name);
+        }
+    }
+    struct genarm_model *models[] = {load(golden_path("llama.gguf"), GENARM_ENGINE_LLAMA),
+                                     load(edit_save(&e, temp_path("fused.gguf")), GENARM_ENGINE_AUTO)};
+    struct engine *engines[2];
+    float *logits[2];
+    for (int i = 0; i < 2; i++) {
+        engines[i] = start(models[i], 1);
+        logits[i] = new_logits(engines[i]);
+        feed(engines[i], 0, ENGINE_NO_ADAPTER, 0, N, logits[i]);
+    }
+    assert_int_equal(models[1]->engine, GENARM_ENGINE_LLAMA);
+    expect_close("fused", engines[0], logits[1], logits[0], N, 1e-3f);
+    for (int i = 0; i < 2; i++) {
+        free(logits[i]);
+        engine_free(engines[i]);
+        genarm_model_free(models[i]);
+    }
+}
+
 /* What libllama asserts, it would end the process for. */
 static void test_metadata_that_libllama_aborts_on_is_refused(void **state) {
     (void)state;
@@ -627,6 +667,7 @@ int main(void) {
         cmocka_unit_test(test_policies_of_both_engines_guide_each_other),
         cmocka_unit_test(test_the_engine_is_chosen_by_what_the_model_needs),
         cmocka_unit_test(test_an_architecture_that_nobody_knows_is_an_error_that_names_it),
+        cmocka_unit_test(test_a_model_with_fused_maps_is_run_by_libllama),
         cmocka_unit_test(test_metadata_that_libllama_aborts_on_is_refused),
         cmocka_unit_test(test_adapters_of_foreign_models_are_checked_and_used),
         cmocka_unit_test(test_libllama_runs_adapters_of_embeddings_and_head),
