@@ -161,6 +161,24 @@ static int count_layers(struct loader *l) {
     return GENARM_OK;
 }
 
+bool adapter_reads(const struct genarm_adapter *ad, const struct ggml_tensor *t) {
+    static const char suffix[] = "_norm.weight";
+    const size_t n = strlen(t->name), n_suffix = sizeof suffix - 1;
+    if (n < n_suffix || strcmp(t->name + n - n_suffix, suffix) != 0) {
+        return true;
+    }
+    log_line(GENARM_LOG_WARN, "%s: tensor %s is left out: norms are not adapted", ad->path, t->name);
+    return false;
+}
+
+int adapter_check_type(const struct ggml_tensor *t, struct genarm_error *err) {
+    if (t->type == GGML_TYPE_F32 || t->type == GGML_TYPE_F16 || t->type == GGML_TYPE_BF16 || t->type == GGML_TYPE_Q8_0) {
+        return GENARM_OK;
+    }
+    return error_set(err, GENARM_EUNSUPPORTED, "tensor %s has type %s; adapters can be F32, F16, BF16 and Q8_0", t->name,
+                     ggml_type_name(t->type));
+}
+
 /* Makes our tensor for one of the file, without data yet. */
 static int add_tensor(struct loader *l, const struct ggml_tensor *t) {
     const struct hparams *hp = l->ad->model ? &l->ad->model->hp : NULL;
@@ -191,13 +209,12 @@ static int add_tensor(struct loader *l, const struct ggml_tensor *t) {
     if (rank > MAX_RANK) {
         return error_set(l->err, GENARM_EFORMAT, "tensor %s has rank %lld", t->name, (long long)rank);
     }
-    if (t->type != GGML_TYPE_F32 && t->type != GGML_TYPE_F16 && t->type != GGML_TYPE_BF16) {
-        return error_set(l->err, GENARM_EUNSUPPORTED, "tensor %s has type %s; adapters can be F32, F16 and BF16",
-                         t->name, ggml_type_name(t->type));
+    const int rc = adapter_check_type(t, l->err);
+    if (rc == GENARM_OK) {
+        *to = ggml_new_tensor_2d(l->ad->ctx, GGML_TYPE_F32, t->ne[0], t->ne[1]);
+        ggml_set_name(*to, t->name);
     }
-    *to = ggml_new_tensor_2d(l->ad->ctx, GGML_TYPE_F32, t->ne[0], t->ne[1]);
-    ggml_set_name(*to, t->name);
-    return GENARM_OK;
+    return rc;
 }
 
 /* Every A has its B and the same rank; fills in the scales and what is told about the adapter. */
@@ -291,7 +308,7 @@ static int fill_tensors(struct loader *l) {
     return rc;
 }
 
-/* The tensors, as ours. */
+/* The tensors, as ours, without data yet. */
 static int load_tensors(struct loader *l) {
     struct genarm_adapter *ad = l->ad;
     const int64_t n = gguf_get_n_tensors(l->file.gguf);
@@ -306,22 +323,23 @@ static int load_tensors(struct loader *l) {
     }
     for (struct ggml_tensor *t = ggml_get_first_tensor(l->file.tensors); rc == GENARM_OK && t;
          t = ggml_get_next_tensor(l->file.tensors, t)) {
-        rc = add_tensor(l, t);
+        rc = adapter_reads(ad, t) ? add_tensor(l, t) : GENARM_OK;
     }
     rc = rc == GENARM_OK ? check_pairs(l) : rc;
-    rc = rc == GENARM_OK ? check_objectives(l) : rc;
-    return rc == GENARM_OK ? fill_tensors(l) : rc;
+    return rc == GENARM_OK ? check_objectives(l) : rc;
 }
 
 static int load(struct loader *l) {
+    struct genarm_adapter *ad = l->ad;
     int rc = read_metadata(l);
-    if (rc == GENARM_OK && gguf_get_n_tensors(l->file.gguf) == 0) {
+    const bool foreign = ad->model && ad->model->engine == GENARM_ENGINE_LLAMA;
+    if (rc == GENARM_OK) {
+        rc = foreign ? adapter_check_foreign(ad, &l->file, l->err) : load_tensors(l);
+    }
+    if (rc == GENARM_OK && ad->rank == 0) {
         rc = error_set(l->err, GENARM_EFORMAT, "the adapter has no tensors");
     }
-    if (rc == GENARM_OK) {
-        const bool foreign = l->ad->model && l->ad->model->engine == GENARM_ENGINE_LLAMA;
-        rc = foreign ? adapter_check_foreign(l->ad, &l->file, l->err) : load_tensors(l);
-    }
+    rc = rc == GENARM_OK && !foreign ? fill_tensors(l) : rc;
     rc = rc == GENARM_OK ? check_fingerprint(l) : rc;
     return rc == GENARM_OK ? read_head(l) : rc;
 }

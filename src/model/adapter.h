@@ -43,8 +43,8 @@ struct genarm_adapter {
 
 /* genarm_adapter_load (genarm/model.h) reads: checks architecture, every tensor name and shape against the model,
  * finite values, and the fingerprint (a different fingerprint with fitting shapes is an error naming both,
- * because an adapter of another model gives garbage silently; genarm's own files only). F32, F16 and BF16 tensors
- * become F32. */
+ * because an adapter of another model gives garbage silently; genarm's own files only). F32, F16, BF16 and Q8_0 tensors
+ * become F32; vectors of norms are left out, with a warning, as libllama leaves them out. */
 
 /* The same without a model: for what needs an adapter's numbers only. Shapes and fingerprint are checked against
  * nothing, and the numbers are in the CPU's memory. */
@@ -67,6 +67,10 @@ int adapter_save(const char *path, const struct hparams *hp, struct lora (*layer
 /* Makes a conditioned adapter the plain one that it is at a preference: n weights of its objectives as objectives_prefer takes
  * them, NULL: the even one. A plain adapter stays as it is, without weights. No engine may have it yet. */
 int adapter_fix_preference(struct genarm_adapter *adapter, const float *weights, size_t n, struct genarm_error *err);
+
+/* Whether a tensor of an adapter's file is part of what is read: false, with a warning, for a vector of a norm. */
+bool adapter_reads(const struct genarm_adapter *ad, const struct ggml_tensor *t);
+int adapter_check_type(const struct ggml_tensor *t, struct genarm_error *err);
 
 /* Checks the tensors of an adapter's file against those of a model that libllama runs, and fills in targets, rank, n_params and
  * hash. */

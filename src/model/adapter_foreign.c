@@ -54,11 +54,10 @@ static int check_shapes(const struct ggml_tensor *a, const struct ggml_tensor *b
 
 /* Continues *hash over the numbers. */
 static int check_values(const struct gguf_file *file, const struct ggml_tensor *t, uint64_t *hash, struct genarm_error *err) {
-    if (t->type != GGML_TYPE_F32 && t->type != GGML_TYPE_F16 && t->type != GGML_TYPE_BF16) {
-        return error_set(err, GENARM_EUNSUPPORTED, "tensor %s has type %s; adapters can be F32, F16 and BF16", t->name,
-                         ggml_type_name(t->type));
-    }
     const int64_t n = ggml_nelements(t);
+    if (adapter_check_type(t, err) != GENARM_OK) {
+        return GENARM_EUNSUPPORTED;
+    }
     float *f32 = malloc((size_t)n * sizeof *f32);
     if (!f32) {
         return error_nomem(err, "an adapter");
@@ -124,8 +123,10 @@ int adapter_check_foreign(struct genarm_adapter *ad, const struct gguf_file *fil
     ad->hash = hash_bytes(HASH_START, &ad->alpha, sizeof ad->alpha);
     for (struct ggml_tensor *t = ggml_get_first_tensor(file->tensors); t && rc == GENARM_OK;
          t = ggml_get_next_tensor(file->tensors, t)) {
-        rc = check_tensor(ad, file, t, err);
-        note_target(ad, t->name);
+        if (adapter_reads(ad, t)) {
+            rc = check_tensor(ad, file, t, err);
+            note_target(ad, t->name);
+        }
     }
     return rc;
 }

@@ -133,6 +133,60 @@ static void test_half_precision_adapters_become_f32(void **state) {
     genarm_adapter_free(want);
 }
 
+static void test_adapters_of_q8_0_become_f32(void **state) {
+    (void)state;
+    struct genarm_adapter *ad = NULL, *want = golden_adapter(model, "llama.lora.gguf");
+    struct genarm_error err;
+    struct edit e;
+    edit_adapter(&e);
+    edit_convert(&e, "blk.1.attn_q.weight.lora_a", GGML_TYPE_Q8_0);
+    must(genarm_adapter_load(&ad, model, save(&e), &err), &err);
+    const struct ggml_tensor *x = ad->layers[1][LINEAR_Q].a, *y = want->layers[1][LINEAR_Q].a;
+    assert_int_equal(x->type, GGML_TYPE_F32);
+    for (int64_t i = 0; i < ggml_nelements(y); i++) {
+        assert_true(fabsf(((float *)x->data)[i] - ((float *)y->data)[i]) < 0.02f);
+    }
+    genarm_adapter_free(ad);
+    genarm_adapter_free(want);
+}
+
+static void count_warning(enum genarm_log_level level, const char *line, void *user) {
+    *(int *)user += level == GENARM_LOG_WARN && strstr(line, "blk.1.attn_norm.weight");
+}
+
+static void test_vectors_of_norms_are_left_out_with_a_warning(void **state) {
+    (void)state;
+    static const enum genarm_engine engines[] = {GENARM_ENGINE_GENARM, GENARM_ENGINE_LLAMA};
+    for (int i = 0; i < 2; i++) {
+        struct genarm_model_params params = genarm_model_default_params();
+        struct genarm_model *m = NULL;
+        struct genarm_adapter *ad = NULL;
+        struct genarm_adapter_info info;
+        struct genarm_error err;
+        struct edit e;
+        int n_warnings = 0;
+        params.engine = engines[i];
+        must(genarm_model_load(&m, golden_path("llama.gguf"), &params, &err), &err);
+        edit_adapter(&e);
+        edit_add(&e, "blk.1.attn_norm.weight", GGML_TYPE_F32, 64, 1);
+        genarm_log_set(count_warning, &n_warnings);
+        must(genarm_adapter_load(&ad, m, save(&e), &err), &err);
+        genarm_log_set(NULL, NULL);
+        assert_int_equal(n_warnings, 1);
+        genarm_adapter_get_info(ad, &info);
+        assert_int_equal(info.rank, 4);
+        genarm_adapter_free(ad);
+        edit_adapter(&e);
+        for (struct ggml_tensor *t = ggml_get_first_tensor(e.tensors); t; t = ggml_get_next_tensor(e.tensors, t)) {
+            ggml_set_name(t, "");
+        }
+        edit_add(&e, "blk.1.attn_norm.weight", GGML_TYPE_F32, 64, 1);
+        assert_int_equal(genarm_adapter_load(&ad, m, save(&e), &err), GENARM_EFORMAT);
+        assert_string_equal(err.what, "the adapter has no tensors");
+        genarm_model_free(m);
+    }
+}
+
 static void test_without_alpha_the_scale_is_one_as_in_llama_cpp(void **state) {
     (void)state;
     struct edit e;
@@ -372,7 +426,7 @@ static void test_names_that_we_cannot_place_are_refused(void **state) {
     (void)state;
     static const char *const names[] = {
         "token_embd.weight.lora_a",    "output.weight.lora_b",
-        "blk.0.attn_norm.weight",      "blk.0.attn_qkv.weight.lora_a",
+        "blk.0.attn_norm.bias",        "blk.0.attn_qkv.weight.lora_a",
         "blk.0.attn_q.weight.lora_c",  "blk.0.attn_q.weight.lora_ab",
         "blk.-1.attn_q.weight.lora_a", "blk.x.attn_q.weight.lora_a",
         "blk.0.attn_q.bias.lora_a",    "blk.99999999999.attn_q.weight.lora_a",
@@ -386,8 +440,8 @@ static void test_names_that_we_cannot_place_are_refused(void **state) {
     }
     struct edit e;
     edit_adapter(&e);
-    edit_convert(&e, "blk.0.ffn_down.weight.lora_a", GGML_TYPE_Q8_0);
-    expect_error(save(&e), GENARM_EUNSUPPORTED, "blk.0.ffn_down.weight.lora_a has type q8_0");
+    edit_convert(&e, "blk.0.ffn_down.weight.lora_a", GGML_TYPE_Q4_0);
+    expect_error(save(&e), GENARM_EUNSUPPORTED, "blk.0.ffn_down.weight.lora_a has type q4_0");
 }
 
 static void test_metadata_must_be_an_adapters(void **state) {
@@ -447,6 +501,8 @@ int main(void) {
         cmocka_unit_test(test_values_scale_and_facts_are_those_of_the_file),
         cmocka_unit_test(test_an_adapter_may_leave_maps_and_layers_out),
         cmocka_unit_test(test_half_precision_adapters_become_f32),
+        cmocka_unit_test(test_adapters_of_q8_0_become_f32),
+        cmocka_unit_test(test_vectors_of_norms_are_left_out_with_a_warning),
         cmocka_unit_test(test_without_alpha_the_scale_is_one_as_in_llama_cpp),
         cmocka_unit_test(test_an_adapter_of_one_weight_type_fits_the_model_in_another),
         cmocka_unit_test(test_a_saved_adapter_reads_back_to_the_bit),
