@@ -3,9 +3,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/buf.h"
 #include "base/json.h"
 #include "commands.h"
 #include "common.h"
+#include "convert/peft.h"
 
 struct convert_args {
     struct model_args model;
@@ -92,6 +94,20 @@ static int check_use(const struct convert_args *args, const char *folder, struct
     return 0;
 }
 
+/* The output must be no file of the folder that is read; NULL: none is. */
+static int keep_folder(const char *output, const char *folder, struct genarm_error *err) {
+    static const char *const files[] = {PEFT_CONFIG, PEFT_TENSORS};
+    int code = 0;
+    for (size_t i = 0; folder && i < sizeof files / sizeof *files && code == 0; i++) {
+        struct buf path;
+        buf_init(&path, 1 << 16);
+        code = buf_printf(&path, err, "%s/%s", folder, files[i]);
+        code = code ? code : keep_input("-o", output, path.data, err);
+        buf_deinit(&path);
+    }
+    return code;
+}
+
 static int convert_run(const void *arguments, struct genarm_error *err) {
     const struct convert_args *args = arguments;
     struct genarm_model *model = NULL;
@@ -105,6 +121,7 @@ static int convert_run(const void *arguments, struct genarm_error *err) {
         struct genarm_model_info info;
         genarm_model_get_info(model, &info);
         code = keep_input("-o", args->output, info.path, err);
+        code = code ? code : keep_folder(args->output, folder, err);
     }
     if (code == 0) {
         code = convert(args, model, folder, err);

@@ -177,8 +177,12 @@ keeps() { # ARGUMENTS…
     says err "is read as well and would be lost"
     same m.gguf model_before
     same l.gguf adapter_before
+    check "the folder is as before" diff -r peft peft_before
 }
+cp -r peft peft_before
 keeps convert -m m.gguf peft -o m.gguf
+keeps convert -m m.gguf peft -o peft/adapter_model.safetensors
+keeps convert -m m.gguf peft -o peft/adapter_config.json
 keeps merge --into adapter -m m.gguf --adapter l.gguf:1 -o m.gguf
 LLAMA_ARG_MODEL=m.gguf keeps merge --into adapter --adapter l.gguf:1 -o m.gguf
 keeps merge --into model -m m.gguf --adapter l.gguf:1 -o m.gguf
