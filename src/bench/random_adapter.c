@@ -37,8 +37,11 @@ int random_adapter_write(const char *path, const struct genarm_model *model, int
         const size_t n = (size_t)linear_n_in((enum linear)t, hp) + (size_t)linear_n_out((enum linear)t, hp);
         size += (size_t)hp->n_layer * (n * (size_t)rank * sizeof(float) + 2 * (ggml_tensor_overhead() + 64));
     }
-    struct ggml_context *ctx = ggml_init((struct ggml_init_params){.mem_size = size, .no_alloc = false});
+    void *memory = malloc(size); /* ggml aborts where it does not get its own */
+    struct ggml_context *ctx = memory ? ggml_init((struct ggml_init_params){.mem_size = size, .mem_buffer = memory}) : NULL;
     if (!layers || !ctx) {
+        ggml_free(ctx);
+        free(memory);
         free(layers);
         return error_nomem(err, "a random adapter");
     }
@@ -57,6 +60,7 @@ int random_adapter_write(const char *path, const struct genarm_model *model, int
     }
     const int rc = save(path, model, layers, 2.0f * (float)rank, err);
     ggml_free(ctx);
+    free(memory);
     free(layers);
     return rc;
 }

@@ -13,7 +13,8 @@ struct blender {
     struct genarm_adapter **adapters;    /* [n_parts] */
     int32_t n_layer;                     /* the most that one of them knows of */
     struct lora (*layers)[LINEAR_COUNT]; /* [n_layer] of the result */
-    struct ggml_context *ctx;            /* holds its numbers */
+    struct ggml_context *ctx;            /* of its tensors, whose numbers are in memory: ggml's own it gets or aborts */
+    void *memory;
     float alpha;
     float *head;  /* [n_head] of the result; NULL: the parts have none */
     size_t n_head;
@@ -250,7 +251,8 @@ static int allocate(struct blender *b, enum genarm_merge_how how) {
         b->alpha = b->parts[i].weight != 0 ? b->adapters[i]->alpha : b->alpha;
     }
     b->layers = calloc((size_t)b->n_layer + 1, sizeof *b->layers);
-    b->ctx = ggml_init((struct ggml_init_params){.mem_size = size, .no_alloc = false});
+    b->memory = malloc(size + ggml_tensor_overhead());
+    b->ctx = b->memory ? ggml_init((struct ggml_init_params){.mem_size = size, .mem_buffer = b->memory}) : NULL;
     return b->layers && b->ctx ? GENARM_OK : error_nomem(b->err, "an adapter");
 }
 
@@ -328,6 +330,7 @@ int genarm_merge_adapters(const struct genarm_merge_part *parts, size_t n_parts,
         genarm_adapter_free(b.adapters[i]);
     }
     ggml_free(b.ctx);
+    free(b.memory);
     free(b.layers);
     free(b.head);
     free(b.adapters);

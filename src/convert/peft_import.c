@@ -27,7 +27,8 @@ struct importer {
     struct safetensors file;
     struct pair (*pairs)[LINEAR_COUNT];  /* [n_layer] */
     struct lora (*layers)[LINEAR_COUNT]; /* [n_layer] */
-    struct ggml_context *ctx;            /* holds A and B */
+    struct ggml_context *ctx;            /* of A and B, whose numbers are in memory: ggml's own it gets or aborts */
+    void *memory;
     struct gguf_context *metadata;
     float alpha; /* of the file; 0: none is written and every scale is 1 */
     struct genarm_error *err;
@@ -198,7 +199,8 @@ static int fill(struct importer *im) {
             size += pair->a ? (size_t)n * sizeof(float) + 2 * (ggml_tensor_overhead() + 64) : 0;
         }
     }
-    im->ctx = ggml_init((struct ggml_init_params){.mem_size = size, .no_alloc = false});
+    im->memory = malloc(size + ggml_tensor_overhead());
+    im->ctx = im->memory ? ggml_init((struct ggml_init_params){.mem_size = size, .mem_buffer = im->memory}) : NULL;
     int rc = im->ctx ? GENARM_OK : error_nomem(im->err, "an adapter");
     for (int32_t l = 0; l < n_layer; l++) {
         for (int t = 0; rc == GENARM_OK && t < LINEAR_COUNT; t++) {
@@ -334,6 +336,7 @@ int genarm_adapter_from_peft(const struct genarm_model *model, const char *folde
     rc = rc == GENARM_OK ? import_adapter(&im, folder, output) : rc;
     gguf_free(im.metadata);
     ggml_free(im.ctx);
+    free(im.memory);
     safetensors_close(&im.file);
     peft_config_deinit(&im.config);
     free(im.layers);

@@ -127,4 +127,27 @@ run 0 train -m "$tiny" -d odd.jsonl -o odd.gguf
 says err "dropped: chosen equals rejected in 1"
 says err "kept: one response is the beginning of the other in 1"
 says err "-v names"
+
+# Merging and converting without the memory for it is an error. (Sanitizers reserve more than any limit here.)
+cp "$golden/llama.lora.gguf" large.gguf
+for _ in 1 2 3 4 5 6 7 8 9; do
+    run 0 merge --into adapter --adapter large.gguf:0.5 --adapter large.gguf:0.5 -o larger.gguf
+    mv larger.gguf large.gguf
+done
+run 0 convert -m "$tiny" large.gguf -o large
+limited() { # ARGUMENTS…
+    local limit status lacking=0
+    for limit in $(seq 60000 10000 160000); do
+        status=0
+        (ulimit -v "$limit"; exec "$genarm" "$@" -o limited.gguf >out 2>err </dev/null) || status=$?
+        [ "$status" = 0 ] || { [ "$status" = 1 ] && grep -qiE 'not enough memory|cannot allocate' err; } ||
+            fail "status $status with $limit kB: genarm $*" err
+        lacking=$((lacking + status))
+    done
+    check "there were limits that do not suffice" [ "$lacking" -gt 0 ]
+}
+if (ulimit -v 160000; exec "$genarm" --version >out 2>err); then
+    limited merge --into adapter --adapter large.gguf:0.5 --adapter large.gguf:0.5
+    limited convert -m "$tiny" large
+fi
 finish
