@@ -228,6 +228,14 @@ static int apply_marked(char **out, char mark[MARK_SIZE], const struct genarm_mo
     return rc;
 }
 
+/* A raw template may begin with BOS itself: it does not come twice. */
+static void drop_second_bos(int32_t *tokens, int32_t *n, const struct llama_vocab *vocab) {
+    const int32_t bos = llama_vocab_bos(vocab);
+    if (llama_vocab_get_add_bos(vocab) && *n > 1 && tokens[0] == bos && tokens[1] == bos) {
+        memmove(tokens + 1, tokens + 2, (size_t)(--*n - 1) * sizeof *tokens);
+    }
+}
+
 int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *name,
                     const struct genarm_message *messages, size_t n_messages, struct genarm_error *err) {
     char *text = NULL, mark[MARK_SIZE];
@@ -244,6 +252,7 @@ int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model,
     if (rc == GENARM_OK && n_tokens == 0) {
         rc = error_set(err, GENARM_EINVAL, "the prompt is empty");
     }
+    drop_second_bos(tokens, &n_tokens, model->vocab);
     free(text);
     if (rc != GENARM_OK) {
         free(tokens);

@@ -227,6 +227,15 @@ static void test_a_raw_template_takes_control_tokens_as_they_are(void **state) {
     assert_string_equal(text, "<|endoftext|>a<|im_end|>b<|im_end|>");
 }
 
+static void test_a_raw_template_that_begins_with_bos_has_one(void **state) {
+    (void)state;
+    char text[1024];
+    assert_int_equal(count_token("raw:<|endoftext|>{prompt}", "Hi", "<|endoftext|>", text, sizeof text), 1);
+    assert_string_equal(text, "<|endoftext|>Hi");
+    assert_int_equal(count_token("raw:{prompt}", "Hi <|endoftext|>", "<|endoftext|>", text, sizeof text), 2);
+    assert_string_equal(text, "<|endoftext|>Hi <|endoftext|>");
+}
+
 static void test_a_message_without_control_tokens_is_tokenised_with_its_template(void **state) {
     (void)state;
     struct genarm_error err;
@@ -306,6 +315,7 @@ int main(void) {
         cmocka_unit_test(test_control_tokens_that_a_message_spells_are_text),
         cmocka_unit_test(test_a_message_full_of_marks_loses_nothing),
         cmocka_unit_test(test_a_raw_template_takes_control_tokens_as_they_are),
+        cmocka_unit_test(test_a_raw_template_that_begins_with_bos_has_one),
         cmocka_unit_test(test_a_message_without_control_tokens_is_tokenised_with_its_template),
         cmocka_unit_test(test_an_answer_behind_white_space_has_the_tokens_that_it_was_generated_as),
         cmocka_unit_test(test_a_control_token_that_is_cut_gets_no_space),
