@@ -46,7 +46,8 @@ static void *run_share(void *argument) {
     struct share *s = argument;
     const struct merge_rows *m = s->m;
     const enum ggml_type type = m->to_type;
-    const float limit = type == GGML_TYPE_F16 ? largest_f16 : INFINITY;
+    /* scales of blocks are F16 */
+    const float limit = type == GGML_TYPE_F16 || ggml_is_quantized(type) ? largest_f16 : INFINITY;
     for (int64_t i = s->first; i < s->first + s->n && s->bad < 0; i++) {
         decode(s->row, m, i);
         sum_changes(s->change, m, i);

@@ -209,13 +209,16 @@ static void test_failures_leave_nothing_behind(void **state) {
     struct genarm_error err = {0};
     int64_t total = 0;
     const char *output = temp_path("none.gguf");
-    const struct genarm_merge_params stopped = {.each = stop, .user = &total}, f16 = {.type = "F16"};
+    const struct genarm_merge_params stopped = {.each = stop, .user = &total};
+    const struct genarm_merge_params narrow[] = {{.type = "F16"}, {.type = "Q4_1"}, {.type = "Q8_0"}};
     struct genarm_merge_part part = {.path = f.lora, .weight = 1};
     assert_int_equal(genarm_merge_into_model(f.model, &part, 1, &stopped, output, &err), GENARM_ECANCELED);
     assert_int_equal(total, 2 * (64 * 64 + 2 * 64 * 32 + 64 * 64 + 3 * 64 * 160));
     part.weight = 1e6;
-    assert_int_equal(genarm_merge_into_model(f.model, &part, 1, &f16, output, &err), GENARM_EDIVERGED);
-    assert_non_null(strstr(err.where, "blk.0."));
+    for (size_t i = 0; i < sizeof narrow / sizeof *narrow; i++) {
+        assert_int_equal(genarm_merge_into_model(f.model, &part, 1, &narrow[i], output, &err), GENARM_EDIVERGED);
+        assert_non_null(strstr(err.where, "blk.0."));
+    }
     part.weight = 0;
     assert_int_equal(genarm_merge_into_model(f.model, &part, 1, NULL, output, &err), GENARM_EINVAL);
     part.weight = NAN;
