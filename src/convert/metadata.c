@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/gguf_check.h"
+
 enum { MAX_KEY_BYTES = 65535, MAX_KEYS = 1 << 16 };
 
 /* A value as [type, value]; the type's name of an array ends in "[]". */
@@ -12,15 +14,14 @@ static const char array_mark[] = "[]";
 
 static const struct {
     enum gguf_type type;
-    size_t size;
     json_int_t min, max; /* of whole numbers */
 } numbers[] = {
-    {GGUF_TYPE_UINT8, 1, 0, UINT8_MAX},          {GGUF_TYPE_INT8, 1, INT8_MIN, INT8_MAX},
-    {GGUF_TYPE_UINT16, 2, 0, UINT16_MAX},        {GGUF_TYPE_INT16, 2, INT16_MIN, INT16_MAX},
-    {GGUF_TYPE_UINT32, 4, 0, UINT32_MAX},        {GGUF_TYPE_INT32, 4, INT32_MIN, INT32_MAX},
-    {GGUF_TYPE_UINT64, 8, 0, INT64_MAX},         {GGUF_TYPE_INT64, 8, INT64_MIN, INT64_MAX},
-    {GGUF_TYPE_FLOAT32, sizeof(float), 0, 0},    {GGUF_TYPE_FLOAT64, sizeof(double), 0, 0},
-    {GGUF_TYPE_BOOL, 1, 0, 1},
+    {GGUF_TYPE_UINT8, 0, UINT8_MAX},   {GGUF_TYPE_INT8, INT8_MIN, INT8_MAX},
+    {GGUF_TYPE_UINT16, 0, UINT16_MAX}, {GGUF_TYPE_INT16, INT16_MIN, INT16_MAX},
+    {GGUF_TYPE_UINT32, 0, UINT32_MAX}, {GGUF_TYPE_INT32, INT32_MIN, INT32_MAX},
+    {GGUF_TYPE_UINT64, 0, INT64_MAX},  {GGUF_TYPE_INT64, INT64_MIN, INT64_MAX},
+    {GGUF_TYPE_FLOAT32, 0, 0},         {GGUF_TYPE_FLOAT64, 0, 0},
+    {GGUF_TYPE_BOOL, 0, 1},
 };
 
 /* Index in numbers[], -1: a string or an array. */
@@ -49,7 +50,7 @@ static json_t *number_to_json(enum gguf_type type, const void *bytes) {
         float f32;
         double f64;
     } x = {.u64 = 0};
-    memcpy(&x, bytes, numbers[find_number(type)].size);
+    memcpy(&x, bytes, gguf_value_size(type));
     switch (type) {
     case GGUF_TYPE_UINT8:
         return json_integer(x.u8);
@@ -83,8 +84,7 @@ static json_t *array_to_json(const struct gguf_context *g, int64_t id) {
     for (size_t i = 0; list && i < n; i++) {
         json_t *item = type == GGUF_TYPE_STRING
                            ? json_string(gguf_get_arr_str(g, id, i))
-                           : number_to_json(type, (const char *)gguf_get_arr_data(g, id) +
-                                                      i * numbers[find_number(type)].size);
+                           : number_to_json(type, (const char *)gguf_get_arr_data(g, id) + i * gguf_value_size(type));
         if (json_array_append_new(list, item) != 0) {
             json_decref(list);
             list = NULL;
@@ -139,7 +139,7 @@ static bool number_from_json(void *bytes, enum gguf_type type, const json_t *val
         if (!json_is_number(value) || (type == GGUF_TYPE_FLOAT32 && !isfinite(f))) {
             return false;
         }
-        memcpy(bytes, type == GGUF_TYPE_FLOAT32 ? (const void *)&f : (const void *)&x, numbers[row].size);
+        memcpy(bytes, type == GGUF_TYPE_FLOAT32 ? (const void *)&f : (const void *)&x, gguf_value_size(type));
         return true;
     }
     if (type == GGUF_TYPE_BOOL ? !json_is_boolean(value) : !json_is_integer(value)) {
@@ -149,7 +149,7 @@ static bool number_from_json(void *bytes, enum gguf_type type, const json_t *val
     if (x < numbers[row].min || x > numbers[row].max) {
         return false;
     }
-    memcpy(bytes, &x, numbers[row].size); /* its low bytes: little-endian */
+    memcpy(bytes, &x, gguf_value_size(type)); /* its low bytes: little-endian */
     return true;
 }
 
@@ -232,7 +232,7 @@ static bool set_array(struct gguf_context *g, const char *key, enum gguf_type ty
     if (type == GGUF_TYPE_STRING) {
         return set_strings(g, key, list, err, rc);
     }
-    const size_t n = json_array_size(list), size = numbers[find_number(type)].size;
+    const size_t n = json_array_size(list), size = gguf_value_size(type);
     char *bytes = malloc(n * size + 1);
     bool ok = true;
     for (size_t i = 0; bytes && ok && i < n; i++) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "model/gguf_check.h"
 
 int prune_init(struct prune *p, int32_t n_layer, const int32_t *layers, size_t n, struct genarm_error *err) {
     if (n_layer > PRUNE_MAX_LAYERS) {
@@ -66,22 +67,13 @@ static void set_counts(const struct prune *p, struct gguf_context *g, const char
     gguf_set_val_u32(g, key, (uint32_t)p->n_kept);
 }
 
-static size_t size_of(enum gguf_type type) {
-    static const size_t sizes[GGUF_TYPE_COUNT] = {
-        [GGUF_TYPE_UINT8] = 1,  [GGUF_TYPE_INT8] = 1,    [GGUF_TYPE_UINT16] = 2, [GGUF_TYPE_INT16] = 2,
-        [GGUF_TYPE_UINT32] = 4, [GGUF_TYPE_INT32] = 4,   [GGUF_TYPE_FLOAT32] = 4, [GGUF_TYPE_BOOL] = 1,
-        [GGUF_TYPE_UINT64] = 8, [GGUF_TYPE_INT64] = 8,   [GGUF_TYPE_FLOAT64] = 8,
-    };
-    return sizes[type];
-}
-
 /* Whether a key holds a value for each layer: an array of the architecture that is as long as there are layers. */
 static bool is_per_layer(const struct prune *p, const struct gguf_context *g, int64_t id, const char *architecture) {
     static const char *const others[] = {"rope.dimension_sections", "classifier.output_labels"};
     const char *key = gguf_get_key(g, id);
     const size_t n = strlen(architecture);
     if (strncmp(key, architecture, n) != 0 || key[n] != '.' || gguf_get_kv_type(g, id) != GGUF_TYPE_ARRAY ||
-        size_of(gguf_get_arr_type(g, id)) == 0 || gguf_get_arr_n(g, id) != (size_t)p->n_layer) {
+        gguf_value_size(gguf_get_arr_type(g, id)) == 0 || gguf_get_arr_n(g, id) != (size_t)p->n_layer) {
         return false;
     }
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
@@ -94,7 +86,7 @@ static bool is_per_layer(const struct prune *p, const struct gguf_context *g, in
 
 static int shorten(const struct prune *p, struct gguf_context *g, int64_t id, struct genarm_error *err) {
     const enum gguf_type type = gguf_get_arr_type(g, id);
-    const size_t size = size_of(type);
+    const size_t size = gguf_value_size(type);
     const char *from = gguf_get_arr_data(g, id);
     char *key = strdup(gguf_get_key(g, id)); /* of its own: setting removes the old entry first */
     char *kept = malloc((size_t)p->n_kept * size);

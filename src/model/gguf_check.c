@@ -100,6 +100,15 @@ static int take_name(struct cursor *c, struct text *out, size_t max, struct strs
 
 /* ---- metadata ---- */
 
+size_t gguf_value_size(uint32_t type) {
+    static const uint8_t sizes[GGUF_TYPE_COUNT] = {
+        [GGUF_TYPE_UINT8] = 1,  [GGUF_TYPE_INT8] = 1,  [GGUF_TYPE_UINT16] = 2,  [GGUF_TYPE_INT16] = 2,
+        [GGUF_TYPE_UINT32] = 4, [GGUF_TYPE_INT32] = 4, [GGUF_TYPE_FLOAT32] = 4, [GGUF_TYPE_BOOL] = 1,
+        [GGUF_TYPE_UINT64] = 8, [GGUF_TYPE_INT64] = 8, [GGUF_TYPE_FLOAT64] = 8,
+    };
+    return type < GGUF_TYPE_COUNT ? sizes[type] : 0;
+}
+
 static int check_bools(struct cursor *c, uint64_t n) {
     for (uint64_t i = 0; i < n; i++) {
         const char value = c->bytes[c->at++];
@@ -123,24 +132,20 @@ static int skip_values(struct cursor *c, uint32_t type, uint64_t n) {
         }
         return rc;
     }
-    static const uint8_t sizes[GGUF_TYPE_COUNT] = {
-        [GGUF_TYPE_UINT8] = 1,  [GGUF_TYPE_INT8] = 1,  [GGUF_TYPE_UINT16] = 2,  [GGUF_TYPE_INT16] = 2,
-        [GGUF_TYPE_UINT32] = 4, [GGUF_TYPE_INT32] = 4, [GGUF_TYPE_FLOAT32] = 4, [GGUF_TYPE_BOOL] = 1,
-        [GGUF_TYPE_UINT64] = 8, [GGUF_TYPE_INT64] = 8, [GGUF_TYPE_FLOAT64] = 8,
-    };
-    if (type >= GGUF_TYPE_COUNT || sizes[type] == 0) {
+    const size_t size = gguf_value_size(type);
+    if (size == 0) {
         return bad(c, "a value of unknown type %" PRIu32, type);
     }
-    if (n > c->size / sizes[type]) {
+    if (n > c->size / size) {
         return bad(c, "%" PRIu64 " values in a file of %zu bytes", n, c->size);
     }
-    if (n > (c->size - c->at) / sizes[type]) {
+    if (n > (c->size - c->at) / size) {
         return truncated(c);
     }
     if (type == GGUF_TYPE_BOOL) {
         return check_bools(c, n);
     }
-    c->at += (size_t)n * sizes[type];
+    c->at += (size_t)n * size;
     return GENARM_OK;
 }
 

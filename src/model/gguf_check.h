@@ -33,6 +33,9 @@ void gguf_file_close(struct gguf_file *f); /* safe on a zeroed struct */
 /* Whether a GGUF file says that it is an adapter. Checks the whole file. */
 int file_is_adapter(const char *path, bool *is_adapter, struct genarm_error *err);
 
+/* Bytes of a value of a gguf_type; 0 of strings, arrays and what is no type. */
+size_t gguf_value_size(uint32_t type);
+
 /* Pointer to a tensor's bytes in the map; NULL if there is no such tensor. */
 const void *gguf_file_data(const struct gguf_file *f, const char *tensor);
 
