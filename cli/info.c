@@ -8,6 +8,7 @@
 #include "base/utf8.h"
 #include "commands.h"
 #include "common.h"
+#include "model/adapter.h"
 #include "model/gguf_check.h"
 #include "model/objectives.h"
 
@@ -154,30 +155,6 @@ struct adapter_facts {
     struct objectives objectives;
 };
 
-/* blk.N.attn_q.weight.lora_a -> target "attn_q" as "q" */
-static void note_target(struct adapter_facts *f, const char *tensor) {
-    static const char *const names[][2] = {{"attn_q", "q"},      {"attn_k", "k"},      {"attn_v", "v"},
-                                           {"attn_output", "o"}, {"ffn_gate", "gate"}, {"ffn_up", "up"},
-                                           {"ffn_down", "down"}};
-    int layer;
-    char part[64];
-    if (sscanf(tensor, "blk.%8d.%63[^.]", &layer, part) != 2) {
-        return;
-    }
-    if (layer >= f->layers) {
-        f->layers = layer + 1;
-    }
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char wanted[80], have[160];
-        snprintf(wanted, sizeof wanted, ",%s,", names[i][1]);
-        snprintf(have, sizeof have, ",%s,", f->targets);
-        if (strcmp(part, names[i][0]) == 0 && !strstr(have, wanted)) {
-            size_t n = strlen(f->targets);
-            snprintf(f->targets + n, sizeof f->targets - n, "%s%s", n ? "," : "", names[i][1]);
-        }
-    }
-}
-
 static int check_adapter(const struct adapter_facts *f, const struct gguf_file *file, struct genarm_error *err) {
     const char *kind;
     int code = gguf_opt_str(&kind, file->gguf, "adapter.type", "", err);
@@ -216,11 +193,15 @@ static int read_adapter(struct adapter_facts *f, const struct gguf_file *file, s
     const int64_t head = gguf_find_key(file->gguf, "genarm.head");
     f->has_head = head >= 0 && gguf_get_kv_type(file->gguf, head) == GGUF_TYPE_ARRAY;
     f->n_params = f->has_head ? (int64_t)gguf_get_arr_n(file->gguf, head) : 0;
+    adapter_name_targets(f->targets, sizeof f->targets, file->tensors);
     for (struct ggml_tensor *t = ggml_get_first_tensor(file->tensors); t; t = ggml_get_next_tensor(file->tensors, t)) {
-        f->n_params += ggml_nelements(t);
-        if (strstr(t->name, ".lora_a")) {
-            note_target(f, t->name);
-            f->rank = t->ne[1] > f->rank ? t->ne[1] : f->rank;
+        int layer;
+        if (strstr(t->name, ".lora_")) {
+            f->n_params += ggml_nelements(t);
+            f->layers = sscanf(t->name, "blk.%8d.", &layer) == 1 && layer >= f->layers ? layer + 1 : f->layers;
+        }
+        if (strstr(t->name, ".lora_b")) {
+            f->rank = t->ne[0] > f->rank ? t->ne[0] : f->rank;
         }
     }
     return code ? code : check_adapter(f, file, err);

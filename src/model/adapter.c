@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "model/model.h"
 
 enum { MAX_RANK = 1 << 16, MAX_LAYERS = 512 };
@@ -127,6 +128,41 @@ static int check_fingerprint(const struct loader *l) {
 
 /* ---- tensors ---- */
 
+/* Appends a name to a list, once and if there is room. */
+static void add_target(char *list, size_t size, const char *name) {
+    const size_t n = strlen(list), n_name = strlen(name);
+    for (const char *have = list; *have; have += strcspn(have, ","), have += *have == ',') {
+        if (strncmp(have, name, n_name) == 0 && (have[n_name] == ',' || !have[n_name])) {
+            return;
+        }
+    }
+    if (n + 1 + n_name < size) {
+        snprintf(list + n, size - n, "%s%s", n ? "," : "", name);
+    }
+}
+
+void adapter_name_targets(char *list, size_t size, const struct ggml_context *tensors) {
+    char part[GGML_MAX_NAME];
+    int32_t layer;
+    enum linear linear;
+    const char *rest;
+    *list = '\0';
+    for (int l = 0; l <= LINEAR_COUNT; l++) { /* in their order, then all others */
+        for (struct ggml_tensor *t = ggml_get_first_tensor(tensors); t; t = ggml_get_next_tensor(tensors, t)) {
+            const bool known = linear_parse_name(&layer, &linear, &rest, t->name);
+            if (!strstr(t->name, ".lora_") || (known ? (int)linear : LINEAR_COUNT) != l) {
+                continue;
+            }
+            if (known) {
+                add_target(list, size, linear_name(linear));
+            } else if (sscanf(t->name, "blk.%*d.%63[^.]", part) == 1 || sscanf(t->name, "%63[^.]", part) == 1) {
+                add_target(list, size, part);
+            }
+        }
+    }
+    utf8_clean(list);
+}
+
 struct place {
     int32_t layer;
     enum linear linear;
@@ -217,10 +253,9 @@ static int add_tensor(struct loader *l, const struct ggml_tensor *t) {
     return rc;
 }
 
-/* Every A has its B and the same rank; fills in the scales and what is told about the adapter. */
+/* Every A has its B and the same rank; fills in the scales, rank and size. */
 static int check_pairs(struct loader *l) {
     struct genarm_adapter *ad = l->ad;
-    bool adapted[LINEAR_COUNT] = {false};
     for (int32_t i = 0; i < ad->n_layer; i++) {
         for (int t = 0; t < LINEAR_COUNT; t++) {
             struct lora *x = &ad->layers[i][t];
@@ -239,12 +274,6 @@ static int check_pairs(struct loader *l) {
             x->scale = ad->alpha != 0.0f ? ad->alpha / (float)rank : 1.0f;
             ad->rank = rank > ad->rank ? rank : ad->rank;
             ad->n_params += ggml_nelements(x->a) + ggml_nelements(x->b);
-            adapted[t] = true;
-        }
-    }
-    for (int t = 0; t < LINEAR_COUNT; t++) {
-        if (adapted[t]) {
-            strcat(strcat(ad->targets, *ad->targets ? "," : ""), linear_name((enum linear)t));
         }
     }
     return GENARM_OK;
@@ -339,6 +368,7 @@ static int load(struct loader *l) {
     if (rc == GENARM_OK && ad->rank == 0) {
         rc = error_set(l->err, GENARM_EFORMAT, "the adapter has no tensors");
     }
+    adapter_name_targets(ad->targets, sizeof ad->targets, l->file.tensors);
     rc = rc == GENARM_OK && !foreign ? fill_tensors(l) : rc;
     rc = rc == GENARM_OK ? check_fingerprint(l) : rc;
     return rc == GENARM_OK ? read_head(l) : rc;

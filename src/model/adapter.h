@@ -68,12 +68,15 @@ int adapter_save(const char *path, const struct hparams *hp, struct lora (*layer
  * them, NULL: the even one. A plain adapter stays as it is, without weights. No engine may have it yet. */
 int adapter_fix_preference(struct genarm_adapter *adapter, const float *weights, size_t n, struct genarm_error *err);
 
+/* What the tensors of an adapter's file adapt, each once: "q,k,v", maps that our own graph does not have as they are called,
+ * "attn_qkv". What does not fit into `size` bytes is not told. */
+void adapter_name_targets(char *list, size_t size, const struct ggml_context *tensors);
+
 /* Whether a tensor of an adapter's file is part of what is read: false, with a warning, for a vector of a norm. */
 bool adapter_reads(const struct genarm_adapter *ad, const struct ggml_tensor *t);
 int adapter_check_type(const struct ggml_tensor *t, struct genarm_error *err);
 
-/* Checks the tensors of an adapter's file against those of a model that libllama runs, and fills in targets, rank, n_params and
- * hash. */
+/* Checks the tensors of an adapter's file against those of a model that libllama runs, and fills in rank, n_params and hash. */
 int adapter_check_foreign(struct genarm_adapter *ad, const struct gguf_file *file, struct genarm_error *err);
 
 void adapter_info_deinit(struct adapter_info *info);

@@ -103,30 +103,12 @@ static int check_tensor(struct genarm_adapter *ad, const struct gguf_file *file,
     return rc;
 }
 
-/* "attn_qkv" of "blk.0.attn_qkv.weight.lora_a", once. What does not fit is not told. */
-static void note_target(struct genarm_adapter *ad, const char *name) {
-    char part[GGML_MAX_NAME], wanted[GGML_MAX_NAME + 2], have[sizeof ad->targets + 2];
-    if (sscanf(name, "blk.%*d.%63[^.]", part) != 1 && sscanf(name, "%63[^.]", part) != 1) {
-        return;
-    }
-    snprintf(wanted, sizeof wanted, ",%s,", part);
-    snprintf(have, sizeof have, ",%s,", ad->targets);
-    const size_t n = strlen(ad->targets), n_part = strlen(part);
-    if (!strstr(have, wanted) && n + n_part + 2 <= sizeof ad->targets) {
-        ad->targets[n] = ','; /* between two */
-        memcpy(ad->targets + n + (n > 0), part, n_part + 1);
-    }
-}
-
 int adapter_check_foreign(struct genarm_adapter *ad, const struct gguf_file *file, struct genarm_error *err) {
     int rc = GENARM_OK;
     ad->hash = hash_bytes(HASH_START, &ad->alpha, sizeof ad->alpha);
     for (struct ggml_tensor *t = ggml_get_first_tensor(file->tensors); t && rc == GENARM_OK;
          t = ggml_get_next_tensor(file->tensors, t)) {
-        if (adapter_reads(ad, t)) {
-            rc = check_tensor(ad, file, t, err);
-            note_target(ad, t->name);
-        }
+        rc = adapter_reads(ad, t) ? check_tensor(ad, file, t, err) : GENARM_OK;
     }
     return rc;
 }

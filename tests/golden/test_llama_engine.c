@@ -525,7 +525,7 @@ static void test_adapters_of_foreign_models_are_checked_and_used(void **state) {
     must(genarm_adapter_load(&adapter, model, write_lora("good.gguf", "blk.2.attn_q.weight", 32, 64, 3, 0.2f), &err), &err);
     genarm_adapter_get_info(adapter, &info);
     assert_int_equal(info.rank, 3);
-    assert_string_equal(info.targets, "attn_q");
+    assert_string_equal(info.targets, "q");
     assert_int_equal(info.n_params, 3 * (32 + 64));
     struct engine *e = start(model, 2);
     must(engine_add_adapter(e, adapter, &err), &err);
@@ -579,6 +579,7 @@ static void test_libllama_runs_adapters_of_embeddings_and_head(void **state) {
         must(genarm_adapter_load(&adapter, model, file, &err), &err);
         genarm_adapter_get_info(adapter, &info);
         assert_int_equal(info.rank, 2);
+        assert_string_equal(info.targets, i ? "output" : "token_embd");
         struct engine *engine = start(model, 2);
         must(engine_add_adapter(engine, adapter, &err), &err);
         float *base = new_logits(engine), *adapted = new_logits(engine);
