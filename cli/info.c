@@ -38,7 +38,7 @@ static const char *count_text(int64_t n, char *text, size_t max) {
 
 /* ---- models ---- */
 
-enum { MAX_PARTS = 16 };
+enum { MAX_PARTS = 16, MAX_SYSTEM = 120 };
 
 static json_t *parts_json(const struct genarm_model *model) {
     struct genarm_model_part parts[MAX_PARTS];
@@ -69,6 +69,38 @@ static json_t *model_json(const struct genarm_model *model) {
                      i.n_head_kv, "feed_forward", i.n_ff, "vocabulary", i.n_vocab, "context", i.n_ctx_train,
                      "fingerprint", i.fingerprint, "chat_template",
                      i.chat_template ? text_json(i.chat_template) : json_null(), "parts", parts_json(model));
+}
+
+/* The beginning of what a template of ChatML says for the system where no message does; 0 bytes: nothing. */
+static int default_system(const char **out, const char *chat_template) {
+    static const char mark[] = "<|im_start|>system";
+    const char *at = chat_template;
+    while ((at = strstr(at, mark)) != NULL) {
+        at += sizeof mark - 1;
+        const char *from = *at == '\n' ? at + 1 : strncmp(at, "\\n", 2) == 0 ? at + 2 : "";
+        if ((*from >= 'A' && *from <= 'Z') || (*from >= 'a' && *from <= 'z')) {
+            const size_t n = strcspn(from, "<{'\"\\\n");
+            *out = from;
+            return (int)(n < MAX_SYSTEM ? n : MAX_SYSTEM);
+        }
+    }
+    return 0;
+}
+
+/* What of the template in the file its look-alike does not say. */
+static void print_left_out(const struct genarm_model *model, const char *chat_template) {
+    const struct genarm_message hello = {"user", "Hello"};
+    const char *system;
+    char *text = NULL, said[MAX_SYSTEM + 1];
+    const int n = chat_template ? default_system(&system, chat_template) : 0;
+    if (n > 0 && genarm_template_apply(&text, model, NULL, &hello, 1, NULL) == 0) {
+        snprintf(said, sizeof said, "%.*s", n, system);
+        if (!strstr(text, said)) {
+            utf8_clean(said);
+            printf("                 its system message \"%s\" is not added: -sys gives one\n", said);
+        }
+    }
+    free(text);
 }
 
 /* Known by the template that libllama recognises in the file. */
@@ -122,6 +154,7 @@ static void print_model(const struct genarm_model *model) {
     printf("  vocabulary     %d tokens\n", i.n_vocab);
     printf("  context        %d tokens\n", i.n_ctx_train);
     printf("  chat template  %s\n", template_note(model, i.chat_template));
+    print_left_out(model, i.chat_template);
     printf("  fingerprint    %s\n", i.fingerprint);
     print_parts(model);
 }

@@ -121,7 +121,9 @@ struct genarm_message {
 };
 
 /* How a conversation becomes the text that a policy continues. `name` is
- *   NULL or ""      the model's own template, or, if it has none, "raw:{prompt}";
+ *   NULL or ""      the model's own template, or, if it has none, "raw:{prompt}". It is recognised as one of libllama's and
+ *                   written as that: what else it has, such as a system message where none is given (SmolLM2, Qwen2.5), is
+ *                   not added. Who wants that gives it as a message;
  *   a name          of libllama's list ("chatml", "llama3", "zephyr", …);
  *   "raw:TEXT"      TEXT with {system} and {prompt} replaced; \n, \t and \\ are understood. Earlier turns of a
  *                   conversation are repeated in the same form, {system} being empty after the first; a system message

@@ -5,6 +5,9 @@ run 0 info "$model"
 says out "type           model"
 says out "architecture   llama"
 says out "Q4_1"
+says out 'its system message "You are a helpful AI assistant named SmolLM, trained by Hugging Face" is not added: -sys gives one'
+run 0 info "$tiny"
+check "others say nothing of a system message" [ "$(grep -c 'system message' out)" = 0 ]
 run 0 info "$model" --json
 json_true out 'r[0]["type"] == "model" and r[0]["layers"] == 30 and r[0]["embedding"] == 576 and r[0]["vocabulary"] == 49152'
 json_true out 'r[0]["heads"] == 9 and r[0]["kv_heads"] == 3 and r[0]["feed_forward"] == 1536 and r[0]["context"] == 8192'
