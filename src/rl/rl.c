@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "model/model.h"
 #include "ops/attention.h"
 #include "rl/run.h"
@@ -156,7 +155,7 @@ static int start(struct genarm_rl *rl, struct genarm_error *err) {
                                            .grad_norm = NAN,
                                            .learning_rate = NAN,
                                            .clipped = NAN};
-    int rc = file_make_folder(rl->folder, err);
+    int rc = start_output(rl->output, rl->folder, err);
     if (rc == GENARM_OK) {
         rc = metrics_open(&rl->log, rl->params.training.log_path, c.log_size, err);
     }

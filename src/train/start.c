@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/rng.h"
 #include "model/model.h"
 
@@ -92,4 +93,16 @@ int start_check_output(const char *output, struct genarm_error *err) {
                         output);
     }
     return GENARM_OK;
+}
+
+int start_output(const char *output, const char *folder, struct genarm_error *err) {
+    struct file_writer w;
+    int rc = file_make_folder(folder, err);
+    if (rc == GENARM_OK) {
+        rc = file_open(&w, output, err);
+    }
+    if (rc == GENARM_OK) {
+        file_abort(&w);
+    }
+    return rc;
 }

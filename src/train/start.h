@@ -18,4 +18,7 @@ int start_reference(struct trainable *t, const struct genarm_train_params *p, co
 /* An adapter can be written to this path, as far as can be told before there is one. */
 int start_check_output(const char *output, struct genarm_error *err);
 
+/* Makes the folder of the checkpoint, and sees that the adapter can be written beside it: not only after the whole run. */
+int start_output(const char *output, const char *folder, struct genarm_error *err);
+
 #endif

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/progress.h"
 #include "base/rng.h"
 #include "model/adapter.h"
@@ -183,7 +182,7 @@ static int start_leader(struct genarm_trainer *t, struct genarm_error *err) {
     } else if (there) {
         log_line(GENARM_LOG_WARN, "%s: the checkpoint of an earlier run will be replaced", t->folder);
     }
-    int rc = file_make_folder(t->folder, err);
+    int rc = start_output(t->output, t->folder, err);
     if (rc == GENARM_OK) {
         rc = metrics_open(&t->log, t->params.log_path, c.log_size, err);
     }

@@ -93,6 +93,12 @@ run 2 rl "${settings[@]}" --prompts prompts.txt -o x.gguf --group-size 3
 says err "3 is odd"
 run 2 rl "${settings[@]}" --prompts prompts.txt -o prompts.txt
 says err "is read as well and would be lost"
+ln -s missing/adapter.gguf dangling.gguf
+for output in nowhere/ dangling.gguf; do
+    run 1 rl "${settings[@]}" --prompts prompts.txt -o $output --log never.jsonl
+    says err "$output: "
+    check "no step is logged" [ ! -e never.jsonl ]
+done
 run 2 rl "${settings[@]}" --prompts prompts.txt -o x.gguf --temp 0
 says err "--temp"
 run 2 rl "${settings[@]}" --prompts prompts.txt -o x.gguf -n 128

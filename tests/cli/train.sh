@@ -47,6 +47,15 @@ says err "dropped: a response is empty in 1"
 says err "dropped: responses leave no room for a prompt within --max-length in 1"
 says err "cut: the prompt loses its beginning in 1"
 
+# Where the adapter cannot be written no step is done.
+ln -s missing/adapter.gguf dangling.gguf
+for output in nowhere/ dangling.gguf; do
+    run 1 train "${settings[@]}" -o $output --log never.jsonl
+    says err "$output: "
+    check "no step is logged" [ ! -e never.jsonl ]
+done
+check "no checkpoint is left" [ ! -e dangling.gguf.ckpt ]
+
 # Stopped and resumed is uninterrupted.
 set -m
 long=(train "${settings[@]}" --epochs 40 -o stopped.gguf --log stopped.jsonl)
