@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "model/model.h"
@@ -128,9 +127,13 @@ static int log_start(struct genarm_rl *rl, bool resumed, struct genarm_error *er
 /* Continues from the checkpoint, or starts anew; then opens the log. */
 static int start(struct genarm_rl *rl, struct genarm_error *err) {
     struct checkpoint c = checkpoint_of(rl);
+    int rc = start_output(&rl->lock, rl->output, rl->folder, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
     const bool there = checkpoint_exists(rl->folder);
     if (there && rl->params.training.resume) {
-        int rc = checkpoint_read(rl->folder, &c, err);
+        rc = checkpoint_read(rl->folder, &c, err);
         if (rc != GENARM_OK) {
             return rc;
         }
@@ -155,10 +158,7 @@ static int start(struct genarm_rl *rl, struct genarm_error *err) {
                                            .grad_norm = NAN,
                                            .learning_rate = NAN,
                                            .clipped = NAN};
-    int rc = start_output(rl->output, rl->folder, err);
-    if (rc == GENARM_OK) {
-        rc = metrics_open(&rl->log, rl->params.training.log_path, c.log_size, err);
-    }
+    rc = metrics_open(&rl->log, rl->params.training.log_path, c.log_size, err);
     return rc == GENARM_OK ? log_start(rl, there && rl->params.training.resume, err) : rc;
 }
 
@@ -178,7 +178,7 @@ int genarm_rl_new(struct genarm_rl **out, struct genarm_model *model, const stru
         return error_nomem(err, "a run");
     }
     *rl = (struct genarm_rl){
-        .model = model, .saved = -1, .output = strdup(output), .folder = checkpoint_folder(output)};
+        .model = model, .lock = -1, .saved = -1, .output = strdup(output), .folder = checkpoint_folder(output)};
     rc = rl_options_copy(&rl->params, params, err);
     rl->params.training.val_split = 0;
     if (rc == GENARM_OK && (!rl->output || !rl->folder)) {
@@ -217,9 +217,7 @@ void genarm_rl_free(struct genarm_rl *rl) {
     rl_prompts_deinit(&rl->prompts);
     rl_options_deinit(&rl->params);
     json_decref(rl->run);
-    if (rl->folder) {
-        rmdir(rl->folder); /* only where no checkpoint came about */
-    }
+    start_release(rl->lock, rl->folder);
     free(rl->output);
     free(rl->folder);
     free(rl->theta);

@@ -14,6 +14,7 @@ struct genarm_rl {
     const struct genarm_model *model;
     struct genarm_rl_params params; /* own copy; rank, alpha and targets as they are in effect */
     char *output, *folder;
+    int lock; /* of the folder, train/start.h; -1: none */
     struct rl_prompts prompts;
     struct plan plan; /* which prompts make up each step */
     struct trainable adapter;

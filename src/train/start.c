@@ -1,8 +1,12 @@
 #include "train/start.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -95,9 +99,26 @@ int start_check_output(const char *output, struct genarm_error *err) {
     return GENARM_OK;
 }
 
-int start_output(const char *output, const char *folder, struct genarm_error *err) {
+static int lock_folder(int *lock, const char *output, const char *folder, struct genarm_error *err) {
+    const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return error_at(err, error_set(err, GENARM_EIO, "cannot open the folder: %s", strerror(errno)), "%s", folder);
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) { /* some file systems know no locks */
+        const int rc = error_at(err, error_set(err, GENARM_EIO, "another process is writing this file"), "%s", output);
+        close(fd);
+        return error_hint(err, rc, "wait for it, or name another output");
+    }
+    *lock = fd;
+    return GENARM_OK;
+}
+
+int start_output(int *lock, const char *output, const char *folder, struct genarm_error *err) {
     struct file_writer w;
     int rc = file_make_folder(folder, err);
+    if (rc == GENARM_OK) {
+        rc = lock_folder(lock, output, folder, err);
+    }
     if (rc == GENARM_OK) {
         rc = file_open(&w, output, err);
     }
@@ -105,4 +126,11 @@ int start_output(const char *output, const char *folder, struct genarm_error *er
         file_abort(&w);
     }
     return rc;
+}
+
+void start_release(int lock, const char *folder) {
+    if (lock >= 0) { /* the folder is another run's, else */
+        rmdir(folder); /* only where no checkpoint came about */
+        close(lock);
+    }
 }

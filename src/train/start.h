@@ -18,7 +18,11 @@ int start_reference(struct trainable *t, const struct genarm_train_params *p, co
 /* An adapter can be written to this path, as far as can be told before there is one. */
 int start_check_output(const char *output, struct genarm_error *err);
 
-/* Makes the folder of the checkpoint, and sees that the adapter can be written beside it: not only after the whole run. */
-int start_output(const char *output, const char *folder, struct genarm_error *err);
+/* Makes the folder of the checkpoint, takes it for this run alone until start_release, and sees that the adapter can be
+ * written: not only after the whole run. *lock was -1; a failure may leave it set. */
+int start_output(int *lock, const char *output, const char *folder, struct genarm_error *err);
+
+/* Gives the folder back, and removes it where it is empty. A lock of -1 is fine. */
+void start_release(int lock, const char *folder);
 
 #endif

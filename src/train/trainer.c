@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "base/progress.h"
@@ -34,6 +33,7 @@ struct genarm_trainer {
     struct genarm_train_params params; /* own copy; rank, alpha and targets as they are in effect */
     const struct loss *loss;
     char *output, *folder;
+    int lock; /* of the folder, start.h; -1: none */
     struct data data;
     struct plan plan;
     struct share share; /* of this rank in a step or a validation */
@@ -168,10 +168,14 @@ static int log_start(struct genarm_trainer *t, bool resumed, json_t *changed, st
 /* Continues from the checkpoint, or starts anew; then opens the log. */
 static int start_leader(struct genarm_trainer *t, struct genarm_error *err) {
     struct checkpoint c = checkpoint_of(t);
+    int rc = start_output(&t->lock, t->output, t->folder, err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
     const bool there = checkpoint_exists(t->folder);
     c.may_change = t->params.resume_changed ? options_that_may_change : NULL;
     if (there && t->params.resume) {
-        int rc = checkpoint_read(t->folder, &c, err);
+        rc = checkpoint_read(t->folder, &c, err);
         if (rc != GENARM_OK) {
             return rc;
         }
@@ -182,10 +186,7 @@ static int start_leader(struct genarm_trainer *t, struct genarm_error *err) {
     } else if (there) {
         log_line(GENARM_LOG_WARN, "%s: the checkpoint of an earlier run will be replaced", t->folder);
     }
-    int rc = start_output(t->output, t->folder, err);
-    if (rc == GENARM_OK) {
-        rc = metrics_open(&t->log, t->params.log_path, c.log_size, err);
-    }
+    rc = metrics_open(&t->log, t->params.log_path, c.log_size, err);
     if (rc == GENARM_OK) {
         rc = log_start(t, there && t->params.resume, c.changed, err);
     }
@@ -235,6 +236,7 @@ static int new_trainer(struct genarm_trainer **out, struct genarm_model *model, 
     }
     *t = (struct genarm_trainer){.model = model,
                                  .loss = loss_get(params->loss),
+                                 .lock = -1,
                                  .validated = -1,
                                  .saved = -1,
                                  .output = strdup(output),
@@ -292,9 +294,7 @@ void genarm_trainer_free(struct genarm_trainer *t) {
     share_deinit(&t->share);
     data_deinit(&t->data);
     json_decref(t->run);
-    if (t->folder && team_leads(t->params.team)) {
-        rmdir(t->folder); /* only where no checkpoint came about */
-    }
+    start_release(t->lock, t->folder);
     options_deinit(&t->params);
     free(t->output);
     free(t->folder);

@@ -64,4 +64,21 @@ check "resuming on a full disk is an error ($status)" [ "$status" = 1 ]
 check "the checkpoint is as before" diff -r before full.gguf.ckpt
 run 0 "${settings[@]}" -o full.gguf --resume
 same full.gguf straight.gguf
+
+# A second run with the output of one that goes on is refused, and takes nothing away from it.
+printf 'What about owls?\n' >prompts.txt
+settings=(rl -m "$tiny" --prompts prompts.txt --reward "cmd:none=while read -r _; do echo '{\"reward\": 0}'; done " -n 4
+    --group-size 2 --batch-size 1 --lora-rank 4 --steps 1000000 -o policy.gguf)
+"$genarm" "${settings[@]}" --log first.jsonl >out 2>err </dev/null &
+pid=$!
+for _ in $(seq 2000); do
+    [ "$(cat first.jsonl 2>/dev/null | wc -l)" -lt 2 ] || break
+    sleep 0.01
+done
+run 1 "${settings[@]}" --log second.jsonl
+says err "policy.gguf: another process is writing this file"
+check "the second run does not begin" [ ! -e second.jsonl ]
+check "the first one goes on" kill -KILL $pid
+wait $pid 2>/dev/null
+check "its folder is there" [ -d policy.gguf.ckpt ]
 finish

@@ -433,6 +433,24 @@ static void test_an_adapter_that_cannot_be_written_can_be_written_later(void **s
     assert_true(same_files(whole, r.output));
 }
 
+/* Two of one output would mix their checkpoints and logs; the one that is refused takes nothing away. */
+static void test_two_runs_cannot_have_one_output(void **state) {
+    (void)state;
+    struct genarm_error err = {0};
+    struct genarm_train_params p = train_run_params(&r);
+    struct genarm_trainer *trainer = NULL;
+    const char *paths[] = {r.pairs};
+    must(genarm_trainer_new(&trainer, r.model, paths, 1, r.output, &p, NULL, &err), &err);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(train_run(&r, &p, NULL, NULL, &err), GENARM_EIO);
+        assert_string_equal(err.what, "another process is writing this file");
+        assert_string_equal(err.where, r.output);
+    }
+    must(genarm_trainer_run(trainer, NULL, NULL, &err), &err);
+    genarm_trainer_free(trainer);
+    run(&p);
+}
+
 static void test_bad_options_are_refused_by_name(void **state) {
     (void)state;
     const struct genarm_train_params good = train_run_params(&r);
@@ -517,6 +535,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_nothing_changed_is_nothing_changed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_full_disk_loses_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_adapter_that_cannot_be_written_can_be_written_later, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_two_runs_cannot_have_one_output, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_options_are_refused_by_name, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_prompt_longer_than_the_context_is_cut_to_it, setup, teardown),
     };
