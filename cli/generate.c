@@ -15,8 +15,9 @@ static const struct option generate_options[] = {
     {OPTION_FILE, "-f --file", "FILE", offsetof(struct generate_args, file),
      .help = "read the user's message from a file; -: from stdin"},
     {OPTION_FILE, "--prompts", "FILE.jsonl", offsetof(struct generate_args, prompts),
-     .help = "answer every record of a file: {\"prompt\"} or {\"messages\"}, with \"system\" and \"id\" if wanted, or, of a "
-             "file .txt, every line; prints JSON records in the same order"},
+     .help = "answer every record of a file, JSON lines or a JSON array, plain, gzip, xz or zstd: {\"prompt\"} or "
+             "{\"messages\"}, with \"system\" and \"id\" if wanted, or, of a file .txt, every line; prints JSON records in the "
+             "same order"},
     {OPTION_INT, "--skip", "N", offsetof(struct generate_args, skip), 0, INT32_MAX, .fallback = "0",
      .help = "leave out the first N prompts of --prompts; the others keep the seeds that they have with them"},
     {OPTION_INT, "--limit", "N", offsetof(struct generate_args, limit), 1, INT32_MAX,

@@ -64,11 +64,12 @@ static int set_user_message(struct prompt *p, const char *text, const char *syst
     return code;
 }
 
-static int set_messages(struct prompt *p, const json_t *array, const char *system, const char *where,
+/* `key`: the list's name in the record */
+static int set_messages(struct prompt *p, const json_t *array, const char *key, const char *system, const char *where,
                         struct genarm_error *err) {
     size_t n = json_array_size(array);
     if (n == 0) {
-        return error_at(err, error_set(err, GENARM_EFORMAT, "\"messages\" is not a list of messages"), "%s", where);
+        return error_at(err, error_set(err, GENARM_EFORMAT, "\"%s\" is not a list of messages", key), "%s", where);
     }
     p->messages = calloc(n + 1, sizeof *p->messages);
     if (!p->messages) {
@@ -102,28 +103,29 @@ static int set_messages(struct prompt *p, const json_t *array, const char *syste
 
 static int parse_record(struct prompt *p, const json_t *record, const char *system, const char *where,
                         struct genarm_error *err) {
-    const json_t *messages = json_object_get(record, "messages");
-    const char *text, *own_system;
-    int code;
+    json_t *messages = json_object_get(record, "messages"), *prompt = json_object_get(record, "prompt");
+    const char *text, *own_system, *key = "messages";
     p->shown = json_object();
     if (!p->shown) {
         return error_nomem(err, "a prompt");
     }
+    if (!messages && json_is_array(prompt)) { /* as pairs have a prompt of several turns */
+        messages = prompt;
+        key = "prompt";
+    }
+    int code = json_opt_string(&own_system, record, "system", system, where, err);
     if (json_object_get(record, "id")) {
         json_object_set(p->shown, "id", json_object_get(record, "id"));
     }
-    if (messages) {
-        json_object_set(p->shown, "messages", json_object_get(record, "messages"));
-        return set_messages(p, messages, system, where, err);
+    if (messages && code == 0) {
+        json_object_set(p->shown, "messages", messages);
+        return set_messages(p, messages, key, own_system, where, err);
     }
-    code = json_get_string(&text, record, "prompt", where, err);
-    if (code == 0) {
-        code = json_opt_string(&own_system, record, "system", system, where, err);
-    }
+    code = code ? code : json_get_string(&text, record, "prompt", where, err);
     if (code) {
         return code;
     }
-    json_object_set(p->shown, "prompt", json_object_get(record, "prompt"));
+    json_object_set(p->shown, "prompt", prompt);
     return set_user_message(p, text, own_system, err);
 }
 

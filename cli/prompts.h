@@ -1,7 +1,7 @@
-/* What is to be answered: one prompt of the command line, or a file of them, one JSON record a line:
+/* What is to be answered: one prompt of the command line, or a file of JSON records, as a file of pairs may be:
  *
  *     {"prompt": "…", "system": "…", "id": 7}      a user's message; system and id may be missing
- *     {"messages": [{"role": "user", "content": "…"}], "id": 7}
+ *     {"messages": [{"role": "user", "content": "…"}], "id": 7}      or the list under the name of prompt
  *
  * or, in a file whose name ends in .txt, a user's message a line.
  */

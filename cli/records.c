@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "data/values.h"
 
 enum { LINE_MAX_BYTES = 64 << 20 };
 
@@ -28,17 +29,14 @@ static int append(struct record_list *list, json_t *value, const char *where, st
     return 0;
 }
 
-typedef int parser(json_t **out, const char *text, size_t n, const char *where, struct genarm_error *err);
-
-static int read_line(struct record_list *list, const struct file_lines *lines, const char *path, parser *parse,
-                     struct genarm_error *err) {
+static int read_line(struct record_list *list, const struct file_lines *lines, const char *path, struct genarm_error *err) {
     char where[300];
     json_t *value = NULL;
     if (strspn(lines->text.data, " \t") == lines->text.len) {
         return 0;
     }
     snprintf(where, sizeof where, "%s:%ld", path, lines->line);
-    int code = parse(&value, lines->text.data, lines->text.len, where, err);
+    int code = json_parse_sampled(&value, lines->text.data, lines->text.len, where, err);
     if (code) {
         return code;
     }
@@ -49,32 +47,43 @@ static int read_line(struct record_list *list, const struct file_lines *lines, c
     return append(list, value, where, err);
 }
 
-static int read_all(struct record_list *list, const char *path, parser *parse, struct genarm_error *err) {
+static int none_found(const char *path, struct genarm_error *err) {
+    return error_at(err, error_set(err, GENARM_EFORMAT, "the file has no records"), "%s", path);
+}
+
+int records_read(struct record_list *list, const char *path, struct genarm_error *err) {
+    struct values *values;
+    json_t *value;
+    const size_t before = list->n;
+    int code = values_open(&values, path, err);
+    if (code) {
+        return code;
+    }
+    while ((code = values_next(values, &value, err)) > 0) {
+        code = append(list, value, values_where(values), err);
+        if (code) {
+            break;
+        }
+    }
+    values_close(values);
+    return code == 0 && list->n == before ? none_found(path, err) : code;
+}
+
+int records_read_sampled(struct record_list *list, const char *path, struct genarm_error *err) {
     struct file_lines lines;
-    size_t before = list->n;
+    const size_t before = list->n;
     int code = file_lines_open(&lines, path, LINE_MAX_BYTES, err);
     if (code) {
         return code;
     }
     while ((code = file_lines_next(&lines, err)) > 0) {
-        code = read_line(list, &lines, path, parse, err);
+        code = read_line(list, &lines, path, err);
         if (code) {
             break;
         }
     }
     file_lines_close(&lines);
-    if (code == 0 && list->n == before) {
-        code = error_at(err, error_set(err, GENARM_EFORMAT, "the file has no records"), "%s", path);
-    }
-    return code;
-}
-
-int records_read(struct record_list *list, const char *path, struct genarm_error *err) {
-    return read_all(list, path, json_parse, err);
-}
-
-int records_read_sampled(struct record_list *list, const char *path, struct genarm_error *err) {
-    return read_all(list, path, json_parse_sampled, err);
+    return code == 0 && list->n == before ? none_found(path, err) : code;
 }
 
 void records_free(struct record_list *list) {

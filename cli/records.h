@@ -1,4 +1,4 @@
-/* A file of JSON records, one object a line, read whole: what is wrong with it is said before anything is computed. */
+/* A file of JSON records, read whole: what is wrong with it is said before anything is computed. */
 #ifndef CLI_RECORDS_H
 #define CLI_RECORDS_H
 
@@ -9,7 +9,7 @@
 
 struct record {
     json_t *value; /* an object; owned */
-    char *where;   /* "file:line" */
+    char *where;   /* "file:line", with "record N" in an array */
 };
 
 struct record_list {
@@ -17,9 +17,9 @@ struct record_list {
     size_t n;
 };
 
-/* Appends the records of a file; empty lines are skipped. A file without records is an error. */
+/* Appends the records of a file that may be all that a file of pairs may be (data/values.h). One without records is an error. */
 int records_read(struct record_list *list, const char *path, struct genarm_error *err);
-/* The same of what models said, whose texts may have zero characters: they become U+FFFD. */
+/* Those of what models said, an object a line; their texts may have zero characters: they become U+FFFD. */
 int records_read_sampled(struct record_list *list, const char *path, struct genarm_error *err);
 void records_free(struct record_list *list); /* safe on a zeroed struct */
 

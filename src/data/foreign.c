@@ -28,7 +28,7 @@ static const struct {
      "b in p.open_stream(open(sys.argv[1],'rb')) for r in b.to_pylist()]\" FILE > FILE.jsonl"},
     {"BZh", 3, "this is a bzip2 file, which is not read here", "unpack it with bunzip2"},
     {"PK\x03\x04", 4, "this is a zip file, which is not read here", "unpack it with unzip"},
-    {"GGUF", 4, "this is a GGUF model, not preference data", "models are named with -m and --arm"},
+    {"GGUF", 4, "this is a GGUF model, not text", "models are named with -m and --arm"},
     {"\xFF\xFE", 2, "this is text in UTF-16, UTF-8 is needed", "convert it: iconv -f UTF-16 -t UTF-8 FILE > FILE.utf8"},
     {"\xFE\xFF", 2, "this is text in UTF-16, UTF-8 is needed", "convert it: iconv -f UTF-16 -t UTF-8 FILE > FILE.utf8"},
 };
@@ -111,6 +111,6 @@ int foreign_check_folder(const char *path, struct genarm_error *err) {
     if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) {
         return GENARM_OK;
     }
-    const int rc = error_at(err, error_set(err, GENARM_EIO, "this is a folder, not a file of pairs"), "%s", path);
+    const int rc = error_at(err, error_set(err, GENARM_EIO, "this is a folder, not a file"), "%s", path);
     return error_hint(err, rc, "name the files in it, one by one; what Hugging Face datasets saves there are .arrow files");
 }

@@ -1,5 +1,5 @@
 /* JSON objects one after another from a file of any size: JSON lines, or the elements of one array, whatever the file is
- * called. Only one object is in memory at a time. Called by reader.c. */
+ * called. Only one object is in memory at a time. Called by reader.c, and by the program for prompts. */
 #ifndef DATA_VALUES_H
 #define DATA_VALUES_H
 

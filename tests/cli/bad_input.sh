@@ -73,7 +73,7 @@ bad missing.jsonl:1 '"prompt"' generate -m "$tiny" --prompts missing.jsonl
 printf '{"prompt": 7}\n' >number.jsonl
 bad number.jsonl:1 '"prompt" must be a string' generate -m "$tiny" --prompts number.jsonl
 printf '["prompt"]\n' >list.jsonl
-bad list.jsonl:1 "not a JSON object" generate -m "$tiny" --prompts list.jsonl
+bad list.jsonl:1 "a record must be a JSON object" generate -m "$tiny" --prompts list.jsonl
 printf '{"messages": []}\n' >none.jsonl
 bad none.jsonl:1 '"messages"' generate -m "$tiny" --prompts none.jsonl
 printf '{"messages": [{"role": "robot", "content": "x"}]}\n' >role.jsonl

@@ -137,6 +137,25 @@ run 0 generate -m "$model" --prompts prompts.jsonl --arm kind.gguf -np 4 -n 8
 json_true out '[x.get("id") for x in r] == ["first", None, 3, None, None, None]'
 json_true out 'all(x["finish_reason"] in ("stop", "length") and x["tokens"] for x in r)'
 
+# The same from an array, compressed, with lists of messages under the name that pairs have for them, as TRL and genarm data
+# write them.
+python3 - <<'END'
+import gzip, json
+records = [json.loads(line) for line in open("prompts.jsonl") if line.strip()]
+for r in records:
+    r["prompt"] = r.pop("messages", None) or [{"role": "user", "content": r["prompt"]}]
+with gzip.open("array.json.gz", "wt") as f:
+    json.dump(records, f, indent=1)
+END
+run 0 generate -m "$tiny" --prompts array.json.gz -s 5 "${arms[@]}" -n 40 -ctk f32 -ctv f32
+json out "$answers" >several
+same several one
+json_true out '"messages" in r[2] and "prompt" not in r[2] and r[1]["system"] == "Answer in one word."'
+echo '{"prompt": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}], "chosen": "d", "rejected": "e"}' >pair.jsonl
+run 0 data pair.jsonl -o turns.jsonl
+run 0 generate -m "$tiny" --prompts turns.jsonl -n 1
+json_true out 'len(r) == 1 and len(r[0]["messages"]) == 3'
+
 # One that does not fit is recorded and does not stop the others.
 python3 -c 'import json; print(json.dumps({"prompt": "word " * 300})); print(json.dumps({"prompt": "Hi"}))' >long.jsonl
 run 1 generate -m "$tiny" --prompts long.jsonl -c 128 -n 4

@@ -11,7 +11,7 @@ printf 'What about owls?\n\nTell me a story.\nWhy is the sky blue?\nHello\n' >pr
 python3 - >prompts.jsonl <<'END'
 import json
 for line in filter(None, open("prompts.txt", encoding="utf-8").read().split("\n")):
-    print(json.dumps({"prompt": line}))
+    print(json.dumps({"prompt": [{"role": "user", "content": line}] if line == "Hello" else line}))
 END
 settings=(-m "$tiny" --reward "cmd:letters=python3 reward.py " --kl-coef 0 -n 12 --batch-size 2 --lora-rank 4
     --lora-targets q,v,o,down -lr 1e-2 --lr-schedule constant --max-length 128 -s 5)
