@@ -65,6 +65,13 @@ int conversation_add(struct conversion *c, const json_t *list, const char *key, 
     return rc == GENARM_OK ? add_range(c, list, json_array_size(list), err) : rc;
 }
 
+/* The record's own "system", unless the messages begin with one. The list may be NULL, and need not be checked yet. */
+static int add_system(struct conversion *c, const json_t *list, struct genarm_error *err) {
+    const char *role = message_at(list, 0).role, *system = NULL;
+    const int rc = json_opt_string(&system, c->out->source, "system", NULL, c->where, err);
+    return system && !(role && strcmp(role, "system") == 0) ? preference_add(c->out, "system", system, err) : rc;
+}
+
 static bool same_message(const json_t *a, const json_t *b, size_t i) {
     const struct preference_message x = message_at(a, i), y = message_at(b, i);
     return strcmp(x.role, y.role) == 0 && strcmp(x.content, y.content) == 0;
@@ -137,7 +144,8 @@ static int convert_whole(struct conversion *c, const char *text, const json_t *c
     } else {
         set_responses(c, chosen, rejected, n);
     }
-    return add_range(c, chosen, n, err);
+    const int rc = add_system(c, chosen, err);
+    return rc == GENARM_OK ? add_range(c, chosen, n, err) : rc;
 }
 
 static bool answers_at_once(const json_t *list) {
@@ -167,7 +175,8 @@ int convert_ultrafeedback(struct conversion *c, struct genarm_error *err) {
         return convert_whole(c, prompt, chosen, rejected, err);
     }
     set_responses(c, chosen, rejected, 0);
-    return preference_add(c->out, "user", prompt, err);
+    rc = add_system(c, NULL, err);
+    return rc == GENARM_OK ? preference_add(c->out, "user", prompt, err) : rc;
 }
 
 /* {prompt[]?, chosen[], rejected[]}: without a prompt the lists are whole conversations, and with one they may be. */
@@ -180,7 +189,10 @@ int convert_trl_conversational(struct conversion *c, struct genarm_error *err) {
     if (!prompt || json_is_null(prompt)) {
         return convert_whole(c, NULL, chosen, rejected, err);
     }
-    rc = conversation_add(c, prompt, "prompt", err);
+    rc = add_system(c, prompt, err);
+    if (rc == GENARM_OK) {
+        rc = conversation_add(c, prompt, "prompt", err);
+    }
     if (rc == GENARM_OK) {
         const size_t n = json_array_size(prompt);
         const bool repeated = common_messages(prompt, chosen, n) == n && common_messages(prompt, rejected, n) == n;

@@ -132,6 +132,24 @@ static void test_a_string_prompt_and_whole_conversations_hold_the_prompt_once(vo
                  "4: user(p) -> a | b\n");
 }
 
+static void test_a_system_text_beside_lists_is_a_message_unless_they_have_one(void **state) {
+    (void)state;
+    static const char expected[] = "1: system(t) user(p) -> a | b\n2: system(s) user(p) -> a | b\n";
+#define SYSTEM "{\"system\": \"t\", "
+    prefs_expect(SYSTEM "\"prompt\": \"p\", " LISTS(V("a"), V("b"))
+                 SYSTEM "\"prompt\": \"p\", " LISTS(S("s") ", " U("p") ", " V("a"), S("s") ", " U("p") ", " V("b")),
+                 NULL, expected);
+    prefs_expect(SYSTEM "\"prompt\": \"p\", " LISTS(U("p") ", " V("a"), U("p") ", " V("b")), NULL,
+                 "1: system(t) user(p) -> a | b\n");
+    prefs_expect(SYSTEM "\"prompt\": [" U("p") "], " LISTS(V("a"), V("b"))
+                 SYSTEM "\"prompt\": [" S("s") ", " U("p") "], " LISTS(V("a"), V("b")),
+                 NULL, expected);
+    prefs_expect(SYSTEM LISTS(U("p") ", " V("a"), U("p") ", " V("b"))
+                 SYSTEM LISTS(S("s") ", " U("p") ", " V("a"), S("s") ", " U("p") ", " V("b")),
+                 NULL, expected);
+    prefs_refuse("{\"system\": 7, " LISTS(U("p") ", " V("a"), U("p") ", " V("b")), NULL, 1, "\"system\" must be a string");
+}
+
 static void test_a_string_prompt_that_no_turn_says_is_dropped(void **state) {
     (void)state;
     prefs_expect("{\"prompt\": \"p\", " LISTS(U("p") ", " V("a"), U("p") ", " V("b"))
@@ -326,6 +344,7 @@ int main(void) {
         cmocka_unit_test(test_the_label_of_pku_decides),
         cmocka_unit_test(test_wrong_labels_are_dropped_or_refused),
         cmocka_unit_test(test_a_string_prompt_and_whole_conversations_hold_the_prompt_once),
+        cmocka_unit_test(test_a_system_text_beside_lists_is_a_message_unless_they_have_one),
         cmocka_unit_test(test_a_string_prompt_that_no_turn_says_is_dropped),
         cmocka_unit_test(test_conversations_have_an_explicit_or_an_implicit_prompt),
         cmocka_unit_test(test_conversations_that_are_no_two_answers_are_dropped),
