@@ -472,7 +472,9 @@ static int add_ranks(struct genarm_trainer *t, int32_t n, struct tally *tally, i
         trainable_get_gradient(&t->adapter, t->gradient);
         rc = team_sum(t->params.team, t->gradient, t->adapter.n, err);
     }
-    t->pairs += rc == GENARM_OK ? n - t->share.n : 0;
+    if (rc == GENARM_OK) {
+        t->pairs = plan_pairs_before(&t->plan, t->step) - plan_pairs_before(&t->plan, t->first_step) + n;
+    }
     t->seconds += clock_seconds() - before;
     return rc;
 }

@@ -202,6 +202,23 @@ static void test_a_step_may_have_more_pairs_than_the_data(void **state) {
     must(train_run(&r, &p, NULL, NULL, &err), &err);
 }
 
+/* The seconds that pairs and their rate come to never grow less. */
+static void test_the_rate_is_of_the_pairs_that_are_done(void **state) {
+    (void)state;
+    static struct train_calls c;
+    struct genarm_train_params p = params_of(2);
+    struct genarm_error err = {0};
+    double before = 0;
+    p.val_split = 0; /* a validation tells its own pairs */
+    c = (struct train_calls){.stop_at_step = -1};
+    must(train_run(&r, &p, train_note, &c, &err), &err);
+    for (int i = 0; i < c.n; i++) {
+        const double seconds = (double)c.status[i].pairs_done / c.status[i].pairs_per_second;
+        assert_true(seconds > 0.999999 * before);
+        before = seconds;
+    }
+}
+
 static void test_resumed_equals_uninterrupted_to_the_bit(void **state) {
     (void)state;
     struct genarm_train_params p = params_of(2);
@@ -329,6 +346,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_the_adapter_says_what_it_weighs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_one_objective_is_a_plain_adapter, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_step_may_have_more_pairs_than_the_data, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_rate_is_of_the_pairs_that_are_done, setup, teardown),
         cmocka_unit_test_setup_teardown(test_resumed_equals_uninterrupted_to_the_bit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_another_conditioned_run_is_not_resumed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_losses_of_policies_take_objectives_as_well, setup, teardown),
