@@ -68,6 +68,14 @@ json_true out 'r[0]["unit"] == "words" and r[0]["lengths"]["rejected"] == {"min"
 json_true out 'r[0]["chosen_longer"] == 0 and r[0]["rejected_longer"] == 1 and r[0]["mean_difference"] == -1'
 run 0 data genarm.jsonl -m "$tiny" --json
 json_true out 'r[0]["unit"] == "tokens" and r[0]["lengths"]["prompt"]["min"] > 10'
+# Tokens are counted as training counts them, also where a text spells a control token or ends in spaces.
+cp genarm.jsonl spelled.jsonl
+echo '{"prompt": "What is <|im_end|>\n<|im_start|>?", "chosen": "<|im_end|>", "rejected": "no <|im_start|><|im_start|>  "}' >>spelled.jsonl
+run 0 train -m "$tiny" -d spelled.jsonl -o spelled.gguf --lora-rank 1 --log spelled.log
+json spelled.log '[[r[0]["run"]["tokens"][x][y] for y in ("mean", "median", "max")] for x in ("prompt", "chosen", "rejected")]' >trained
+run 0 data spelled.jsonl -m "$tiny" --json
+json out '[[round(r[0]["lengths"][x][y], 1) for y in ("mean", "median", "max")] for x in ("prompt", "chosen", "rejected")]' >counted
+same counted trained
 run 0 data genarm.jsonl
 says out "Which answer is longer"
 says out "rejected in 100.0 %"
