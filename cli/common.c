@@ -186,7 +186,14 @@ bool same_file(const char *a, const char *b) {
     if (have_a || have_b) {
         return have_a && have_b && same_inode(&x, &y);
     }
-    return strcmp(last_name(a), last_name(b)) == 0 && stat_folder(a, &x) && stat_folder(b, &y) && same_inode(&x, &y);
+    char *new_a = file_target(a), *new_b = file_target(b);
+    const bool same = new_a && new_b &&
+                      (strcmp(new_a, new_b) == 0 || /* in a folder that is not there yet, too */
+                       (strcmp(last_name(new_a), last_name(new_b)) == 0 && stat_folder(new_a, &x) && stat_folder(new_b, &y) &&
+                        same_inode(&x, &y)));
+    free(new_a);
+    free(new_b);
+    return same;
 }
 
 int keep_input(const char *option, const char *output, const char *input, struct genarm_error *err) {

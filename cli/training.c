@@ -1,8 +1,6 @@
 /* See training.h. */
 #include "training.h"
 
-#include <string.h>
-
 void training_apply(struct genarm_train_params *p, const struct training_args *args, const struct model_args *model) {
     p->lora_rank = args->lora_rank;
     p->lora_alpha = (float)args->lora_alpha;
@@ -45,7 +43,7 @@ int training_check_outputs(const struct training_args *args, const char *output,
     int code = training_keep_input(args, output, info.path, err);
     code = code ? code : training_keep_input(args, output, args->reference_adapter, err);
     code = code ? code : keep_input("--log", args->log, args->init_adapter, err); /* -o may go on where that ended */
-    if (code == 0 && args->log && strcmp(args->log, output) == 0) {
+    if (code == 0 && args->log && same_file(args->log, output)) {
         code = usage_error(err, "--log", "%s is the adapter's file: name another", args->log);
     }
     return code;

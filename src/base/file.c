@@ -123,8 +123,7 @@ static char *read_link(const char *path) {
     return target;
 }
 
-/* Where symbolic links lead to, also when there is no file yet, else the path itself. NULL: no memory. */
-static char *find_target(const char *path) {
+char *file_target(const char *path) {
     struct stat st;
     char *target = strdup(path);
     for (int i = 0; i < MAX_LINKS && target && lstat(target, &st) == 0 && S_ISLNK(st.st_mode); i++) {
@@ -144,7 +143,7 @@ int file_open(struct file_writer *w, const char *path, struct genarm_error *err)
         const int rc = error_set(err, GENARM_EINVAL, S_ISDIR(st.st_mode) ? "is a folder" : "is not a regular file");
         return error_hint(err, error_at(err, rc, "%s", path), "name the file to write");
     }
-    struct file_writer made = {.path = strdup(path), .target = find_target(path)};
+    struct file_writer made = {.path = strdup(path), .target = file_target(path)};
     int rc = made.path && made.target ? GENARM_OK : error_nomem(err, "a file name");
     if (rc == GENARM_OK) {
         file_remove_leftovers(made.target);

@@ -34,6 +34,9 @@ int file_commit(struct file_writer *w,
                 struct genarm_error *err); /* flush, fsync, rename, fsync the folder; always closes */
 void file_abort(struct file_writer *w);    /* drops the temporary file; safe after commit */
 
+/* Where symbolic links lead to, also when there is no file yet, else the path itself; malloc'ed. NULL: no memory. */
+char *file_target(const char *path);
+
 /* Removes temporary files of `path` whose process was killed; file_open does. */
 void file_remove_leftovers(const char *path);
 

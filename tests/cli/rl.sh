@@ -93,6 +93,8 @@ run 2 rl "${settings[@]}" --prompts prompts.txt -o x.gguf --group-size 3
 says err "3 is odd"
 run 2 rl "${settings[@]}" --prompts prompts.txt -o prompts.txt
 says err "is read as well and would be lost"
+run 2 rl "${settings[@]}" --prompts prompts.txt -o x.gguf --log ./x.gguf
+says err "is the adapter's file"
 ln -s missing/adapter.gguf dangling.gguf
 for output in nowhere/ dangling.gguf; do
     run 1 rl "${settings[@]}" --prompts prompts.txt -o $output --log never.jsonl

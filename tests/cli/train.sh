@@ -56,6 +56,17 @@ for output in nowhere/ dangling.gguf; do
 done
 check "no checkpoint is left" [ ! -e dangling.gguf.ckpt ]
 
+# The log is not the adapter's file, whatever it is called.
+ln -s w.gguf link.gguf
+for log in w.gguf ./w.gguf "$PWD/w.gguf" link.gguf; do
+    run 2 train "${settings[@]}" -o w.gguf --log "$log"
+    says err "$log is the adapter's file"
+done
+run 2 train "${settings[@]}" -o new/w.gguf --log new/w.gguf
+cp arm.gguf w.gguf
+run 2 train "${settings[@]}" -o w.gguf --log link.gguf
+same w.gguf arm.gguf
+
 # Stopped and resumed is uninterrupted.
 set -m
 long=(train "${settings[@]}" --epochs 40 -o stopped.gguf --log stopped.jsonl)
