@@ -201,6 +201,7 @@ static int train(struct job *job, struct genarm_error *err) {
     struct genarm_rl_report report;
     struct genarm_rl *rl = NULL;
     struct watch watch = {0};
+    char limit[64];
     params.rewards = job->parts;
     params.n_rewards = job->rewards.n;
     int code = genarm_rl_new(&rl, job->model, job->messages, job->prompts.n, args->output, &params, &report, err);
@@ -209,8 +210,8 @@ static int train(struct job *job, struct genarm_error *err) {
     }
     note("%lld of %lld prompts are used", (long long)report.kept, (long long)report.read);
     if (report.dropped_long) {
-        note("dropped: no room for -n %d within --max-length in %lld", params.max_new_tokens,
-             (long long)report.dropped_long);
+        note("dropped: no room for -n %d within %s in %lld", params.max_new_tokens,
+             training_limit(limit, sizeof limit, &args->training, job->model), (long long)report.dropped_long);
     }
     const double start = clock_seconds();
     code = genarm_rl_run(rl, on_status, &watch, err);

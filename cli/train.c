@@ -100,7 +100,8 @@ static struct genarm_train_params params_from(const struct train_args *args) {
     return p;
 }
 
-static void say_data(const struct genarm_data_report *r, bool verbose) {
+static void say_data(const struct genarm_data_report *r, const struct train_args *args, const struct genarm_model *model) {
+    char limit[64];
     note("%lld of %lld pairs are used", (long long)r->kept, (long long)r->read);
     if (r->dropped_equal) {
         note("dropped: chosen equals rejected in %lld", (long long)r->dropped_equal);
@@ -115,7 +116,8 @@ static void say_data(const struct genarm_data_report *r, bool verbose) {
         note("dropped: no two answers to one prompt in %lld", (long long)r->dropped_turns);
     }
     if (r->dropped_long) {
-        note("dropped: responses leave no room for a prompt within --max-length in %lld", (long long)r->dropped_long);
+        note("dropped: responses leave no room for a prompt within %s in %lld",
+             training_limit(limit, sizeof limit, &args->training, model), (long long)r->dropped_long);
     }
     if (r->cut) {
         note("cut: the prompt loses its beginning in %lld", (long long)r->cut);
@@ -123,7 +125,7 @@ static void say_data(const struct genarm_data_report *r, bool verbose) {
     if (r->prefixes) {
         note("kept: one response is the beginning of the other in %lld", (long long)r->prefixes);
     }
-    if (!verbose && r->read - r->kept + r->prefixes > 0) {
+    if (!args->model.verbose && r->read - r->kept + r->prefixes > 0) {
         note("-v names them by file and line, as genarm data does");
     }
 }
@@ -257,7 +259,7 @@ static int train(const struct train_args *args, const struct objective_set *obje
     params.team = team;
     int code = genarm_trainer_new(&trainer, model, args->data.items, args->data.n, args->output, &params, &report, err);
     if (code == 0) {
-        say_data(&report, args->model.verbose);
+        say_data(&report, args, model);
         code = say_ranks(team, params.n_threads, err);
     }
     if (code == 0) {

@@ -1,6 +1,8 @@
 /* See training.h. */
 #include "training.h"
 
+#include <stdio.h>
+
 void training_apply(struct genarm_train_params *p, const struct training_args *args, const struct model_args *model) {
     p->lora_rank = args->lora_rank;
     p->lora_alpha = (float)args->lora_alpha;
@@ -29,6 +31,16 @@ void training_apply(struct genarm_train_params *p, const struct training_args *a
     p->save_every = args->save_every;
     p->resume = args->resume;
     p->log_path = args->log;
+}
+
+const char *training_limit(char *text, size_t size, const struct training_args *args, const struct genarm_model *model) {
+    struct genarm_model_info info;
+    genarm_model_get_info(model, &info);
+    if (args->max_length <= info.n_ctx_train) {
+        return "--max-length";
+    }
+    snprintf(text, size, "the model's context of %d tokens", info.n_ctx_train);
+    return text;
 }
 
 int training_keep_input(const struct training_args *args, const char *output, const char *input, struct genarm_error *err) {

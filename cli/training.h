@@ -84,6 +84,9 @@ struct training_args {
 /* Puts the options into params; strings are borrowed. */
 void training_apply(struct genarm_train_params *p, const struct training_args *args, const struct model_args *model);
 
+/* What texts must fit into: --max-length, or the model's context, which is put into text[size]. */
+const char *training_limit(char *text, size_t size, const struct training_args *args, const struct genarm_model *model);
+
 /* CLI_USAGE when the adapter (output) or the log would be written over a file that is read. */
 int training_keep_input(const struct training_args *args, const char *output, const char *input, struct genarm_error *err);
 

@@ -82,11 +82,8 @@ int rl_prompts_init(struct rl_prompts *p, const struct genarm_model *model, cons
         p->report.read++;
         keep(p, &prompt, max_tokens);
     }
-    if (rc == GENARM_OK && p->n == 0) {
-        rc = error_set(err, GENARM_EINVAL, "%s",
-                       n == 0 ? "there is no prompt" : "no prompt leaves room for a response of that length");
-        error_hint(err, rc, "%s",
-                   n == 0 ? "give a file of prompts" : "raise the maximum length, or ask for fewer new tokens");
+    if (rc == GENARM_OK && n == 0) {
+        rc = error_hint(err, error_set(err, GENARM_EINVAL, "there is no prompt"), "give a file of prompts");
     }
     if (rc != GENARM_OK) {
         rl_prompts_deinit(p);

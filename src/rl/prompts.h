@@ -20,7 +20,7 @@ struct rl_prompts {
     struct genarm_rl_report report;
 };
 
-/* Copies and tokenises; a prompt of more than max_tokens is dropped, counted and logged. None left is an error. On failure
+/* Copies and tokenises; a prompt of more than max_tokens is dropped, counted and logged, also where none is left. On failure
  * *p is empty. `template_name` as in genarm_template_apply. */
 int rl_prompts_init(struct rl_prompts *p, const struct genarm_model *model, const struct genarm_rl_prompt *prompts, size_t n,
                     const char *template_name, int32_t max_tokens, struct genarm_error *err);

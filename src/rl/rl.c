@@ -18,16 +18,27 @@
 
 /* ---- construction ---- */
 
+/* What is too long for all prompts. `fits_tree`: not two responses in one tree of rows. */
+static int none_left(const struct genarm_rl *rl, bool fits_tree, struct genarm_error *err) {
+    const int32_t max_length = rl->params.training.max_length;
+    const bool whole = max_length == rl->model->hp.n_ctx_train;
+    const int rc = error_set(err, GENARM_EINVAL, "no prompt leaves room for a response of that length within %s of %d tokens",
+                             !fits_tree ? "the limit for two responses"
+                             : whole    ? "the model's context"
+                                        : "the maximum length",
+                             fits_tree ? max_length : ATTENTION_MAX_TREE);
+    return error_hint(err, rc, "%sask for fewer new tokens",
+                      fits_tree && !whole ? "raise the maximum length, or " : "");
+}
+
 static int load_prompts(struct genarm_rl *rl, const struct genarm_rl_prompt *prompts, size_t n, struct genarm_error *err) {
     struct genarm_train_params *p = &rl->params.training;
-    if (p->max_length > rl->model->hp.n_ctx_train) {
-        log_line(GENARM_LOG_INFO, "maximum length %d is cut to the model's context of %d tokens", p->max_length,
-                 rl->model->hp.n_ctx_train);
-        p->max_length = rl->model->hp.n_ctx_train;
-    }
+    start_max_length(p, rl->model);
     const int32_t n_new = rl->params.max_new_tokens;
     const int32_t in_length = p->max_length - n_new, in_tree = ATTENTION_MAX_TREE - SIDES * n_new; /* two responses a tree */
-    return rl_prompts_init(&rl->prompts, rl->model, prompts, n, p->template_name, in_length < in_tree ? in_length : in_tree, err);
+    const bool fits_tree = in_length <= in_tree;
+    int rc = rl_prompts_init(&rl->prompts, rl->model, prompts, n, p->template_name, fits_tree ? in_length : in_tree, err);
+    return rc == GENARM_OK && rl->prompts.n == 0 ? none_left(rl, fits_tree, err) : rc;
 }
 
 /* The order of prompts is that of pairs without any held out. */

@@ -306,20 +306,27 @@ static int read_files(struct reader *r, const char *const *paths, size_t n_paths
     return rc;
 }
 
-static int check_some_left(const struct data *d, int32_t max_length, struct genarm_error *err) {
-    const struct genarm_data_report *r = &d->report;
-    if (d->n_pairs > 0) {
+/* What may help when no pair can be used. */
+static int look(int rc, const struct reader *r, struct genarm_error *err) {
+    if (r->max_length < r->model->hp.n_ctx_train) {
+        return error_hint(err, rc, "look at the data with genarm data, or raise the maximum length");
+    }
+    return error_hint(err, rc, "look at the data with genarm data; the model's context of %d tokens is the limit", r->max_length);
+}
+
+static int check_some_left(const struct reader *reader, struct genarm_error *err) {
+    const struct genarm_data_report *r = &reader->data->report;
+    if (reader->data->n_pairs > 0) {
         return GENARM_OK;
     }
-    return error_hint(
-        err,
+    const int rc =
         error_set(err, GENARM_EFORMAT,
                   "none of %lld pairs can be used: %lld with an empty response, %lld with equal responses, %lld without "
                   "a label, %lld that are no two answers to one prompt, %lld longer than %d tokens",
                   (long long)r->read, (long long)r->dropped_empty, (long long)r->dropped_equal,
                   (long long)r->dropped_unlabelled, (long long)r->dropped_turns, (long long)r->dropped_long,
-                  max_length),
-        "look at the data with genarm data, or raise the maximum length");
+                  reader->max_length);
+    return look(rc, reader, err);
 }
 
 /* An empty *r->data. */
@@ -338,7 +345,7 @@ int data_read(struct data *d, const struct genarm_model *model, const char *cons
     rc = rc == GENARM_OK ? read_files(&r, paths, n_paths, params, err) : rc;
     free(r.messages);
     if (rc == GENARM_OK) {
-        rc = check_some_left(d, max_length, err);
+        rc = check_some_left(&r, err);
     }
     if (rc != GENARM_OK) {
         data_deinit(d);
@@ -358,8 +365,7 @@ static int read_objective(struct reader *r, const struct genarm_objective *objec
         rc = read_files(r, objective->paths, objective->n_paths, &own, err);
     }
     if (rc == GENARM_OK && d->n_pairs == before) {
-        rc = error_set(err, GENARM_EFORMAT, "none of its pairs can be used");
-        error_hint(err, rc, "look at the data with genarm data, or raise the maximum length");
+        rc = look(error_set(err, GENARM_EFORMAT, "none of its pairs can be used"), r, err);
     }
     return error_at(err, rc, "objective %s", objective->name);
 }

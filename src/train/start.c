@@ -88,6 +88,15 @@ int start_reference(struct trainable *t, const struct genarm_train_params *p, co
     return rc;
 }
 
+void start_max_length(struct genarm_train_params *p, const struct genarm_model *model) {
+    if (p->max_length > model->hp.n_ctx_train) {
+        const bool asked_for = p->max_length != genarm_train_default_params().max_length;
+        log_line(asked_for ? GENARM_LOG_WARN : GENARM_LOG_INFO, "maximum length %d is cut to the model's context of %d tokens",
+                 p->max_length, model->hp.n_ctx_train);
+        p->max_length = model->hp.n_ctx_train;
+    }
+}
+
 /* ---- where the result goes ---- */
 
 int start_check_output(const char *output, struct genarm_error *err) {

@@ -1,5 +1,5 @@
-/* What every run of training starts with: the adapter under training, that of its reference, where its
- * result goes. */
+/* What every run of training starts with: the adapter under training, that of its reference, how long texts may be, where
+ * its result goes. */
 #ifndef TRAIN_START_H
 #define TRAIN_START_H
 
@@ -14,6 +14,9 @@ int start_adapter(struct trainable *t, struct genarm_train_params *p, const stru
 /* Loads p->reference_adapter; without one *t stays as it is, zeroed: the reference is the model alone. */
 int start_reference(struct trainable *t, const struct genarm_train_params *p, const struct genarm_model *model,
                     struct genarm_error *err);
+
+/* Cuts the maximum length to the model's context; the log has a warning where it is not the default. */
+void start_max_length(struct genarm_train_params *p, const struct genarm_model *model);
 
 /* An adapter can be written to this path, as far as can be told before there is one. */
 int start_check_output(const char *output, struct genarm_error *err);

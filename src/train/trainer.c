@@ -65,11 +65,7 @@ struct genarm_trainer {
 static int load_data(struct genarm_trainer *t, const char *const *paths, size_t n_paths,
                      const struct genarm_objective *objectives, struct genarm_error *err) {
     struct genarm_train_params *p = &t->params;
-    if (p->max_length > t->model->hp.n_ctx_train) {
-        log_line(GENARM_LOG_INFO, "maximum length %d is cut to the model's context of %d tokens", p->max_length,
-                 t->model->hp.n_ctx_train);
-        p->max_length = t->model->hp.n_ctx_train;
-    }
+    start_max_length(p, t->model);
     const struct pref_params formats = {.format = p->format, .label = p->label};
     if (p->n_objectives > 0 && n_paths > 0) {
         return error_set(err, GENARM_EINVAL, "pairs belong to an objective when there are objectives");

@@ -107,6 +107,15 @@ run 2 rl "${settings[@]}" --prompts prompts.txt -o x.gguf -n 128
 says err "leaves no room for a prompt"
 run 1 rl "${settings[@]}" --prompts prompts.txt -o x.gguf -n 127
 says err "no prompt leaves room"
+says err "within the maximum length of 128 tokens"
+says err "raise the maximum length"
+run 1 rl "${settings[@]}" --prompts prompts.txt -o x.gguf -n 255 --max-length 2048
+says err "maximum length 2048 is cut to the model's context of 256 tokens"
+says err "within the model's context of 256 tokens"
+check "what would not help is not proposed" [ "$(grep -c "raise" err)" = 0 ]
+{ cat prompts.txt; printf '%0500d\n' 1; } >some.txt
+run 0 rl "${settings[@]}" --prompts some.txt -o some.gguf --steps 1 --max-length 2048
+says err "dropped: no room for -n 12 within the model's context of 256 tokens in 1"
 : >empty.txt
 run 1 rl "${settings[@]}" --prompts empty.txt -o x.gguf
 says err "empty.txt"

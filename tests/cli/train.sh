@@ -47,6 +47,14 @@ says err "dropped: a response is empty in 1"
 says err "dropped: responses leave no room for a prompt within --max-length in 1"
 says err "cut: the prompt loses its beginning in 1"
 
+# Where the model's context is less than --max-length, it is what is named.
+run 0 train -m "$tiny" -d more.jsonl -o more.gguf --max-length 2048 --batch-size 16
+says err "maximum length 2048 is cut to the model's context of 256 tokens"
+says err "dropped: responses leave no room for a prompt within the model's context of 256 tokens in 1"
+sed -n 51p more.jsonl >long.jsonl
+run 1 train -m "$tiny" -d long.jsonl -o long.gguf
+says err "the model's context of 256 tokens is the limit"
+
 # Where the adapter cannot be written no step is done.
 ln -s missing/adapter.gguf dangling.gguf
 for output in nowhere/ dangling.gguf; do
