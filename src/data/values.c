@@ -178,6 +178,20 @@ static int find_element(struct values *v, struct genarm_error *err) {
 
 /* ---- objects ---- */
 
+/* The way out of numbers that some programs write and JSON does not have, if that is what is broken. */
+static int number_hint(const struct values *v, int rc, struct genarm_error *err) {
+    const bool minus = strstr(err->what, "near '-'") && strstr(v->text.data, "-Infinity");
+    if (minus || strstr(err->what, "near 'NaN'") || strstr(err->what, "near 'Infinity'")) {
+        static const char way[] = ": python3 -c \"import json,sys;[print(json.dumps(json.loads(l,parse_constant=lambda c:None))) "
+                                  "for l in open(sys.argv[1])]\" FILE > FILE.jsonl";
+        return error_hint(err, rc, "JSON has no NaN and no Infinity, write null%s", v->array ? "" : way);
+    }
+    if (strstr(err->what, "too big ") || strstr(err->what, "real number overflow")) {
+        return error_hint(err, rc, "a number is beyond 64 bits: write it as a string, or leave it out");
+    }
+    return rc;
+}
+
 static int parse(struct values *v, json_t **out, struct genarm_error *err) {
     json_t *value = NULL;
     struct buf *text = &v->text;
@@ -192,6 +206,9 @@ static int parse(struct values *v, json_t **out, struct genarm_error *err) {
     int rc = json_parse(&value, text->data, text->len, v->where, err);
     if (rc == GENARM_EFORMAT && !v->array && strcmp(text->data, "{") == 0) {
         return error_hint(err, rc, "a record is on one line, and this seems to be one over several: jq -c . FILE joins them");
+    }
+    if (rc == GENARM_EFORMAT) {
+        return number_hint(v, rc, err);
     }
     if (rc == GENARM_OK && !json_is_object(value)) {
         rc = fault(v, err, "a record must be a JSON object");

@@ -82,6 +82,29 @@ static void test_one_object_over_several_lines_gets_a_hint(void **state) {
     assert_non_null(strstr(err.hint, "jq -c"));
 }
 
+static void test_numbers_that_json_does_not_have_get_a_hint(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *says;
+    } cases[] = {{A "\n{\"score\": NaN}\n", "parse_constant"},
+                 {A "\n{\"score\": Infinity}\n", "parse_constant"},
+                 {A "\n{\"score\": -Infinity}\n", "parse_constant"},
+                 {"[" A ",\n{\"score\": NaN}]", "write null"},
+                 {A "\n{\"id\": 18446744073709551615}\n", "beyond 64 bits"},
+                 {A "\n{\"id\": -18446744073709551615}\n", "beyond 64 bits"},
+                 {A "\n{\"score\": 1e999}\n", "beyond 64 bits"},
+                 {A "\n{\"score\": -}\n", ""}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char out[256];
+        struct genarm_error err = {0};
+        assert_int_equal(prefs_read(out, sizeof out, cases[i].text, strlen(cases[i].text), NULL, NULL, &err), GENARM_EFORMAT);
+        assert_non_null(strstr(err.where, ":2"));
+        if (*cases[i].says ? !strstr(err.hint, cases[i].says) : *err.hint) {
+            fail_msg("%s: %s", cases[i].text, err.hint);
+        }
+    }
+}
+
 static void test_a_zero_byte_is_refused(void **state) {
     (void)state;
     char out[256];
@@ -196,6 +219,7 @@ int main(void) {
         cmocka_unit_test(test_brackets_and_quotes_inside_strings_are_text),
         cmocka_unit_test(test_broken_containers_are_refused_by_line),
         cmocka_unit_test(test_one_object_over_several_lines_gets_a_hint),
+        cmocka_unit_test(test_numbers_that_json_does_not_have_get_a_hint),
         cmocka_unit_test(test_a_zero_byte_is_refused),
         cmocka_unit_test(test_records_up_to_the_maximum_are_read_and_longer_ones_refused),
         cmocka_unit_test(test_a_cut_compressed_file_is_refused_by_line),
