@@ -52,9 +52,11 @@ static void writer_clear(struct file_writer *w) {
     *w = (struct file_writer){0};
 }
 
-/* Creates a temporary file of its own beside the target: <target>.tmp.<pid>, with a number added if that exists. */
-static int create_temp(struct file_writer *w, struct genarm_error *err) {
+/* Creates a temporary file of its own beside the target: <target>.tmp.<pid>, with a number added if that exists. Who may read
+ * and write what is replaced may do so afterwards, and nobody else. */
+static int create_temp(struct file_writer *w, const struct stat *replaced, struct genarm_error *err) {
     static atomic_uint counter;
+    const mode_t mode = replaced ? replaced->st_mode & 0777 : 0666;
     const size_t size = strlen(w->target) + 48;
     w->temp_path = malloc(size);
     if (!w->temp_path) {
@@ -62,11 +64,14 @@ static int create_temp(struct file_writer *w, struct genarm_error *err) {
     }
     snprintf(w->temp_path, size, "%s.tmp.%ld", w->target, (long)getpid());
     int fd;
-    while ((fd = open(w->temp_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0 && errno == EEXIST) {
+    while ((fd = open(w->temp_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)) < 0 && errno == EEXIST) {
         snprintf(w->temp_path, size, "%s.tmp.%ld.%u", w->target, (long)getpid(), atomic_fetch_add(&counter, 1));
     }
     if (fd < 0) {
         return io_error(err, w->path, "create the file");
+    }
+    if (replaced && fchmod(fd, mode) != 0) { /* what umask took away; some file systems know no permissions */
+        log_line(GENARM_LOG_DEBUG, "%s: its permissions are not kept: %s", w->path, strerror(errno));
     }
     w->stream = fdopen(fd, "wb");
     if (!w->stream) {
@@ -139,7 +144,8 @@ int file_open(struct file_writer *w, const char *path, struct genarm_error *err)
     if (!*path) {
         return error_hint(err, error_set(err, GENARM_EINVAL, "the name of the file to write is empty"), "name the file");
     }
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) { /* a rename would put a file in place of a device or fail */
+    const bool there = stat(path, &st) == 0;
+    if (there && !S_ISREG(st.st_mode)) { /* a rename would put a file in place of a device or fail */
         const int rc = error_set(err, GENARM_EINVAL, S_ISDIR(st.st_mode) ? "is a folder" : "is not a regular file");
         return error_hint(err, error_at(err, rc, "%s", path), "name the file to write");
     }
@@ -147,7 +153,7 @@ int file_open(struct file_writer *w, const char *path, struct genarm_error *err)
     int rc = made.path && made.target ? GENARM_OK : error_nomem(err, "a file name");
     if (rc == GENARM_OK) {
         file_remove_leftovers(made.target);
-        rc = create_temp(&made, err);
+        rc = create_temp(&made, there ? &st : NULL, err);
     }
     if (rc != GENARM_OK) {
         writer_clear(&made);

@@ -21,8 +21,8 @@ int file_hash(uint64_t *out, const char *path, struct genarm_error *err);
 
 /* Writer of one output file. Nothing appears under `path` until file_commit succeeds; on any failure before that
  * the previous file is untouched and the temporary one (target + ".tmp.<pid>") is removed. Only a regular file is
- * replaced: a folder or a device under `path` is GENARM_EINVAL. A symbolic link stays: the file that it leads to is
- * replaced. */
+ * replaced: a folder or a device under `path` is GENARM_EINVAL. Its permissions stay, and so does a symbolic link: the file that
+ * it leads to is replaced. */
 struct file_writer {
     FILE *stream; /* write here with stdio; errors are collected by file_commit */
     char *path;   /* as given, for errors */

@@ -276,6 +276,26 @@ static void test_a_link_stays_and_what_it_leads_to_is_replaced(void **state) {
     assert_int_equal(count_temps(path), 0);
 }
 
+static void test_permissions_of_what_is_replaced_stay(void **state) {
+    (void)state;
+    static const mode_t modes[] = {0600, 0640, 0666, 0444};
+    struct stat st;
+    const char *path = temp_path("private");
+    const mode_t before = umask(022);
+    unlink(path);
+    assert_int_equal(file_write(path, "old", 3, NULL), GENARM_OK);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0644);
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        assert_int_equal(chmod(path, modes[i]), 0);
+        assert_int_equal(file_write(path, "new", 3, NULL), GENARM_OK);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, modes[i]);
+    }
+    umask(before);
+    unlink(path);
+}
+
 static void test_a_link_to_a_file_that_is_not_there_yet_stays(void **state) {
     (void)state;
     char path[256], link[256], second[256];
@@ -372,6 +392,7 @@ int main(void) {
         cmocka_unit_test(test_only_regular_files_are_replaced),
         cmocka_unit_test(test_a_file_without_a_name_is_not_written),
         cmocka_unit_test(test_a_link_stays_and_what_it_leads_to_is_replaced),
+        cmocka_unit_test(test_permissions_of_what_is_replaced_stay),
         cmocka_unit_test(test_a_link_to_a_file_that_is_not_there_yet_stays),
         cmocka_unit_test(test_folders_are_made_with_their_parents),
         cmocka_unit_test(test_lines_come_without_their_ends),
