@@ -169,6 +169,7 @@ static int start(struct genarm_rl *rl, struct genarm_error *err) {
                                            .grad_norm = NAN,
                                            .learning_rate = NAN,
                                            .clipped = NAN};
+    start_warmup(&rl->params.training, rl->plan.n_steps * rl->params.num_iterations);
     rc = metrics_open(&rl->log, rl->params.training.log_path, c.log_size, err);
     return rc == GENARM_OK ? log_start(rl, there && rl->params.training.resume, err) : rc;
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -12,6 +13,7 @@
 #include "base/file.h"
 #include "base/rng.h"
 #include "model/model.h"
+#include "train/options.h"
 
 enum { STREAM_INIT = 3 }; /* of the seed, beside those of plan.c and trainer.c */
 
@@ -94,6 +96,14 @@ void start_max_length(struct genarm_train_params *p, const struct genarm_model *
         log_line(asked_for ? GENARM_LOG_WARN : GENARM_LOG_INFO, "maximum length %d is cut to the model's context of %d tokens",
                  p->max_length, model->hp.n_ctx_train);
         p->max_length = model->hp.n_ctx_train;
+    }
+}
+
+void start_warmup(const struct genarm_train_params *p, int64_t n_updates) {
+    if (p->warmup >= n_updates) {
+        log_line(GENARM_LOG_WARN, "the warm-up of %d updates is not shorter than the run, which has %" PRId64
+                                  ": the learning rate does not get to %g",
+                 p->warmup, n_updates, options_decimal(p->learning_rate));
     }
 }
 

@@ -18,6 +18,9 @@ int start_reference(struct trainable *t, const struct genarm_train_params *p, co
 /* Cuts the maximum length to the model's context; the log has a warning where it is not the default. */
 void start_max_length(struct genarm_train_params *p, const struct genarm_model *model);
 
+/* The log has a warning where the learning rate would grow to the end. */
+void start_warmup(const struct genarm_train_params *p, int64_t n_updates);
+
 /* An adapter can be written to this path, as far as can be told before there is one. */
 int start_check_output(const char *output, struct genarm_error *err);
 

@@ -182,6 +182,7 @@ static int start_leader(struct genarm_trainer *t, struct genarm_error *err) {
     } else if (there) {
         log_line(GENARM_LOG_WARN, "%s: the checkpoint of an earlier run will be replaced", t->folder);
     }
+    start_warmup(&t->params, t->plan.n_steps);
     rc = metrics_open(&t->log, t->params.log_path, c.log_size, err);
     if (rc == GENARM_OK) {
         rc = log_start(t, there && t->params.resume, c.changed, err);

@@ -55,6 +55,12 @@ sed -n 51p more.jsonl >long.jsonl
 run 1 train -m "$tiny" -d long.jsonl -o long.gguf
 says err "the model's context of 256 tokens is the limit"
 
+# A warm-up that is as long as the run is said.
+run 0 train "${settings[@]}" -o warm.gguf --epochs 1 --warmup 6
+says err "the warm-up of 6 updates is not shorter than the run, which has 6: the learning rate does not get to 0.01"
+run 0 train "${settings[@]}" -o warm.gguf --epochs 1 --warmup 5
+check "a shorter one is not" [ "$(grep -c warm-up err)" = 0 ]
+
 # Where the adapter cannot be written no step is done.
 ln -s missing/adapter.gguf dangling.gguf
 for output in nowhere/ dangling.gguf; do
