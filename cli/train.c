@@ -52,7 +52,7 @@ static const struct option train_options[] = {
          "reward model of whole responses (genarm score --reward)"},
     {OPTION_NUMBER, "--beta", "X", ARGS(beta), 0, 1000, .fallback = "0",
      .help = "scale of the difference of log-probabilities or, for dpo and ipo, of log-ratios to the reference; 0: 0.05, "
-             "for dpo and ipo 0.1; bt has none"},
+             "for dpo and ipo 0.1; not for sft and bt"},
     {OPTION_NUMBER, "--margin", "X", ARGS(margin), -1000, 1000, .fallback = "0",
      .help = "how much larger the chosen response's scaled reward should be; not for sft and ipo"},
     {OPTION_NUMBER, "--label-smoothing", "X", ARGS(label_smoothing), 0, 0.5, .fallback = "0",
@@ -76,7 +76,7 @@ static const struct option train_options[] = {
     OPTIONS_RUN(struct train_args, "the order, the split, the dropout and the adapter's start"),
     {OPTION_FLAG, "--resume-changed", "", ARGS(resume_changed),
      .help = "as --resume, with other optimiser options from here on: -lr, --lr-schedule, --warmup, --weight-decay, "
-             "--max-grad-norm, --adam-*, --lora-dropout, --label-smoothing, --micro-batch, --bf16"},
+             "--max-grad-norm, --adam-*, --lora-dropout, --label-smoothing, --micro-batch, --bf16, --preference-concentration"},
     {OPTION_FLAG, "--json", "", ARGS(json), .help = "print the result as a JSON record"},
     OPTIONS_MODEL(struct train_args),
 };

@@ -61,7 +61,7 @@ struct genarm_objective {
 
 struct genarm_train_params {
     enum genarm_loss loss;
-    float beta;            /* 0 (default): the loss's own, genarm_loss_default_beta; bt has none */
+    float beta;            /* 0 (default): the loss's own, genarm_loss_default_beta; sft and bt have none */
     float margin;          /* subtracted inside the sigmoid; default 0; not for sft and ipo */
     float label_smoothing; /* [0, .5); default 0; arm, simpo and dpo only */
     bool length_normalize; /* mean instead of sum over a response's tokens; default false (simpo, sft and ipo: always; bt:
@@ -112,7 +112,8 @@ struct genarm_train_params {
     bool resume;           /* continue from <output>.ckpt if it is there, to the bit; else start anew */
     bool resume_changed;   /* with resume: go on although options of the optimiser differ from the checkpoint's: learning rate,
                               schedule, warm-up, weight decay, Adam's numbers, gradient norm, dropout, label smoothing,
-                              micro-batch and bf16; default false: then all that the result depends on must agree */
+                              micro-batch, bf16 and preference_concentration; default false: then all that the result
+                              depends on must agree */
     const char *log_path;  /* JSON lines of metrics; NULL: none. Written anew, or, when resuming, continued after the lines
                               of the checkpoint's steps */
 
@@ -120,7 +121,7 @@ struct genarm_train_params {
 };
 struct genarm_train_params genarm_train_default_params(void);
 
-float genarm_loss_default_beta(enum genarm_loss loss); /* .05; dpo and ipo: .1, as TRL; bt: 1, which cannot be changed */
+float genarm_loss_default_beta(enum genarm_loss loss); /* .05; dpo and ipo: .1, as TRL; bt: 1; that of sft is of margins only */
 
 /* What happened to the pairs that were read. */
 struct genarm_data_report {

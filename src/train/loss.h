@@ -35,6 +35,7 @@ struct loss {
     bool always_normalizes;
     bool smooths;        /* label_smoothing has a meaning */
     bool has_margin;     /* margin has one */
+    bool has_beta;       /* beta can be chosen; that of sft only scales the margins that are told */
     float default_beta;
     struct loss_value (*value)(const struct loss_input *in, const struct loss_params *p);
 };

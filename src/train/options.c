@@ -57,7 +57,7 @@ static int check_loss(const struct genarm_train_params *p, const struct loss *lo
     } options[] = {
         {"label smoothing", p->label_smoothing > 0, loss->smooths},
         {"margin", p->margin < 0 || p->margin > 0, loss->has_margin},
-        {"beta", p->beta > 0, !loss->uses_head},
+        {"beta", p->beta > 0, loss->has_beta},
         {"length normalisation", p->length_normalize, !loss->uses_head},
         {"reference", p->reference_adapter, loss->uses_reference},
     };

@@ -543,7 +543,7 @@ static int save_adapter(const struct genarm_trainer *t, struct genarm_error *err
     run_hex(data, t->data.hash);
     /* adapter_save only reads the strings and the head */
     const struct adapter_info info = {.loss = (char *)(uintptr_t)loss_name(t->params.loss),
-                                      .beta = t->loss->uses_head ? 0 : t->params.beta,
+                                      .beta = t->loss->has_beta ? t->params.beta : 0,
                                       .template_ = (char *)(uintptr_t)t->params.template_name,
                                       .base_hash = (char *)(uintptr_t)model.fingerprint,
                                       .data_hash = data,

@@ -25,9 +25,15 @@ run 1 train "${settings[@]}" --loss arm --reference-adapter dpo.gguf -o x.gguf
 says err "the arm loss knows no reference"
 run 1 train "${settings[@]}" --loss bt --beta 1 -o x.gguf
 says err "the bt loss knows no beta"
+run 1 train "${settings[@]}" --loss sft --beta 3 -o x.gguf
+says err "the sft loss knows no beta"
 run 1 train "${settings[@]}" --loss dpo --reference-adapter pairs.jsonl -o x.gguf
 says err "pairs.jsonl"
 check "nothing is written" [ ! -e x.gguf ]
+
+run 0 train "${settings[@]}" --loss sft -o sft.gguf
+run 0 info sft.gguf --json
+json_true out 'r[0]["loss"] == "sft" and r[0]["beta"] is None'
 
 # A policy steers like any adapter; a reward model of whole responses does not.
 run 0 score -m "$tiny" -d pairs.jsonl --arm dpo.gguf --json
