@@ -124,7 +124,7 @@ int check_refused(const struct genarm_judge_stats *s, const char *name, struct g
         return 0;
     }
     const int code = error_set(err, GENARM_EIO, "%s: the server has refused all of %lld requests", name, (long long)s->n_refused);
-    return error_hint(err, code, "is the model's name right, and does the server know max_tokens and logprobs?");
+    return error_hint(err, code, "are the key and the model's name right, and does the server know max_tokens and logprobs?");
 }
 
 int rewards_check_refused(const struct reward_set *s, struct genarm_error *err) {

@@ -242,7 +242,7 @@ static int settings_refused(struct round *r) {
     const int rc = error_at(r->err, error_set(r->err, GENARM_EIO, "the server refuses requests: %s", r->held[0].why), "%s",
                             r->c->url);
     r->at = r->held[0].index;
-    return error_hint(r->err, rc, "is the model's name right, and does the server know max_tokens and logprobs?");
+    return error_hint(r->err, rc, "are the key and the model's name right, and does the server know max_tokens and logprobs?");
 }
 
 static int refused(struct round *r, const struct flight *f, const char *why) {
@@ -331,7 +331,10 @@ static int take_status(struct round *r, struct flight *f, long status) {
     if (status == 408 || status == 429 || status >= 500) {
         return again(r, f, why);
     }
-    if (status == 401 || status == 403) {
+    if (status == 402) {
+        return hopeless(r, f, why, "is there credit left?");
+    }
+    if (status == 401) {
         return hopeless(r, f, why, r->c->key ? "is the key right?" : "the key is read from the environment: OPENAI_API_KEY");
     }
     if (status < 400 || status == 404 || status == 405) {

@@ -55,7 +55,7 @@ struct chat_batch {
     void *user;
 };
 
-/* Asks all of them. A request that the server refuses for what it asks (a status 4xx but for 401, 403, 404, 405, 408 and 429)
+/* Asks all of them. A request that the server refuses for what it asks (a status 4xx but for 401, 402, 404, 405, 408 and 429)
  * has a reply without text. Those before the first answer are held back until there is one or the call ends; when eight of all
  * calls have come and no answer, the settings are at fault, and that is GENARM_EIO, as is everything that retries did not help.
  * Whether fewer were all of a run, its end knows. On failure *at is the request at fault. */

@@ -177,6 +177,21 @@ sed 's/Question 1/A forbidden question/' b.jsonl >fb.jsonl
 run 0 judge --judge openai:choosy@$url fa.jsonl fb.jsonl -o v.jsonl --json
 json_true v.jsonl '[x["verdict"] for x in r] == ["a", "invalid", "tie", "a"] and r[1]["orders"][0]["error"] == "status 400: not this one"'
 json_true out 'r[0]["refused"] == 2 and r[0]["win"] == 2 and r[0]["lose"] == 0 and abs(r[0]["win_rate"] - 2.5 / 3) < 1e-5'
+# One prompt may be forbidden, also the first one; without credit nothing is answered any more.
+sed 's/Question 0/A forbidden question/' a.jsonl >ga.jsonl
+sed 's/Question 0/A forbidden question/' b.jsonl >gb.jsonl
+run 0 judge --judge openai:guarded@$url --judge-parallel 1 ga.jsonl gb.jsonl
+json_true out '[x["verdict"] for x in r] == ["invalid", "b", "tie", "a"] and r[0]["orders"][0]["error"] == "status 403: flagged"'
+sed 's/Question/A forbidden question/' a.jsonl >na.jsonl
+sed 's/Question/A forbidden question/' b.jsonl >nb.jsonl
+run 1 judge --judge openai:guarded@$url na.jsonl nb.jsonl
+says err "the server refuses requests: status 403: flagged"
+says err "are the key and the model's name right"
+run 1 judge --judge openai:paid@$url --judge-parallel 1 a.jsonl b.jsonl -o paid.jsonl
+says err "status 402: Insufficient Balance"
+says err "is there credit left?"
+check "the verdict is kept" [ "$(wc -l <paid.jsonl.partial)" = 2 ]
+rm paid.jsonl.partial
 # What was answered before the run was killed is no reason to blame the settings when all that is left is refused.
 { cat a.jsonl; sed 's/Question/A forbidden question/' a.jsonl; } >la.jsonl
 { cat b.jsonl; sed 's/Question/A forbidden question/' b.jsonl; } >lb.jsonl

@@ -13,6 +13,8 @@ clients which ended since are in the file.
     slow      answers after a minute; steady: after 100 ms
     down      always 500
     denied    401, and an error that repeats the key
+    paid      as longer, twice; then 402
+    guarded   403 for prompts that have the word "forbidden"; else as longer
     parrot    [[A]], and the key
     picky     400 where log-probabilities are asked for
     choosy    400 for prompts that have the word "forbidden"; else as longer, and as rate where a response is to be rated
@@ -126,6 +128,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.send(400, {"error": {"message": "logprobs are not known here"}})
         if model == "late" and "forbidden" in text and os.path.exists("late"):
             model = "slow"
+        if model == "paid":
+            with LOCK:
+                SEEN[model] = SEEN.get(model, 0) + 1
+                if SEEN[model] > 2:
+                    return self.send(402, {"error": {"message": "Insufficient Balance"}})
+            return self.longer(request, text)
+        if model == "guarded":
+            flagged = "forbidden" in text
+            return self.send(403, {"error": {"message": "flagged"}}) if flagged else self.longer(request, text)
         if model in ("choosy", "late"):
             if "forbidden" in text:
                 return self.send(400, {"error": {"message": "not this one"}})
