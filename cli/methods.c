@@ -163,7 +163,7 @@ int method_load(struct method *m, const struct method_args *args, const struct r
     case METHOD_GUIDED:
         return 0;
     case METHOD_BEST_OF_N:
-        return rewards_load(&m->rewards, rewards, true, setup->base, model, guide, err);
+        return rewards_load(&m->rewards, rewards, true, NULL, setup->base, model, guide, err);
     case METHOD_ARGS:
     case METHOD_TRANSFER_Q:
         return set_value(m, args, setup, model, guide, err);

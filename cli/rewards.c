@@ -10,8 +10,7 @@
 
 /* ---- loading ---- */
 
-/* Reads all specs before anything is loaded: wrong use is told at once. */
-static int check_specs(const struct option_list *texts, bool weighted, struct genarm_error *err) {
+int rewards_check(const struct option_list *texts, bool weighted, struct genarm_error *err) {
     struct source_spec *specs = calloc(texts->n + 1, sizeof *specs);
     int code = specs ? 0 : error_nomem(err, "arguments");
     for (size_t i = 0; i < texts->n && code == 0; i++) {
@@ -73,10 +72,11 @@ struct genarm_judge_params chat_params_from(const struct chat_args *args) {
                                         .max_tokens = args->max_tokens};
 }
 
-int rewards_load(struct reward_set *s, const struct reward_args *args, bool weighted, struct genarm_model *base,
-                 const struct model_args *model, const struct guide_args *guide, struct genarm_error *err) {
+int rewards_load(struct reward_set *s, const struct reward_args *args, bool weighted, const bool *answered,
+                 struct genarm_model *base, const struct model_args *model, const struct guide_args *guide,
+                 struct genarm_error *err) {
     struct genarm_source_params params = genarm_source_default_params();
-    int code = check_specs(&args->specs, weighted, err);
+    int code = rewards_check(&args->specs, weighted, err);
     s->sources = code ? NULL : calloc(args->specs.n + 1, sizeof(struct genarm_source *));
     if (code == 0 && !s->sources) {
         code = error_nomem(err, "rewards");
@@ -90,6 +90,7 @@ int rewards_load(struct reward_set *s, const struct reward_args *args, bool weig
     params.stop = stop;
     params.judge = chat_params_from(&args->chat);
     for (size_t i = 0; i < args->specs.n && code == 0; i++) {
+        params.judge.answered = answered && answered[i];
         code = genarm_source_new(&s->sources[i], args->specs.items[i], base, &params, err);
         s->n += code == 0;
     }

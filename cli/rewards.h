@@ -52,10 +52,15 @@ struct reward_set {
     size_t n;
 };
 
+/* CLI_USAGE for specs that rewards_load would refuse, without loading anything: wrong use is told at once. */
+int rewards_check(const struct option_list *specs, bool weighted, struct genarm_error *err);
+
 /* Opens the sources, each under a name of its own. `base` must outlive the set. `weighted`: their weights are used;
- * otherwise one that is given is wrong use. A signal (terminal.h) stops them with GENARM_ECANCELED. */
-int rewards_load(struct reward_set *s, const struct reward_args *args, bool weighted, struct genarm_model *base,
-                 const struct model_args *model, const struct guide_args *guide, struct genarm_error *err);
+ * otherwise one that is given is wrong use. `answered` [args->specs.n]: those that an earlier process has numbers of; NULL: none.
+ * A signal (terminal.h) stops them with GENARM_ECANCELED. */
+int rewards_load(struct reward_set *s, const struct reward_args *args, bool weighted, const bool *answered,
+                 struct genarm_model *base, const struct model_args *model, const struct guide_args *guide,
+                 struct genarm_error *err);
 void rewards_free(struct reward_set *s); /* safe on a zeroed struct */
 
 /* CLI_USAGE when the file that an option writes is one that a reward reads. Texts that are no specs are left to rewards_load. */

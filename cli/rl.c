@@ -177,7 +177,7 @@ static int load(struct job *job, struct genarm_error *err) {
     int code = prompts_read(&job->prompts, args->prompts, args->system, err);
     code = code ? code : load_model(&job->model, &args->model, err);
     code = code ? code : check_outputs(job, err);
-    code = code ? code : rewards_load(&job->rewards, &args->rewards, true, job->model, &args->model, &guide, err);
+    code = code ? code : rewards_load(&job->rewards, &args->rewards, true, NULL, job->model, &args->model, &guide, err);
     job->parts = calloc(job->rewards.n + 1, sizeof *job->parts);
     job->messages = calloc(job->prompts.n + 1, sizeof *job->messages);
     if (code == 0 && (!job->parts || !job->messages)) {

@@ -498,7 +498,7 @@ static int score_run(const void *arguments, struct genarm_error *err) {
         code = setup_load(&scorers.setup, &args->model, &args->guide, 1, err);
     }
     if (code == 0) {
-        code = rewards_load(&scorers.rewards, &args->rewards, false, scorers.setup.base, &args->model, &args->guide, err);
+        code = rewards_load(&scorers.rewards, &args->rewards, false, NULL, scorers.setup.base, &args->model, &args->guide, err);
     }
     interrupt_catch();
     if (code == 0) {

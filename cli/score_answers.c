@@ -11,6 +11,7 @@
 #include "eval/judge.h"
 #include "judge_answers.h"
 #include "partial.h"
+#include "reward/spec.h"
 #include "score.h"
 #include "terminal.h"
 
@@ -187,6 +188,24 @@ static bool need_base(const struct option_list *specs) {
     return false;
 }
 
+/* answered[i]: whether a record that is kept has a number of reward i. */
+static int find_answered(const struct scoring *s, bool *answered, struct genarm_error *err) {
+    const struct option_list *specs = &s->args->rewards.specs;
+    int code = 0;
+    for (size_t i = 0; i < specs->n && code == 0; i++) {
+        struct source_spec spec = {0};
+        code = source_spec_parse(&spec, specs->items[i], file_exists, err);
+        for (size_t k = 0; k < s->answers.n && code == 0 && !answered[i]; k++) {
+            json_t *record = NULL;
+            code = partial_has(&s->partial, k) ? partial_read(&s->partial, k, &record, err) : 0;
+            answered[i] = json_is_number(json_object_get(json_object_get(record, "rewards"), spec.part.name));
+            json_decref(record);
+        }
+        source_spec_deinit(&spec);
+    }
+    return code;
+}
+
 /* Opens what holds the records until all are there. */
 static int open_partial(struct scoring *s, struct genarm_error *err) {
     struct partial_run run = {.output = s->args->output,
@@ -209,19 +228,28 @@ static int open_partial(struct scoring *s, struct genarm_error *err) {
     return code;
 }
 
-static int prepare(struct scoring *s, struct genarm_error *err) {
+static int load(struct scoring *s, struct genarm_error *err) {
     const struct score_args *args = s->args;
-    int code = read_answers(s, err);
-    if (code == 0 && keeps(s)) {
-        code = score_check_output(args, err);
-    }
+    bool *answered = calloc(args->rewards.specs.n + 1, sizeof *answered);
+    int code = answered ? 0 : error_nomem(err, "rewards");
+    code = code || s->n_done == 0 ? code : find_answered(s, answered, err);
     if (code == 0 && need_base(&args->rewards.specs)) {
         code = load_model(&s->base, &args->model, err);
     }
-    code = code ? code : rewards_load(&s->rewards, &args->rewards, false, s->base, &args->model, &args->guide, err);
+    code = code ? code : rewards_load(&s->rewards, &args->rewards, false, answered, s->base, &args->model, &args->guide, err);
+    free(answered);
+    return code;
+}
+
+static int prepare(struct scoring *s, struct genarm_error *err) {
+    const struct score_args *args = s->args;
+    int code = rewards_check(&args->rewards.specs, false, err);
+    code = code ? code : read_answers(s, err);
     if (code == 0 && keeps(s)) {
-        code = open_partial(s, err);
+        code = score_check_output(args, err);
+        code = code ? code : open_partial(s, err);
     }
+    code = code ? code : load(s, err);
     s->batch = BATCH;
     for (size_t i = 0; i < s->rewards.n && code == 0; i++) {
         if (genarm_source_may_abstain(s->rewards.sources[i])) { /* a server, which is asked many things at once */
@@ -325,16 +353,13 @@ static void say_missing(const struct scoring *s) {
     }
 }
 
-/* Of a run that was refused all it asked nothing is kept, so that the next one asks again. `code` is how it has ended. */
+/* A run that was refused all it asked has done nothing: the next one asks again. `code` is how it has ended. */
 static int check_answered(struct scoring *s, size_t n_kept, int code, struct genarm_error *err) {
     if (n_kept > 0 || interrupt_signal()) {
         return code;
     }
     const int refused = rewards_check_refused(&s->rewards, code ? NULL : err);
-    if (refused && keeps(s)) {
-        (void)partial_remove(&s->partial, NULL); /* there is an error to tell already */
-        s->n_done = 0;
-    }
+    s->n_done = refused ? 0 : s->n_done;
     return code ? code : refused;
 }
 
@@ -349,6 +374,8 @@ static int run(struct scoring *s, struct genarm_error *err) {
         if (keeps(s) && s->n_done) {
             note("%zu of %zu answers are scored; the same command goes on from %s", s->n_done, s->answers.n,
                  s->partial.journal.path);
+        } else if (s->partial.records) {
+            (void)partial_remove(&s->partial, NULL); /* nothing is kept; there is an error to tell already */
         }
         return code;
     }

@@ -209,6 +209,24 @@ check "four verdicts are kept" [ "$(wc -l <l.jsonl.partial)" = 5 ]
 run 0 judge --judge openai:late@$url la.jsonl lb.jsonl -o l.jsonl --json
 json_true l.jsonl '[x["verdict"] for x in r] == ["a", "b", "tie", "a"] + ["invalid"] * 4'
 json_true out 'r[0]["refused"] == 8'
+# The same of rewards.
+python3 -c 'import json
+for i in range(20): print(json.dumps({"prompt": "A forbidden bird." if i > 7 else "Name a bird.", "response": "An owl"}))' >late_birds.jsonl
+touch late
+"$genarm" score --answers late_birds.jsonl --reward openai:late@$url -o r.out --judge-parallel 2 >out 2>err </dev/null &
+pid=$!
+for _ in $(seq 600); do
+    [ ! -e r.out.partial ] || [ "$(wc -l <r.out.partial)" -lt 9 ] || break
+    sleep 0.05
+done
+kill -KILL $pid
+wait $pid 2>/dev/null
+rm late
+check "eight rewards are kept" [ "$(wc -l <r.out.partial)" = 9 ]
+run 0 score --answers late_birds.jsonl --reward openai:late@$url -o r.out --judge-parallel 2
+json_true r.out '[x["rewards"]["late"] for x in r] == [2] * 8 + [None] * 12'
+run 1 score --answers late_birds.jsonl --reward rm:no-such.gguf -o r2.out
+check "nothing is kept of a run that does not start" [ ! -e r2.out.partial ]
 # But a run that is refused all of a few requests has made nothing.
 head -n 3 a.jsonl >few_a.jsonl
 head -n 3 b.jsonl >few_b.jsonl

@@ -183,7 +183,7 @@ run 2 score --answers answers.jsonl --reward "$length" -o answers.jsonl
 run 2 score -m "$tiny" -d pairs.jsonl --reward "$length" --per-pair
 run 2 score -m "$tiny" -d pairs.jsonl --reward "$length" --per-pair -o pairs.jsonl
 run 2 score -m "$tiny" -d pairs.jsonl --reward "$length" -o out.jsonl
-run 2 score --answers answers.jsonl --reward "cmd:"
+run 2 score --answers answers.jsonl --reward "cmd:" -o out.jsonl
 printf '{"prompt": "a"}\n' >wrong.jsonl
 run 1 score --answers wrong.jsonl --reward "$length"
 says err "wrong.jsonl:1"
