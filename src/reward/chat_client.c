@@ -325,8 +325,7 @@ static bool may_pass(CURLcode code) {
 /* A status that is not 200. */
 static int take_status(struct round *r, struct flight *f, long status) {
     char said[300], why[400];
-    chat_wire_message(said, sizeof said, f->reply.data, f->reply.len);
-    chat_wire_blot(said, strlen(said), r->c->key);
+    chat_wire_message(said, sizeof said, f->reply.data, f->reply.len, r->c->key);
     snprintf(why, sizeof why, "status %ld%s%s", status, said[0] ? ": " : "", said);
     if (status == 408 || status == 429 || status >= 500) {
         return again(r, f, why);
@@ -349,7 +348,8 @@ static int take_reply(struct round *r, struct flight *f) {
     const char *why = broken.what;
     int rc = f->reply.len > 0 ? chat_wire_parse(&body, f->reply.data, f->reply.len, &broken)
                               : error_set(&broken, GENARM_EFORMAT, "the reply is empty");
-    if (rc == GENARM_OK && chat_wire_reply(&reply, body, &why)) {
+    chat_wire_blot(broken.what, strlen(broken.what), r->c->key); /* it may quote the reply */
+    if (rc == GENARM_OK && chat_wire_reply(&reply, body, r->c->key, &why)) {
         rc = r->c->cache ? chat_cache_put(r->c->cache, f->request, reply, r->err) : GENARM_OK;
         rc = rc == GENARM_OK ? answered(r, f->index, reply, false) : rc;
     } else {
@@ -366,7 +366,6 @@ static int finish_attempt(struct round *r, struct flight *f, CURLcode code) {
     curl_easy_getinfo(f->easy, CURLINFO_RESPONSE_CODE, &status);
     curl_multi_remove_handle(r->c->multi, f->easy);
     f->state = IDLE;
-    chat_wire_blot(f->reply.data, f->reply.len, r->c->key);
     if (f->too_long) {
         rc = hopeless(r, f, "a reply of more than 16 MiB", NULL);
     } else if (code != CURLE_OK) {

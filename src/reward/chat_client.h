@@ -2,7 +2,7 @@
  * a cache on disk (docs/judge.md).
  *
  * The key comes from an environment variable and goes nowhere but into the Authorization header: where a server's reply
- * repeats it, it is blotted out before anything else sees the reply.
+ * repeats it, it is blotted out of all that is read of the reply.
  *
  * chat_client.c is the loop of requests, chat_wire.c what is sent and what replies mean, chat_cache.c the files. One thread
  * uses a client.

@@ -23,6 +23,21 @@ json_t *chat_wire_request(const struct chat_params *params, json_t *messages) {
     return body;
 }
 
+/* ---- the key ---- */
+
+enum { SECRET_MIN = 8 /* characters: less is no secret, and may stand anywhere */ };
+
+static bool is_secret(const char *text) { return text && strlen(text) >= SECRET_MIN; }
+
+void chat_wire_blot(char *bytes, size_t n, const char *secret) {
+    const size_t length = is_secret(secret) ? strlen(secret) : 0;
+    char *at, *from = bytes;
+    while (length > 0 && n > 0 && (at = memmem(from, n - (size_t)(from - bytes), secret, length))) {
+        memset(at, '*', length);
+        from = at + length;
+    }
+}
+
 /* ---- replies ---- */
 
 /* The code of an escape "\\uXXXX", of which n bytes are left; -1: it is none. */
@@ -74,11 +89,30 @@ int chat_wire_parse(json_t **out, const char *body, size_t n, struct genarm_erro
     return rc;
 }
 
-/* The tokens with numbers in their place, or NULL: a server may answer without, or with others. */
-static json_t *valid_logprobs(const json_t *choice) {
+/* Whether a string of the value holds the secret. */
+static bool holds(const json_t *value, const char *secret) {
+    size_t i;
+    const char *key;
+    json_t *item;
+    bool found = json_is_string(value) && strstr(json_string_value(value), secret);
+    json_array_foreach(value, i, item) { /* neither loops over anything else */
+        found = found || holds(item, secret);
+    }
+    json_object_foreach((json_t *)(uintptr_t)value, key, item) {
+        found = found || holds(item, secret);
+    }
+    return found;
+}
+
+/* The tokens with numbers in their place, or NULL: a server may answer without, or with others, or with such that spell the
+ * secret, perhaps in pieces. */
+static json_t *valid_logprobs(const json_t *choice, const char *secret) {
     json_t *content = json_object_get(json_object_get(choice, "logprobs"), "content");
     size_t i;
     json_t *item;
+    if (is_secret(secret) && (holds(json_object_get(choice, "message"), secret) || holds(content, secret))) {
+        return NULL;
+    }
     json_array_foreach(content, i, item) {
         if (!json_is_string(json_object_get(item, "token")) || !json_is_number(json_object_get(item, "logprob"))) {
             return NULL;
@@ -87,7 +121,19 @@ static json_t *valid_logprobs(const json_t *choice) {
     return json_array_size(content) > 0 ? json_incref(content) : NULL;
 }
 
-bool chat_wire_reply(json_t **reply, const json_t *body, const char **why) {
+/* A string without the secret, "" of what is none. New reference; NULL without memory. */
+static json_t *blotted(const json_t *string, const char *secret) {
+    char *text = strdup(json_is_string(string) ? json_string_value(string) : "");
+    json_t *out = NULL;
+    if (text) {
+        chat_wire_blot(text, strlen(text), secret);
+        out = json_string(text);
+    }
+    free(text);
+    return out;
+}
+
+bool chat_wire_reply(json_t **reply, const json_t *body, const char *secret, const char **why) {
     const json_t *choice = json_array_get(json_object_get(body, "choices"), 0);
     const json_t *message = json_object_get(choice, "message"), *content = json_object_get(message, "content");
     const json_t *usage = json_object_get(body, "usage"), *reason = json_object_get(choice, "finish_reason");
@@ -95,9 +141,8 @@ bool chat_wire_reply(json_t **reply, const json_t *body, const char **why) {
         *why = "there is no text of an assistant in the reply";
         return false;
     }
-    *reply = json_pack("{s:s, s:s, s:o*, s:I, s:I}", "text", json_is_string(content) ? json_string_value(content) : "",
-                       "finish_reason", json_is_string(reason) ? json_string_value(reason) : "", "logprobs",
-                       valid_logprobs(choice), "prompt_tokens",
+    *reply = json_pack("{s:o, s:o, s:o*, s:I, s:I}", "text", blotted(content, secret), "finish_reason", blotted(reason, secret),
+                       "logprobs", valid_logprobs(choice, secret), "prompt_tokens",
                        json_integer_value(json_object_get(usage, "prompt_tokens")), "completion_tokens",
                        json_integer_value(json_object_get(usage, "completion_tokens")));
     *why = "out of memory";
@@ -114,22 +159,25 @@ void chat_wire_read(struct chat_reply *out, const json_t *reply) {
                                .completion_tokens = json_integer_value(json_object_get(reply, "completion_tokens"))};
 }
 
-void chat_wire_message(char *text, size_t size, const char *body, size_t n) {
+void chat_wire_message(char *text, size_t size, const char *body, size_t n, const char *secret) {
     static const char *const members[] = {"message", "detail", "error"};
     json_t *json = NULL;
     const json_t *error = NULL, *found = NULL;
-    if (n > 0 && json_parse(&json, body, n, "", NULL) == GENARM_OK) {
+    if (n > 0 && chat_wire_parse(&json, body, n, NULL) == GENARM_OK) {
         error = json_is_object(json_object_get(json, "error")) ? json_object_get(json, "error") : json;
     }
     for (size_t i = 0; i < sizeof members / sizeof *members && !json_is_string(found); i++) {
         found = json_object_get(error, members[i]);
     }
-    if (json_is_string(found)) {
-        snprintf(text, size, "%s", json_string_value(found));
-    } else {
-        snprintf(text, size, "%.*s", n < 200 ? (int)n : 200, n ? body : "");
+    char *said = json_is_string(found) ? strdup(json_string_value(found))
+                 : json                ? json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY)
+                                       : strndup(n ? body : "", n);
+    if (said) {
+        chat_wire_blot(said, strlen(said), secret); /* whole, before it is cut */
     }
+    snprintf(text, size, "%s", said ? said : "");
     utf8_clean(text);
+    free(said);
     json_decref(json);
 }
 
@@ -192,13 +240,4 @@ bool chat_wire_in_clear(const char *url) {
         }
     }
     return strncmp(url, "http://", 7) == 0;
-}
-
-void chat_wire_blot(char *bytes, size_t n, const char *secret) {
-    const size_t length = secret ? strlen(secret) : 0;
-    char *at, *from = bytes;
-    while (length > 0 && n > 0 && (at = memmem(from, n - (size_t)(from - bytes), secret, length))) {
-        memset(at, '*', length);
-        from = at + length;
-    }
 }

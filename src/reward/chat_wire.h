@@ -11,15 +11,15 @@ json_t *chat_wire_request(const struct chat_params *params, json_t *messages);
  * U+FFFD. */
 int chat_wire_parse(json_t **out, const char *body, size_t n, struct genarm_error *err);
 
-/* {"text", "finish_reason", "logprobs", "prompt_tokens", "completion_tokens"} of a chat completion. False: `body` is none,
- * and *why (a constant text) says what is wrong. */
-bool chat_wire_reply(json_t **reply, const json_t *body, const char **why);
+/* {"text", "finish_reason", "logprobs", "prompt_tokens", "completion_tokens"} of a chat completion, in none of which `secret`
+ * (NULL: none) is. False: `body` is no completion, and *why (a constant text) says what is wrong. */
+bool chat_wire_reply(json_t **reply, const json_t *body, const char *secret, const char **why);
 
 /* Fills *out with what lies in such an object, which it borrows from. */
 void chat_wire_read(struct chat_reply *out, const json_t *reply);
 
-/* What an error's body says, as a short line; "" if nothing. */
-void chat_wire_message(char *text, size_t size, const char *body, size_t n);
+/* What an error's body says, without the secret, as a short line; "" if nothing. */
+void chat_wire_message(char *text, size_t size, const char *body, size_t n, const char *secret);
 
 /* "https://host/v1/chat/completions" from a base URL into *out (malloc'ed). GENARM_EINVAL: it is no http(s) URL, or has
  * parts that a base has not: a user's name, a query, a fragment. */
@@ -28,7 +28,8 @@ int chat_wire_url(char **out, const char *base_url, struct genarm_error *err);
 /* Whether what goes to the URL can be read on its way: http, and not to this machine. */
 bool chat_wire_in_clear(const char *url);
 
-/* Puts '*' in the place of `secret` (NULL: none) wherever it stands in n bytes. */
+/* Puts '*' in the place of `secret` (NULL: none) wherever it stands in n bytes of text. One of less than eight characters is
+ * none: it is in many texts by chance. */
 void chat_wire_blot(char *bytes, size_t n, const char *secret);
 
 #endif

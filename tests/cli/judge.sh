@@ -281,6 +281,10 @@ run 1 judge --judge openai:longer@http://me:word@127.0.0.1:1 a.jsonl b.jsonl
 says err "no user's name and no password"
 run 1 judge --judge "openai:longer@$url?key=1" a.jsonl b.jsonl
 ! grep -qE "very.?.?secret|other-key" everything || fail "a key gets out" everything
+for key in null 1 a; do # what local servers are given is no secret, and is in every reply
+    OPENAI_API_KEY=$key run 0 judge --judge openai:longer@$url a.jsonl b.jsonl
+    json_true out '[x["preference"] for x in r] == [1.85, 1.15, 1.5, 1.85]'
+done
 unset OPENAI_API_KEY MY_KEY
 rm w.jsonl.partial
 

@@ -12,10 +12,10 @@ clients which ended since are in the file.
     busy      always 429, "Retry-After: 1"; after: the same, an hour
     slow      answers after a minute; steady: after 100 ms
     down      always 500
-    denied    401, and an error that repeats the key
+    denied    401, and an error that repeats the key, written as by parrot
     paid      as longer, twice; then 402
     guarded   403 for prompts that have the word "forbidden"; else as longer
-    parrot    [[A]], and the key
+    parrot    [[A]], and the key, where "\\/" is written for a slash
     picky     400 where log-probabilities are asked for
     choosy    400 for prompts that have the word "forbidden"; else as longer, and as rate where a response is to be rated
     late      as choosy; but while there is a file "late" here it answers such a prompt after a minute
@@ -147,16 +147,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
             opened(-1)
             time.sleep(60)
             opened(1)
+        if model == "parrot":
+            reply = {"choices": [{"message": {"role": "assistant", "content": f"{key} [[A]]"}, "finish_reason": "stop"}]}
+            return self.send(200, json.dumps(reply).replace("/", "\\/").encode())
         fixed = {"first": "I prefer it: [[A]]", "words": "As a language model, I like 7 of them.", "both": "[[A]], or [[B]]",
                  "odd": "\0 \ud800 \udc00 \U0001f600 [[A]]",
-                 "rate": f"[[{len(part(text, 'response').split())}]]", "parrot": f"{key} [[A]]", "slow": "[[A]]", "null": None,
+                 "rate": f"[[{len(part(text, 'response').split())}]]", "slow": "[[A]]", "null": None,
                  "huge": "x" * (17 << 20)}
         if model in fixed:
             return self.complete(fixed[model])
         if model in ("busy", "after"):
             return self.send(429, {"error": "later"}, [("Retry-After", "1" if model == "busy" else "3600")])
         if model == "denied":
-            return self.send(401, {"error": {"message": f"Incorrect API key provided: {key}"}})
+            error = {"error": {"message": f"Incorrect API key provided: {key}"}}
+            return self.send(401, json.dumps(error).replace("/", "\\/").encode())
         if model == "moved":
             return self.send(302, b"", [("Location", "/elsewhere")])
         if model == "other":

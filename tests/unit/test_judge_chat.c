@@ -111,16 +111,49 @@ static void test_base_urls_get_the_path_of_the_api(void **state) {
 
 static void test_a_secret_is_blotted_out(void **state) {
     (void)state;
-    char text[] = "key=abcabc, ab, abc", stars[] = "a**b***";
-    chat_wire_blot(text, strlen(text), "abc");
-    assert_string_equal(text, "key=******, ab, ***");
-    chat_wire_blot(stars, strlen(stars), "**");
-    assert_string_equal(stars, "a**b***");
+    char text[] = "key=abcd1234abcd1234, abcd, abcd1234", stars[] = "a********b*********", common[] = "null";
+    chat_wire_blot(text, strlen(text), "abcd1234");
+    assert_string_equal(text, "key=****************, abcd, ********");
+    chat_wire_blot(stars, strlen(stars), "********");
+    assert_string_equal(stars, "a********b*********");
+    chat_wire_blot(common, strlen(common), "null"); /* no secret */
+    assert_string_equal(common, "null");
     chat_wire_blot(text, strlen(text), NULL);
-    chat_wire_blot(NULL, 0, "abc");
+    chat_wire_blot(NULL, 0, "abcd1234");
 }
 
-/* Whether the body is a completion; its text must be `text`. */
+/* In whatever form the server writes it. */
+static void test_a_secret_is_in_nothing_that_is_read_of_a_reply(void **state) {
+    (void)state;
+    static const char *const bodies[] = {
+        "{\"choices\":[{\"message\":{\"content\":\"it is abcd\\/123\"},\"logprobs\":{\"content\":["
+        "{\"token\":\"it is ab\",\"logprob\":-1},{\"token\":\"cd/123\",\"logprob\":-1}]}}]}",
+        "{\"choices\":[{\"message\":{\"content\":\"it is \\u0061bcd/123\"},\"finish_reason\":\"abcd/123\"}]}",
+        "{\"choices\":[{\"message\":{\"content\":\"it is ********\"},\"logprobs\":{\"content\":[{\"token\":\"it\","
+        "\"logprob\":-1,\"top_logprobs\":[{\"token\":\"abcd\\/123\",\"logprob\":-2}]}]}}]}"};
+    for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
+        json_t *json = json_loads(bodies[i], 0, NULL), *reply = NULL;
+        const char *why = "";
+        assert_non_null(json);
+        assert_true(chat_wire_reply(&reply, json, "abcd/123", &why));
+        assert_string_equal(json_string_value(json_object_get(reply, "text")), "it is ********");
+        char *all = json_dumps(reply, 0);
+        assert_null(strstr(all, "abcd"));
+        assert_null(strstr(all, "cd/123"));
+        free(all);
+        json_decref(reply);
+        json_decref(json);
+    }
+    static const char *const errors[] = {"{\"error\":{\"message\":\"wrong: abcd\\/123\"}}", "{\"wrong\":\"abcd\\/123\"}",
+                                         "wrong: abcd/123"};
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        char text[24] = "";
+        chat_wire_message(text, i < 2 ? sizeof text : sizeof "wrong: abcd", errors[i], strlen(errors[i]), "abcd/123");
+        assert_non_null(strstr(text, "***"));
+        assert_null(strstr(text, "abcd"));
+    }
+}
+
 /* The text of a reply; the caller frees it. */
 static char *text_in(const char *body) {
     json_t *json = NULL;
@@ -150,12 +183,13 @@ static void test_replies_may_hold_what_is_no_text(void **state) {
     assert_null(text_in("{\"a\": \"x"));
 }
 
+/* Whether the body is a completion; its text must be `text`. */
 static void completes(const char *body, const char *text, bool logprobs) {
     json_t *json = json_loads(body, 0, NULL), *reply = NULL;
     struct chat_reply read;
     const char *why = "";
     assert_non_null(json);
-    const bool ok = chat_wire_reply(&reply, json, &why);
+    const bool ok = chat_wire_reply(&reply, json, NULL, &why);
     assert_int_equal(ok, text != NULL);
     if (ok) {
         chat_wire_read(&read, reply);
@@ -189,7 +223,7 @@ static void test_errors_of_servers_are_read(void **state) {
                                            {"{\"error\":{\"code\":1}}", "{\"error\":{\"code\":1}}"}, {"", ""}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[100];
-        chat_wire_message(text, sizeof text, cases[i][0], strlen(cases[i][0]));
+        chat_wire_message(text, sizeof text, cases[i][0], strlen(cases[i][0]), NULL);
         assert_string_equal(text, cases[i][1]);
     }
 }
@@ -241,6 +275,7 @@ int main(void) {
         cmocka_unit_test(test_a_score_is_one_number_in_the_range),
         cmocka_unit_test(test_base_urls_get_the_path_of_the_api),
         cmocka_unit_test(test_a_secret_is_blotted_out),
+        cmocka_unit_test(test_a_secret_is_in_nothing_that_is_read_of_a_reply),
         cmocka_unit_test(test_completions_are_told_from_other_json),
         cmocka_unit_test(test_errors_of_servers_are_read),
         cmocka_unit_test(test_the_cache_keeps_replies_of_whole_requests),
