@@ -281,6 +281,7 @@ static int open_partial(struct judging *g, struct genarm_error *err) {
     uint64_t seed = (uint64_t)args->seed;
     json_t *settings = NULL;
     int code = settings_options(&settings, judge_options, sizeof judge_options / sizeof *judge_options, args, not_compared, err);
+    code = code || judge_spec_is_program(args->judge) ? code : rewards_add_files(settings, args->judge, err);
     run.settings = settings;
     code = code ? code : partial_open(&g->partial, &run, &seed, err);
     json_decref(settings);

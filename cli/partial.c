@@ -45,7 +45,7 @@ static int begin(struct partial *p, const struct partial_run *run, uint64_t seed
 /* ---- one that is there ---- */
 
 static int differs(const struct partial *p, const char *name, const char *was, const char *is, struct genarm_error *err) {
-    const char *kind = strncmp(name, "--", 2) == 0 ? "" : "the ";
+    const char *kind = strncmp(name, "--", 2) == 0 || strncmp(name, "the ", 4) == 0 ? "" : "the ";
     int code = error_set(err, GENARM_EMISMATCH, "these answers were begun with other settings: %s%s was %s, not %s", kind, name,
                          was, is);
     code = error_at(err, code, "%s", p->journal.path);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "settings.h"
 #include "terminal.h"
 
 /* ---- loading ---- */
@@ -55,6 +56,18 @@ int keep_rewards(const char *option, const char *output, const struct option_lis
         }
         source_spec_deinit(&spec);
     }
+    return code;
+}
+
+int rewards_add_files(json_t *settings, const char *text, struct genarm_error *err) {
+    struct source_spec spec = {0};
+    const bool is_model = source_spec_parse(&spec, text, file_exists, NULL) == GENARM_OK && spec.kind != SOURCE_CMD &&
+                          spec.kind != SOURCE_OPENAI;
+    int code = is_model ? settings_add_file_of(settings, "the file of", spec.part.name, spec.part.path, err) : 0;
+    if (code == 0 && is_model && spec.part.adapter) {
+        code = settings_add_file_of(settings, "the adapter of", spec.part.name, spec.part.adapter, err);
+    }
+    source_spec_deinit(&spec);
     return code;
 }
 

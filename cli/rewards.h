@@ -68,6 +68,9 @@ struct source_spec;
 int keep_spec(const char *option, const char *output, const struct source_spec *spec, struct genarm_error *err);
 int keep_rewards(const char *option, const char *output, const struct option_list *specs, struct genarm_error *err);
 
+/* Adds to settings (settings.h) what the models that a reward names hold. A text that is no spec is left to who opens it. */
+int rewards_add_files(json_t *settings, const char *text, struct genarm_error *err);
+
 const char *rewards_name(const struct reward_set *s, size_t i);
 
 /* What the options say to a source. */

@@ -12,7 +12,6 @@
 #include "partial.h"
 #include "preferences.h"
 #include "prompts.h"
-#include "reward/spec.h"
 #include "score.h"
 #include "scores.h"
 #include "settings.h"
@@ -415,16 +414,7 @@ int score_settings(json_t **out, const struct score_args *args, struct genarm_er
     json_t *settings = NULL;
     int code = settings_options(&settings, score_options, sizeof score_options / sizeof *score_options, args, not_compared, err);
     for (size_t i = 0; i < args->rewards.specs.n && code == 0; i++) {
-        struct source_spec spec = {0};
-        code = source_spec_parse(&spec, args->rewards.specs.items[i], file_exists, err);
-        const bool is_model = spec.kind != SOURCE_CMD && spec.kind != SOURCE_OPENAI;
-        if (code == 0 && is_model) {
-            code = settings_add_file_of(settings, "the file of", spec.part.name, spec.part.path, err);
-        }
-        if (code == 0 && is_model && spec.part.adapter) {
-            code = settings_add_file_of(settings, "the adapter of", spec.part.name, spec.part.adapter, err);
-        }
-        source_spec_deinit(&spec);
+        code = rewards_add_files(settings, args->rewards.specs.items[i], err);
     }
     if (code) {
         json_decref(settings);

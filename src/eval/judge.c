@@ -30,11 +30,11 @@ const char *judge_outcome_name(enum judge_outcome outcome) {
 
 /* ---- making ---- */
 
-static bool is_program(const char *spec) { return strncmp(spec, PROGRAM_PREFIX, strlen(PROGRAM_PREFIX)) == 0; }
+bool judge_spec_is_program(const char *spec) { return strncmp(spec, PROGRAM_PREFIX, strlen(PROGRAM_PREFIX)) == 0; }
 
 static int parse_spec(struct source_spec *out, const char *spec, struct genarm_error *err) {
     char *text = NULL;
-    if (!is_program(spec)) {
+    if (!judge_spec_is_program(spec)) {
         return source_spec_parse(out, spec, file_exists, err);
     }
     if (asprintf(&text, "cmd:%s ", spec + strlen(PROGRAM_PREFIX)) < 0) { /* a blank: nothing of it is a weight */
@@ -54,7 +54,7 @@ static int parse_spec(struct source_spec *out, const char *spec, struct genarm_e
 
 bool judge_spec_needs_base(const char *spec) {
     struct source_spec parsed = {0};
-    const bool read = !is_program(spec) && parse_spec(&parsed, spec, NULL) == GENARM_OK;
+    const bool read = !judge_spec_is_program(spec) && parse_spec(&parsed, spec, NULL) == GENARM_OK;
     const bool needs = read && parsed.kind != SOURCE_CMD && parsed.kind != SOURCE_OPENAI && parsed.kind != SOURCE_RANK;
     source_spec_deinit(&parsed);
     return needs;
@@ -71,7 +71,7 @@ static int open_kind(struct judge *j, const char *spec, struct genarm_model *bas
     if (j->spec.part.weight < 1 || j->spec.part.weight > 1) {
         return error_set(err, GENARM_EINVAL, "a weight has no meaning here");
     }
-    if (is_program(spec)) {
+    if (judge_spec_is_program(spec)) {
         return judge_program_new(&j->vtable, &j->self, j->spec.part.path, &j->params, err);
     }
     return j->spec.kind == SOURCE_OPENAI ? judge_chat_new(&j->vtable, &j->self, &j->spec, &j->params, err)

@@ -42,6 +42,9 @@ struct judge_params {
 };
 struct judge_params judge_default_params(void);
 
+/* Whether it is pairwise: a command, and names no file. */
+bool judge_spec_is_program(const char *spec);
+
 /* Whether models that the spec names may be adapters of a base. */
 bool judge_spec_needs_base(const char *spec);
 

@@ -366,6 +366,13 @@ json_true out '[x["verdict"] == "invalid" for x in r] == [False, True, False, Fa
 json_true out 'r[1]["rewards"] == {"a": None, "b": None} and r[1]["error"] == "an answer that does not fit into the context"'
 says err "1 pairs are invalid: an answer does not fit into the context (-c)"
 
+cp "$golden/llama.lora.gguf" kind.gguf
+run 1 judge --judge rm:kind.gguf -m "$tiny" a.jsonl b.jsonl -o k.jsonl
+says err "no head"
+cp "$golden/llama.lora2.gguf" kind.gguf
+run 1 judge --judge rm:kind.gguf -m "$tiny" a.jsonl b.jsonl -o k.jsonl
+says err "k.jsonl.partial: these answers were begun with other settings: the file of kind was"
+
 # A prompt of one's own.
 printf '# mine\nQ: {prompt}\n1: {a}\n2: {b} {c}\nSay [[A]] or [[B]].\n' >mine.txt
 forget
