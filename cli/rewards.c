@@ -82,7 +82,8 @@ struct genarm_judge_params chat_params_from(const struct chat_args *args) {
                                         .key_env = args->key_env,
                                         .n_parallel = args->n_parallel,
                                         .n_retries = args->n_retries,
-                                        .max_tokens = args->max_tokens};
+                                        .max_tokens = args->max_tokens,
+                                        .body = args->body};
 }
 
 int rewards_load(struct reward_set *s, const struct reward_args *args, bool weighted, const bool *answered,
@@ -138,7 +139,8 @@ int check_refused(const struct genarm_judge_stats *s, const char *name, struct g
         return 0;
     }
     const int code = error_set(err, GENARM_EIO, "%s: the server has refused all of %lld requests", name, (long long)s->n_refused);
-    return error_hint(err, code, "are the key and the model's name right, and does the server know max_tokens and logprobs?");
+    return error_hint(err, code, "are the key and the model's name right, and does the server take max_tokens, temperature and "
+                      "logprobs (--judge-body)?");
 }
 
 int rewards_check_refused(const struct reward_set *s, struct genarm_error *err) {

@@ -15,7 +15,7 @@
 
 /* How models behind servers are asked. */
 struct chat_args {
-    const char *prompt, *cache, *key_env;
+    const char *prompt, *cache, *key_env, *body;
     int32_t n_parallel, n_retries, max_tokens;
 };
 
@@ -31,6 +31,9 @@ struct chat_args {
      .help = "how often a request is tried again after 429, 5xx or a lost connection, waiting longer each time"},      \
     {OPTION_INT, "--judge-max-tokens", "N", offsetof(ARGS, chat.max_tokens), 1, 1 << 20, .fallback = "512",            \
      .help = "tokens of a reply at most"},                                                                             \
+    {OPTION_TEXT, "--judge-body", "JSON", offsetof(ARGS, chat.body),                                                   \
+     .help = "an object whose members every request of openai: gets, null taking one out: {\"max_tokens\": null, "      \
+             "\"temperature\": null, \"max_completion_tokens\": 4096} for models that reason"},                        \
     {OPTION_TEXT, "--api-key-env", "VARIABLE", offsetof(ARGS, chat.key_env),                                           \
      .help = "environment variable that has the key of openai:; without it OPENAI_API_KEY, if that is set"}
 

@@ -41,6 +41,7 @@ struct genarm_judge_params {
     int32_t n_parallel;  /* requests in flight; default 4 */
     int32_t n_retries;   /* of one request, on 429, 5xx and lost connections; default 6 */
     int32_t max_tokens;  /* of a reply; default 512 */
+    const char *body;    /* JSON object: members that the body of every request gets, null takes one out; NULL (default): none */
     bool answered;       /* the server has answered such requests before (default: false), so that refusals, however many, are of
                             what is asked rather than of these settings */
 };

@@ -42,6 +42,7 @@ struct flight {
 struct chat_client {
     struct chat_params params;
     char *url, *model, *cache, *key; /* owned; cache, key: or NULL */
+    json_t *members;                 /* of bodies besides, or NULL */
     struct curl_slist *headers;
     CURLM *multi;
     struct flight *flights; /* [n_parallel] */
@@ -132,7 +133,7 @@ static int set_up(struct chat_client *c, const struct chat_params *p, struct gen
     c->cache = p->cache ? strdup(p->cache) : NULL;
     c->params.model = c->model;
     c->params.cache = c->cache;
-    c->params.base_url = c->params.key_env = NULL; /* not kept */
+    c->params.base_url = c->params.key_env = c->params.body = NULL; /* not kept */
     c->ever_answered = p->answered;
     c->flights = calloc((size_t)p->n_parallel, sizeof *c->flights);
     c->multi = curl_multi_init();
@@ -141,6 +142,7 @@ static int set_up(struct chat_client *c, const struct chat_params *p, struct gen
         return error_nomem(err, "a client");
     }
     int rc = error_at(err, chat_wire_url(&c->url, p->base_url, err), "%s", p->base_url);
+    rc = rc == GENARM_OK && p->body ? chat_wire_members(&c->members, p->body, err) : rc;
     rc = rc == GENARM_OK ? find_key(&c->key, p->key_env, err) : rc;
     rc = rc == GENARM_OK ? make_headers(c, err) : rc;
     for (int32_t i = 0; i < p->n_parallel && rc == GENARM_OK; i++) {
@@ -196,6 +198,7 @@ void chat_client_free(struct chat_client *c) {
     if (c->key) {
         explicit_bzero(c->key, strlen(c->key));
     }
+    json_decref(c->members);
     free(c->key);
     free(c->flights);
     free(c->url);
@@ -242,7 +245,8 @@ static int settings_refused(struct round *r) {
     const int rc = error_at(r->err, error_set(r->err, GENARM_EIO, "the server refuses requests: %s", r->held[0].why), "%s",
                             r->c->url);
     r->at = r->held[0].index;
-    return error_hint(r->err, rc, "are the key and the model's name right, and does the server know max_tokens and logprobs?");
+    return error_hint(r->err, rc, "are the key and the model's name right, and does the server take max_tokens, temperature and "
+                      "logprobs (--judge-body)?");
 }
 
 static int refused(struct round *r, const struct flight *f, const char *why) {
@@ -404,7 +408,7 @@ static int begin(struct round *r, struct flight *f) {
     if (rc != GENARM_OK) {
         return rc;
     }
-    json_t *body = chat_wire_request(&c->params, messages);
+    json_t *body = chat_wire_request(&c->params, messages, c->members);
     json_decref(messages);
     f->index = i;
     f->attempt = 0;

@@ -28,13 +28,14 @@ struct chat_params {
     int32_t n_retries;    /* of one request, on 429, 5xx, no connection and replies that are no JSON */
     double timeout;       /* seconds of one attempt */
     int32_t max_tokens;   /* of a reply */
+    const char *body;     /* JSON object: members of the body besides, null: without that one; NULL: none */
     bool answered;        /* requests like these were answered before: refusals do not blame the settings */
     int32_t n_logprobs;   /* likeliest tokens to tell at each place of a reply; 0: none */
     int (*stop)(void *user); /* asked several times a second; not 0 stops with GENARM_ECANCELED; NULL: never */
     void *stop_user;
 };
 
-/* Strings are copied. GENARM_EINVAL: the URL or the key cannot be used; errors never show the key. */
+/* Strings are copied. GENARM_EINVAL: the URL, the key or the body cannot be used; errors never show the key. */
 int chat_client_new(struct chat_client **out, const struct chat_params *params, struct genarm_error *err);
 void chat_client_free(struct chat_client *c); /* NULL is fine */
 

@@ -11,16 +11,43 @@
 
 /* ---- requests ---- */
 
-json_t *chat_wire_request(const struct chat_params *params, json_t *messages) {
+json_t *chat_wire_request(const struct chat_params *params, json_t *messages, json_t *members) {
     json_t *body = json_pack("{s:o, s:O, s:i, s:i}", "model", text_json(params->model), "messages", messages, "temperature", 0,
                              "max_tokens", (int)params->max_tokens);
-    if (body && params->n_logprobs > 0 &&
-        (json_object_set_new(body, "logprobs", json_true()) != 0 ||
-         json_object_set_new(body, "top_logprobs", json_integer(params->n_logprobs)) != 0)) {
+    bool ok = body;
+    const char *name;
+    json_t *value;
+    if (params->n_logprobs > 0) {
+        ok = ok && json_object_set_new(body, "logprobs", json_true()) == 0 &&
+             json_object_set_new(body, "top_logprobs", json_integer(params->n_logprobs)) == 0;
+    }
+    json_object_foreach(members, name, value) {
+        if (json_is_null(value)) {
+            json_object_del(body, name); /* or there is none */
+        } else {
+            ok = ok && json_object_set(body, name, value) == 0;
+        }
+    }
+    if (!ok) {
         json_decref(body);
         return NULL;
     }
     return body;
+}
+
+int chat_wire_members(json_t **out, const char *text, struct genarm_error *err) {
+    static const char where[] = "members of requests (--judge-body)";
+    json_t *members = NULL;
+    int rc = json_parse(&members, text, strlen(text), where, err);
+    if (rc == GENARM_OK && !json_is_object(members)) {
+        rc = error_at(err, error_set(err, GENARM_EINVAL, "this is no JSON object"), "%s", where);
+    }
+    if (rc != GENARM_OK) {
+        json_decref(members);
+        return rc;
+    }
+    *out = members;
+    return GENARM_OK;
 }
 
 /* ---- the key ---- */

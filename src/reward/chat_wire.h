@@ -4,8 +4,12 @@
 
 #include "reward/chat_client.h"
 
-/* The body of a request: temperature 0. `messages` is borrowed. New reference; NULL without memory. */
-json_t *chat_wire_request(const struct chat_params *params, json_t *messages);
+/* The body of a request: temperature 0, and then what `members` (NULL: none) say, null taking a member out. Both are borrowed.
+ * New reference; NULL without memory. */
+json_t *chat_wire_request(const struct chat_params *params, json_t *messages, json_t *members);
+
+/* The members that a text says. *out is a new reference. */
+int chat_wire_members(json_t **out, const char *text, struct genarm_error *err);
 
 /* A reply as JSON. Models say what is no text: zero characters, halves of surrogate pairs and bytes that are not UTF-8 become
  * U+FFFD. */

@@ -85,6 +85,7 @@ void openai_chat_params(struct chat_params *out, const struct source_spec *spec,
                                 .n_retries = params->judge.n_retries,
                                 .timeout = params->timeout,
                                 .max_tokens = params->judge.max_tokens,
+                                .body = params->judge.body,
                                 .answered = params->judge.answered,
                                 .stop = params->stop,
                                 .stop_user = params->stop_user};

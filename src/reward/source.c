@@ -58,6 +58,7 @@ int source_params_copy(struct source_params *out, const struct genarm_source_par
     ok = copy_text(&out->prompt, &c->judge.prompt) && ok;
     ok = copy_text(&out->cache, &c->judge.cache) && ok;
     ok = copy_text(&out->key_env, &c->judge.key_env) && ok;
+    ok = copy_text(&out->body, &c->judge.body) && ok;
     return ok ? GENARM_OK : error_nomem(err, "a reward source");
 }
 
@@ -67,6 +68,7 @@ void source_params_deinit(struct source_params *p) {
     free(p->prompt);
     free(p->cache);
     free(p->key_env);
+    free(p->body);
     *p = (struct source_params){0};
 }
 

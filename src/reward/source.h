@@ -8,7 +8,7 @@
 /* The params of a source with copies of their strings; its kinds may keep a pointer to it. */
 struct source_params {
     struct genarm_source_params p;
-    char *template_name, *device, *prompt, *cache, *key_env; /* owned, or NULL: p points to them */
+    char *template_name, *device, *prompt, *cache, *key_env, *body; /* owned, or NULL: p points to them */
 };
 int source_params_copy(struct source_params *out, const struct genarm_source_params *p, struct genarm_error *err);
 void source_params_deinit(struct source_params *p); /* safe on a zeroed struct */

@@ -257,6 +257,32 @@ asks 2 "damaged and foreign entries"
 run 1 judge --judge openai:down@$url --judge-retries 0 --judge-cache replies/x a.jsonl b.jsonl
 check "failures are not cached" [ "$(find replies/x -type f | wc -l)" = 0 ]
 
+# Models that take no max_tokens and no temperature: the body is what one says, for the cache as well.
+run 1 judge --judge openai:strict@$url a.jsonl b.jsonl
+says err "the server refuses requests: status 400: Unsupported parameter: 'max_tokens'"
+says err "--judge-body"
+body='{"max_tokens": null, "temperature": null, "no such": null, "max_completion_tokens": 64, "reasoning": {"effort": "low"}}'
+forget
+run 0 judge --judge openai:strict@$url --judge-body "$body" --judge-cache replies a.jsonl b.jsonl --judge-parallel 1
+json_true out '[x["verdict"] for x in r] == ["a", "b", "tie", "a"]'
+names='["logprobs", "max_completion_tokens", "messages", "model", "reasoning", "top_logprobs"]'
+json_true asked "all(sorted(x['body']) == $names for x in r)"
+json_true asked 'r[0]["body"]["reasoning"] == {"effort": "low"} and r[0]["body"]["max_completion_tokens"] == 64'
+forget
+run 0 judge --judge openai:strict@$url --judge-body "$body" --judge-cache replies a.jsonl b.jsonl
+asks 0 "the same body"
+run 0 judge --judge openai:strict@$url --judge-body "${body/64/65}" --judge-cache replies a.jsonl b.jsonl --judge-parallel 1
+asks 7 "another body"
+run 0 score --answers a.jsonl --reward openai:strict@$url --judge-body "$body"
+json_true out '[x["rewards"]["strict"] for x in r] == [3, 1, 1, 4]'
+run 1 judge --judge openai:down@$url --judge-retries 0 --judge-body "$body" a.jsonl b.jsonl -o body.jsonl
+run 1 judge --judge openai:down@$url --judge-retries 0 a.jsonl b.jsonl -o body.jsonl
+says err "body.jsonl.partial: these answers were begun with other settings: --judge-body was"
+for body in '[1]' '{"a":' '{"a": 1, "a": 2}'; do
+    run 1 judge --judge openai:strict@$url --judge-body "$body" a.jsonl b.jsonl
+    says err "error: members of requests (--judge-body): "
+done
+
 # The key: sent, and nowhere else.
 export OPENAI_API_KEY=sk-very/secret-42 MY_KEY=other-key-43
 forget

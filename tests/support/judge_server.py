@@ -17,6 +17,7 @@ clients which ended since are in the file.
     guarded   403 for prompts that have the word "forbidden"; else as longer
     parrot    [[A]], and the key, where "\\/" is written for a slash
     picky     400 where log-probabilities are asked for
+    strict    400 where "max_tokens" or "temperature" is there; else as choosy
     choosy    400 for prompts that have the word "forbidden"; else as longer, and as rate where a response is to be rated
     late      as choosy; but while there is a file "late" here it answers such a prompt after a minute
     huge      17 MiB
@@ -118,7 +119,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             log.write(json.dumps({"model": model, "key": key, "path": self.path, "body": request}) + "\n")
         if self.path != "/v1/chat/completions":
             return self.send(404, {"error": {"message": "no such page"}})
-        assert request["temperature"] == 0
+        if model == "strict":
+            refused = {"max_tokens", "temperature"} & request.keys()
+            if refused:
+                return self.send(400, {"error": {"message": f"Unsupported parameter: '{sorted(refused)[0]}'"}})
+            model = "choosy"
+        assert request.get("temperature", 0) == 0
         if model == "flaky":
             return self.flaky(request, text)
         if model == "steady":
