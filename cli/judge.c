@@ -358,7 +358,7 @@ static json_t *summary_json(const struct judging *g, const struct genarm_judge_s
     const struct tally *t = &g->tally;
     const size_t *c = t->counts, n = c[JUDGE_A] + c[JUDGE_B] + c[JUDGE_TIE];
     const bool priced = args->price_in > 0 || args->price_out > 0;
-    return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o*}", "judge",
+    return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o*}", "judge",
                      text_json(judge_name(g->judge)), "a", text_json(args->files.items[0]), "b",
                      text_json(args->files.items[1]), "pairs", (json_int_t)g->n, "win", (json_int_t)c[JUDGE_A], "tie",
                      (json_int_t)c[JUDGE_TIE], "lose", (json_int_t)c[JUDGE_B], "invalid", (json_int_t)c[JUDGE_INVALID],
@@ -366,8 +366,8 @@ static json_t *summary_json(const struct judging *g, const struct genarm_judge_s
                      fraction_json(fraction(t->preference, n)), "consistency",
                      fraction_json(fraction((double)t->n_agree, t->n_twice)), "requests", (json_int_t)s->n_requests, "retries",
                      (json_int_t)s->n_retries, "cached", (json_int_t)s->n_cached, "refused", (json_int_t)s->n_refused,
-                     "prompt_tokens", (json_int_t)s->prompt_tokens, "completion_tokens", (json_int_t)s->completion_tokens,
-                     "cost", priced ? json_rounded(cost(args, s), 6) : NULL);
+                     "cut", (json_int_t)s->n_cut, "prompt_tokens", (json_int_t)s->prompt_tokens, "completion_tokens",
+                     (json_int_t)s->completion_tokens, "cost", priced ? json_rounded(cost(args, s), 6) : NULL);
 }
 
 static int say_summary(const struct judging *g, struct genarm_error *err) {
@@ -394,6 +394,7 @@ static int say_summary(const struct judging *g, struct genarm_error *err) {
              (long long)s.n_requests, (long long)s.n_retries, (long long)s.n_refused, (long long)s.n_cached,
              (long long)s.prompt_tokens, (long long)s.completion_tokens);
     }
+    note_cut(&s, judge_name(g->judge), &args->chat);
     if (args->price_in > 0 || args->price_out > 0) {
         note("cost: %.4f", cost(args, &s));
     }

@@ -153,6 +153,20 @@ int rewards_check_refused(const struct reward_set *s, struct genarm_error *err) 
     return code;
 }
 
+void note_cut(const struct genarm_judge_stats *s, const char *name, const struct chat_args *args) {
+    if (s->n_cut > 0) {
+        note("%lld replies of %s were cut at --judge-max-tokens %d", (long long)s->n_cut, name, args->max_tokens);
+    }
+}
+
+void rewards_note_cut(const struct reward_set *s, const struct chat_args *args) {
+    struct genarm_judge_stats stats;
+    for (size_t i = 0; i < s->n; i++) {
+        genarm_source_get_judge_stats(s->sources[i], &stats);
+        note_cut(&stats, rewards_name(s, i), args);
+    }
+}
+
 json_t *rewards_json(const struct reward_set *s, const double *values, size_t stride) {
     json_t *object = json_object();
     for (size_t i = 0; i < s->n && object; i++) {

@@ -88,6 +88,10 @@ int rewards_compute(const struct reward_set *s, const struct genarm_sample *samp
 int check_refused(const struct genarm_judge_stats *s, const char *name, struct genarm_error *err);
 int rewards_check_refused(const struct reward_set *s, struct genarm_error *err); /* of any source */
 
+/* Notes how many replies were cut, if some were: their verdict or rating may be missing. */
+void note_cut(const struct genarm_judge_stats *s, const char *name, const struct chat_args *args);
+void rewards_note_cut(const struct reward_set *s, const struct chat_args *args); /* of every source */
+
 /* {"NAME": value} of one response: values[i * stride], null where a source abstained. Without memory NULL. */
 json_t *rewards_json(const struct reward_set *s, const double *values, size_t stride);
 

@@ -493,6 +493,7 @@ static int score_run(const void *arguments, struct genarm_error *err) {
     interrupt_catch();
     if (code == 0) {
         code = args->pairs.n ? score_pairs(args, &scorers, &pairs, err) : score_response(args, &scorers, prompt, err);
+        rewards_note_cut(&scorers.rewards, &args->rewards.chat);
     }
     if (code == 0) {
         code = flush_output(stdout, err);

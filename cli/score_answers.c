@@ -348,6 +348,7 @@ static void say_missing(const struct scoring *s) {
     if (s->n_abstained) {
         note("%zu rewards are null: the judge abstained", s->n_abstained);
     }
+    rewards_note_cut(&s->rewards, &s->args->rewards.chat);
     if (s->n_failed) {
         note("%zu prompts have no answer: their rewards are null", s->n_failed);
     }

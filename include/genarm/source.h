@@ -79,6 +79,7 @@ struct genarm_judge_stats {
     int64_t n_cached, n_refused;              /* replies from the cache; requests refused */
     int64_t n_answered;                       /* replies that were sent for */
     int64_t n_abstained;                      /* replies without a rating, refusals among them */
+    int64_t n_cut;                            /* replies that ended at max_tokens, those of the cache among them */
     int64_t prompt_tokens, completion_tokens; /* of what was sent */
 };
 void genarm_source_get_judge_stats(const struct genarm_source *s, struct genarm_judge_stats *out);

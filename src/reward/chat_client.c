@@ -233,7 +233,7 @@ static int answered(struct round *r, size_t index, const json_t *reply, bool cac
     r->c->ever_answered = true;
     int rc = release(r);
     chat_wire_read(&out, reply);
-    out.cached = cached;
+    r->c->stats.n_cut += strcmp(out.finish_reason, "length") == 0;
     r->c->stats.n_cached += cached;
     r->c->stats.n_answered += !cached;
     r->c->stats.prompt_tokens += cached ? 0 : out.prompt_tokens;
@@ -349,11 +349,12 @@ static int take_status(struct round *r, struct flight *f, long status) {
 static int take_reply(struct round *r, struct flight *f) {
     json_t *body = NULL, *reply = NULL;
     struct genarm_error broken = {0};
-    const char *why = broken.what;
+    char why[400];
     int rc = f->reply.len > 0 ? chat_wire_parse(&body, f->reply.data, f->reply.len, &broken)
                               : error_set(&broken, GENARM_EFORMAT, "the reply is empty");
     chat_wire_blot(broken.what, strlen(broken.what), r->c->key); /* it may quote the reply */
-    if (rc == GENARM_OK && chat_wire_reply(&reply, body, r->c->key, &why)) {
+    snprintf(why, sizeof why, "%s", broken.what);
+    if (rc == GENARM_OK && chat_wire_reply(&reply, body, r->c->key, why, sizeof why)) {
         rc = r->c->cache ? chat_cache_put(r->c->cache, f->request, reply, r->err) : GENARM_OK;
         rc = rc == GENARM_OK ? answered(r, f->index, reply, false) : rc;
     } else {

@@ -44,7 +44,6 @@ struct chat_reply {
     const char *finish_reason; /* "" if it is not told */
     const json_t *logprobs;    /* [{"token", "logprob", "top_logprobs": [{"token", "logprob"}]}], or NULL */
     int64_t prompt_tokens, completion_tokens; /* 0 where the server does not tell */
-    bool cached;
     const char *refusal; /* why `text` is NULL */
 };
 

@@ -160,19 +160,48 @@ static json_t *blotted(const json_t *string, const char *secret) {
     return out;
 }
 
-bool chat_wire_reply(json_t **reply, const json_t *body, const char *secret, const char **why) {
+/* What an error says: a text, or a member of an object or of its "error", else all of it; without the secret, as a short line. */
+static void say_error(char *text, size_t size, const json_t *json, const char *secret) {
+    static const char *const members[] = {"message", "detail", "error"};
+    const json_t *error = json_is_object(json_object_get(json, "error")) ? json_object_get(json, "error") : json;
+    const json_t *found = error;
+    for (size_t i = 0; i < sizeof members / sizeof *members && !json_is_string(found); i++) {
+        found = json_object_get(error, members[i]);
+    }
+    char *said = json_is_string(found) ? strdup(json_string_value(found)) : json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY);
+    if (said) {
+        chat_wire_blot(said, strlen(said), secret); /* whole, before it is cut */
+    }
+    snprintf(text, size, "%s", said ? said : "");
+    utf8_clean(text);
+    free(said);
+}
+
+/* What a reply says of its own failure: the whole, or its choice. NULL: nothing. */
+static const json_t *failure(const json_t *body, const json_t *choice) {
+    const json_t *error = json_object_get(body, "error");
+    const char *reason = json_string_value(json_object_get(choice, "finish_reason"));
+    return error && !json_is_null(error) ? body : reason && strcmp(reason, "error") == 0 ? choice : NULL;
+}
+
+bool chat_wire_reply(json_t **reply, const json_t *body, const char *secret, char *why, size_t size) {
     const json_t *choice = json_array_get(json_object_get(body, "choices"), 0);
     const json_t *message = json_object_get(choice, "message"), *content = json_object_get(message, "content");
     const json_t *usage = json_object_get(body, "usage"), *reason = json_object_get(choice, "finish_reason");
+    const json_t *failed = failure(body, choice);
+    if (failed) {
+        say_error(why, size, failed, secret);
+        return false;
+    }
     if (!json_is_object(message) || !(json_is_string(content) || json_is_null(content) || !content)) {
-        *why = "there is no text of an assistant in the reply";
+        snprintf(why, size, "there is no text of an assistant in the reply");
         return false;
     }
     *reply = json_pack("{s:o, s:o, s:o*, s:I, s:I}", "text", blotted(content, secret), "finish_reason", blotted(reason, secret),
                        "logprobs", valid_logprobs(choice, secret), "prompt_tokens",
                        json_integer_value(json_object_get(usage, "prompt_tokens")), "completion_tokens",
                        json_integer_value(json_object_get(usage, "completion_tokens")));
-    *why = "out of memory";
+    snprintf(why, size, "out of memory");
     return *reply != NULL;
 }
 
@@ -187,24 +216,11 @@ void chat_wire_read(struct chat_reply *out, const json_t *reply) {
 }
 
 void chat_wire_message(char *text, size_t size, const char *body, size_t n, const char *secret) {
-    static const char *const members[] = {"message", "detail", "error"};
     json_t *json = NULL;
-    const json_t *error = NULL, *found = NULL;
-    if (n > 0 && chat_wire_parse(&json, body, n, NULL) == GENARM_OK) {
-        error = json_is_object(json_object_get(json, "error")) ? json_object_get(json, "error") : json;
+    if (n > 0 && chat_wire_parse(&json, body, n, NULL) != GENARM_OK) {
+        json = text_json_n(body, n);
     }
-    for (size_t i = 0; i < sizeof members / sizeof *members && !json_is_string(found); i++) {
-        found = json_object_get(error, members[i]);
-    }
-    char *said = json_is_string(found) ? strdup(json_string_value(found))
-                 : json                ? json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY)
-                                       : strndup(n ? body : "", n);
-    if (said) {
-        chat_wire_blot(said, strlen(said), secret); /* whole, before it is cut */
-    }
-    snprintf(text, size, "%s", said ? said : "");
-    utf8_clean(text);
-    free(said);
+    say_error(text, size, json, secret);
     json_decref(json);
 }
 

@@ -16,8 +16,8 @@ int chat_wire_members(json_t **out, const char *text, struct genarm_error *err);
 int chat_wire_parse(json_t **out, const char *body, size_t n, struct genarm_error *err);
 
 /* {"text", "finish_reason", "logprobs", "prompt_tokens", "completion_tokens"} of a chat completion, in none of which `secret`
- * (NULL: none) is. False: `body` is no completion, and *why (a constant text) says what is wrong. */
-bool chat_wire_reply(json_t **reply, const json_t *body, const char *secret, const char **why);
+ * (NULL: none) is. False: `body` is no completion, or says of itself that it failed, and `why` tells the reason. */
+bool chat_wire_reply(json_t **reply, const json_t *body, const char *secret, char *why, size_t size);
 
 /* Fills *out with what lies in such an object, which it borrows from. */
 void chat_wire_read(struct chat_reply *out, const json_t *reply);

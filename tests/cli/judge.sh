@@ -153,6 +153,16 @@ run 1 judge --judge openai:down@$url --judge-retries 0 a.jsonl b.jsonl
 says err "status 500: down"
 run 1 judge --judge openai:other@$url --judge-retries 0 a.jsonl b.jsonl
 says err "there is no text of an assistant in the reply"
+for kind in "broken the provider is gone" "halting it was lost"; do
+    run 1 judge --judge openai:${kind%% *}@$url --judge-retries 1 --judge-cache lost a.jsonl b.jsonl
+    says err "error: $url/v1/chat/completions: ${kind#* } (attempt 2)"
+    check "it is not kept" [ "$(find lost -type f | wc -l)" = 0 ]
+done
+run 0 judge --judge openai:wordy@$url --judge-max-tokens 5 --order given a.jsonl b.jsonl -o v.jsonl --json
+json_true out 'r[0]["cut"] == 4 and r[0]["win"] == 4'
+says err "4 replies of wordy were cut at --judge-max-tokens 5"
+run 0 score --answers a.jsonl --reward openai:wordy@$url --judge-max-tokens 5
+says err "4 replies of wordy were cut at --judge-max-tokens 5"
 run 1 judge --judge openai:huge@$url a.jsonl b.jsonl --judge-parallel 1
 says err "a reply of more than 16 MiB"
 run 1 judge --judge openai:slow@$url --judge-timeout 0.2 --judge-retries 0 a.jsonl b.jsonl

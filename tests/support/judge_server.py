@@ -12,6 +12,8 @@ clients which ended since are in the file.
     busy      always 429, "Retry-After: 1"; after: the same, an hour
     slow      answers after a minute; steady: after 100 ms
     down      always 500
+    broken    200, and an error instead of a completion; halting: a completion that ended by an error
+    wordy     [[A]], cut at max_tokens
     denied    401, and an error that repeats the key, written as by parrot
     paid      as longer, twice; then 402
     guarded   403 for prompts that have the word "forbidden"; else as longer
@@ -153,6 +155,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             opened(-1)
             time.sleep(60)
             opened(1)
+        if model == "broken":
+            return self.send(200, {"error": {"message": "the provider is gone", "code": 502}})
+        if model in ("wordy", "halting"):
+            choice = {"message": {"role": "assistant", "content": "[[A]] as"}, "finish_reason": "length"}
+            if model == "halting":
+                choice |= {"finish_reason": "error", "error": {"message": "it was lost"}}
+            return self.send(200, {"choices": [choice]})
         if model == "parrot":
             reply = {"choices": [{"message": {"role": "assistant", "content": f"{key} [[A]]"}, "finish_reason": "stop"}]}
             return self.send(200, json.dumps(reply).replace("/", "\\/").encode())

@@ -133,9 +133,9 @@ static void test_a_secret_is_in_nothing_that_is_read_of_a_reply(void **state) {
         "\"logprob\":-1,\"top_logprobs\":[{\"token\":\"abcd\\/123\",\"logprob\":-2}]}]}}]}"};
     for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
         json_t *json = json_loads(bodies[i], 0, NULL), *reply = NULL;
-        const char *why = "";
+        char why[100];
         assert_non_null(json);
-        assert_true(chat_wire_reply(&reply, json, "abcd/123", &why));
+        assert_true(chat_wire_reply(&reply, json, "abcd/123", why, sizeof why));
         assert_string_equal(json_string_value(json_object_get(reply, "text")), "it is ********");
         char *all = json_dumps(reply, 0);
         assert_null(strstr(all, "abcd"));
@@ -187,9 +187,9 @@ static void test_replies_may_hold_what_is_no_text(void **state) {
 static void completes(const char *body, const char *text, bool logprobs) {
     json_t *json = json_loads(body, 0, NULL), *reply = NULL;
     struct chat_reply read;
-    const char *why = "";
+    char why[100];
     assert_non_null(json);
-    const bool ok = chat_wire_reply(&reply, json, NULL, &why);
+    const bool ok = chat_wire_reply(&reply, json, NULL, why, sizeof why);
     assert_int_equal(ok, text != NULL);
     if (ok) {
         chat_wire_read(&read, reply);
@@ -214,6 +214,27 @@ static void test_completions_are_told_from_other_json(void **state) {
     completes("{\"choices\":[{\"message\":{\"content\":[{\"text\":\"x\"}]}}]}", NULL, false);
     completes("[1]", NULL, false);
     completes("{\"error\":{\"message\":\"x\"}}", NULL, false);
+}
+
+static void fails(const char *body, const char *reason) {
+    json_t *json = json_loads(body, 0, NULL), *reply = NULL;
+    char why[100];
+    assert_non_null(json);
+    assert_false(chat_wire_reply(&reply, json, "abcd/123", why, sizeof why));
+    assert_null(reply);
+    assert_string_equal(why, reason);
+    json_decref(json);
+}
+
+static void test_replies_may_say_that_they_failed(void **state) {
+    (void)state;
+    fails("{\"error\":{\"message\":\"Overloaded, abcd\\/123\",\"code\":502}}", "Overloaded, ********");
+    fails("{\"error\":\"Overloaded\",\"choices\":[{\"message\":{\"content\":\"[[A]]\"}}]}", "Overloaded");
+    fails("{\"choices\":[{\"message\":{\"content\":\"[[\"},\"finish_reason\":\"error\",\"error\":{\"message\":\"Lost\"}}]}",
+          "Lost");
+    fails("{\"choices\":[{\"message\":{\"content\":\"\"},\"finish_reason\":\"error\"}]}",
+          "{\"message\":{\"content\":\"\"},\"finish_reason\":\"error\"}");
+    completes("{\"error\":null,\"choices\":[{\"message\":{\"content\":\"x\"}}]}", "x", false);
 }
 
 static void test_errors_of_servers_are_read(void **state) {
@@ -277,6 +298,7 @@ int main(void) {
         cmocka_unit_test(test_a_secret_is_blotted_out),
         cmocka_unit_test(test_a_secret_is_in_nothing_that_is_read_of_a_reply),
         cmocka_unit_test(test_completions_are_told_from_other_json),
+        cmocka_unit_test(test_replies_may_say_that_they_failed),
         cmocka_unit_test(test_errors_of_servers_are_read),
         cmocka_unit_test(test_the_cache_keeps_replies_of_whole_requests),
         cmocka_unit_test(test_replies_may_hold_what_is_no_text),
