@@ -420,13 +420,20 @@ static int write_all(struct judging *g, struct genarm_error *err) {
 
 /* ---- the command ---- */
 
-/* Of a run that was refused all it asked nothing is kept, so that the next one asks again. */
+/* What is kept is of no use: the next process asks again. */
+static void drop_all(struct judging *g) {
+    if (keeps(g)) {
+        (void)partial_remove(&g->partial, NULL); /* there is an error to tell already */
+        g->n_done = 0;
+    }
+}
+
+/* Nothing is kept of a run that was refused all it asked. */
 static int check_answered(struct judging *g, struct genarm_error *err) {
     const struct genarm_judge_stats stats = judge_get_stats(g->judge);
     const int code = check_refused(&stats, judge_name(g->judge), err);
-    if (code && keeps(g)) {
-        (void)partial_remove(&g->partial, NULL); /* there is an error to tell already */
-        g->n_done = 0;
+    if (code) {
+        drop_all(g);
     }
     return code;
 }
@@ -441,6 +448,9 @@ static int judge_all(struct judging *g, struct genarm_error *err) {
     int code = take_unanswered(g, err);
     code = code ? code : judge_run(g->judge, &batch, &at, err);
     progress_end(&g->progress);
+    if (code == GENARM_EMISMATCH) { /* the verdicts of a program may be those of other pairs */
+        drop_all(g);
+    }
     if (code == 0 && !resumed) {
         at = g->n_pending;
         code = check_answered(g, err);

@@ -134,6 +134,14 @@ int rewards_compute(const struct reward_set *s, const struct genarm_sample *samp
     return code;
 }
 
+int rewards_finish(const struct reward_set *s, struct genarm_error *err) {
+    int code = 0;
+    for (size_t i = 0; i < s->n && code == 0; i++) {
+        code = genarm_source_finish(s->sources[i], err);
+    }
+    return code;
+}
+
 int check_refused(const struct genarm_judge_stats *s, const char *name, struct genarm_error *err) {
     if (s->n_refused == 0 || s->n_cached > 0 || s->n_answered > 0) {
         return 0;

@@ -83,6 +83,9 @@ struct genarm_judge_params chat_params_from(const struct chat_args *args);
 int rewards_compute(const struct reward_set *s, const struct genarm_sample *samples, size_t n, double *values,
                     struct genarm_error *err);
 
+/* When all is asked: GENARM_EMISMATCH when a program said more than it was asked. */
+int rewards_finish(const struct reward_set *s, struct genarm_error *err);
+
 /* When all is asked: an error where a server has refused everything, for which the settings are to blame. `name`: whose numbers
  * these are. */
 int check_refused(const struct genarm_judge_stats *s, const char *name, struct genarm_error *err);

@@ -120,6 +120,7 @@ static int score_response(const struct score_args *args, struct scorers *s, cons
     }
     if (code == 0) {
         code = rewards_compute(&s->rewards, &sample, 1, values, err);
+        code = code ? code : rewards_finish(&s->rewards, err);
         code = code ? code : rewards_check_refused(&s->rewards, err);
     }
     if (code == 0) {
@@ -343,7 +344,11 @@ static int score_all(struct rankings *r, const struct score_args *args, const st
     if (code == 0 && r->n == 0 && !interrupt_signal()) {
         code = error_hint(err, error_set(err, GENARM_ECONTEXT, "no pair fits into the context"), "raise it with -c");
     }
-    return code || interrupt_signal() ? code : rewards_check_refused(&s->rewards, err);
+    if (code || interrupt_signal()) {
+        return code;
+    }
+    code = rewards_finish(&s->rewards, err);
+    return code ? code : rewards_check_refused(&s->rewards, err);
 }
 
 static int show_rankings(const struct rankings *r, const struct score_args *args, const struct scorers *s,

@@ -174,6 +174,8 @@ static int score_all(struct scoring *s, struct genarm_error *err) {
     }
     progress_end(&s->progress);
     free(indices);
+    code = code || interrupt_signal() ? code : rewards_finish(&s->rewards, err);
+    s->n_done = code == GENARM_EMISMATCH ? 0 : s->n_done; /* a program's rewards may be those of other answers */
     return code;
 }
 

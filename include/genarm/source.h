@@ -107,10 +107,15 @@ struct genarm_sample {
  * number has to say so: nothing is guessed. Samples of one prompt that stand side by side are computed from where
  * they differ. Errors name the source and the sample, counted from 0: GENARM_ECONTEXT when a sample is too long,
  * GENARM_EDIVERGED when a reward is not finite, GENARM_ECANCELED, GENARM_EIO when a program ended, said nothing in time or
- * did not take its input, or a server gave no reply, GENARM_EFORMAT when what it said is no reward. After an error of a program
- * the next call starts it anew. */
+ * did not take its input, or a server gave no reply, GENARM_EFORMAT when what it said is no reward, GENARM_EMISMATCH when it said
+ * more than it was asked, so that rewards it gave before may be those of other samples. After an error of a program the next
+ * call starts it anew. */
 int genarm_source_score(struct genarm_source *s, const struct genarm_sample *samples, size_t n, double *rewards,
                         struct genarm_error *err);
+
+/* When all is scored, before anything is made of it: GENARM_EMISMATCH when a program, which sees the end of its input and is
+ * listened to for up to a second, says more than it was asked. The next call of genarm_source_score starts it anew. */
+int genarm_source_finish(struct genarm_source *s, struct genarm_error *err);
 
 #ifdef __cplusplus
 }

@@ -85,7 +85,8 @@ struct judge_verdict {
 };
 
 /* Judges n pairs; `take` gets each verdict as it is there, in any order, and a code that is not 0 ends it. On failure *at is
- * the pair at fault. GENARM_ECANCELED when params.source.stop says so. */
+ * the pair at fault, or n: no single one. GENARM_ECANCELED when params.source.stop says so; GENARM_EMISMATCH when a program said
+ * more than it was asked, so that no verdict can be trusted. */
 struct judge_batch {
     const struct judge_pair *pairs; /* [n] */
     size_t n;

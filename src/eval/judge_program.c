@@ -84,6 +84,10 @@ static int judge_program_run(void *self, struct judge_round *r, size_t *at, stru
         .n = r->n_questions, .ask = judge_program_ask, .take = judge_program_take, .user = &p};
     const int rc = line_program_run(&p.j->program, &lines, at, err);
     *at /= r->per_pair;
+    if (rc == GENARM_OK) {
+        *at = r->batch->n;
+        return line_program_finish(&p.j->program, err);
+    }
     return rc;
 }
 

@@ -38,6 +38,10 @@ static int judge_reward_run(void *self, struct judge_round *r, size_t *at, struc
             rc = r->batch->take(i, v, r->batch->user, err);
         }
     }
+    if (rc == GENARM_OK) {
+        *at = r->batch->n;
+        rc = genarm_source_finish(j->source, err);
+    }
     return rc;
 }
 

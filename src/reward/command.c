@@ -69,6 +69,11 @@ static int command_score(void *self, const struct genarm_sample *samples, size_t
     return line_program_run(&c->program, &lines, at, err);
 }
 
+static int command_finish(void *self, struct genarm_error *err) {
+    struct command *c = self;
+    return line_program_finish(&c->program, err);
+}
+
 /* ---- making ---- */
 
 static void command_free(void *self) {
@@ -79,7 +84,7 @@ static void command_free(void *self) {
     }
 }
 
-static const struct source_vtable command_vtable = {.score = command_score, .free = command_free};
+static const struct source_vtable command_vtable = {.score = command_score, .finish = command_finish, .free = command_free};
 
 int command_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
                 struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err) {

@@ -23,7 +23,7 @@ enum {
     POLL_MS = 100,           /* between two questions whether to stop */
 };
 static const double exit_patience = 0.5; /* seconds to see how a program ended that closed a pipe */
-static const double end_patience = 1;    /* seconds for a program to exit by itself at the end of its input */
+static const double end_patience = 1;    /* seconds for a program to end its output, and to exit, at the end of its input */
 
 /* One batch under way. */
 struct exchange {
@@ -91,10 +91,18 @@ static int too_late(const struct line_program *c, struct genarm_error *err) {
     return error_hint(err, rc, "a program has to flush its output after every line (python3 -u, sed -u, mawk -W interactive)");
 }
 
-int line_program_refuse(const struct line_program *c, const char *line, size_t n, const char *why, struct genarm_error *err) {
-    const int rc = error_set(err, GENARM_EFORMAT, "the program \"%.*s\" answered \"%.*s\"%s: %s", SHOWN, c->text,
+static int refuse(const struct line_program *c, int code, const char *line, size_t n, const char *why, struct genarm_error *err) {
+    const int rc = error_set(err, code, "the program \"%.*s\" answered \"%.*s\"%s: %s", SHOWN, c->text,
                              n < SHOWN ? (int)n : SHOWN, line, n < SHOWN ? "" : "...", why);
     return error_hint(err, rc, "an answer is one line, %s, and nothing else is printed", c->form);
+}
+
+int line_program_refuse(const struct line_program *c, const char *line, size_t n, const char *why, struct genarm_error *err) {
+    return refuse(c, GENARM_EFORMAT, line, n, why, err);
+}
+
+static int unasked(const struct line_program *c, const char *line, size_t n, struct genarm_error *err) {
+    return refuse(c, GENARM_EMISMATCH, line, n, "it was not asked", err);
 }
 
 /* ---- answers ---- */
@@ -110,7 +118,7 @@ static int take_lines(struct line_program *c, struct exchange *b, struct genarm_
         const size_t n = (size_t)(end - line);
         *end = '\0';
         if (b->n_answered == b->n_sent) {
-            return line_program_refuse(c, line, n, "it was not asked", err);
+            return unasked(c, line, n, err);
         }
         rc = memchr(line, '\0', n) ? line_program_refuse(c, line, n, "this is no text", err)
                                   : b->batch->take(b->n_answered, line, n, b->batch->user, err);
@@ -216,7 +224,7 @@ static int run_batch(struct line_program *c, struct exchange *b, struct genarm_e
         rc = exchange(c, b, err);
     }
     if (rc == GENARM_OK && c->answer.len > 0) {
-        rc = line_program_refuse(c, c->answer.data, c->answer.len, "it was not asked", err);
+        rc = unasked(c, c->answer.data, c->answer.len, err);
     }
     return rc;
 }
@@ -231,6 +239,43 @@ int line_program_run(struct line_program *c, const struct line_batch *batch, siz
     return rc;
 }
 
+/* ---- the end ---- */
+
+/* Reads to the end of the output, or of a line, or of patience. Whether the output has ended. */
+static bool read_rest(struct line_program *c) {
+    const double end = clock_seconds() + end_patience;
+    char bytes[4096];
+    buf_clear(&c->answer);
+    for (double left = end_patience; left > 0 && c->answer.len < SHOWN; left = end - clock_seconds()) {
+        struct pollfd out = {.fd = c->process.out, .events = POLLIN};
+        if (poll(&out, 1, (int)(left * 1e3) + 1) <= 0) {
+            continue;
+        }
+        const ssize_t n = read(c->process.out, bytes, sizeof bytes);
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+            return true;
+        }
+        if (n > 0 && (buf_append(&c->answer, bytes, (size_t)n, NULL) != GENARM_OK || memchr(bytes, '\n', (size_t)n))) {
+            return false;
+        }
+    }
+    return false;
+}
+
+int line_program_finish(struct line_program *c, struct genarm_error *err) {
+    if (c->process.pid == 0) {
+        return GENARM_OK;
+    }
+    process_close_input(&c->process);
+    const bool ended = read_rest(c);
+    process_end(&c->process, ended ? end_patience : 0);
+    if (c->answer.len == 0) {
+        return GENARM_OK;
+    }
+    const char *newline = memchr(c->answer.data, '\n', c->answer.len);
+    return unasked(c, c->answer.data, newline ? (size_t)(newline - c->answer.data) : c->answer.len, err);
+}
+
 /* ---- making ---- */
 
 int line_program_init(struct line_program *p, const char *command, const char *form,
@@ -242,7 +287,10 @@ int line_program_init(struct line_program *p, const char *command, const char *f
 }
 
 void line_program_deinit(struct line_program *p) {
-    process_end(&p->process, end_patience);
+    struct genarm_error err = {0};
+    if (line_program_finish(p, &err) != GENARM_OK) { /* nobody asked before */
+        log_line(GENARM_LOG_WARN, "%s", err.what);
+    }
     buf_deinit(&p->request);
     buf_deinit(&p->answer);
     free(p->text);

@@ -35,6 +35,11 @@ struct line_batch {
 /* On failure *at is the question at fault, and the program has been killed: the next call starts another. */
 int line_program_run(struct line_program *p, const struct line_batch *batch, size_t *at, struct genarm_error *err);
 
+/* When all is answered: the program sees the end of its input and is listened to for a while. What it still says is
+ * GENARM_EMISMATCH, as what it was not asked is within a batch: its answers may be those of other questions. The next batch
+ * starts another. */
+int line_program_finish(struct line_program *p, struct genarm_error *err);
+
 /* The error of an answer that is none, and why. */
 int line_program_refuse(const struct line_program *p, const char *line, size_t n, const char *why, struct genarm_error *err);
 

@@ -159,12 +159,19 @@ bool process_exited(const struct process *p, double seconds, char *how, size_t n
     return true;
 }
 
+void process_close_input(struct process *p) {
+    if (p->in >= 0) {
+        close(p->in);
+        p->in = -1;
+    }
+}
+
 void process_end(struct process *p, double patience) {
     siginfo_t info;
     if (p->pid == 0) {
         return;
     }
-    close(p->in);
+    process_close_input(p);
     close(p->out);
     const bool reaped = wait_exit(p->pid, patience, &info) && info.si_pid != p->pid;
     if (!reaped) { /* else its number may be another group's by now */

@@ -10,7 +10,7 @@
 
 struct process {
     pid_t pid; /* 0: none */
-    int in;    /* non-blocking: what is written is its input */
+    int in;    /* non-blocking: what is written is its input; -1: closed */
     int out;   /* non-blocking: its output */
 };
 
@@ -23,6 +23,9 @@ ssize_t process_write(struct process *p, const void *bytes, size_t n);
 
 /* Whether it exits within some seconds, and how, as part of a sentence: "exited with status 1". */
 bool process_exited(const struct process *p, double seconds, char *how, size_t n_how);
+
+/* It sees the end of its input. */
+void process_close_input(struct process *p);
 
 /* Closes both pipes and waits up to `patience` seconds for the process to exit; then kills what is left of its group. Does
  * nothing when there is none. */

@@ -224,3 +224,7 @@ int genarm_source_score(struct genarm_source *s, const struct genarm_sample *sam
     free(values);
     return say_whose(err, rc, s, at, n);
 }
+
+int genarm_source_finish(struct genarm_source *s, struct genarm_error *err) {
+    return s->vtable->finish ? say_whose(err, s->vtable->finish(s->self, err), s, 0, 1) : GENARM_OK;
+}

@@ -22,6 +22,7 @@ struct source_vtable {
     /* values[n], where score_one is NULL. On failure *at is the sample at fault, and the values are undefined. */
     int (*score)(void *self, const struct genarm_sample *samples, size_t n, double *values, size_t *at,
                  struct genarm_error *err);
+    int (*finish)(void *self, struct genarm_error *err); /* see genarm_source_finish; NULL: nothing can be wrong */
     int64_t (*n_evaluated)(const void *self); /* tokens that went through a model; NULL: there is none */
     void (*free)(void *self); /* NULL is fine */
     /* What asking servers came to; NULL for kinds that ask none. Only kinds that do may give NaN. */

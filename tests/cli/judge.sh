@@ -390,6 +390,16 @@ json_true out 'all(x["verdict"] == "invalid" for x in r)'
 run 1 judge --judge 'pairwise:while read -r l; do echo hello; done' a.jsonl b.jsonl
 says err 'answered "hello"'
 says err 'an answer is one line, {"verdict": "a"}'
+# One line too many: all verdicts may be those of other questions, and nothing is made of them.
+run 1 judge --judge 'pairwise:sleep 0.2; echo tie; while read -r l; do echo a; done' a.jsonl b.jsonl -o many.out
+says err 'answered "a": it was not asked'
+check "nothing is there" [ ! -e many.out ] && check "nothing is kept" [ ! -e many.out.partial ]
+run 1 judge --judge 'cmd:sleep 0.2; echo 1; while read -r l; do echo 2; done' a.jsonl b.jsonl -o many.out
+says err 'answered "2": it was not asked'
+check "nothing is kept" [ ! -e many.out.partial ]
+run 1 score --answers a.jsonl --reward 'cmd:sleep 0.2; echo 1; while read -r l; do echo 2; done' -o many.out
+says err 'answered "2": it was not asked'
+check "nothing is there" [ ! -e many.out ] && check "nothing is kept" [ ! -e many.out.partial ]
 run 0 judge --judge "cmd:n=python3 -u -c 'import json,sys
 for l in sys.stdin: print(len(json.loads(l)[\"response\"]), flush=True)'" --tie-margin 10.5 a.jsonl b.jsonl
 json_true out '[x["verdict"] for x in r] == ["a", "b", "tie", "tie"] and r[0]["rewards"] == {"a": 16, "b": 5} and r[0]["orders"] == []'

@@ -224,12 +224,41 @@ static void test_what_is_no_reward_is_an_error(void **state) {
 
 static void test_unasked_output_is_an_error(void **state) {
     (void)state;
-    fails(60, "yes 1", GENARM_EFORMAT, "was not asked", "sample");
-    fails(60, "read l; read l; printf '1\\n2\\n3\\n'; exec sleep 100", GENARM_EFORMAT, "\"3\": it was not asked", "sample 1");
-    fails(60, "read l; read l; printf '1\\n2\\n3'; exec sleep 100", GENARM_EFORMAT, "\"3\": it was not asked", "sample 1");
+    fails(60, "yes 1", GENARM_EMISMATCH, "was not asked", "sample");
+    fails(60, "read l; read l; printf '1\\n2\\n3\\n'; exec sleep 100", GENARM_EMISMATCH, "\"3\": it was not asked", "sample 1");
+    fails(60, "read l; read l; printf '1\\n2\\n3'; exec sleep 100", GENARM_EMISMATCH, "\"3\": it was not asked", "sample 1");
     fails(60, "read l; head -c 1000000 /dev/zero | tr '\\0' x; exec sleep 100", GENARM_EFORMAT,
           "more than 65536 bytes without an end of line", "sample 0");
     fails(60, "read l; printf '1\\000\\n'; exec sleep 100", GENARM_EFORMAT, "no text", "sample 0");
+}
+
+static void test_what_is_said_after_the_last_answer_is_an_error(void **state) {
+    static const struct {
+        const char *command, *said; /* said: NULL: it says nothing more */
+    } cases[] = {
+        {"read l; echo 1; read l; echo 2; read l; sleep 0.3; echo 3; echo 4; exec sleep 100", "answered \"3\": it was not asked"},
+        {EACH "echo 1; done; printf bye", "answered \"bye\": it was not asked"},
+        {EACH "echo 1; done; echo", "answered \"\": it was not asked"},
+        {EACH "echo 1; done; sleep 0.2", NULL},
+        {"read l; read l; echo 1; echo 1; exec sleep 100", NULL},
+    };
+    static const char *const texts[] = {"1", "2"};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct genarm_source *s = start(60, "%s", cases[i].command);
+        struct genarm_error err = {0};
+        double values[2];
+        const double begun = now();
+        for (int k = 0; k < 2; k++) { /* another program the second time */
+            must(score_texts(s, texts, 2, values, &err), &err);
+            assert_int_equal(genarm_source_finish(s, &err), cases[i].said ? GENARM_EMISMATCH : GENARM_OK);
+            assert_true(!cases[i].said || (strstr(err.what, cases[i].said) && strstr(err.what, "reward t: ")));
+            no_child_is_left();
+        }
+        must(genarm_source_finish(s, &err), &err); /* nothing runs */
+        genarm_source_free(s);
+        assert_true(now() - begun < 30);
+    }
 }
 
 static void test_a_program_that_does_not_read_is_an_error_and_no_signal(void **state) {
@@ -359,6 +388,7 @@ int main(void) {
         cmocka_unit_test(test_a_program_that_is_late_is_an_error),
         cmocka_unit_test(test_what_is_no_reward_is_an_error),
         cmocka_unit_test(test_unasked_output_is_an_error),
+        cmocka_unit_test(test_what_is_said_after_the_last_answer_is_an_error),
         cmocka_unit_test(test_a_program_that_does_not_read_is_an_error_and_no_signal),
         cmocka_unit_test(test_after_a_failure_the_program_is_started_anew),
         cmocka_unit_test(test_waiting_can_be_stopped),
