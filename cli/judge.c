@@ -131,7 +131,7 @@ static json_t *record_json(const struct judging *g, size_t number, const struct 
     const json_t *id = g->files[0].items[number].id;
     const bool open = is_unanswered(g, number);
     json_t *rewards = NULL;
-    if (v->n_showings == 0 && !open) {
+    if (v->n_showings == 0 && !v->same && !open) {
         rewards = json_pack("{s:o, s:o}", "a", preference_json(v->rewards[0]), "b", preference_json(v->rewards[1]));
     }
     return json_pack("{s:I, s:O*, s:s, s:o, s:o, s:o*, s:s*, s:{s:I, s:I}}", "index", (json_int_t)number, "id", id, "verdict",

@@ -198,7 +198,38 @@ int judge_answered(struct judge_round *r, size_t question, const struct judge_an
     return rc;
 }
 
-int judge_run(struct judge *j, const struct judge_batch *batch, size_t *at, struct genarm_error *err) {
+/* The pairs of a batch that a judge need see. */
+struct selection {
+    const struct judge_batch *batch;
+    struct judge_pair *pairs; /* [n] */
+    size_t *numbers, n;       /* [n] their places in the batch */
+};
+
+static bool is_same(const struct judge_pair *p) {
+    return strcmp(p->texts[0], p->texts[1]) == 0 && p->finished[0] == p->finished[1];
+}
+
+/* The same answer twice is a tie, whatever a judge's mood or rounding would say. */
+static int select_pairs(struct selection *s, struct genarm_error *err) {
+    const struct judge_verdict tie = {.outcome = JUDGE_TIE, .preference = 1.5, .rewards = {NAN, NAN}, .same = true};
+    int rc = GENARM_OK;
+    for (size_t i = 0; i < s->batch->n && rc == GENARM_OK; i++) {
+        if (is_same(&s->batch->pairs[i])) {
+            rc = s->batch->take(i, &tie, s->batch->user, err);
+        } else {
+            s->pairs[s->n] = s->batch->pairs[i];
+            s->numbers[s->n++] = i;
+        }
+    }
+    return rc;
+}
+
+static int take_selected(size_t i, const struct judge_verdict *v, void *user, struct genarm_error *err) {
+    const struct selection *s = user;
+    return s->batch->take(s->numbers[i], v, s->batch->user, err);
+}
+
+static int ask(struct judge *j, const struct judge_batch *batch, size_t *at, struct genarm_error *err) {
     const size_t per_pair = j->params.order == JUDGE_BOTH ? 2 : 1;
     struct judge_round r = {.params = &j->params, .batch = batch, .per_pair = per_pair, .n_questions = per_pair * batch->n};
     r.verdicts = calloc(batch->n + 1, sizeof *r.verdicts);
@@ -206,7 +237,6 @@ int judge_run(struct judge *j, const struct judge_batch *batch, size_t *at, stru
     for (size_t i = 0; i < batch->n && rc == GENARM_OK; i++) {
         r.verdicts[i].rewards[0] = r.verdicts[i].rewards[1] = NAN;
     }
-    *at = 0;
     if (rc == GENARM_OK && batch->n > 0) {
         rc = j->vtable->run(j->self, &r, at, err);
     }
@@ -214,5 +244,20 @@ int judge_run(struct judge *j, const struct judge_batch *batch, size_t *at, stru
         free_texts(&r.verdicts[i]);
     }
     free(r.verdicts);
+    return rc;
+}
+
+int judge_run(struct judge *j, const struct judge_batch *batch, size_t *at, struct genarm_error *err) {
+    struct selection s = {.batch = batch,
+                          .pairs = calloc(batch->n + 1, sizeof *s.pairs),
+                          .numbers = calloc(batch->n + 1, sizeof *s.numbers)};
+    size_t asked = 0;
+    int rc = s.pairs && s.numbers ? select_pairs(&s, err) : error_nomem(err, "pairs");
+    if (rc == GENARM_OK) {
+        rc = ask(j, &(struct judge_batch){s.pairs, s.n, take_selected, &s}, &asked, err);
+    }
+    *at = asked < s.n ? s.numbers[asked] : batch->n;
+    free(s.pairs);
+    free(s.numbers);
     return rc;
 }

@@ -8,7 +8,7 @@
  *
  * Judges that see both answers at once prefer places: each pair is shown in both orders unless the params say otherwise, and
  * wins only what is preferred in both. Two verdicts that differ are a tie (Zheng et al., 2023, "conservative"). A reply without
- * a verdict makes the pair invalid; nothing is guessed.
+ * a verdict makes the pair invalid; nothing is guessed. The same answer twice is a tie that no judge is asked about.
  *
  * judge.c has what holds for all, judge_chat.c, judge_program.c and judge_reward.c the kinds.
  */
@@ -78,8 +78,9 @@ struct judge_verdict {
     double preference; /* 1 + how sure the judge is that A is better: 2: A, 1: B, 1.5: a tie; the mean of the showings', which
                           come from probabilities where the server tells them; NaN: invalid */
     struct judge_showing showings[2];
-    size_t n_showings; /* 0: by rewards */
+    size_t n_showings; /* 0: by rewards, or nobody was asked */
     double rewards[2]; /* NaN where there are none */
+    bool same;         /* the answers are the same: a tie, and the judge was not asked */
     bool too_long;     /* an answer does not fit into the context of the reward: invalid */
     int64_t prompt_tokens, completion_tokens; /* of its replies, cached ones too */
 };

@@ -1,7 +1,6 @@
 /* A reward as a judge: the answer with the higher one wins. */
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/error.h"
 #include "eval/judge_kinds.h"
@@ -18,16 +17,13 @@ static int judge_reward_run(void *self, struct judge_round *r, size_t *at, struc
         struct judge_verdict *v = &r->verdicts[i];
         const struct genarm_sample samples[2] = {{p->messages, p->n_messages, p->texts[0], p->finished[0], NULL, 0},
                                                  {p->messages, p->n_messages, p->texts[1], p->finished[1], NULL, 0}};
-        /* The same answer twice is a tie, whatever rounding or a program's mood would say. */
-        const bool same = strcmp(p->texts[0], p->texts[1]) == 0 && p->finished[0] == p->finished[1];
         *at = i;
-        rc = genarm_source_score(j->source, samples, same ? 1 : 2, v->rewards, err);
+        rc = genarm_source_score(j->source, samples, 2, v->rewards, err);
         if (rc == GENARM_ECONTEXT) { /* no reward, no verdict: the others have theirs */
             v->rewards[0] = v->rewards[1] = NAN;
             v->too_long = true;
             rc = GENARM_OK;
         }
-        v->rewards[1] = same ? v->rewards[0] : v->rewards[1];
         if (rc == GENARM_OK) {
             const double margin = v->rewards[0] - v->rewards[1];
             v->outcome = isnan(margin)                      ? JUDGE_INVALID

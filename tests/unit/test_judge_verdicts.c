@@ -129,7 +129,26 @@ static void test_a_reward_judges_by_its_margin(void **state) {
         assert_int_equal(r.verdicts[i].outcome, right[i]);
         assert_int_equal(r.verdicts[i].n_showings, 0);
     }
-    assert_true(r.verdicts[0].rewards[0] == 3 && r.verdicts[0].rewards[1] == 1 && r.verdicts[3].rewards[1] == 7);
+    assert_true(r.verdicts[0].rewards[0] == 3 && r.verdicts[0].rewards[1] == 1 && isnan(r.verdicts[3].rewards[1]));
+}
+
+static void test_the_same_answer_twice_is_a_tie_without_a_question(void **state) {
+    (void)state;
+    static const char *const texts[][2] = {{"same", "same"}, {"p", "q"}, {"", ""}, {"p", "what"}};
+    struct judge_params params = judge_default_params();
+    struct result r = {0};
+    struct genarm_error err = {0};
+    size_t at = 9;
+    params.order = JUDGE_GIVEN;
+    must(judge_texts(&r, "pairwise:read -r l; echo a; read -r l; echo b", &params, texts, 4, &at, &err), &err);
+    static const enum judge_outcome right[] = {JUDGE_TIE, JUDGE_A, JUDGE_TIE, JUDGE_B};
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(r.verdicts[i].outcome, right[i]);
+        assert_int_equal(r.verdicts[i].n_showings, i % 2);
+        assert_true(r.verdicts[i].preference == (i % 2 ? i == 1 ? 2 : 1 : 1.5));
+    }
+    assert_int_equal(judge_texts(&r, "pairwise:read -r l; echo a; read -r l; exit 3", &params, texts, 4, &at, &err), GENARM_EIO);
+    assert_int_equal(at, 3); /* of all pairs */
 }
 
 static void test_errors_say_which_pair(void **state) {
@@ -160,6 +179,7 @@ int main(void) {
         cmocka_unit_test(test_preferences_are_averaged_over_the_orders),
         cmocka_unit_test(test_orders_are_as_asked_for),
         cmocka_unit_test(test_a_reward_judges_by_its_margin),
+        cmocka_unit_test(test_the_same_answer_twice_is_a_tie_without_a_question),
         cmocka_unit_test(test_errors_say_which_pair),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
