@@ -122,6 +122,9 @@ static int open_flight(struct chat_client *c, struct flight *f, struct genarm_er
     curl_easy_setopt(f->easy, CURLOPT_WRITEDATA, f);
     curl_easy_setopt(f->easy, CURLOPT_PRIVATE, f);
     curl_easy_setopt(f->easy, CURLOPT_NOSIGNAL, 1L);
+#if LIBCURL_VERSION_NUM >= 0x075700
+    curl_easy_setopt(f->easy, CURLOPT_QUICK_EXIT, 1L); /* who stops does not wait for a name to be looked up */
+#endif
     curl_easy_setopt(f->easy, CURLOPT_TIMEOUT_MS, (long)(timeout < 1e6 ? 1e3 * timeout + 1 : 1e9));
     curl_easy_setopt(f->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)(1e3 * connecting) + 1);
     return GENARM_OK;
