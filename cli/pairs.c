@@ -5,8 +5,9 @@
 #include <string.h>
 
 /* Takes *p over, also on failure; leaves a zeroed one. */
-static int append(struct pair_list *list, struct preference *p, const char *where, struct genarm_error *err) {
-    struct pair pair = {.preference = *p, .where = strdup(where)};
+static int append(struct pair_list *list, struct preference *p, const struct pref_reader *reader, struct genarm_error *err) {
+    const int64_t number = list->n_read + pref_counts(reader)->read - 1;
+    struct pair pair = {.preference = *p, .where = strdup(pref_where(reader)), .number = number};
     struct pair *items = list->items;
     *p = (struct preference){0};
     if ((list->n & (list->n - 1)) == 0) { /* full: the capacity is the next power of two */
@@ -40,7 +41,7 @@ int pairs_read(struct pair_list *list, const char *path, const struct pref_param
     struct preference *p;
     int code = pref_open(&reader, path, params, err);
     while (code == 0 && (code = pref_next(reader, &p, err)) > 0) {
-        code = append(list, p, pref_where(reader), err);
+        code = append(list, p, reader, err);
     }
     if (code == 0) {
         say_counts(path, pref_counts(reader));

@@ -7,6 +7,7 @@
 struct pair {
     struct preference preference; /* owned */
     char *where;                  /* "file:line" */
+    int64_t number;               /* from 0, of all that were read, also of those that were dropped */
 };
 
 struct pair_list {

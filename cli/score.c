@@ -31,7 +31,8 @@ static const struct option score_options[] = {
          "score pairs instead: prints how often the chosen response has the larger reward, and by how much, by the sum "
          "of the tokens' log-probabilities and by their mean; repeatable. " PAIRS_HELP},
     {OPTION_FLAG, "--per-pair", "", offsetof(struct score_args, per_pair),
-     .help = "with -d, --reward and -o: write the rewards of every pair, a JSON record each: index, chosen, rejected"},
+     .help = "with -d, --reward and -o: write the rewards of every pair, a JSON record each: index, chosen, rejected. index "
+             "counts all pairs that are read, also those that cannot be used"},
     OPTIONS_FORMAT(struct score_args),
     {OPTION_FILE, "--answers", "FILE.jsonl", offsetof(struct score_args, answers),
      .help = "give every answer of a file the rewards of --reward: records of genarm generate, {\"prompt\" or \"messages\", "
@@ -196,8 +197,8 @@ static void rank_pair(struct rankings *r, const struct scores *chosen, const str
 }
 
 /* A pair that does not fit has rewards that are null. */
-static int print_pair(const struct rankings *r, const struct reward_set *rewards, size_t index, struct genarm_error *err) {
-    json_t *record = json_pack("{s:I, s:o, s:o}", "index", (json_int_t)index, "chosen", rewards_json(rewards, r->values, 2),
+static int print_pair(const struct rankings *r, const struct reward_set *rewards, int64_t number, struct genarm_error *err) {
+    json_t *record = json_pack("{s:I, s:o, s:o}", "index", (json_int_t)number, "chosen", rewards_json(rewards, r->values, 2),
                                "rejected", rewards_json(rewards, r->values + 1, 2));
     return print_json(r->out, record, err);
 }
@@ -228,6 +229,9 @@ static int score_pair(struct rankings *r, const struct score_args *args, const s
     scores_deinit(&scores[1]);
     if (code != GENARM_ECONTEXT) {
         return error_at(err, code, "%s", pair->where);
+    }
+    for (size_t k = 0; k < 2 * s->rewards.n; k++) {
+        r->values[k] = NAN;
     }
     r->n_long++;
     return 0;
@@ -314,7 +318,11 @@ static void print_reward_rankings(const struct rankings *r, const struct reward_
     for (size_t i = 0; i < rewards->n; i++) {
         const struct tally *t = &r->rewards[i];
         const double n = (double)(r->n - t->n_abstained);
-        printf("%-32s%10.3f%12.3f", rewards_name(rewards, i), t->right / n, t->margin / n);
+        if (n > 0) {
+            printf("%-32s%10.3f%12.3f", rewards_name(rewards, i), t->right / n, t->margin / n);
+        } else {
+            printf("%-32s%10s%12s", rewards_name(rewards, i), "-", "-");
+        }
         if (t->n_abstained) {
             printf("  without %lld pairs in which it abstained", (long long)t->n_abstained);
         }
@@ -329,12 +337,9 @@ static int score_all(struct rankings *r, const struct score_args *args, const st
     int code = s->guided ? genarm_session_new(&session, s->setup.guide, NULL, err) : 0;
     progress_start(&progress, "scoring", "pairs", (int64_t)pairs->n, 0);
     for (size_t i = 0; i < pairs->n && code == 0 && !interrupt_signal(); i++) {
-        for (size_t k = 0; k < 2 * s->rewards.n; k++) {
-            r->values[k] = NAN;
-        }
         code = score_pair(r, args, s, session, &pairs->items[i], err);
         if (code == 0 && r->out) {
-            code = print_pair(r, &s->rewards, i, err);
+            code = print_pair(r, &s->rewards, pairs->items[i].number, err);
         }
         progress_update(&progress, (int64_t)i + 1, NULL);
     }

@@ -470,6 +470,8 @@ forget
 run 0 score -m "$tiny" -d pairs.jsonl --reward openai:rate@$url --judge-cache ratings
 says out "without 1 pairs in which it abstained"
 asks 0 "ratings from the cache"
+run 0 score -m "$tiny" -d pairs.jsonl --reward openai:words@$url
+check "no number of nothing" grep -qE '^words +- +-  without 2 pairs in which it abstained$' out
 # A first pair that the server refuses says nothing of the others; all that are refused say that something is wrong.
 sed '1s/Name a bird/A forbidden bird/' pairs.jsonl >forbidden.jsonl
 sed 's/1 2 3 4 5 6 7 8 9 10 11/A large owl/' forbidden.jsonl >choosy.jsonl

@@ -40,6 +40,19 @@ END_PAIRS
 run 0 score -m "$tiny" -d pairs.jsonl --reward "cmd:n=python3 -u length.py" --reward arm:kind.gguf --json
 json_true out 'r[0]["trajectory"]["n"] == {"accuracy": 0.5, "margin": 0} and set(r[0]["trajectory"]) == {"n", "kind"}'
 
+# Pair by pair: numbered as in the file, and null where one is left out of the table.
+cat >some.jsonl <<'END_PAIRS'
+{"prompt": "Name a bird.", "chosen": "The owl, of course.", "rejected": "An owl."}
+{"prompt": "Name a bird.", "chosen": "An owl.", "rejected": "An owl."}
+{"prompt": "Name a fish.", "chosen": "Cod", "rejected": "Eels"}
+END_PAIRS
+run 0 score -m "$tiny" -d some.jsonl -d pairs.jsonl --reward "cmd:n=python3 -u length.py" --per-pair -o some.out
+json_true some.out '[x["index"] for x in r] == [0, 2, 3, 4, 5] and r[1]["rejected"] == {"n": 104}'
+python3 -c 'import json; print(json.dumps({"prompt": "word " * 300, "chosen": "a", "rejected": "b"}))' >>some.jsonl
+run 0 score -m "$tiny" -c 128 -d some.jsonl --arm kind.gguf --reward "cmd:n=python3 -u length.py" --per-pair -o some.out --json
+json_true out 'r[0]["pairs"] == 2 and r[0]["too_long"] == 1'
+json_true some.out 'r[2] == {"index": 3, "chosen": {"n": None}, "rejected": {"n": None}} and r[0]["chosen"] == {"n": 119}'
+
 # What goes wrong.
 run 1 "${one[@]}" --reward "cmd:exit 3"
 says err 'error: reward cmd: the program "exit 3" exited with status 3 before it answered'
