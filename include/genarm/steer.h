@@ -95,7 +95,7 @@ int genarm_schema_to_gbnf(char **out, const char *schema, struct genarm_error *e
 
 /* What is answered from the next token on, and every answer after a new prompt, follows the grammar: the turn can end only
  * where the grammar is complete. NULL: anything goes again. A step fails with GENARM_EINVAL where the grammar allows no token
- * that the mixture gives any probability. */
+ * that the mixture gives any probability, and where the states of one answer are more than there is room for (65536). */
 int genarm_session_set_grammar(struct genarm_session *s, struct genarm_grammar *grammar, struct genarm_error *err);
 
 /* ---- log-probabilities of the tokens drawn ---- */

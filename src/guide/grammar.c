@@ -9,7 +9,7 @@
 #include "guide/words.h"
 #include "model/model.h"
 
-/* Beyond these a grammar can be read in so many ways at once that it would never end. */
+/* Beyond WAYS_MAX a grammar can be read in so many ways at once that it would never end. Beyond the others it is full. */
 enum { STACKS_MAX = 1 << 20, STATES_MAX = 1 << 16, WAYS_MAX = 1 << 12, MASKS_MAX = 256 };
 
 /* What is still to come: an element, a class or the call of a rule, and then another stack. 0 is the empty one: all is there. */
@@ -59,9 +59,10 @@ struct genarm_grammar {
     int32_t *todo; /* [WAYS_MAX] */
     int32_t *path; /* [words.longest + 1] states along a token */
     int32_t n_masks;
+    uint32_t generation;
 };
 
-static int too_large(struct genarm_error *err) {
+static int too_ambiguous(struct genarm_error *err) {
     const int rc = error_set(err, GENARM_EINVAL, "the grammar can be read in too many ways at once");
     return error_hint(err, rc, "make its rules less ambiguous, and its repetitions shorter");
 }
@@ -130,7 +131,7 @@ static int32_t push(struct genarm_grammar *g, int32_t element, int32_t below, st
         }
     }
     if (g->n_stacks == STACKS_MAX) {
-        return too_large(err);
+        return GRAMMAR_FULL;
     }
     int32_t max_stamps = g->max_stacks;
     g->stamps = room(g->stamps, g->n_stacks + 1, &max_stamps, sizeof *g->stamps, &rc, err);
@@ -152,7 +153,7 @@ static int add_way(struct genarm_grammar *g, int32_t *list, int32_t *n, int32_t 
         return GENARM_OK;
     }
     if (*n == WAYS_MAX) {
-        return too_large(err);
+        return too_ambiguous(err);
     }
     g->stamps[stack] = g->stamp;
     list[(*n)++] = stack;
@@ -225,7 +226,7 @@ static int32_t state_of(struct genarm_grammar *g, struct partial p, struct genar
         }
     }
     if (g->n_states == STATES_MAX) {
-        return too_large(err);
+        return GRAMMAR_FULL;
     }
     g->states = room(g->states, g->n_states + 1, &g->max_states, sizeof *g->states, &rc, err);
     g->ways = room(g->ways, g->n_ways + g->n_found, &g->max_ways, sizeof *g->ways, &rc, err);
@@ -364,7 +365,8 @@ int grammar_advance(struct genarm_grammar *g, int32_t *state, int32_t token, str
         return s;
     }
     if (s == GRAMMAR_DEAD) {
-        return error_set(err, GENARM_EINVAL, "the grammar does not allow token %d here", token);
+        const int rc = error_set(err, GENARM_EINVAL, "the grammar does not allow token %d here", token);
+        return error_hint(err, rc, "set the grammar again: it then begins with the next token");
     }
     *state = s;
     return GENARM_OK;
@@ -431,17 +433,8 @@ int grammar_allowed(struct genarm_grammar *g, int32_t state, const uint8_t **all
 /* ---- life ---- */
 
 /* The empty stack, the dead state and the first one. */
-static int start(struct genarm_grammar *g, struct genarm_error *err) {
+static int begin(struct genarm_grammar *g, struct genarm_error *err) {
     int rc = GENARM_OK;
-    int32_t max_stamps = 0;
-    g->found = malloc(WAYS_MAX * sizeof *g->found);
-    g->todo = malloc(WAYS_MAX * sizeof *g->todo);
-    g->path = calloc((size_t)g->words.longest + 1, sizeof *g->path);
-    g->stamps = room(NULL, 1, &max_stamps, sizeof *g->stamps, &rc, err);
-    g->stacks = room(NULL, 1, &g->max_stacks, sizeof *g->stacks, &rc, err);
-    if (rc != GENARM_OK || !g->found || !g->todo || !g->path) {
-        return error_nomem(err, "a grammar");
-    }
     g->stacks[g->n_stacks++] = (struct stack){0};
     g->stamps[0] = -1;
     begin_state(g);
@@ -463,7 +456,44 @@ static int start(struct genarm_grammar *g, struct genarm_error *err) {
     if (state == GRAMMAR_DEAD) {
         return error_set(err, GENARM_EFORMAT, "the grammar allows nothing: its root only ever calls itself");
     }
-    return state < 0 ? state : GENARM_OK;
+    return state == GRAMMAR_FULL ? grammar_is_full(err) : state < 0 ? state : GENARM_OK;
+}
+
+static int start(struct genarm_grammar *g, struct genarm_error *err) {
+    int rc = GENARM_OK;
+    int32_t max_stamps = 0;
+    g->found = malloc(WAYS_MAX * sizeof *g->found);
+    g->todo = malloc(WAYS_MAX * sizeof *g->todo);
+    g->path = calloc((size_t)g->words.longest + 1, sizeof *g->path);
+    g->stamps = room(NULL, 1, &max_stamps, sizeof *g->stamps, &rc, err);
+    g->stacks = room(NULL, 1, &g->max_stacks, sizeof *g->stacks, &rc, err);
+    if (rc != GENARM_OK || !g->found || !g->todo || !g->path) {
+        return error_nomem(err, "a grammar");
+    }
+    return begin(g, err);
+}
+
+static void drop_states(struct genarm_grammar *g) {
+    drop_masks(g);
+    for (int32_t i = 0; i < g->n_states; i++) {
+        free(g->states[i].next);
+    }
+    g->n_states = g->n_stacks = g->n_ways = g->stamp = 0;
+}
+
+void grammar_restart(struct genarm_grammar *g) {
+    drop_states(g);
+    memset(g->stack_index.slots, 0, g->stack_index.n_slots * sizeof *g->stack_index.slots);
+    memset(g->state_index.slots, 0, g->state_index.n_slots * sizeof *g->state_index.slots);
+    g->generation++;
+    begin(g, NULL); /* as the first time, in the room that there is since then: nothing can fail */
+}
+
+uint32_t grammar_generation(const struct genarm_grammar *g) { return g->generation; }
+
+int grammar_is_full(struct genarm_error *err) {
+    const int rc = error_set(err, GENARM_EINVAL, "the grammar comes to more states than there is room for");
+    return error_hint(err, rc, "make its repetitions shorter");
 }
 
 int genarm_grammar_new(struct genarm_grammar **out, const struct genarm_model *model, const char *text,
@@ -489,10 +519,7 @@ void genarm_grammar_free(struct genarm_grammar *g) {
     if (!g) {
         return;
     }
-    drop_masks(g);
-    for (int32_t i = 0; i < g->n_states; i++) {
-        free(g->states[i].next);
-    }
+    drop_states(g);
     free(g->states);
     free(g->stacks);
     free(g->stamps);

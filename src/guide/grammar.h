@@ -17,6 +17,13 @@ enum { GRAMMAR_DEAD = 0, GRAMMAR_START = 1 }; /* states: nothing follows; nothin
 void grammar_lock(struct genarm_grammar *g);
 void grammar_unlock(struct genarm_grammar *g);
 
+/* What follows returns this where there is no room for another state, and sets no error: after grammar_restart there is, but then
+ * states of before mean nothing, other than the two above. Each restart begins a generation of states. */
+enum { GRAMMAR_FULL = -1000 };
+void grammar_restart(struct genarm_grammar *g);
+uint32_t grammar_generation(const struct genarm_grammar *g);
+int grammar_is_full(struct genarm_error *err); /* the error where that does not help */
+
 /* The state after a token, GENARM_EINVAL if the grammar does not allow it; *state is then as before. */
 int grammar_advance(struct genarm_grammar *g, int32_t *state, int32_t token, struct genarm_error *err);
 

@@ -119,24 +119,35 @@ static int mix_parts(const struct genarm_session *s, int32_t pos, const float *c
     return combine(out, parts, n_parts) ? GENARM_OK : mix_failed(s, pos, logits, err);
 }
 
-static int off_the_grammar(int rc, struct genarm_error *err) {
-    return error_hint(err, rc, "set the grammar again: it then begins with the next token");
-}
-
-/* The grammar's state before answer token `pos`: that of the tokens given, moved on by those between. */
-static int grammar_state_at(const struct genarm_session *s, int32_t pos, int32_t *state, struct genarm_error *err) {
+/* The grammar's state before answer token `pos`: that of the tokens given, moved on by those between, or by all where the state
+ * is of an earlier generation; and the tokens that may come next, unless `allowed` is NULL. */
+static int follow_grammar(const struct genarm_session *s, int32_t pos, int32_t *state, const uint8_t **allowed,
+                          struct genarm_error *err) {
     const struct steering *st = &s->steering;
     const struct timeline *t = &s->timelines[0];
+    const bool stale = st->grammar_generation != grammar_generation(st->grammar);
+    const int32_t from = stale ? st->grammar_from : st->grammar_pos;
     int rc = GENARM_OK;
-    if (st->grammar_pos < pos && t->n_prompt + st->grammar_pos < t->n_given) { /* a saved answer that had been shifted */
+    if (from < pos && t->n_prompt + from < t->n_given) { /* an answer that was shifted, then saved or its states dropped */
         rc = error_set(err, GENARM_EINVAL, "the start of the answer was forgotten: whether it follows the grammar is unknown");
-        return off_the_grammar(rc, err);
+        return error_hint(err, rc, "set the grammar again: it then begins with the next token");
     }
-    *state = st->grammar_state;
-    for (int32_t i = st->grammar_pos; i < pos && rc == GENARM_OK; i++) {
+    *state = stale ? GRAMMAR_START : st->grammar_state;
+    for (int32_t i = from; i < pos && rc == GENARM_OK; i++) {
         rc = grammar_advance(st->grammar, state, t->tokens[t->n_prompt + i], err);
     }
-    return rc == GENARM_EINVAL ? off_the_grammar(rc, err) : rc;
+    return rc == GENARM_OK && allowed ? grammar_allowed(st->grammar, *state, allowed, err) : rc;
+}
+
+/* The same; a grammar that is full begins anew. */
+static int grammar_at(const struct genarm_session *s, int32_t pos, int32_t *state, const uint8_t **allowed,
+                      struct genarm_error *err) {
+    int rc = follow_grammar(s, pos, state, allowed, err);
+    if (rc == GRAMMAR_FULL) {
+        grammar_restart(s->steering.grammar);
+        rc = follow_grammar(s, pos, state, allowed, err);
+    }
+    return rc == GRAMMAR_FULL ? grammar_is_full(err) : rc;
 }
 
 /* Forbids what the grammar does not allow. */
@@ -144,10 +155,7 @@ static int apply_grammar(const struct genarm_session *s, int32_t pos, float *out
     int32_t state;
     const uint8_t *allowed = NULL; /* one bit a token */
     grammar_lock(s->steering.grammar); /* other sessions may have the same */
-    int rc = grammar_state_at(s, pos, &state, err);
-    if (rc == GENARM_OK) {
-        rc = grammar_allowed(s->steering.grammar, state, &allowed, err);
-    }
+    const int rc = grammar_at(s, pos, &state, &allowed, err);
     for (size_t t = 0; t < vocab_of(s, 0) && rc == GENARM_OK; t++) {
         if (!(allowed[t / 8] >> (t % 8) & 1)) {
             out[t] = -INFINITY;
@@ -177,24 +185,14 @@ int session_mix(struct genarm_session *s, int32_t pos, const float *const *logit
 
 /* ---- the token drawn from it ---- */
 
-int session_settle(struct genarm_session *s, struct genarm_error *err) {
+int session_settle(struct genarm_session *s, int32_t pos, struct genarm_error *err) {
     struct steering *st = &s->steering;
-    const int32_t pos = genarm_session_n_tokens(s);
     int32_t state;
-    const int rc = st->grammar ? grammar_state_at(s, pos, &state, err) : GENARM_OK;
+    const int rc = st->grammar ? grammar_at(s, pos, &state, NULL, err) : GENARM_OK;
     if (st->grammar && rc == GENARM_OK) {
         st->grammar_state = state;
         st->grammar_pos = pos;
-    }
-    return rc;
-}
-
-int session_commit(struct genarm_session *s, int32_t token, struct genarm_error *err) {
-    struct steering *st = &s->steering;
-    int rc = session_settle(s, err);
-    if (st->grammar && rc == GENARM_OK) {
-        rc = grammar_advance(st->grammar, &st->grammar_state, token, err);
-        st->grammar_pos += rc == GENARM_OK;
+        st->grammar_generation = grammar_generation(st->grammar);
     }
     return rc;
 }

@@ -129,11 +129,8 @@ void session_forget_cache(struct genarm_session *s);
  * distribution: it would be sampled from all the same. Threads may mix for several sessions at once. */
 int session_mix(struct genarm_session *s, int32_t pos, const float *const *logits, float *out, struct genarm_error *err);
 
-/* Moves the grammar on over the tokens that have been given: before some of them are forgotten. */
-int session_settle(struct genarm_session *s, struct genarm_error *err);
-
-/* What goes with a token that has been given: the grammar moves on. Before the token is in the timelines. */
-int session_commit(struct genarm_session *s, int32_t token, struct genarm_error *err);
+/* Moves the grammar on over the tokens before answer token `pos`: when one is given, and before some are forgotten. */
+int session_settle(struct genarm_session *s, int32_t pos, struct genarm_error *err);
 
 /* The log-probabilities that the session keeps of a token that was drawn from a mixture [n_vocab] of logits [n_policies]. */
 void session_take_logprobs(const struct genarm_session *s, int32_t token, const float *const *logits, const float *mixture,

@@ -48,7 +48,7 @@ int genarm_session_shift(struct genarm_session *s, int32_t keep, struct genarm_e
         return error_hint(err, rc, "keep fewer (--keep) or raise the context size (-c)");
     }
     const int32_t newest = n_ctx - most > 3 ? (n_ctx - most) / 2 : 1; /* tokens at the end that stay */
-    int rc = session_settle(s, err);
+    int rc = session_settle(s, genarm_session_n_tokens(s), err);
     if (rc == GENARM_OK) {
         session_drop_ahead(s);
     }

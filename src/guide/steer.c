@@ -144,13 +144,13 @@ int genarm_session_set_grammar(struct genarm_session *s, struct genarm_grammar *
     session_drop_ahead(s);
     s->steering.grammar = grammar;
     s->steering.grammar_state = GRAMMAR_START;
-    s->steering.grammar_pos = genarm_session_n_tokens(s);
+    s->steering.grammar_from = s->steering.grammar_pos = genarm_session_n_tokens(s);
     return GENARM_OK;
 }
 
 void steering_restart(struct steering *st) {
     st->grammar_state = GRAMMAR_START;
-    st->grammar_pos = 0;
+    st->grammar_from = st->grammar_pos = 0;
 }
 
 /* ---- log-probabilities ---- */

@@ -19,8 +19,10 @@ struct steering {
     struct genarm_token_bias *biases;  /* [n_biases], owned */
     size_t n_biases;
     struct genarm_grammar *grammar;    /* borrowed; NULL: none */
+    int32_t grammar_from;              /* first answer token that it is about */
     int32_t grammar_state;             /* after the answer tokens before grammar_pos */
     int32_t grammar_pos;
+    uint32_t grammar_generation;       /* of the state */
     int32_t n_top;                     /* likeliest tokens whose log-probabilities are kept; -1: none are */
     int32_t room;
     struct logprobs *logprobs;         /* [room] of the last pass's tokens */

@@ -148,7 +148,7 @@ static int pass(struct genarm_session **sessions, size_t n, struct genarm_error 
 static void hand_out(struct genarm_session *s, int32_t *out) {
     const struct genarm_guide *g = s->guide;
     const int32_t token = s->timelines[0].tokens[s->timelines[0].n];
-    if (session_commit(s, token, &s->failure) != GENARM_OK) {
+    if (session_settle(s, genarm_session_n_tokens(s) + 1, &s->failure) != GENARM_OK) {
         return;
     }
     for (int32_t p = 0; p < g->n_policies; p++) {

@@ -88,6 +88,22 @@ printf '{"prompt": "a"}\n{"prompt": "b"}\n{"prompt": "c"}\n' >many.jsonl
 run 0 generate -m "$tiny" --prompts many.jsonl -np 3 --grammar 'root ::= [xyz]{3,5}'
 json_true out 'len(r) == 3 and all(3 <= len(x["response"]) <= 5 and set(x["response"]) <= set("xyz") for x in r)'
 
+# A grammar serves answers that come to more states than there is room for, also several at once that share it.
+palindromes='root ::= "."'
+for c in {a..z}; do
+    palindromes+=" | \"$c\" root \"$c\""
+done
+for i in {1..50}; do
+    echo "{\"prompt\": \"word $i\"}"
+done >words.jsonl
+for slots in 1 3; do
+    run 0 generate -m "$tiny" --prompts words.jsonl -np $slots -n 60 -s 3 --grammar "$palindromes"
+    mv out "palindromes.$slots"
+    json_true "palindromes.$slots" 'len(r) == 50 and not any("error" in x for x in r)'
+    json_true "palindromes.$slots" 'all(set(x["response"]) <= set("abcdefghijklmnopqrstuvwxyz.") for x in r)'
+    json_true "palindromes.$slots" 'all(x["response"] == x["response"][::-1] for x in r if x["finish_reason"] == "stop")'
+done
+
 # JSON schemas: what ends is JSON that satisfies the schema.
 cat >person.json <<'END'
 {"$defs": {"age": {"type": "integer", "minimum": 1, "maximum": 120}},

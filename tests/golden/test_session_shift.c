@@ -218,6 +218,9 @@ static void test_grammars_hold_beyond_the_context(void **state) {
             must(grammar_advance(grammar, &grammar_state, tokens[t], &err), &err);
         }
         assert_int_equal(grammar_state, s->steering.grammar_state);
+        grammar_restart(grammar); /* which leaves nothing to go on from */
+        assert_int_equal(genarm_session_step(s, tokens, &err), GENARM_EINVAL);
+        assert_non_null(strstr(err.what, "forgotten"));
         case_end(g, s);
     }
     genarm_grammar_free(grammar);

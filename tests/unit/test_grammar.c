@@ -288,6 +288,68 @@ static void test_a_grammar_ends_only_where_it_is_complete(void **state) {
     genarm_grammar_free(g);
 }
 
+/* "a" root "a" | ... | "z" root "z" | "." */
+static char *palindromes(void) {
+    char *text = calloc(1, 1000), *at = text + sprintf(text, "root ::= \".\"");
+    for (char c = 'a'; c <= 'z'; c++) {
+        at += sprintf(at, " | \"%c\" root \"%c\"", c, c);
+    }
+    return text;
+}
+
+/* An answer of random tokens, each of which is allowed by what a fresh grammar allows; begins anew where the grammar is full. */
+static int answer_again(const struct genarm_model *m, struct genarm_grammar *g, const char *text, struct rng *rng) {
+    struct genarm_grammar *fresh = make(m, text);
+    const size_t n_bytes = (size_t)m->hp.n_vocab / 8 + 1;
+    int32_t tokens[40], state = GRAMMAR_START, fresh_state = GRAMMAR_START;
+    int n_restarts = 0;
+    struct genarm_error err = {0};
+    for (int n = 0; n < 40; n++) {
+        const uint8_t *mask, *want;
+        int rc;
+        while ((rc = grammar_allowed(g, state, &mask, &err)) == GRAMMAR_FULL) {
+            grammar_restart(g);
+            assert_true(++n_restarts < 3);
+            state = GRAMMAR_START;
+            for (int i = 0; i < n; i++) {
+                must(grammar_advance(g, &state, tokens[i], &err), &err);
+            }
+        }
+        must(rc, &err);
+        must(grammar_allowed(fresh, fresh_state, &want, &err), &err);
+        assert_memory_equal(mask, want, n_bytes);
+        int32_t n_allowed = 0;
+        for (int32_t t = 0; t < m->hp.n_vocab; t++) {
+            if (has(mask, t) && (t == byte_token(m, '.') ? n > 18 : rng_uniform(rng) * ++n_allowed < 1.0)) {
+                tokens[n] = t;
+            }
+        }
+        must(grammar_advance(fresh, &fresh_state, tokens[n], &err), &err);
+        rc = grammar_advance(g, &state, tokens[n], &err);
+        assert_true(rc == GENARM_OK || rc == GRAMMAR_FULL);
+        if (rc == GRAMMAR_FULL || genarm_token_ends(m, tokens[n])) {
+            break;
+        }
+    }
+    genarm_grammar_free(fresh);
+    return n_restarts;
+}
+
+static void test_a_grammar_that_is_full_begins_anew(void **state) {
+    char *text = palindromes();
+    struct genarm_grammar *g = make(*state, text);
+    struct rng rng;
+    int n_restarts = 0;
+    rng_seed(&rng, 5);
+    for (int i = 0; i < 60; i++) {
+        n_restarts += answer_again(*state, g, text, &rng);
+    }
+    assert_true(n_restarts > 1);
+    assert_int_equal(grammar_generation(g), n_restarts);
+    genarm_grammar_free(g);
+    free(text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_notation_means_what_it_says),
@@ -295,6 +357,7 @@ int main(void) {
         cmocka_unit_test(test_deep_and_huge_grammars_are_refused_not_died_of),
         cmocka_unit_test(test_what_is_allowed_is_what_libllama_allows),
         cmocka_unit_test(test_a_grammar_ends_only_where_it_is_complete),
+        cmocka_unit_test(test_a_grammar_that_is_full_begins_anew),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
