@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/strset.h"
 #include "base/utf8.h"
 
 enum { DEPTH_MAX = 200, REPEAT_MAX = 10000, ELEMENTS_MAX = 1 << 20, NAME_MAX_BYTES = 200 };
@@ -24,8 +25,10 @@ struct name {
 struct parser {
     const char *text, *at;
     struct gbnf g;
-    int32_t max_elements, max_rules, max_classes, max_ranges;
+    int32_t max_elements, max_rules, max_classes, max_ranges, max_named;
     struct name *names; /* [g.n_rules]; without a text: of a rule that was made */
+    struct strset by_name;
+    int32_t *named; /* [by_name.n] their rules */
     struct genarm_error *err;
     int depth;
 };
@@ -157,7 +160,7 @@ static int character(struct parser *p, uint32_t *c) {
         p->at++;
         return escape(p, c);
     }
-    const size_t n = utf8_char(p->at, strlen(p->at));
+    const size_t n = utf8_char(p->at, strnlen(p->at, 4));
     *c = (unsigned char)*p->at & (n == 1 ? 0x7Fu : 0x7Fu >> n);
     for (size_t i = 1; i < n; i++) {
         *c = *c << 6 | ((unsigned char)p->at[i] & 0x3Fu);
@@ -242,17 +245,24 @@ static int named_rule(struct parser *p) {
         p->at++;
     }
     const size_t n = (size_t)(p->at - start);
-    for (int32_t i = 0; i < p->g.n_rules; i++) {
-        if (p->names[i].text && p->names[i].n == n && memcmp(p->names[i].text, start, n) == 0) {
-            return i;
-        }
-    }
     if (n > NAME_MAX_BYTES) {
         return fail_at(p, start, "the name is too long");
+    }
+    size_t known;
+    int rc = strset_add(&p->by_name, start, n, &known, p->err);
+    if (rc <= 0) {
+        return rc < 0 ? rc : p->named[known];
+    }
+    rc = GENARM_OK;
+    const int32_t i = (int32_t)p->by_name.n - 1;
+    p->named = room(p->named, i, &p->max_named, sizeof *p->named, &rc, p);
+    if (rc != GENARM_OK) {
+        return rc;
     }
     p->at = start;
     const int rule = new_rule(p, start, n);
     p->at = start + n;
+    p->named[i] = rule;
     return rule;
 }
 
@@ -503,6 +513,8 @@ int gbnf_parse(struct gbnf *out, const char *text, struct genarm_error *err) {
     }
     rc = rc == GENARM_OK ? check_names(&p) : rc;
     rc = rc == GENARM_OK ? check_recursion(&p) : rc;
+    strset_deinit(&p.by_name);
+    free(p.named);
     free(p.names);
     if (rc != GENARM_OK) {
         gbnf_deinit(&p.g);

@@ -1,33 +1,70 @@
 /* Left recursion: rules that can call themselves before a character, on which the automaton's stacks would grow without end; and
  * rules that never end. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "guide/gbnf.h"
 
-/* Whether the alternative at `e` can be empty, given which rules can. */
-static bool may_be_empty(const struct gbnf *g, int32_t e, const bool *empty) {
-    while (g->elements[e].kind == ELEMENT_RULE && empty[g->elements[e].value]) {
-        e++;
+/* Alternatives, each under the index of the element that ends it, and where rules are called. */
+struct calls {
+    int32_t *rule, *missing; /* [n_elements] of an alternative: whose it is, and calls of rules that are not marked; -1: never */
+    int32_t *end, *next;     /* [n_elements] of a call: the end of its alternative, and the next call of that rule */
+    int32_t *first, *todo;   /* [n_rules] the first call of a rule, rules that were marked */
+    int32_t n_todo;
+};
+
+static void add_alternative(struct calls *k, const struct gbnf *g, int32_t r, int32_t start, int32_t end, bool characters,
+                            bool *marked) {
+    k->rule[end] = r;
+    for (int32_t e = start; e < end; e++) {
+        const struct element *x = &g->elements[e];
+        if (x->kind == ELEMENT_RULE) {
+            k->missing[end] += k->missing[end] >= 0;
+            k->end[e] = end;
+            k->next[e] = k->first[x->value];
+            k->first[x->value] = e;
+        } else if (!characters) {
+            k->missing[end] = -1;
+        }
     }
-    return element_ends(&g->elements[e]);
+    if (k->missing[end] == 0 && !marked[r]) {
+        marked[r] = true;
+        k->todo[k->n_todo++] = r;
+    }
 }
 
-static void find_empty(const struct gbnf *g, bool *empty) {
-    for (bool changed = true; changed;) {
-        changed = false;
-        for (int32_t r = 0; r < g->n_rules; r++) {
-            for (int32_t e = g->starts[r]; !empty[r]; e++) {
-                empty[r] = may_be_empty(g, e, empty);
-                changed = changed || empty[r];
-                while (!element_ends(&g->elements[e])) {
-                    e++;
-                }
-                if (g->elements[e].kind == ELEMENT_END) {
-                    break;
-                }
+/* Marks the rules that have an alternative of marked rules only, and of `characters` if those may be in it. */
+static int mark(const struct gbnf *g, bool characters, bool *marked, struct genarm_error *err) {
+    const size_t n_elements = (size_t)g->n_elements, n_rules = (size_t)g->n_rules;
+    int32_t *all = calloc(4 * n_elements + 2 * n_rules + 1, sizeof *all);
+    if (!all) {
+        return error_nomem(err, "a grammar");
+    }
+    struct calls k = {all, all + n_elements, all + 2 * n_elements, all + 3 * n_elements, all + 4 * n_elements,
+                      all + 4 * n_elements + n_rules, 0};
+    memset(k.first, 0xFF, n_rules * sizeof *k.first);
+    for (int32_t r = 0; r < g->n_rules; r++) {
+        for (int32_t start = g->starts[r], e = start;; e++) {
+            if (element_ends(&g->elements[e])) {
+                add_alternative(&k, g, r, start, e, characters, marked);
+                start = e + 1;
+            }
+            if (g->elements[e].kind == ELEMENT_END) {
+                break;
             }
         }
     }
+    while (k.n_todo > 0) {
+        for (int32_t e = k.first[k.todo[--k.n_todo]]; e >= 0; e = k.next[e]) {
+            const int32_t end = k.end[e], r = k.rule[end];
+            if (k.missing[end] > 0 && --k.missing[end] == 0 && !marked[r]) {
+                marked[r] = true;
+                k.todo[k.n_todo++] = r;
+            }
+        }
+    }
+    free(all);
+    return GENARM_OK;
 }
 
 /* The next rule that rule r can call before any character, from *e on; -1: none. A last call of itself is none: what it does to
@@ -88,31 +125,15 @@ int gbnf_left_recursive(const struct gbnf *g, int32_t *rule, struct genarm_error
     bool *empty = calloc(n + 1, sizeof *empty);
     char *color = calloc(n + 1, sizeof *color);
     struct visit *stack = calloc(n + 1, sizeof *stack);
-    const int rc = empty && color && stack ? GENARM_OK : error_nomem(err, "a grammar");
+    int rc = empty && color && stack ? GENARM_OK : error_nomem(err, "a grammar");
+    rc = rc == GENARM_OK ? mark(g, false, empty, err) : rc;
     if (rc == GENARM_OK) {
-        find_empty(g, empty);
         *rule = find_cycle(g, empty, color, stack);
     }
     free(stack);
     free(color);
     free(empty);
     return rc;
-}
-
-/* Whether an alternative of rule r calls only rules that can end. */
-static bool may_finish(const struct gbnf *g, int32_t r, const bool *ends) {
-    bool fine = true;
-    for (int32_t e = g->starts[r];; e++) {
-        const struct element *x = &g->elements[e];
-        if (element_ends(x)) {
-            if (fine || x->kind == ELEMENT_END) {
-                return fine;
-            }
-            fine = true;
-        } else if (x->kind == ELEMENT_RULE && !ends[x->value]) {
-            fine = false;
-        }
-    }
 }
 
 /* Marks the rules that the root comes to; todo[n_rules]. */
@@ -138,15 +159,8 @@ int gbnf_endless(const struct gbnf *g, bool *endless, struct genarm_error *err) 
     const size_t n = (size_t)g->n_rules;
     bool *ends = calloc(n + 1, sizeof *ends), *reached = calloc(n + 1, sizeof *reached);
     int32_t *todo = calloc(n + 1, sizeof *todo);
-    const int rc = ends && reached && todo ? GENARM_OK : error_nomem(err, "a grammar");
-    for (bool changed = rc == GENARM_OK; changed;) {
-        changed = false;
-        for (int32_t r = g->n_rules - 1; r >= 0; r--) {
-            const bool now = !ends[r] && may_finish(g, r, ends);
-            ends[r] = ends[r] || now;
-            changed = changed || now;
-        }
-    }
+    int rc = ends && reached && todo ? GENARM_OK : error_nomem(err, "a grammar");
+    rc = rc == GENARM_OK ? mark(g, true, ends, err) : rc;
     if (rc == GENARM_OK) {
         find_reached(g, reached, todo);
         *endless = false;

@@ -176,6 +176,55 @@ static void test_deep_and_huge_grammars_are_refused_not_died_of(void **state) {
     assert_non_null(strstr(err.what, "too many ways"));
 }
 
+/* Rules that each call the next one, before it or after it is defined. */
+static void test_many_rules_are_read_at_once(void **state) {
+    enum { N = 100000 };
+    char *text = calloc(N + 2, 40);
+    for (int forward = 0; forward < 2; forward++) {
+        char *at = text + sprintf(text, "root ::= r%d\n", forward ? 0 : N - 1);
+        for (int i = 0; i < N; i++) {
+            const int next = forward ? i + 1 : i - 1;
+            at += next >= 0 && next < N ? sprintf(at, "r%d ::= r%d\n", i, next) : sprintf(at, "r%d ::= \"x\"?\n", i);
+        }
+        struct gbnf g;
+        struct genarm_error err = {0};
+        bool endless = true;
+        must(gbnf_parse(&g, text, &err), &err);
+        must(gbnf_endless(&g, &endless, &err), &err);
+        assert_false(endless);
+        assert_int_equal(g.n_rules, N + 2);
+        gbnf_deinit(&g);
+        struct genarm_grammar *grammar = make(*state, text);
+        int32_t at_start = GRAMMAR_START;
+        must(grammar_advance(grammar, &at_start, byte_token(*state, 'x'), &err), &err);
+        genarm_grammar_free(grammar);
+    }
+    free(text);
+}
+
+static void test_a_rule_without_an_end_is_found(void **state) {
+    (void)state;
+    static const struct {
+        const char *grammar;
+        bool endless;
+    } cases[] = {
+        {"root ::= \"x\" root | \"y\"", false},
+        {"root ::= \"x\" root | \"y\" root", true},
+        {"root ::= \"x\" a a | b\na ::= \"y\" b | \"z\" a\nb ::= \"q\"", false},
+        {"root ::= \"x\" a?\na ::= \"y\" b\nb ::= \"q\" a", true},
+        {"root ::= \"x\"\na ::= \"y\" a", false}, /* the root does not come to it */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct gbnf g;
+        struct genarm_error err = {0};
+        bool endless = !cases[i].endless;
+        must(gbnf_parse(&g, cases[i].grammar, &err), &err);
+        must(gbnf_endless(&g, &endless, &err), &err);
+        assert_int_equal(endless, cases[i].endless);
+        gbnf_deinit(&g);
+    }
+}
+
 /* ---- beside libllama ---- */
 
 static const char json_grammar[] =
@@ -355,6 +404,8 @@ int main(void) {
         cmocka_unit_test(test_the_notation_means_what_it_says),
         cmocka_unit_test(test_what_is_wrong_with_a_grammar_is_said_with_its_place),
         cmocka_unit_test(test_deep_and_huge_grammars_are_refused_not_died_of),
+        cmocka_unit_test(test_many_rules_are_read_at_once),
+        cmocka_unit_test(test_a_rule_without_an_end_is_found),
         cmocka_unit_test(test_what_is_allowed_is_what_libllama_allows),
         cmocka_unit_test(test_a_grammar_ends_only_where_it_is_complete),
         cmocka_unit_test(test_a_grammar_that_is_full_begins_anew),
