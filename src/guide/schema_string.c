@@ -18,7 +18,7 @@ static const struct {
     {"date", READY_DATE, 10, 10},        {"time", READY_TIME, 9, 21},    {"date-time", READY_DATE_TIME, 20, 32},
     {"duration", READY_DURATION, 3, 22}, {"email", READY_EMAIL, 6, 268}, {"hostname", READY_HOSTNAME, 4, 206},
     {"ipv4", READY_IPV4, 7, 15},         {"ipv6", READY_IPV6, 15, 39},   {"uuid", READY_UUID, 36, 36},
-    {"uri", READY_URI, 8, UNBOUNDED},
+    {"uri", READY_URI, 8, 2038},
 };
 
 static bool put_format(struct compiler *c, struct buf *b, const struct shape *s) {

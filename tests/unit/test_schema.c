@@ -222,12 +222,36 @@ static void test_formats(void **state) {
         {"{\"format\":\"email\"}", {"\"a.b@example.org\""}, {"\"a@b\"", "\"@example.org\"", "\"a..b@example.org\""}},
         {"{\"format\":\"ipv4\"}", {"\"192.168.0.255\""}, {"\"256.0.0.1\"", "\"1.2.3\"", "\"01.2.3.4\""}},
         {"{\"format\":\"ipv6\"}", {"\"2001:db8:0:0:0:0:0:1\""}, {"\"2001:db8\""}},
-        {"{\"format\":\"uri\"}", {"\"https://example.org/a?b=c#d\""}, {"\"example.org\""}},
+        {"{\"format\":\"uri\"}",
+         {"\"https://example.org/a?b=c#d\"", "\"ftp://a.example:21//b/c/?/?#/?\""},
+         {"\"example.org\"", "\"https://example.org/a#b#c\"", "\"https://example.org:0/\""}},
+        {"{\"format\":\"uri\",\"minLength\":1,\"maxLength\":2083,\"type\":\"string\"}", {"\"http://a.example/\""}, {"\"\""}},
         {"{\"format\":\"duration\"}", {"\"P3DT4H\"", "\"PT90S\"", "\"P2W\""}, {"\"P\"", "\"PT\"", "\"3D\""}},
         {"{\"type\":\"integer\",\"format\":\"int32\"}", {"2147483647", "-2147483648"}, {"2147483648", "-2147483649"}},
         {"{\"type\":\"string\",\"format\":\"password\"}", {"\"x\""}, {"1"}},
     };
     CHECK(state, examples);
+}
+
+/* What the table of lengths says of the longest. */
+static void test_an_address_is_no_longer_than_it_may_be(void **state) {
+    char text[2200] = "\"abcdefghijklmnopqrstu://", *at = text + strlen(text);
+    for (int i = 0; i < 6; i++) {
+        at += sprintf(at, "%s.", "abcdefghijklmnopqrstuvwxyz0123");
+    }
+    at += sprintf(at, "abcdefghijklmnopqrst:9999");
+    for (const char *c = "/?#"; *c; c++) {
+        *at++ = *c;
+        memset(at, '/', 600);
+        at += 600;
+    }
+    strcpy(at, "\"");
+    assert_int_equal(at - text, 1 + 2038);
+    struct genarm_grammar *g = grammar_of(*state, "{\"format\":\"uri\",\"maxLength\":2038}");
+    assert_int_equal(reads(*state, g, text), 2);
+    strcpy(at, "/\"");
+    assert_int_equal(reads(*state, g, text), 0);
+    genarm_grammar_free(g);
 }
 
 static void test_numbers_keep_their_bounds(void **state) {
@@ -685,6 +709,7 @@ int main(void) {
         cmocka_unit_test(test_a_long_text_is_masked_to_its_end),
         cmocka_unit_test(test_patterns_mean_what_they_say),
         cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_an_address_is_no_longer_than_it_may_be),
         cmocka_unit_test(test_numbers_keep_their_bounds),
         cmocka_unit_test(test_integers_between_bounds_are_exactly_those),
         cmocka_unit_test(test_decimals_between_bounds_are_exactly_those),
