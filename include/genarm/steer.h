@@ -77,7 +77,8 @@ void genarm_grammar_free(struct genarm_grammar *grammar); /* after the sessions 
  *   objects      properties, required, additionalProperties; minProperties and maxProperties where names decide them;
  *                unevaluatedProperties. Properties come in the order of the schema
  *   arrays       items, prefixItems, additionalItems, minItems, maxItems; uniqueItems up to one item
- *   strings      minLength, maxLength; pattern; format: date, time, date-time, duration, email, hostname, ipv4, ipv6, uuid, uri
+ *   strings      minLength, maxLength; pattern; format: date, time, date-time, duration, email, hostname, ipv4, ipv6, uuid,
+ *                uuid1 to uuid8, uri
  *   numbers      minimum, maximum, exclusiveMinimum, exclusiveMaximum, also of numbers that are no integers; multipleOf of
  *                whole numbers, between bounds or for powers of ten; format: int32, int64, float, double
  *   notes        title, description, default, examples and the like, and names that begin with "x-", have no effect

@@ -21,20 +21,34 @@ static const struct {
     {"uri", READY_URI, 8, 2038},
 };
 
+/* The version that uuid1 to uuid8 name (RFC 9562); 0: it is another format. */
+static char uuid_version(const char *format) {
+    const bool is = strncmp(format, "uuid", 4) == 0 && format[4] >= '1' && format[4] <= '8' && !format[5];
+    return is ? format[4] : '\0';
+}
+
 static bool put_format(struct compiler *c, struct buf *b, const struct shape *s) {
+    const char version = uuid_version(s->format), *format = version ? "uuid" : s->format;
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
-        if (strcmp(formats[i].name, s->format) != 0) {
+        if (strcmp(formats[i].name, format) != 0) {
             continue;
         }
         if (!within(formats[i].least, formats[i].most, s)) {
             refuse(c, GENARM_EUNSUPPORTED, s->lengths_at, s->min_length > formats[i].least ? "minLength" : "maxLength",
                    "a length beside a format cannot be enforced");
         }
-        PUT(c, b, "\"\\\"\" %s \"\\\"\"", ready(c, formats[i].rule));
+        if (version) {
+            const char *hex = ready(c, READY_HEX);
+            PUT(c, b, "\"\\\"\" %s{8} \"-\" %s{4} \"-%c\" %s{3} \"-\" [89abAB] %s{3} \"-\" %s{12} \"\\\"\"", hex, hex, version, hex,
+                hex, hex);
+        } else {
+            PUT(c, b, "\"\\\"\" %s \"\\\"\"", ready(c, formats[i].rule));
+        }
         return true;
     }
     refuse(c, GENARM_EUNSUPPORTED, s->format_at, "format",
-           "\"%.40s\" cannot be enforced; date, time, date-time, duration, email, hostname, ipv4, ipv6, uuid and uri can",
+           "\"%.40s\" cannot be enforced; date, time, date-time, duration, email, hostname, ipv4, ipv6, uuid, uuid1 to uuid8 and "
+           "uri can",
            s->format);
     return false;
 }
