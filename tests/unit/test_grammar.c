@@ -104,6 +104,7 @@ static void test_the_notation_means_what_it_says(void **state) {
         {"root ::= .", "\xE0\x80", 0},                       /* an overlong form */
         {"root ::= .", "\xED\xA0", 0},                       /* a surrogate */
         {"root ::= [^\\n]", "\xF4\x90", 0},                  /* beyond Unicode */
+        {"root ::= a_b _c\na_b ::= \"x\"\n_c ::= \"y\"", "xy", 2},
         {"root ::=\n  a |\n  b\n\n# between\na ::= (\n \"x\"\n)\r\nb ::= \"y\"", "y", 2},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
