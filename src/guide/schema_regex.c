@@ -19,7 +19,10 @@ struct range {
 struct set {
     struct range ranges[RANGES_MAX];
     size_t n;
+    unsigned kinds; /* that were added, a bit each in the order of `kind_letters` */
 };
+
+static const char kind_letters[] = "dDwWsS";
 
 /* The one part of a pattern whose length varies, so that it can be given another. */
 struct varying {
@@ -161,6 +164,7 @@ static void add_kind(struct regex *r, struct set *set, char kind, bool all) {
     for (size_t i = 0; i < one->n; i++) {
         add(r, set, one->ranges[i].low, one->ranges[i].high);
     }
+    set->kinds |= 1u << (strchr(kind_letters, kind) - kind_letters);
     free(one);
 }
 
@@ -267,7 +271,7 @@ static int64_t escape(struct regex *r, struct set *set, enum place place) {
     static const char letters[] = "tnrfv", meanings[] = "\t\n\r\f\v";
     const char kind = *r->at;
     const char *known = kind ? strchr(letters, kind) : NULL;
-    if (kind && strchr("dDwWsS", kind)) {
+    if (kind && strchr(kind_letters, kind)) {
         r->at++;
         add_kind(r, set, kind, place == PLACE_NEGATED);
         return -1;
@@ -338,6 +342,8 @@ static void class_item(struct regex *r, struct set *set) {
     r->at++;
     if (negated) {
         invert(r, set);
+    } else if (set->kinds & set->kinds >> 1 & 0x15) { /* a kind and its opposite, which are less than all each */
+        add(r, set, 0, 0x10FFFF);
     }
 }
 
