@@ -1,6 +1,8 @@
 /* JSON through Jansson. */
 #include "base/json.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/utf8.h"
@@ -25,6 +27,52 @@ static int parse(json_t **out, const char *text, size_t n, size_t flags, const c
 
 int json_parse(json_t **out, const char *text, size_t n, const char *where, struct genarm_error *err) {
     return parse(out, text, n, 0, where, err);
+}
+
+/* Appends the number that a text begins with: an integer that 64 bits do not hold with a point, others as they are. Returns its
+ * length. */
+static size_t put_number(struct buf *b, const char *text, size_t n, int *rc, struct genarm_error *err) {
+    const size_t before = b->len;
+    size_t size = 0;
+    while (size < n && text[size] && strchr("+-.0123456789Ee", text[size])) {
+        size++;
+    }
+    *rc = buf_append(b, text, size, err);
+    if (*rc == GENARM_OK && !strpbrk(b->data + before, ".Ee")) {
+        errno = 0;
+        strtoll(b->data + before, NULL, 10);
+        *rc = errno == ERANGE ? buf_puts(b, ".0", err) : GENARM_OK;
+    }
+    return size;
+}
+
+int json_parse_wide(json_t **out, const char *text, size_t n, const char *where, struct genarm_error *err) {
+    struct buf wide;
+    json_error_t e;
+    json_t *value = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
+    int rc = GENARM_OK;
+    if (value) {
+        *out = value;
+        return GENARM_OK;
+    }
+    if (json_error_code(&e) != json_error_numeric_overflow) {
+        return json_parse(out, text, n, where, err);
+    }
+    buf_init(&wide, n + n / 4 + 4);
+    bool quoted = false;
+    for (size_t i = 0, size; i < n && rc == GENARM_OK; i += size) {
+        const bool escaped = quoted && text[i] == '\\' && i + 1 < n;
+        size = 1 + escaped;
+        quoted = text[i] == '"' ? !quoted : quoted;
+        if (!quoted && (text[i] == '-' || (text[i] >= '0' && text[i] <= '9'))) {
+            size = put_number(&wide, text + i, n - i, &rc, err);
+        } else {
+            rc = buf_append(&wide, text + i, size, err);
+        }
+    }
+    rc = rc == GENARM_OK ? json_parse(out, wide.data, wide.len, where, err) : rc;
+    buf_deinit(&wide);
+    return rc;
 }
 
 /* Zero characters of a string become U+FFFD. */

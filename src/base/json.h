@@ -11,6 +11,9 @@
  * "p.jsonl:12"). *out is a new reference. */
 int json_parse(json_t **out, const char *text, size_t n, const char *where, struct genarm_error *err);
 
+/* The same, where integers that no 64 bits hold become the nearest number that a double does. */
+int json_parse_wide(json_t **out, const char *text, size_t n, const char *where, struct genarm_error *err);
+
 /* The same of records of what models said, whose texts may have zero characters: they become U+FFFD. */
 int json_parse_sampled(json_t **out, const char *text, size_t n, const char *where, struct genarm_error *err);
 

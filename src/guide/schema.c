@@ -416,7 +416,7 @@ int genarm_schema_to_gbnf(char **out, const char *schema, struct genarm_error *e
     struct buf text;
     json_t *value = NULL;
     buf_init(&text, OUT_MAX);
-    int rc = strlen(schema) <= SCHEMA_MAX_BYTES ? json_parse(&value, schema, strlen(schema), "", err)
+    int rc = strlen(schema) <= SCHEMA_MAX_BYTES ? json_parse_wide(&value, schema, strlen(schema), "", err)
                                                 : error_set(err, GENARM_EUNSUPPORTED, "the schema: longer than 4 MB");
     rc = rc ? rc : schema_to_gbnf(&text, value, err);
     json_decref(value);

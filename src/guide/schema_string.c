@@ -39,8 +39,8 @@ static bool put_format(struct compiler *c, struct buf *b, const struct shape *s)
         }
         if (version) {
             const char *hex = ready(c, READY_HEX);
-            PUT(c, b, "\"\\\"\" %s{8} \"-\" %s{4} \"-%c\" %s{3} \"-\" [89abAB] %s{3} \"-\" %s{12} \"\\\"\"", hex, hex, version, hex,
-                hex, hex);
+            PUT(c, b, "\"\\\"\" %s{8} \"-\" %s{4} \"-%c\" %s{3} \"-\" [89abAB] %s{3} \"-\" %s{12} \"\\\"\"", hex, hex, version,
+                hex, hex, hex);
         } else {
             PUT(c, b, "\"\\\"\" %s \"\\\"\"", ready(c, formats[i].rule));
         }

@@ -144,7 +144,7 @@ int fields_read(const json_t *object, const struct field *fields, size_t n, void
 
 int fields_parse(json_t **out, const char *body, size_t n, struct genarm_error *err) {
     json_t *value = NULL;
-    int rc = json_parse(&value, body, n, "body", err);
+    int rc = json_parse_wide(&value, body, n, "body", err);
     if (rc == GENARM_OK && !json_is_object(value)) {
         json_decref(value);
         rc = error_set(err, GENARM_EFORMAT, "the body must be a JSON object");

@@ -47,7 +47,7 @@ static const struct bad table[] = {
     {CHAT, HI "\"a\\u0000b\": 1}", NULL, "broken JSON"},
     {CHAT, HI "\"seed\": 1, \"seed\": 2}", NULL, "duplicate"},
     {CHAT, HI "\"seed\": 1e999}", NULL, "broken JSON"},
-    {CHAT, HI "\"seed\": 99999999999999999999}", NULL, "broken JSON"},
+    {CHAT, HI "\"seed\": 99999999999999999999}", "seed", "must be an integer"},
     {CHAT, HI "\"temperature\": NaN}", NULL, "broken JSON"},
     /* fields */
     {CHAT, HI "\"temprature\": 1}", "temprature", "did you mean 'temperature'"},

@@ -68,6 +68,32 @@ static void test_text_need_not_end_in_nul(void **state) {
     json_decref(value);
 }
 
+static void test_wide_integers_become_the_nearest_number(void **state) {
+    (void)state;
+    static const char text[] = "{\"a\": [18446744073709551615, -9223372036854775809,-9223372036854775808], "
+                               "\"18446744073709551615\\\"18446744073709551616\": 9223372036854775807, \"b\":1.5e3}";
+    struct genarm_error err;
+    json_t *value;
+    assert_int_equal(json_parse(&value, text, strlen(text), "x", &err), GENARM_EFORMAT);
+    assert_int_equal(json_parse_wide(&value, text, strlen(text), "x", &err), GENARM_OK);
+    const json_t *a = json_object_get(value, "a");
+    assert_true(json_is_real(json_array_get(a, 0)) && json_real_value(json_array_get(a, 0)) == 0x1p64);
+    assert_true(json_is_real(json_array_get(a, 1)) && json_real_value(json_array_get(a, 1)) == -0x1p63);
+    assert_true(json_integer_value(json_array_get(a, 2)) == INT64_MIN);
+    assert_true(json_integer_value(json_object_get(value, "18446744073709551615\"18446744073709551616")) == INT64_MAX);
+    assert_true(json_real_value(json_object_get(value, "b")) == 1500.0);
+    json_decref(value);
+    static const char *const broken[] = {"[18446744073709551615", "[18446744073709551615, 1e999]", "[18446744073709551615, \"\\",
+                                         "[018446744073709551615]", "[1, 2"};
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
+        assert_int_equal(json_parse_wide(&value, broken[i], strlen(broken[i]), "x", &err), GENARM_EFORMAT);
+        assert_string_equal(err.where, "x");
+    }
+    assert_int_equal(json_parse_wide(&value, "184467440737095516159", 20, "x", &err), GENARM_OK);
+    assert_true(json_real_value(value) == 0x1p64);
+    json_decref(value);
+}
+
 static void test_deep_nesting_is_refused_without_a_crash(void **state) {
     (void)state;
     static char text[200001];
@@ -192,6 +218,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_broken_json_is_an_error_with_its_place),
         cmocka_unit_test(test_text_need_not_end_in_nul),
+        cmocka_unit_test(test_wide_integers_become_the_nearest_number),
         cmocka_unit_test(test_deep_nesting_is_refused_without_a_crash),
         cmocka_unit_test(test_members_are_looked_up_by_type),
         cmocka_unit_test(test_missing_and_mistyped_members_are_named),
