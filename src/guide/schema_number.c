@@ -294,6 +294,10 @@ static bool put_signed(struct compiler *c, struct buf *b, const struct shape *s)
         PUT(c, b, "%s%s", n++ ? " | " : "", text.data);
     }
     buf_deinit(&text);
+    if (n == 0) { /* but there are numbers */
+        refuse(c, GENARM_EUNSUPPORTED, s->low.set ? s->low.at : s->high.at, NULL,
+               "no number of 15 digits without exponent lies between the bounds");
+    }
     return n > 0;
 }
 

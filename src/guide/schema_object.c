@@ -21,6 +21,7 @@ struct object {
     const char **names; /* [n_names] all that are named, also those that no value can have */
     size_t n_names;
     struct rule_name key, other; /* of additional properties; "": there are none */
+    bool left_out;               /* because they are not described beside `properties`; the schema allows them */
     int64_t least_other, most_other;
     struct rule_name *rests, *tails; /* [n + 1] */
 };
@@ -132,6 +133,7 @@ static void compile_others(struct compiler *c, struct object *o, const struct sh
         }
     }
     o->most_other = UNBOUNDED;
+    o->left_out = !described && !open && !s->closed;
     if (described || open) {
         o->other = compile(c, &other);
     }
@@ -186,6 +188,10 @@ static bool limit_least(struct compiler *c, struct object *o, const struct shape
     *some = least > 0 || n_required > 0;
     if (least <= n_required || (least == 1 && n_required == 0 && (n > 0 || o->other.text[0]))) {
         return true;
+    }
+    if (o->left_out && least > n && (s->max_properties < 0 || least <= s->max_properties)) {
+        refuse(c, GENARM_EUNSUPPORTED, s->properties_at, "minProperties",
+               "fewer properties are named, and others need additionalProperties");
     }
     if (!o->other.text[0] && least >= n) {
         for (size_t i = 0; i < o->n; i++) {
