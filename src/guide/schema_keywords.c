@@ -81,6 +81,7 @@ enum form {
     FORM_STRING,
     FORM_STRINGS,
     FORM_NUMBER,
+    FORM_BOUND, /* a number or, as in draft 4 and OpenAPI 3.0, a boolean */
     FORM_COUNT, /* a whole number from 0 on */
     FORM_BOOLEAN,
     FORM_VALUES, /* an array that is not empty */
@@ -117,8 +118,8 @@ static const struct keyword {
     {"format", ROLE_ASSERT, FORM_STRING, 0}, /* of strings or of numbers */
     {"minimum", ROLE_ASSERT, FORM_NUMBER, TYPE_NUMBER},
     {"maximum", ROLE_ASSERT, FORM_NUMBER, TYPE_NUMBER},
-    {"exclusiveMinimum", ROLE_ASSERT, FORM_NUMBER, TYPE_NUMBER},
-    {"exclusiveMaximum", ROLE_ASSERT, FORM_NUMBER, TYPE_NUMBER},
+    {"exclusiveMinimum", ROLE_ASSERT, FORM_BOUND, TYPE_NUMBER},
+    {"exclusiveMaximum", ROLE_ASSERT, FORM_BOUND, TYPE_NUMBER},
     {"multipleOf", ROLE_ASSERT, FORM_NUMBER, TYPE_NUMBER},
     {"$ref", ROLE_COMBINE, FORM_STRING, 0},
     {"allOf", ROLE_COMBINE, FORM_SCHEMAS, 0},
@@ -248,6 +249,8 @@ static const char *wrong_form(enum form form, const json_t *value) {
         return all_are(value, is_string, true) ? NULL : "expected an array of strings (up to 4000)";
     case FORM_NUMBER:
         return json_is_number(value) ? NULL : "expected a number";
+    case FORM_BOUND:
+        return json_is_number(value) || json_is_boolean(value) ? NULL : "expected a number, true or false";
     case FORM_COUNT:
         return is_count(value) ? NULL : "expected a whole number from 0 on";
     case FORM_BOOLEAN:

@@ -363,7 +363,9 @@ static struct regex_lengths group(struct regex *r, struct buf *b) {
         } else if (name[0] == '<' && name[1] != '=' && name[1] != '!' && strchr(name, '>')) {
             r->at = strchr(name, '>') + 1;
         } else {
-            fail(r, GENARM_EUNSUPPORTED, "what looks ahead or behind cannot be enforced");
+            const char kind = r->at[1] == '<' ? r->at[2] : r->at[1];
+            fail(r, GENARM_EUNSUPPORTED, kind == '=' || kind == '!' ? "what looks ahead or behind cannot be enforced"
+                                                                 : "this kind of group cannot be enforced");
         }
     }
     PUT(r->c, b, "(");

@@ -39,15 +39,15 @@ static void tighten(struct bound *b, long double value, bool exclusive, bool low
 }
 
 static void add_bounds(struct shape *s, const json_t *schema) {
-    static const struct {
-        const char *name;
-        bool low, exclusive;
-    } names[] = {
-        {"minimum", true, false}, {"exclusiveMinimum", true, true}, {"maximum", false, false}, {"exclusiveMaximum", false, true}};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const json_t *value = json_object_get(schema, names[i].name);
+    for (int low = 0; low < 2; low++) {
+        struct bound *bound = low ? &s->low : &s->high;
+        const json_t *value = json_object_get(schema, low ? "minimum" : "maximum");
+        const json_t *exclusive = json_object_get(schema, low ? "exclusiveMinimum" : "exclusiveMaximum");
         if (value) {
-            tighten(names[i].low ? &s->low : &s->high, number_of(value), names[i].exclusive, names[i].low, schema);
+            tighten(bound, number_of(value), json_is_true(exclusive), low, schema);
+        }
+        if (json_is_number(exclusive)) {
+            tighten(bound, number_of(exclusive), true, low, schema);
         }
     }
 }

@@ -265,11 +265,16 @@ static int read_biases(struct job_params *out, const struct serve_model *m, cons
 
 /* ---- grammar ---- */
 
+static json_t *given_schema(const json_t *object) {
+    json_t *schema = json_object_get(object, "schema");
+    return json_is_null(schema) ? NULL : schema;
+}
+
 /* The schema that a response_format stands for: *schema stays NULL where anything goes. New reference. */
 static int format_schema(json_t **schema, const json_t *format, struct genarm_error *err) {
     const char *type = json_string_value(json_object_get(format, "type"));
     const json_t *described = json_object_get(format, "json_schema");
-    json_t *given = json_object_get(described, "schema");
+    json_t *given = given_schema(described);
     if (!type) {
         return field_error(err, "response_format", "'response_format' must be an object with a \"type\"");
     }
@@ -282,7 +287,7 @@ static int format_schema(json_t **schema, const json_t *format, struct genarm_er
                      : field_error(err, "response_format", "a json_schema must be {\"name\": ..., \"schema\": {...}}");
     }
     if (strcmp(type, "json_object") == 0) {
-        given = json_object_get(format, "schema");
+        given = given_schema(format);
         *schema = given ? json_incref(given) : json_pack("{s:s}", "type", "object");
         return *schema ? GENARM_OK : error_nomem(err, "a schema");
     }

@@ -99,6 +99,8 @@ static const struct bad table[] = {
     {CHAT, HI "\"response_format\": {}}", "response_format", NULL},
     {CHAT, HI "\"response_format\": {\"type\": \"xml\"}}", "response_format", NULL},
     {CHAT, HI "\"response_format\": {\"type\": \"json_schema\"}}", "response_format", NULL},
+    {CHAT, HI "\"response_format\": {\"type\": \"json_schema\", \"json_schema\": {\"schema\": null}}}", "response_format",
+     "must be"},
     {CHAT, HI "\"json_schema\": {}, \"response_format\": {\"type\": \"nonsense\"}}", "response_format", NULL},
     {CHAT, HI "\"json_schema\": {}, \"response_format\": {\"type\": \"json_object\"}}", "json_schema", "as well"},
     /* messages */
@@ -246,6 +248,8 @@ static void test_what_is_null_or_neutral_is_not_given(void **state) {
         "1000}}",
         "\"max_completion_tokens\": 0}",
         "\"json_schema\": {\"const\": 1}, \"response_format\": {\"type\": \"text\"}}",
+        "\"response_format\": {\"type\": \"json_object\", \"schema\": null}}",
+        "\"json_schema\": {\"type\": \"integer\", \"minimum\": 0, \"maximum\": 18446744073709551615}}",
         "\"stop\": \"x\", \"logprobs\": true, \"top_logprobs\": 20, \"logit_bias\": [[5, 100], [5, 100], [6, false]]}",
     };
     for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
