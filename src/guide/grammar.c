@@ -6,7 +6,6 @@
 
 #include "base/hash.h"
 #include "guide/gbnf.h"
-#include "guide/words.h"
 #include "model/model.h"
 
 /* Beyond WAYS_MAX a grammar can be read in so many ways at once that it would never end. Beyond the others it is full. */
@@ -41,7 +40,7 @@ struct genarm_grammar {
     pthread_mutex_t mutex;
     const struct genarm_model *model;
     struct gbnf rules;
-    struct words words;
+    const struct words *words; /* of the model */
 
     struct stack *stacks;
     int32_t *stamps; /* [max_stacks] of the last walk that saw the stack */
@@ -351,7 +350,7 @@ static bool is_complete(const struct genarm_grammar *g, int32_t state) {
 
 int grammar_advance(struct genarm_grammar *g, int32_t *state, int32_t token, struct genarm_error *err) {
     const uint8_t *bytes;
-    const int32_t n = words_bytes(&g->words, token, &bytes);
+    const int32_t n = words_bytes(g->words, token, &bytes);
     int32_t s = *state;
     if (genarm_token_ends(g->model, token)) {
         s = is_complete(g, s) ? s : GRAMMAR_DEAD;
@@ -376,8 +375,8 @@ int grammar_advance(struct genarm_grammar *g, int32_t *state, int32_t token, str
 static int mark_words(struct genarm_grammar *g, int32_t state, uint8_t *allowed, struct genarm_error *err) {
     int32_t alive = 0; /* bytes of the last word walked that could be taken */
     g->path[0] = state;
-    for (int32_t w = 0; w < g->words.n; w++) {
-        const struct word *word = &g->words.sorted[w];
+    for (int32_t w = 0; w < g->words->n; w++) {
+        const struct word *word = &g->words->sorted[w];
         if (word->shared > alive) { /* it starts with what could not be taken */
             continue;
         }
@@ -411,7 +410,7 @@ int grammar_allowed(struct genarm_grammar *g, int32_t state, const uint8_t **all
         if (g->n_masks == MASKS_MAX) {
             drop_masks(g);
         }
-        uint8_t *mask = calloc((size_t)g->words.n_vocab / 8 + 1, 1);
+        uint8_t *mask = calloc((size_t)g->words->n_vocab / 8 + 1, 1);
         if (!mask) {
             return error_nomem(err, "a grammar");
         }
@@ -420,8 +419,8 @@ int grammar_allowed(struct genarm_grammar *g, int32_t state, const uint8_t **all
             free(mask);
             return rc;
         }
-        for (int32_t i = 0; i < g->words.n_ends && is_complete(g, state); i++) {
-            mask[g->words.ends[i] / 8] |= (uint8_t)(1u << g->words.ends[i] % 8);
+        for (int32_t i = 0; i < g->words->n_ends && is_complete(g, state); i++) {
+            mask[g->words->ends[i] / 8] |= (uint8_t)(1u << g->words->ends[i] % 8);
         }
         g->states[state].allowed = mask;
         g->n_masks++;
@@ -464,7 +463,7 @@ static int start(struct genarm_grammar *g, struct genarm_error *err) {
     int32_t max_stamps = 0;
     g->found = malloc(WAYS_MAX * sizeof *g->found);
     g->todo = malloc(WAYS_MAX * sizeof *g->todo);
-    g->path = calloc((size_t)g->words.longest + 1, sizeof *g->path);
+    g->path = calloc((size_t)g->words->longest + 1, sizeof *g->path);
     g->stamps = room(NULL, 1, &max_stamps, sizeof *g->stamps, &rc, err);
     g->stacks = room(NULL, 1, &g->max_stacks, sizeof *g->stacks, &rc, err);
     if (rc != GENARM_OK || !g->found || !g->todo || !g->path) {
@@ -505,7 +504,7 @@ int genarm_grammar_new(struct genarm_grammar **out, const struct genarm_model *m
     pthread_mutex_init(&g->mutex, NULL);
     g->model = model;
     int rc = gbnf_parse(&g->rules, text, err);
-    rc = rc == GENARM_OK ? words_init(&g->words, model, err) : rc;
+    rc = rc == GENARM_OK ? model_words(&g->words, model, err) : rc;
     rc = rc == GENARM_OK ? start(g, err) : rc;
     if (rc != GENARM_OK) {
         genarm_grammar_free(g);
@@ -529,7 +528,6 @@ void genarm_grammar_free(struct genarm_grammar *g) {
     free(g->found);
     free(g->todo);
     free(g->path);
-    words_deinit(&g->words);
     gbnf_deinit(&g->rules);
     pthread_mutex_destroy(&g->mutex);
     free(g);

@@ -195,6 +195,7 @@ int genarm_model_load(struct genarm_model **out, const char *path, const struct 
 
 void genarm_model_free(struct genarm_model *model) {
     if (model) {
+        words_free(model->words);
         controls_deinit(&model->controls);
         if (model->llama) {
             llama_model_free(model->llama);

@@ -1,4 +1,4 @@
-/* A model: hyper-parameters, weights and vocabulary, loaded together and immutable.
+/* A model: hyper-parameters, weights and vocabulary, loaded together and immutable, but for `words`.
  *
  * Its weights are either ours, as tensors that our own graph reads, or libllama's: then `weights` holds nothing but the open
  * file, for its metadata and its tensors' names and shapes, and `hp` is filled as far as libllama tells.
@@ -13,6 +13,7 @@
 #include "model/hparams.h"
 #include "model/runtime.h"
 #include "model/weights.h"
+#include "model/words.h"
 
 struct genarm_model {
     char *path;
@@ -25,6 +26,7 @@ struct genarm_model {
     struct llama_model *llama;       /* whole, or, where the weights are ours, its vocabulary only */
     const struct llama_vocab *vocab; /* of llama */
     struct controls controls;        /* of vocab */
+    struct words *words;             /* of vocab; NULL until model_words was asked for them */
     const char *architecture;        /* general.architecture, in the file's metadata */
     char fingerprint[17];
     uint64_t sample;     /* hash of some bytes of every tensor: other weights in the same shapes have another one */

@@ -400,6 +400,20 @@ static void test_a_grammar_that_is_full_begins_anew(void **state) {
     free(text);
 }
 
+static void test_grammars_of_a_model_share_its_sorted_vocabulary(void **state) {
+    const struct genarm_model *m = *state;
+    struct genarm_grammar *first = make(m, "root ::= \"a\"");
+    const struct words *words = m->words, *again;
+    struct genarm_error err = {0};
+    genarm_grammar_free(first);
+    struct genarm_grammar *second = make(m, "root ::= \"b\"");
+    assert_non_null(words);
+    assert_ptr_equal(m->words, words);
+    must(model_words(&again, m, &err), &err);
+    assert_ptr_equal(again, words);
+    genarm_grammar_free(second);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_notation_means_what_it_says),
@@ -410,6 +424,7 @@ int main(void) {
         cmocka_unit_test(test_what_is_allowed_is_what_libllama_allows),
         cmocka_unit_test(test_a_grammar_ends_only_where_it_is_complete),
         cmocka_unit_test(test_a_grammar_that_is_full_begins_anew),
+        cmocka_unit_test(test_grammars_of_a_model_share_its_sorted_vocabulary),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

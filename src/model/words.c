@@ -1,9 +1,11 @@
-#include "guide/words.h"
+#include "model/words.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
+#include "model/model.h"
 
 static int compare(const void *a, const void *b) {
     const struct word *x = a, *y = b;
@@ -52,28 +54,45 @@ static void sort(struct words *w, const struct genarm_model *model) {
     }
 }
 
-int words_init(struct words *w, const struct genarm_model *model, struct genarm_error *err) {
-    struct genarm_model_info info;
-    genarm_model_get_info(model, &info);
-    *w = (struct words){.n_vocab = info.n_vocab};
+static int words_new(struct words **out, const struct genarm_model *model, struct genarm_error *err) {
+    struct words *w = calloc(1, sizeof *w);
+    if (!w) {
+        return error_nomem(err, "a vocabulary");
+    }
+    w->n_vocab = model->hp.n_vocab;
     w->sorted = calloc((size_t)w->n_vocab + 1, sizeof *w->sorted);
     w->ends = calloc((size_t)w->n_vocab + 1, sizeof *w->ends);
     w->offsets = calloc((size_t)w->n_vocab + 1, sizeof *w->offsets);
-    int rc = w->sorted && w->ends && w->offsets ? read_bytes(w, model, err) : error_nomem(err, "a vocabulary");
-    if (rc == GENARM_OK) {
-        sort(w, model);
-    } else {
-        words_deinit(w);
+    const int rc = w->sorted && w->ends && w->offsets ? read_bytes(w, model, err) : error_nomem(err, "a vocabulary");
+    if (rc != GENARM_OK) {
+        words_free(w);
+        return rc;
     }
+    sort(w, model);
+    *out = w;
+    return GENARM_OK;
+}
+
+int model_words(const struct words **out, const struct genarm_model *model, struct genarm_error *err) {
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    struct words **words = &((struct genarm_model *)model)->words; /* nobody else looks at them */
+    pthread_mutex_lock(&mutex);
+    const int rc = *words ? GENARM_OK : words_new(words, model, err);
+    if (rc == GENARM_OK) {
+        *out = *words;
+    }
+    pthread_mutex_unlock(&mutex);
     return rc;
 }
 
-void words_deinit(struct words *w) {
-    free(w->sorted);
-    free(w->ends);
-    free(w->bytes);
-    free(w->offsets);
-    *w = (struct words){0};
+void words_free(struct words *w) {
+    if (w) {
+        free(w->sorted);
+        free(w->ends);
+        free(w->bytes);
+        free(w->offsets);
+        free(w);
+    }
 }
 
 int32_t words_bytes(const struct words *w, int32_t token, const uint8_t **bytes) {

@@ -1,6 +1,6 @@
 /* The tokens of a vocabulary as byte strings in their order, so that what many of them start with is looked at once. */
-#ifndef GUIDE_WORDS_H
-#define GUIDE_WORDS_H
+#ifndef MODEL_WORDS_H
+#define MODEL_WORDS_H
 
 #include "genarm/model.h"
 
@@ -19,8 +19,9 @@ struct words {
     size_t *offsets;  /* [n_vocab + 1] */
 };
 
-int words_init(struct words *w, const struct genarm_model *model, struct genarm_error *err);
-void words_deinit(struct words *w);
+/* Those of a model. They are made when they are first asked for, by any thread, and go with the model. */
+int model_words(const struct words **out, const struct genarm_model *model, struct genarm_error *err);
+void words_free(struct words *w); /* NULL is fine */
 
 /* Bytes of a token; 0: it has none, as a control token, or is outside the vocabulary. */
 int32_t words_bytes(const struct words *w, int32_t token, const uint8_t **bytes);
