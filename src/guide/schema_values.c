@@ -108,7 +108,7 @@ json_t *shape_values(struct compiler *c, const struct shape *s) {
     return left;
 }
 
-/* With as many digits as it takes to read it back, and as a number that is no integer. */
+/* With as many digits as it takes to read it back, and as a number that is no integer; with a point in every locale. */
 static void put_real(struct compiler *c, struct buf *b, double x) {
     char text[40];
     for (int precision = 15; precision <= 17; precision++) {
@@ -117,7 +117,10 @@ static void put_real(struct compiler *c, struct buf *b, double x) {
             break;
         }
     }
-    PUT(c, b, "\"%s%s\"", text, strpbrk(text, ".e") ? "" : ".0");
+    char *point = text + strspn(text, "-0123456789"), *after = point + strcspn(point, "-0123456789e");
+    const bool whole = after == point;
+    *point = whole ? *point : '\0';
+    PUT(c, b, "\"%s%s%s\"", text, whole ? (*point ? "" : ".0") : ".", whole ? "" : after);
 }
 
 static void put_nested(struct compiler *c, struct buf *b, const json_t *value, int depth) {

@@ -1,4 +1,5 @@
 /* JSON schemas: which texts their grammars allow, read through the automaton that masks tokens, and what is refused, where. */
+#include <locale.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -617,6 +618,24 @@ static void test_what_cannot_be_enforced_is_refused_with_its_place(void **state)
     }
 }
 
+static void test_numbers_have_a_point_in_every_locale(void **state) {
+    static const char *const names[] = {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "ru_RU.UTF-8", "de_DE", "fr_FR"};
+    static const struct example examples[] = {
+        {"{\"enum\":[1.5,-0.25,1e300,2.0,1.5e-7]}", {"1.5", "-0.25", "1e+300", "2.0", "1.5e-07"}, {"1,5", "2,0", "1,5e-07"}},
+        {"{\"type\":\"number\",\"minimum\":0.25,\"maximum\":1.75}", {"0.25", "1.75", "1"}, {"0.24", "1.76", "0,25"}},
+    };
+    CHECK(state, examples);
+    size_t i = 0;
+    while (i < sizeof names / sizeof *names && !setlocale(LC_NUMERIC, names[i])) {
+        i++;
+    }
+    if (i == sizeof names / sizeof *names) {
+        skip();
+    }
+    CHECK(state, examples);
+    setlocale(LC_NUMERIC, "C");
+}
+
 /* head, n times the middle, n times the end */
 static char *nested(const char *head, const char *middle, const char *core, const char *end, int n) {
     char *text = calloc(1, strlen(head) + strlen(core) + (size_t)n * (strlen(middle) + strlen(end)) + 1), *at = text;
@@ -753,6 +772,7 @@ int main(void) {
         cmocka_unit_test(test_combinations),
         cmocka_unit_test(test_white_space_is_bounded),
         cmocka_unit_test(test_what_cannot_be_enforced_is_refused_with_its_place),
+        cmocka_unit_test(test_numbers_have_a_point_in_every_locale),
         cmocka_unit_test(test_many_schemas_at_once_are_refused_soon),
         cmocka_unit_test(test_large_alternatives_are_not_compared_for_ever),
         cmocka_unit_test(test_deep_and_huge_schemas_are_refused_not_died_of),
