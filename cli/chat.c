@@ -103,26 +103,35 @@ static bool has_room(const struct chat *c, int32_t share) {
     return left * share >= left + used;
 }
 
-static int start_answer(struct chat *c, struct answer_record *a, struct genarm_error *err) {
+/* An answer to what was said, as if the oldest turns had not been. */
+static int start_answer(struct chat *c, struct answer_record *a, size_t n_skipped, struct genarm_error *err) {
+    struct genarm_message *first = c->said.messages + 2 * n_skipped;
+    const struct genarm_message covered = *first;
+    if (strcmp(c->said.messages[0].role, "system") == 0) {
+        *first = c->said.messages[0];
+    }
     answer_record_deinit(a);
-    const int code = answer_record_start(a, &c->setup, c->session, c->said.messages, c->said.n, c->args->n_predict, err);
+    const int code = answer_record_start(a, &c->setup, c->session, first, c->said.n - 2 * n_skipped, c->args->n_predict, err);
+    *first = covered;
     answer_record_shifts(a, &c->args->shift);
     return code;
 }
 
 /* With --context-shift the oldest turns are forgotten when less than a quarter of the context is left for the answer, until
- * half of it is: so it does not happen at every turn, and what is left is evaluated as if it were all that was said. */
+ * half of it is: so it does not happen at every turn, and what is left is evaluated as if it were all that was said. A question
+ * that does not fit even alone costs none of them. */
 static int begin_answer(struct chat *c, struct answer_record *a, struct genarm_error *err) {
-    int code = start_answer(c, a, err), n_forgotten = 0;
+    size_t n = 0;
+    int code = start_answer(c, a, 0, err);
     if (!c->args->shift.on || (code == 0 && has_room(c, 4))) {
         return code;
     }
-    while ((code == GENARM_ECONTEXT || (code == 0 && !has_room(c, 2))) && transcript_forget_oldest(&c->said)) {
-        n_forgotten++;
-        code = start_answer(c, a, err);
+    while ((code == GENARM_ECONTEXT || (code == 0 && !has_room(c, 2))) && n < transcript_n_turns(&c->said)) {
+        code = start_answer(c, a, ++n, err);
     }
-    if (n_forgotten > 0) {
-        note("the context is full: the oldest %d turn%s forgotten", n_forgotten, n_forgotten == 1 ? " is" : "s are");
+    if (code == 0 && n > 0) {
+        transcript_forget_oldest(&c->said, n);
+        note("the context is full: the oldest %zu turn%s forgotten", n, n == 1 ? " is" : "s are");
     }
     return code;
 }

@@ -34,16 +34,17 @@ void transcript_drop(struct transcript *c, size_t keep) {
     }
 }
 
-bool transcript_forget_oldest(struct transcript *c) {
-    const size_t first = c->n > 0 && strcmp(c->messages[0].role, "system") == 0;
-    if (c->n < first + 3) {
-        return false;
+static size_t first_question(const struct transcript *c) { return c->n > 0 && strcmp(c->messages[0].role, "system") == 0; }
+
+size_t transcript_n_turns(const struct transcript *c) { return (c->n - first_question(c)) / 2; }
+
+void transcript_forget_oldest(struct transcript *c, size_t n) {
+    const size_t first = first_question(c), n_messages = 2 * n;
+    for (size_t i = 0; i < n_messages; i++) {
+        free_content(&c->messages[first + i]);
     }
-    free_content(&c->messages[first]);
-    free_content(&c->messages[first + 1]);
-    c->n -= 2;
-    memmove(c->messages + first, c->messages + first + 2, (c->n - first) * sizeof *c->messages);
-    return true;
+    c->n -= n_messages;
+    memmove(c->messages + first, c->messages + first + n_messages, (c->n - first) * sizeof *c->messages);
 }
 
 int transcript_dump(char **out, const struct transcript *c, struct genarm_error *err) {

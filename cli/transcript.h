@@ -15,8 +15,10 @@ void transcript_deinit(struct transcript *c); /* safe on a zeroed struct */
 int transcript_add(struct transcript *c, const char *role, const char *content, struct genarm_error *err);
 void transcript_drop(struct transcript *c, size_t keep); /* the first `keep` stay */
 
-/* Forgets the first question and its answer; a system message stays. False: there is only the last question. */
-bool transcript_forget_oldest(struct transcript *c);
+size_t transcript_n_turns(const struct transcript *c); /* questions with an answer */
+
+/* Forgets the first n turns, of transcript_n_turns; a system message stays. */
+void transcript_forget_oldest(struct transcript *c, size_t n);
 
 /* {"messages":[{"role","content"}]}: *out is malloc'ed. */
 int transcript_dump(char **out, const struct transcript *c, struct genarm_error *err);

@@ -81,4 +81,22 @@ status=0
 printf 'Tell me a story.\nGo on.\nGo on.\nGo on.\n' | "$genarm" chat -m "$tiny" -c 96 --temp 0 >out 2>err || status=$?
 check "a full context is an error ($status)" [ "$status" = 1 ]
 says err "context"
+
+# At a terminal what goes wrong with a question leaves the conversation as it was before.
+typed() { # TEXT ARGUMENTS…: talk at a terminal
+    local text=$1 status=0
+    shift
+    printf "$text" | python3 -c '
+import os, subprocess, sys
+terminal, typed = os.openpty()
+os.write(terminal, sys.stdin.buffer.read() + b"\4")
+sys.exit(subprocess.call(sys.argv[1:], stdin=typed))' "$genarm" chat -m "$tiny" -n 16 -ctk f32 -ctv f32 "$@" >out 2>err || status=$?
+    [ "$status" = 0 ] || fail "status $status: genarm chat $*" out err
+}
+typed 'My name is Ada.\nWhat is my name?\n' --temp 0
+same out remembered
+long=$(printf 'word %.0s' $(seq 200))
+typed "My name is Ada.\n$long\nWhat is my name?\n" --temp 0 -c 256 --context-shift
+says err "shorten it"
+same out remembered
 finish
