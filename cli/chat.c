@@ -136,18 +136,28 @@ static int begin_answer(struct chat *c, struct answer_record *a, struct genarm_e
     return code;
 }
 
-/* A question that does not fit is taken back. */
-static int refuse_turn(struct chat *c, struct genarm_error *err) {
-    snprintf(err->hint, sizeof err->hint, "%s",
-             c->args->shift.on ? "shorten it, or raise the context size (-c)"
-                               : "/reset starts a new conversation; with --context-shift the oldest turns are forgotten; -c N "
-                                 "gives more room");
+/* What was asked is taken back; a chat that nobody sits at ends. */
+static int take_back(struct chat *c, const struct genarm_error *err) {
     if (!c->terminal) {
         return err->code;
     }
     report_error(err);
     transcript_drop(&c->said, c->said.n - 1);
     return 0;
+}
+
+/* Of a question that does not fit. */
+static int refuse_turn(struct chat *c, struct genarm_error *err) {
+    snprintf(err->hint, sizeof err->hint, "%s",
+             c->args->shift.on ? "shorten it, or raise the context size (-c)"
+                               : "/reset starts a new conversation; with --context-shift the oldest turns are forgotten; -c N "
+                                 "gives more room");
+    return take_back(c, err);
+}
+
+/* What fails with an answer may go well with another weight, or without a grammar that leads nowhere. */
+static bool is_answers_failure(const struct answer_record *a, int code) {
+    return a->r.finish == FINISH_FAILED && code != GENARM_ENOMEM && code != GENARM_EBACKEND;
 }
 
 static int turn(struct chat *c, const char *text, struct genarm_error *err) {
@@ -162,6 +172,10 @@ static int turn(struct chat *c, const char *text, struct genarm_error *err) {
     }
     if (code == 0) {
         code = print_answer(c, &answer, err);
+    }
+    if (code && is_answers_failure(&answer, code)) {
+        answer_record_deinit(&answer);
+        return take_back(c, err);
     }
     if (code == 0 && answer.r.finish == FINISH_CONTEXT) {
         note("the context is full: the answer is cut; %s", c->args->shift.on

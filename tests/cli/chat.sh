@@ -99,4 +99,9 @@ long=$(printf 'word %.0s' $(seq 200))
 typed "My name is Ada.\n$long\nWhat is my name?\n" --temp 0 -c 256 --context-shift
 says err "shorten it"
 same out remembered
+typed 'My name is Ada.\n/weight kind 1e38\nHello?\n/weight kind 0\nWhat is my name?\n' --temp 0 --arm kind="$kind":0
+says err "the mixture is not finite"
+grep . out >lines # a failed answer is an empty line
+grep . remembered >expected
+same lines expected
 finish
