@@ -271,13 +271,17 @@ static int write_all(struct generation *g, struct genarm_error *err) {
     return code;
 }
 
+static void note_partial(const struct generation *g) { note("the same command goes on from %s", g->partial.journal.path); }
+
 /* The answers to many prompts, into the file that they were asked for in. */
 static int generate_file(struct generation *g, struct genarm_error *err) {
     struct file_writer file;
     int code = generate_jobs(g, err);
-    if (code == 0) {
-        code = file_open(&file, g->args->output, err);
+    if (code) {
+        note_partial(g);
+        return code;
     }
+    code = file_open(&file, g->args->output, err);
     if (code) {
         return code;
     }
@@ -289,7 +293,7 @@ static int generate_file(struct generation *g, struct genarm_error *err) {
         code = file_commit(&file, err);
     }
     if (code == 0 && interrupt_signal()) {
-        note("the same command goes on from %s", g->partial.journal.path);
+        note_partial(g);
     } else if (code == 0) {
         code = partial_remove(&g->partial, err);
     }

@@ -85,9 +85,11 @@ size_t generate_n_kept(const struct generation *g);
 bool generate_has_sample(const struct generation *g, const struct sample *s);
 int generate_take_kept(struct generation *g, struct sample *s, struct genarm_error *err);
 
-/* A sample that ended, with FINISH_FAILED as answer.failure says. Frees what it does not need any more, and ends its job when it
- * was the last one. */
-int generate_sample_ended(struct generation *g, struct sample *s, struct genarm_error *err);
+/* A sample that ended, with FINISH_FAILED as answer.failure says: it is kept. Frees what it does not need any more. */
+int generate_keep_sample(struct generation *g, struct sample *s, struct genarm_error *err);
+
+/* Ends its job when it was the last one; not before all that ended with it are kept, which a source's failure stops. */
+int generate_count_in(struct generation *g, const struct sample *s, struct genarm_error *err);
 
 /* After an interruption: the jobs whose samples have not all ended get a record of what there is. */
 int generate_cut_jobs(struct generation *g, struct genarm_error *err);
@@ -97,7 +99,8 @@ void generate_free_jobs(struct generation *g);
 /* ---- generate_best.c ---- */
 
 /* The facts of a job whose samples have ended: those of the one with the highest reward, with what all of them took. *facts is
- * NULL, and *failure says why, where none has a reward. GENARM_ECANCELED after an interruption. */
+ * NULL, and *failure says why, where none has a reward. GENARM_ECANCELED after an interruption; a source's own failure is one of
+ * the run: there is nothing wrong with the samples. */
 int generate_choose(struct generation *g, size_t index, json_t **facts, struct genarm_error *failure, struct genarm_error *err);
 
 /* The same without rewards, after an interruption: the first one that there is. */

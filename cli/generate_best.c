@@ -83,40 +83,28 @@ static void add_up(struct choice *c, const struct reward_set *set, size_t first,
 }
 
 /* One by one. A sample that cannot be rewarded has no reward, and *failure is that of the first. Returns what is wrong with a
- * source, in *own. */
-static int score_each(struct choice *c, const struct reward_set *set, struct genarm_error *failure, struct genarm_error *own) {
+ * source. */
+static int score_each(struct choice *c, const struct reward_set *set, struct genarm_error *failure, struct genarm_error *err) {
     for (size_t j = 0; j < c->n; j++) {
-        const int code = rewards_compute(set, &c->samples[j], 1, c->values, own);
+        const int code = rewards_compute(set, &c->samples[j], 1, c->values, err);
         if (code == 0) {
             add_up(c, set, j, 1);
         } else if (!of_one_sample(code)) {
             return code;
         } else if (failure->code == 0) {
-            *failure = *own;
+            *failure = *err;
         }
     }
     return 0;
 }
 
-/* All at once, which computes once what they share; where that fails for one of them, one by one. A source that fails leaves no
- * rewards, and is in *failure. */
+/* All at once, which computes once what they share; where that fails for one of them, one by one. */
 static int score(struct choice *c, const struct reward_set *set, struct genarm_error *failure, struct genarm_error *err) {
-    struct genarm_error own = {0};
-    int code = rewards_compute(set, c->samples, c->n, c->values, &own);
+    const int code = rewards_compute(set, c->samples, c->n, c->values, err);
     if (code == 0) {
         add_up(c, set, 0, c->n);
-    } else if (of_one_sample(code)) {
-        code = score_each(c, set, failure, &own);
     }
-    if (code == GENARM_ECANCELED || code == GENARM_ENOMEM) {
-        *err = own;
-        return code;
-    }
-    for (size_t j = 0; j < c->n && code != 0; j++) {
-        c->rewards[c->which[j]] = (double)NAN;
-        *failure = own;
-    }
-    return 0;
+    return of_one_sample(code) ? score_each(c, set, failure, err) : code;
 }
 
 static int64_t n_evaluated(const struct reward_set *set) {

@@ -84,7 +84,8 @@ static int start_sample(struct generation *g, struct genarm_error *err) {
         s->answer.r.finish = FINISH_FAILED;
     }
     if (code || s->answer.r.finish != FINISH_RUNNING) {
-        return generate_sample_ended(g, s, err);
+        code = generate_keep_sample(g, s, err);
+        return code ? code : generate_count_in(g, s, err);
     }
     g->running[g->n_running++] = &s->answer;
     return 0;
@@ -97,14 +98,19 @@ static struct sample *sample_of(struct answer_record *a) { return (struct sample
 static int collect(struct generation *g, struct genarm_error *err) {
     size_t kept = 0;
     int code = 0;
-    for (size_t i = 0; i < g->n_running; i++) {
+    for (size_t i = 0; i < g->n_running && code == 0; i++) {
+        if (g->running[i]->r.finish != FINISH_RUNNING) {
+            g->estimate.n_ended++;
+            code = generate_keep_sample(g, sample_of(g->running[i]), err);
+        }
+    }
+    for (size_t i = 0; i < g->n_running && code == 0; i++) {
         struct answer_record *a = g->running[i];
         if (a->r.finish == FINISH_RUNNING) {
             g->running[kept++] = a;
-            continue;
+        } else {
+            code = generate_count_in(g, sample_of(a), err);
         }
-        g->estimate.n_ended++;
-        code = code ? code : generate_sample_ended(g, sample_of(a), err);
     }
     g->n_running = kept;
     return code;

@@ -106,9 +106,13 @@ static int job_ended(struct generation *g, size_t index, struct genarm_error *er
     json_t *facts = job->samples[0].facts;
     bool whole = true;
     if (generate_chooses(g)) {
+        const char *where = g->prompts.items[index].where;
         const int code = generate_choose(g, index, &facts, &failure, err);
+        if (code == GENARM_ECANCELED) {
+            return 0; /* generate_cut_jobs sees to it */
+        }
         if (code) {
-            return code == GENARM_ECANCELED ? 0 : code; /* generate_cut_jobs sees to it */
+            return where ? error_at(err, code, "%s", where) : code;
         }
     } else {
         job->samples[0].facts = NULL;
@@ -146,17 +150,17 @@ bool generate_has_sample(const struct generation *g, const struct sample *s) {
     return generate_chooses(g) && partial_has(&g->partial, sample_place(g, s));
 }
 
-/* Counts an ended sample in, which may be the last one. */
-static int count_in(struct generation *g, struct sample *s, const struct genarm_work *work, double seconds,
-                    struct genarm_error *err) {
-    struct job *job = &g->jobs[s->job];
+static void add_work(struct job *job, const struct genarm_work *work, double seconds) {
     job->work.base += work->base;
     job->work.arms += work->arms;
     job->work.value += work->value;
     job->work.rollout += work->rollout;
     job->seconds += seconds;
+}
+
+int generate_count_in(struct generation *g, const struct sample *s, struct genarm_error *err) {
     g->n_waiting++;
-    return ++job->n_ended == (size_t)g->method.n_samples ? job_ended(g, s->job, err) : 0;
+    return ++g->jobs[s->job].n_ended == (size_t)g->method.n_samples ? job_ended(g, s->job, err) : 0;
 }
 
 int generate_take_kept(struct generation *g, struct sample *s, struct genarm_error *err) {
@@ -173,17 +177,18 @@ int generate_take_kept(struct generation *g, struct sample *s, struct genarm_err
         return code;
     }
     const struct genarm_work work = {.base = base, .arms = arms, .value = value, .rollout = rollout};
-    return count_in(g, s, &work, seconds, err);
+    add_work(&g->jobs[s->job], &work, seconds);
+    return generate_count_in(g, s, err);
 }
 
-int generate_sample_ended(struct generation *g, struct sample *s, struct genarm_error *err) {
+int generate_keep_sample(struct generation *g, struct sample *s, struct genarm_error *err) {
     struct answer_record *a = &s->answer;
-    const double seconds = a->seconds;
     const enum finish finish = a->r.finish;
     struct genarm_error failure = {0}; /* a->failure may be set where nothing failed */
     struct genarm_work work;
     int code = 0;
     genarm_session_get_work(s->session, &work);
+    add_work(&g->jobs[s->job], &work, a->seconds);
     if (finish == FINISH_FAILED) {
         failure = a->failure;
     } else {
@@ -201,5 +206,5 @@ int generate_sample_ended(struct generation *g, struct sample *s, struct genarm_
     if (code == 0 && generate_chooses(g) && g->partial.records && s->facts && finish != FINISH_INTERRUPTED) {
         code = keep_record(g, sample_place(g, s), json_incref(s->facts), err);
     }
-    return code ? code : count_in(g, s, &work, seconds, err);
+    return code;
 }

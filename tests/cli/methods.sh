@@ -357,9 +357,27 @@ says err "a response without a token has no reward"
 run 1 "${one[@]}" --method best-of-n --reward "cmd:bad=exit 3"
 says err 'reward bad'
 says err "exited with status 3"
-run 1 "${plain_many[@]}" --method best-of-n --best-of 2 --reward "cmd:bad=exit 3" -o bad.jsonl
-says err "9 of 9 prompts could not be answered"
-json_true bad.jsonl 'all(x["finish_reason"] == "error" and "exited with status 3" in x["error"] for x in r)'
+
+# What was sampled before a program failed stays: the same command goes on when it works again.
+bad=("${plain_many[@]}" --method best-of-n --best-of 3 -np 5 --reward "cmd:n=bash reward.sh")
+echo 'exec python3 length.py' >reward.sh
+run 0 "${bad[@]}" -v
+json out "$same_answers" >straight
+all_made=$(made)
+echo 'exit 3' >reward.sh
+for i in 1 2; do
+    run 1 "${bad[@]}" -o bad.jsonl
+    says err "prompts.jsonl:1: reward n, sample 0: "
+    says err "exited with status 3"
+    says err "the same command goes on from bad.jsonl.partial"
+    check "there are only the samples that were under way" [ "$(wc -l <bad.jsonl.partial)" = 6 -a ! -e bad.jsonl ]
+done
+kept=$(sed 1d bad.jsonl.partial | json /dev/stdin 'sum(len(x["record"]["tokens"]) for x in r)')
+echo 'exec python3 length.py' >reward.sh
+run 0 "${bad[@]}" -o bad.jsonl -v
+check "they are not made again ($kept and $(made) of $all_made)" [ $((kept + $(made))) = "$all_made" ]
+json bad.jsonl "$same_answers" >kept
+same kept straight
 
 # Wrong use is explained.
 wrong() { # SAYS ARGUMENTS…
