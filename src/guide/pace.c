@@ -113,6 +113,9 @@ static int32_t vary(struct pace *p, int32_t best, int32_t n_min, int32_t n_max) 
 }
 
 int32_t pace_choose(struct pace *p, const struct pass_costs *c, struct company company, int32_t n_min, int32_t n_max) {
+    while (n_max > n_min && positions(company, n_max) > COSTS_MAX) { /* what is not measured would seem to cost nothing more */
+        n_max--;
+    }
     if (n_min >= n_max || c->largest == 0) {
         return n_min < n_max ? n_min : n_max;
     }

@@ -41,8 +41,8 @@ struct company {
     int32_t n_plain;    /* sessions that do not */
 };
 
-/* A length in [n_min, n_max]; n_min until a pass is measured. At most doubles the positions that were measured, and now and
- * then tries other lengths than the best, and drafting where it did not pay. */
+/* A length in [n_min, n_max]; n_min until a pass is measured. At most doubles the positions that were measured, up to COSTS_MAX,
+ * and now and then tries other lengths than the best, and drafting where it did not pay. */
 int32_t pace_choose(struct pace *p, const struct pass_costs *c, struct company company, int32_t n_min, int32_t n_max);
 
 /* The least acceptance at which some length up to n_max beats none, for one session; 1: none does; NaN: not measured. */
