@@ -422,7 +422,7 @@ static int chat_run(const void *arguments, struct genarm_error *err) {
     c.sampling = sampling_from(&c.args->sampling);
     log_to_stderr(c.args->model.verbose);
     int code = setup_load(&c.setup, &c.args->model, &c.args->guide, 1, err);
-    code = code ? code : drafts_load(&c.setup, &c.args->model, &c.args->draft, err);
+    code = code ? code : drafts_load(&c.setup, &c.args->model, &c.args->guide, &c.args->draft, err);
     if (code == 0) {
         code = setup_steer(&c.setup, &c.args->steer, -1, err);
     }

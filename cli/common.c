@@ -242,8 +242,7 @@ static const char *arm_template(const struct guide_args *args, const char *name)
     return found;
 }
 
-/* Whether --minus-reference NAME, or all, means this one. */
-static bool minus_reference(const struct guide_args *args, const char *name) {
+bool minus_reference(const struct guide_args *args, const char *name) {
     for (size_t i = 0; i < args->minus_references.n; i++) {
         const char *text = args->minus_references.items[i];
         if (strcmp(text, name) == 0 || strcmp(text, "all") == 0) {

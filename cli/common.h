@@ -178,6 +178,9 @@ int setup_load(struct setup *s, const struct model_args *model, const struct gui
 int setup_steer(struct setup *s, const struct steer_args *args, int32_t n_logprobs, struct genarm_error *err);
 void setup_free(struct setup *s); /* safe on a zeroed struct */
 
+/* Whether --minus-reference NAME, or all, means this ARM. */
+bool minus_reference(const struct guide_args *args, const char *name);
+
 /* The model of a file that the base or an ARM has loaded, or NULL. */
 struct genarm_model *setup_find_model(const struct setup *s, const char *path);
 /* A session that is steered, and drafts if something does. The caller frees it. */

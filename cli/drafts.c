@@ -38,11 +38,12 @@ static int read_arm(const struct setup *s, const char *text, float *weights, boo
     return 0;
 }
 
-/* Makes a draft as sharp as the mixture: what those that do not draft weigh there goes to those that do, in proportion. */
-static void scale_weights(const struct setup *s, float *weights, size_t n) {
+/* Makes a draft as sharp as the mixture: what those that do not draft weigh there goes to those that do, in proportion. An ARM
+ * relative to its reference adds as much as it takes away. */
+static void scale_weights(const struct setup *s, const struct guide_args *guide, float *weights, size_t n) {
     float wanted = 1, sum = 0;
     for (size_t i = 0; i < s->n_arms; i++) {
-        wanted += s->arms[i].weight;
+        wanted += minus_reference(guide, s->arms[i].name) ? 0 : s->arms[i].weight;
     }
     for (size_t i = 0; i < n; i++) {
         sum += weights[i];
@@ -89,7 +90,8 @@ static int add_model(struct setup *s, const struct model_args *model, const char
     return error_at(err, code, "%s", draft_name);
 }
 
-int drafts_load(struct setup *s, const struct model_args *model, const struct draft_args *args, struct genarm_error *err) {
+int drafts_load(struct setup *s, const struct model_args *model, const struct guide_args *guide, const struct draft_args *args,
+                struct genarm_error *err) {
     int code = check_args(args, err);
     if (code || (!args->model && args->arms.n == 0 && args->type == 0)) {
         return code;
@@ -118,7 +120,7 @@ int drafts_load(struct setup *s, const struct model_args *model, const struct dr
         s->draft_weights[n_arms] = 1;
     }
     if (code == 0 && !given) {
-        scale_weights(s, s->draft_weights, n_arms + 1);
+        scale_weights(s, guide, s->draft_weights, n_arms + 1);
     }
     s->draft.weights = s->draft_weights;
     return code;

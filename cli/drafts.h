@@ -32,8 +32,9 @@ struct draft_args {
       .help = "and at least; between both, as many as measured times make fastest, 0 where drafting does not pay. "   \
               "With both alike a seed gives the same answer again"}
 
-/* Adds what drafts to a loaded guide; before the first session. */
-int drafts_load(struct setup *s, const struct model_args *model, const struct draft_args *args, struct genarm_error *err);
+/* Adds what drafts to a guide that was loaded as `guide` says; before the first session. */
+int drafts_load(struct setup *s, const struct model_args *model, const struct guide_args *guide, const struct draft_args *args,
+                struct genarm_error *err);
 
 /* Adds "drafted_tokens" and "accepted_tokens" to an object where something drafts. */
 void drafts_add_json(json_t *object, const struct setup *s, const struct genarm_session *session);

@@ -232,7 +232,7 @@ static int prepare(struct generation *g, struct genarm_error *err) {
         code = method_load(&g->method, &args->method, &args->rewards, &g->setup, &args->model, &args->guide, err);
     }
     if (code == 0) {
-        code = drafts_load(&g->setup, &args->model, &args->draft, err);
+        code = drafts_load(&g->setup, &args->model, &args->guide, &args->draft, err);
     }
     if (code == 0) {
         code = setup_steer(&g->setup, &args->steer, g->records ? args->n_logprobs : -1, err);

@@ -163,7 +163,7 @@ static int load_models(struct serving *s, struct genarm_error *err) {
     const struct serve_args *args = s->args;
     struct setup *setup = &s->setup;
     int code = setup_load(setup, &args->model, &args->guide, args->n_parallel, err);
-    code = code ? code : drafts_load(setup, &args->model, &args->draft, err);
+    code = code ? code : drafts_load(setup, &args->model, &args->guide, &args->draft, err);
     code = code ? code : describe_arms(s, err);
     if (code) {
         return code;

@@ -27,6 +27,14 @@ cp out first
 run 0 "${guided[@]}" -s 5 -md small.gguf --draft-min 4 --draft-max 4
 same out first
 
+# Weights that are not given make a draft as sharp as the mixture: an ARM relative to its reference adds nothing.
+drafted() { # OPTIONS…: what was drafted and what was answered
+    run 0 "${guided[@]}" -s 5 --draft-min 4 --draft-max 4 --json "$@"
+    json out '[r[0]["tokens"], r[0]["timings"]["drafted_tokens"], r[0]["timings"]["accepted_tokens"]]'
+}
+check "the draft is a policy squared, about" [ "$(drafted --draft-arm kind)" = "$(drafted --draft-arm kind:1.8)" ]
+check "or a policy" [ "$(drafted --draft-arm kind --minus-reference all)" = "$(drafted --draft-arm kind:1 --minus-reference kind)" ]
+
 # What came of it.
 run 0 "${guided[@]}" --temp 0 -md small.gguf --draft-arm kind:0.8 --draft-min 4 --draft-max 4 --json
 json_true out 'r[0]["timings"]["drafted_tokens"] >= r[0]["timings"]["accepted_tokens"] > 0'
