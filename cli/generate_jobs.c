@@ -78,6 +78,10 @@ static int start_sample(struct generation *g, struct genarm_error *err) {
     code = answer_record_start(&s->answer, &g->setup, s->session, prompt->messages, prompt->n_messages, g->args->n_predict,
                                &failure);
     answer_record_shifts(&s->answer, &g->args->shift);
+    if (code == 0 && g->args->n_predict == 0 && g->args->cache && !g->args->cache_read_only) { /* no step evaluates it */
+        int32_t left;
+        code = prefill_prompt(s->session, &g->args->guide, 0, &left, &failure);
+    }
     s->answer.seconds = clock_seconds() - start;
     if (code) {
         s->answer.failure = failure;

@@ -23,6 +23,13 @@ run 0 "${fish[@]}" --prompt-cache state --json
 check "the record has the same text" [ "$(json out 'r[0]["response"]')" = "$(cat other)" ]
 ! cmp -s state before || fail "the cache is not written again"
 
+# Without an answer the file has the prompt.
+run 0 "${ask[@]}" -p "Name three birds." -n 0 --prompt-cache prompt
+check "the prompt is written" [ -s prompt ]
+run 0 "${ask[@]}" -p "Name three birds." --prompt-cache prompt --prompt-cache-ro --json
+check "the answer is the same" [ "$(json out 'r[0]["response"]')" = "$(cat plain)" ]
+json_true out 'r[0]["evaluated"]["base"] == len(r[0]["tokens"])'
+
 # Steering and drafts are of the run, the file is of the models.
 steered=(generate "${exact[@]}" --arm kind="$kind":1 -n 16 -s 3 -p "Name three birds." --grammar 'root ::= [a-z ]+')
 run 0 "${steered[@]}"
