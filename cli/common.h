@@ -28,23 +28,23 @@ struct model_args {
     {OPTION_GROUP, .help = "Model"},                                                                                  \
     {OPTION_FILE, "-m --model", "FILE", offsetof(ARGS, model.path), .env = "LLAMA_ARG_MODEL",                         \
      .help = "the base model, a GGUF file; without it " DEFAULT_MODEL_NAME " where it is installed"},                 \
-    {OPTION_TEXT, "-dev --device", "NAME,...", offsetof(ARGS, model.device), .env = "LLAMA_ARG_DEVICE",               \
+    {OPTION_TEXT, "-dev --device", "NAME,...", offsetof(ARGS, model.device), .env = "LLAMA_ARG_DEVICE", .free = true, \
      .help = "ggml devices that layers are divided over, such as CUDA0,RPC0, or CPU; without it, where --rpc or -ngl " \
              "is given, those of --rpc, then all GPUs"},                                                              \
     {OPTION_INT, "-ngl --gpu-layers --n-gpu-layers", "N", offsetof(ARGS, model.n_gpu_layers), -1, 1000000,            \
-     .fallback = "-1", .env = "LLAMA_ARG_N_GPU_LAYERS",                                                               \
+     .free = true, .fallback = "-1", .env = "LLAMA_ARG_N_GPU_LAYERS",                                                 \
      .help = "how many layers devices hold, the last ones; -1: all with -dev or --rpc, else none"},                   \
     {OPTION_TEXT, "-ts --tensor-split", "X,...", offsetof(ARGS, model.tensor_split),                                  \
-     .env = "LLAMA_ARG_TENSOR_SPLIT",                                                                                 \
+     .env = "LLAMA_ARG_TENSOR_SPLIT", .free = true,                                                                   \
      .help = "shares of the devices, such as 3,1; without it by their free memory"},                                  \
-    {OPTION_TEXT, "--rpc", "HOST:PORT,...", offsetof(ARGS, model.rpc), .env = "LLAMA_ARG_RPC",                        \
+    {OPTION_TEXT, "--rpc", "HOST:PORT,...", offsetof(ARGS, model.rpc), .env = "LLAMA_ARG_RPC", .free = true,          \
      .help = "RPC servers whose devices, RPC0 and so on, hold layers: see genarm rpc-server"},                        \
     {OPTION_CHOICE, "--engine", "WHICH", offsetof(ARGS, model.engine), .choices = "auto|genarm|llama", .fallback = "auto",   \
      .help = "what runs the models: genarm's own graph, or libllama, which knows more architectures but trains "     \
              "none and takes a pass for each ARM; auto: the former where it can"},                                    \
     {OPTION_INT, "-t --threads", "N", offsetof(ARGS, model.n_threads), -1, 512, .fallback = "0",                      \
-     .env = "LLAMA_ARG_THREADS", .help = "threads; 0 or -1: one for each core"},                                      \
-    {OPTION_FLAG, "-v --verbose", "", offsetof(ARGS, model.verbose), .help = "log what is done to stderr"}
+     .env = "LLAMA_ARG_THREADS", .free = true, .help = "threads; 0 or -1: one for each core"},                        \
+    {OPTION_FLAG, "-v --verbose", "", offsetof(ARGS, model.verbose), .free = true, .help = "log what is done to stderr"}
 
 #define DEFAULT_MODEL_NAME "SmolLM2-135M-Instruct"
 
@@ -77,8 +77,8 @@ struct guide_args {
      .env = "LLAMA_ARG_CTX_SIZE",                                                                                     \
      .help = "tokens of prompt and answer; 0: what all models were trained for, at most 4096"},                       \
     {OPTION_INT, "-b --batch-size", "N", offsetof(ARGS, guide.n_batch), 1, 1 << 20, .fallback = "512",                \
-     .env = "LLAMA_ARG_BATCH", .help = "tokens of one forward pass"},                                                 \
-    {OPTION_FLAG, "--no-cache-prompt", "", offsetof(ARGS, guide.no_sharing),                                          \
+     .env = "LLAMA_ARG_BATCH", .free = true, .help = "tokens of one forward pass"},                                   \
+    {OPTION_FLAG, "--no-cache-prompt", "", offsetof(ARGS, guide.no_sharing), .free = true,                            \
      .help = "evaluate every prompt whole, also what it has in common with an earlier one: with quantised weights an " \
              "answer may depend on that by rounding"},                                                                \
     {OPTION_CHOICE, "-ctk --cache-type-k", "TYPE", offsetof(ARGS, guide.keys), .choices = "f16|f32|q8_0",             \

@@ -102,7 +102,8 @@ static int find(struct eval_option *out, const char *command, const char *key, s
     if (!o) {
         return unknown(c, key, err);
     }
-    *out = (struct eval_option){.form = form_of(o->type), .file = o->type == OPTION_FILE || o->type == OPTION_FILES};
+    *out = (struct eval_option){.form = form_of(o->type), .file = o->type == OPTION_FILE || o->type == OPTION_FILES,
+                                .free = o->free};
     const char *cursor = o->names;
     char name[NAME_MAX_LENGTH];
     while (next_name(&cursor, ' ', name, sizeof name)) { /* the first with two dashes, or the first */

@@ -28,7 +28,7 @@ static const struct option generate_options[] = {
      .fallback = "-1", .env = "LLAMA_ARG_N_PREDICT",
      .help = "tokens at most; -1: until the model ends its answer or the context is full"},
     {OPTION_INT, "-np --parallel", "N", offsetof(struct generate_args, n_parallel), 1, 1024, .fallback = "1",
-     .env = "LLAMA_ARG_N_PARALLEL",
+     .env = "LLAMA_ARG_N_PARALLEL", .free = true,
      .help = "answers at once, to prompts of --prompts or of --method best-of-n; another number may round otherwise, and "
              "so give other words, unless weights and cache are f32"},
     {OPTION_FLAG, "--json", "", offsetof(struct generate_args, json),
@@ -57,12 +57,10 @@ static const struct option generate_options[] = {
     OPTIONS_MODEL(struct generate_args),
 };
 
-/* Another process may go on with answers that were begun under other values of these, ... */
-#define FREE_TO_CHANGE                                                                                                \
-    "--output", "--restart", "--json", "--parallel", "--batch-size", "--no-cache-prompt", "--threads", "--verbose",   \
-        "--device", "--gpu-layers", "--tensor-split", "--rpc"
-/* ... and these are compared by what they stand for. */
-static const char *const not_compared[] = {FREE_TO_CHANGE, METHOD_DESCRIBED, "--prompts", "--model", "--arm", "--seed", NULL};
+/* Another process may go on with answers that were begun under other values of the first three; the others are compared by what
+ * they stand for. */
+static const char *const not_compared[] = {"--output",  "--restart", "--json", METHOD_DESCRIBED,
+                                           "--prompts", "--model",   "--arm",  "--seed",         NULL};
 
 static int read_prompts(struct generation *g, struct genarm_error *err) {
     const struct generate_args *args = g->args;

@@ -47,7 +47,7 @@ static const struct option judge_options[] = {
      .help = "rewards that differ by no more than this are a tie"},
     {OPTION_INT, "--logprobs", "N", ARGS(n_logprobs), 0, 20, .fallback = "5",
      .help = "ask the server for the N likeliest tokens, which tell how sure the judge is; 0: for servers that refuse it"},
-    {OPTION_NUMBER, "--judge-timeout", "SECONDS", ARGS(timeout), 0.001, 1e9, .fallback = "120",
+    {OPTION_NUMBER, "--judge-timeout", "SECONDS", ARGS(timeout), 0.001, 1e9, .fallback = "120", .free = true,
      .help = "how long an answer of a program, or an attempt at a server, may take"},
     OPTIONS_CHAT(struct judge_args, chat),
     {OPTION_GROUP, .help = "Output"},
@@ -56,13 +56,14 @@ static const struct option judge_options[] = {
              "command goes on from there, whatever ended it"},
     {OPTION_FLAG, "--restart", "", ARGS(restart), .help = "with -o: begin anew, also where FILE.partial has verdicts"},
     {OPTION_FLAG, "--json", "", ARGS(json), .help = "with -o: print the summary as a JSON record on stdout"},
-    {OPTION_NUMBER, "--price-in", "X", ARGS(price_in), 0, 1e9, .fallback = "0",
+    {OPTION_NUMBER, "--price-in", "X", ARGS(price_in), 0, 1e9, .fallback = "0", .free = true,
      .help = "price of a million tokens of prompts; with it the summary has the cost"},
-    {OPTION_NUMBER, "--price-out", "X", ARGS(price_out), 0, 1e9, .fallback = "0", .help = "price of a million tokens of replies"},
+    {OPTION_NUMBER, "--price-out", "X", ARGS(price_out), 0, 1e9, .fallback = "0", .free = true,
+     .help = "price of a million tokens of replies"},
     {OPTION_GROUP, .help = "Reward models"},
     {OPTION_INT, "-c --ctx-size", "N", ARGS(n_ctx), 0, 1 << 24, .fallback = "0", .env = "LLAMA_ARG_CTX_SIZE",
      .help = "tokens of prompt and answer; 0: what the model was trained for, at most 4096"},
-    {OPTION_INT, "-b --batch-size", "N", ARGS(n_batch), 1, 1 << 20, .fallback = "512", .env = "LLAMA_ARG_BATCH",
+    {OPTION_INT, "-b --batch-size", "N", ARGS(n_batch), 1, 1 << 20, .fallback = "512", .env = "LLAMA_ARG_BATCH", .free = true,
      .help = "tokens of one forward pass"},
     {OPTION_TEXT, "--chat-template", "TEMPLATE", ARGS(chat_template), .env = "LLAMA_ARG_CHAT_TEMPLATE",
      .help = "as in genarm score"},
@@ -70,10 +71,7 @@ static const struct option judge_options[] = {
 };
 
 /* Another process may go on with verdicts that were begun under other values of these. */
-static const char *const not_compared[] = {
-    "--output",          "--restart",       "--json",     "--price-in",    "--price-out",    "--judge-cache", "--judge-parallel",
-    "--judge-retries",   "--judge-timeout", "--threads",  "--verbose",     "--api-key-env",  "--batch-size",  "--device",
-    "--gpu-layers",      "--tensor-split",  "--rpc",      "--seed",        NULL};
+static const char *const not_compared[] = {"--output", "--restart", "--json", "--seed", NULL};
 
 struct tally {
     size_t counts[4]; /* by enum judge_outcome */

@@ -89,7 +89,7 @@ int method_keep_inputs(const struct method *m, const struct method_args *args, c
                        struct genarm_error *err);
 
 /* The options that method_describe describes: up to a NULL, for settings_options to leave out. */
-#define METHOD_DESCRIBED "--reward", "--reward-timeout", "--best-of", "--candidates", "--rollout", "--baseline", "--indirect-beta"
+#define METHOD_DESCRIBED "--reward", "--best-of", "--candidates", "--rollout", "--baseline", "--indirect-beta"
 
 /* Adds what the options come to: numbers as they are used, files by what they hold. */
 int method_describe(const struct method *m, const struct method_args *args, json_t *settings, struct genarm_error *err);

@@ -42,6 +42,7 @@ struct option {
     const char *fallback; /* the default, as it would be typed; NULL: zero, not shown */
     const char *env;      /* environment variable, or NULL */
     const char *help;
+    bool free; /* changes how a command goes, its speed first of all, not what comes of it: another run may have it otherwise */
 };
 
 struct command {

@@ -23,18 +23,18 @@ struct chat_args {
 #define OPTIONS_CHAT(ARGS, chat)                                                                                       \
     {OPTION_FILE, "--judge-prompt", "FILE", offsetof(ARGS, chat.prompt),                                               \
      .help = "what a model of openai: is told instead of genarm's own text: see docs/judge.md"},                       \
-    {OPTION_FILE, "--judge-cache", "FOLDER", offsetof(ARGS, chat.cache),                                               \
+    {OPTION_FILE, "--judge-cache", "FOLDER", offsetof(ARGS, chat.cache), .free = true,                                 \
      .help = "keep replies of openai: here, and ask no question twice"},                                               \
-    {OPTION_INT, "--judge-parallel", "N", offsetof(ARGS, chat.n_parallel), 1, 256, .fallback = "4",                    \
+    {OPTION_INT, "--judge-parallel", "N", offsetof(ARGS, chat.n_parallel), 1, 256, .fallback = "4", .free = true,      \
      .help = "requests of openai: that are on their way at once"},                                                     \
-    {OPTION_INT, "--judge-retries", "N", offsetof(ARGS, chat.n_retries), 0, 100, .fallback = "6",                      \
+    {OPTION_INT, "--judge-retries", "N", offsetof(ARGS, chat.n_retries), 0, 100, .fallback = "6", .free = true,        \
      .help = "how often a request is tried again after 429, 5xx or a lost connection, waiting longer each time"},      \
     {OPTION_INT, "--judge-max-tokens", "N", offsetof(ARGS, chat.max_tokens), 1, 1 << 20, .fallback = "512",            \
      .help = "tokens of a reply at most"},                                                                             \
     {OPTION_TEXT, "--judge-body", "JSON", offsetof(ARGS, chat.body),                                                   \
      .help = "an object whose members every request of openai: gets, null taking one out: {\"max_tokens\": null, "      \
              "\"temperature\": null, \"max_completion_tokens\": 4096} for models that reason"},                        \
-    {OPTION_TEXT, "--api-key-env", "VARIABLE", offsetof(ARGS, chat.key_env),                                           \
+    {OPTION_TEXT, "--api-key-env", "VARIABLE", offsetof(ARGS, chat.key_env), .free = true,                             \
      .help = "environment variable that has the key of openai:; without it OPENAI_API_KEY, if that is set"}
 
 struct reward_args {
@@ -46,7 +46,7 @@ struct reward_args {
 /* Rows of a command's option table; its arguments have the member `rewards`. `what` says what the rewards are for. */
 #define OPTIONS_REWARDS(ARGS, form, what)                                                                             \
     {OPTION_TEXTS, "--reward", form, offsetof(ARGS, rewards.specs), .help = what REWARD_KINDS "; repeatable"},        \
-    {OPTION_NUMBER, "--reward-timeout", "SECONDS", offsetof(ARGS, rewards.timeout), 0.001, 1e9, .fallback = "60",     \
+    {OPTION_NUMBER, "--reward-timeout", "SECONDS", offsetof(ARGS, rewards.timeout), 0.001, 1e9, .fallback = "60", .free = true, \
      .help = "how long a program of --reward cmd: may take for an answer, its start included, or a server of openai:"}, \
     OPTIONS_CHAT(ARGS, rewards.chat)
 

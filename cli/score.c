@@ -415,10 +415,7 @@ static int score_pairs(const struct score_args *args, const struct scorers *s, c
 /* ---- the command ---- */
 
 /* Another process may go on with rewards that were begun under other values of these; files of --reward have hashes. */
-static const char *const not_compared[] = {"--output",         "--restart",       "--json",          "--threads",
-                                           "--verbose",        "--batch-size",    "--reward-timeout", "--judge-cache",
-                                           "--judge-parallel", "--judge-retries", "--api-key-env",   "--device",
-                                           "--gpu-layers",     "--tensor-split",  "--rpc",           NULL};
+static const char *const not_compared[] = {"--output", "--restart", "--json", NULL};
 
 int score_settings(json_t **out, const struct score_args *args, struct genarm_error *err) {
     json_t *settings = NULL;

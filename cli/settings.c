@@ -104,7 +104,7 @@ int settings_options(json_t **out, const struct option *options, size_t n_option
         const struct option *o = &options[i];
         char name[NAME_MAX_LENGTH] = "";
         json_t *value = NULL;
-        bool wanted = o->type != OPTION_GROUP;
+        bool wanted = o->type != OPTION_GROUP && !o->free;
         if (wanted) {
             long_name(name, o);
         }

@@ -6,8 +6,8 @@
 
 #include "common.h"
 
-/* A new object from each option's first long name to its value, without those whose name is in `except` (up to a NULL). Of an
- * option that names files to read it is what the files hold. */
+/* A new object from each option's first long name to its value, without those that are free and those whose name is in `except`
+ * (up to a NULL). Of an option that names files to read it is what the files hold. */
 int settings_options(json_t **out, const struct option *options, size_t n_options, const void *args,
                      const char *const *except, struct genarm_error *err);
 

@@ -71,10 +71,10 @@ struct training_args {
      .fallback = "0",                                                                                                 \
      .help = "keep only the input of every Nth layer for the backward pass and compute the rest again: a fraction "   \
              "of the memory, about a third more time, the same result; 0: keep all"},                                 \
-    {OPTION_INT, "--save-every", "N", offsetof(ARGS, training.save_every), 0, INT32_MAX, .fallback = "10",            \
+    {OPTION_INT, "--save-every", "N", offsetof(ARGS, training.save_every), 0, INT32_MAX, .fallback = "10", .free = true, \
      .help = "steps between checkpoints; 0: only when stopped"},                                                      \
     {OPTION_FLAG, "--resume", "", offsetof(ARGS, training.resume), .help = "go on from the checkpoint if there is one"}, \
-    {OPTION_FILE, "--log", "FILE.jsonl", offsetof(ARGS, training.log),                                                \
+    {OPTION_FILE, "--log", "FILE.jsonl", offsetof(ARGS, training.log), .free = true,                                  \
       .help = "write the metrics of every step, a JSON record a line"}
 
 #define OUTPUT_HELP                                                                                                   \

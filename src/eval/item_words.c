@@ -23,16 +23,6 @@ static const struct reserved {
     {"judge", "--output --json --restart"},
 };
 
-/* ... and what may differ without a difference to what comes of it, of all commands and of one. */
-static const char *const free_options =
-    "--threads --verbose --device --gpu-layers --tensor-split --rpc --save-every --log --reward-timeout --judge-timeout "
-    "--judge-cache --judge-parallel --judge-retries --api-key-env";
-static const struct reserved free_of[] = {
-    {"generate", "--parallel --batch-size --no-cache-prompt"},
-    {"judge", "--batch-size --price-in --price-out"},
-    {"score", "--batch-size"},
-};
-
 /* Paths that are written, or have more behind them than a path. */
 static const char *const not_read = "--log --adapter --judge-cache";
 
@@ -100,17 +90,25 @@ static bool among(const char *names, const char *word) {
     return false;
 }
 
-static bool among_of(const struct reserved *table, size_t n, const char *command, const char *word) {
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(table[i].command, command) == 0 && among(table[i].options, word)) {
+static bool is_reserved(const char *command, const char *word) {
+    for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++) {
+        if (strcmp(reserved[i].command, command) == 0 && among(reserved[i].options, word)) {
             return true;
         }
     }
     return false;
 }
 
-bool word_is_free(const char *command, const char *word) {
-    return among(free_options, word) || among_of(free_of, sizeof free_of / sizeof *free_of, command, word);
+bool word_is_free(const struct eval_vocabulary *vocabulary, const char *command, const char *word) {
+    struct eval_option option;
+    char name[sizeof option.name];
+    const size_t n = strcspn(word, "=");
+    if (strncmp(word, "--", 2) != 0 || n >= sizeof name) {
+        return false;
+    }
+    memcpy(name, word, n);
+    name[n] = '\0';
+    return vocabulary->find(&option, command, name, NULL) == 0 && option.free;
 }
 
 /* ---- settings ---- */
@@ -169,7 +167,7 @@ static int collect(struct setting_list *s, const struct wording *w, const struct
         if (w->vocabulary->find(&setting.option, command, setting.key->text, &said) != 0) {
             return error_hint(err, blame(setting.key, setting.key->text, &said, err), "these are options of genarm %s", command);
         }
-        if (among_of(reserved, sizeof reserved / sizeof *reserved, command, setting.option.name)) {
+        if (is_reserved(command, setting.option.name)) {
             return yaml_error(setting.key, err, "%s: genarm eval sets this option of genarm %s itself", setting.key->text,
                               command);
         }

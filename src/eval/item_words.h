@@ -35,7 +35,7 @@ int wording_add(struct word_list *w, const struct wording *wording, const char *
 /* Whether the words have an option. */
 bool word_list_has(const struct word_list *w, const char *option);
 
-/* A name of the words' options changes how fast a command goes, not what comes of it. */
-bool word_is_free(const char *command, const char *word);
+/* Whether a word of the command is an option that changes nothing of what comes of it. */
+bool word_is_free(const struct eval_vocabulary *vocabulary, const char *command, const char *word);
 
 #endif

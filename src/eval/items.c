@@ -226,7 +226,7 @@ static int finish_fingerprint(struct draft *d, struct genarm_error *err) {
     }
     d->item.fingerprint = HASH_START;
     for (size_t i = 0; i < n && code == 0; i++) {
-        if (!word_is_free(d->words.items[0], *sorted[i])) {
+        if (!word_is_free(d->m->vocabulary, d->words.items[0], *sorted[i])) {
             code = hash_word(&d->item.fingerprint, &text, d, *sorted[i], err);
         }
     }

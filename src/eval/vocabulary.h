@@ -17,6 +17,7 @@ struct eval_option {
     char name[64]; /* with its dashes, "--predict" */
     enum eval_form form;
     bool file; /* values are paths */
+    bool free; /* changes how a command goes, its speed first of all, not what comes of it */
     enum eval_spec spec;
 };
 

@@ -90,7 +90,8 @@ typed() { # TEXT ARGUMENTS…: talk at a terminal
 import os, subprocess, sys
 terminal, typed = os.openpty()
 os.write(terminal, sys.stdin.buffer.read() + b"\4")
-sys.exit(subprocess.call(sys.argv[1:], stdin=typed))' "$genarm" chat -m "$tiny" -n 16 -ctk f32 -ctv f32 "$@" >out 2>err || status=$?
+sys.exit(subprocess.call(sys.argv[1:], stdin=typed))' \
+        "$genarm" chat -m "$tiny" -n 16 -ctk f32 -ctv f32 "$@" >out 2>err || status=$?
     [ "$status" = 0 ] || fail "status $status: genarm chat $*" out err
 }
 typed 'My name is Ada.\nWhat is my name?\n' --temp 0

@@ -264,6 +264,19 @@ run 0 eval small.yaml -o fails
 says err " 3 made now"
 same_results fails/results.jsonl small.jsonl
 
+# How a reward is asked may change on the way: what was sampled for it stays.
+cat >down.yaml <<'END'
+model: base.gguf
+prompts: prompts.jsonl
+options: {generate: {c: 256, n: 4, logit-bias: 3-inf, seed: 1}}
+methods:
+  best: {method: best-of-n, best-of: 2, reward: "cmd:printenv UP >/dev/null && exec python3 length.py"}
+END
+run 1 eval down.yaml -o down
+check "samples are kept" [ "$(wc -l <down/answers/best.jsonl.partial)" = 3 ]
+sed 's/best-of: 2/&, judge-retries: 20, reward-timeout: 99/' down.yaml >up.yaml
+UP=1 run 0 eval up.yaml -o down
+
 # ---- prompts that cannot be answered, which block nothing ----
 
 sed '3s/about/about the '"$(printf 'long %.0s' $(seq 400))"'/' prompts.jsonl >long.jsonl

@@ -374,7 +374,8 @@ for i in 1 2; do
 done
 kept=$(sed 1d bad.jsonl.partial | json /dev/stdin 'sum(len(x["record"]["tokens"]) for x in r)')
 echo 'exec python3 length.py' >reward.sh
-run 0 "${bad[@]}" -o bad.jsonl -v
+run 0 "${bad[@]}" -o bad.jsonl -v --reward-timeout 90 --judge-retries 20 --judge-parallel 2 --judge-cache replies \
+    --api-key-env KEY -b 99 -np 2 -t 1 --no-cache-prompt # which change nothing of it
 check "they are not made again ($kept and $(made) of $all_made)" [ $((kept + $(made))) = "$all_made" ]
 json bad.jsonl "$same_answers" >kept
 same kept straight

@@ -48,6 +48,7 @@ static int find(struct eval_option *out, const char *command, const char *key, s
     }
     *out = (struct eval_option){.form = among(flags, key) ? EVAL_FLAG : among(lists, key) ? EVAL_LIST : EVAL_VALUE,
                                 .file = strcmp(key, "data") == 0 || (checks_files && among("prompts model", key)),
+                                .free = among("threads log parallel", key),
                                 .spec = strcmp(key, "guide") == 0    ? EVAL_PART
                                         : strcmp(key, "source") == 0 ? EVAL_SOURCE
                                                                      : EVAL_NO_SPEC};
