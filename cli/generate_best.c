@@ -153,12 +153,15 @@ static int take_facts(struct generation *g, size_t index, size_t k, const double
     return 0;
 }
 
-/* The failure of the first sample that failed. */
+/* The failure of the first sample that failed; where none has, a judge had nothing to say. */
 static void first_failure(const struct job *job, size_t n, struct genarm_error *failure) {
     for (size_t k = 0; k < n && failure->code == 0; k++) {
         if (job->samples[k].answer.failure.code != 0) {
             *failure = job->samples[k].answer.failure;
         }
+    }
+    if (failure->code == 0) {
+        error_set(failure, GENARM_EFORMAT, "no answer has a reward: the judge abstained");
     }
 }
 

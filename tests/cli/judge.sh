@@ -503,6 +503,8 @@ check "nothing is there" [ ! -e five.out ] && check "nothing is kept" [ ! -e fiv
 echo "Name a bird." >q.txt
 run 1 rl -m "$tiny" --prompts q.txt --reward openai:words@$url -o p.gguf -n 4 --group-size 2 --steps 1
 says err "the judge words abstained: it gave a response no rating"
+run 1 generate -m "$tiny" -p "Name a bird." -n 4 --method best-of-n --best-of 2 --reward openai:words@$url
+says err "no answer has a reward: the judge abstained"
 
 # Our own server: a small model says what it likes, and that is a verdict or none.
 "$genarm" serve --port 0 --log-file log -m "$model" -c 4096 -np 2 >serve.out 2>&1 </dev/null &
