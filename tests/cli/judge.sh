@@ -234,7 +234,8 @@ json_true l.jsonl '[x["verdict"] for x in r] == ["a", "b", "tie", "a"] + ["inval
 json_true out 'r[0]["refused"] == 8'
 # The same of rewards.
 python3 -c 'import json
-for i in range(20): print(json.dumps({"prompt": "A forbidden bird." if i > 7 else "Name a bird.", "response": "An owl"}))' >late_birds.jsonl
+for i in range(20):
+    print(json.dumps({"prompt": "A forbidden bird." if i > 7 else "Name a bird.", "response": "An owl"}))' >late_birds.jsonl
 touch late
 "$genarm" score --answers late_birds.jsonl --reward openai:late@$url -o r.out --judge-parallel 2 >out 2>err </dev/null &
 pid=$!
