@@ -356,7 +356,7 @@ static int take_reply(struct round *r, struct flight *f) {
     int rc = f->reply.len > 0 ? chat_wire_parse(&body, f->reply.data, f->reply.len, &broken)
                               : error_set(&broken, GENARM_EFORMAT, "the reply is empty");
     chat_wire_blot(broken.what, strlen(broken.what), r->c->key); /* it may quote the reply */
-    snprintf(why, sizeof why, "%s", broken.what);
+    snprintf(why, sizeof why, "%.*s", (int)sizeof why - 1, broken.what);
     if (rc == GENARM_OK && chat_wire_reply(&reply, body, r->c->key, why, sizeof why)) {
         rc = r->c->cache ? chat_cache_put(r->c->cache, f->request, reply, r->err) : GENARM_OK;
         rc = rc == GENARM_OK ? answered(r, f->index, reply, false) : rc;
