@@ -15,7 +15,7 @@
 
 #define MAGIC "GENARMSN"
 
-enum { VERSION = 1, MAX_NOTE = 1 << 28 /* bytes */ };
+enum { VERSION = 2, MAX_NOTE = 1 << 28 /* bytes */ };
 
 struct saved_session {
     char magic[8];
@@ -33,7 +33,7 @@ struct saved_policy {
     float weight;
     int32_t n, n_prompt, n_given, n_cached, moved;
     int32_t base_is_reference; /* 1: the base saw the same prompt, and is what the policy is counted relative to */
-    int32_t unused;            /* no hole, whose bytes would be anything */
+    int32_t engine;            /* enum genarm_engine: of another one neither cache nor adapter can be compared */
     struct objective_weights preference;
     uint64_t n_cache; /* bytes */
 };
@@ -77,6 +77,7 @@ static struct saved_policy describe(const struct genarm_session *s, int32_t poli
         .n = t->n, .n_prompt = t->n_prompt, .n_given = t->n_given, .n_cached = t->n_cached < t->n ? t->n_cached : t->n,
         .moved = t->moved < t->n ? t->moved : 0, /* without a prompt, a slot still knows what it held */
         .base_is_reference = s->references[policy] == 0,
+        .engine = (int32_t)p->model->engine,
         .preference = s->preferences[policy],
     };
 }
@@ -230,6 +231,10 @@ static int check_identity(const struct genarm_session *s, int32_t policy, const 
     }
     if (was->weights != is.weights) {
         return other(err, g, policy, "file of the model, with other weights,");
+    }
+    if (was->engine != is.engine) {
+        const int rc = error_set(err, GENARM_EMISMATCH, "the saved KV cache is of another kind of engine");
+        return error_hint(err, rc, "use the engine that it was saved with (--engine)");
     }
     if (was->adapter != is.adapter) {
         return other(err, g, policy, "adapter");
