@@ -91,6 +91,10 @@ int rl_options_check(const struct genarm_rl_params *p, struct genarm_error *err)
     if (rc != GENARM_OK) {
         return rc;
     }
+    if (p->training.n_objectives > 0 || p->training.team) {
+        return error_set(err, GENARM_EINVAL, "%s: not of reinforcement learning",
+                         p->training.team ? "training on several machines" : "an adapter of several objectives");
+    }
     struct genarm_train_params training = p->training; /* the reference is for every method here */
     training.reference_adapter = NULL;
     return options_check(&training, err);

@@ -352,6 +352,14 @@ static void test_options_out_of_range_are_refused(void **state) {
     p = good;
     p.training.max_length = 20; /* no prompt has so few */
     check_refused(&p, "no prompt leaves room");
+    const struct genarm_objective objectives[2] = {{.name = "a"}, {.name = "b"}};
+    p = good;
+    p.training.objectives = objectives;
+    p.training.n_objectives = 2;
+    check_refused(&p, "an adapter of several objectives");
+    p = good;
+    p.training.team = &(struct genarm_team){.size = 2};
+    check_refused(&p, "several machines");
 }
 
 int main(void) {
