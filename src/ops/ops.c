@@ -61,7 +61,6 @@ void ops_free(struct ops *ops) {
     free(ops);
 }
 
-const char *ops_kernel_name(const struct ops *ops) { return ops->kernels->name; }
 const char *ops_gemm_name(const struct ops *ops) { return ops->gemm->name; }
 
 bool ops_reads_weight(const struct ggml_tensor *w) {

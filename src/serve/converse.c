@@ -158,7 +158,7 @@ static int put_event(struct buf *out, json_t *value) {
 /* What is new of a choice, and with its end one more event. */
 static int put_piece(struct conversation *c, struct choice *choice, struct buf *out) {
     struct reader *r = &c->readers[choice->index];
-    struct piece piece = {.choice = choice, .text_at = r->n_text, .facts_at = r->n_facts, .tokens_at = r->n_tokens};
+    struct piece piece = {.choice = choice, .facts_at = r->n_facts, .tokens_at = r->n_tokens};
     worker_lock(c->server->worker);
     const struct answer *a = &choice->answer;
     const size_t n_facts = choice_n_told(choice, r->n_facts);
@@ -197,7 +197,6 @@ static int put_piece(struct conversation *c, struct choice *choice, struct buf *
         c->n_ended++;
         rc = put_event(out, c->dialect->event(c, &(struct piece){.choice = choice,
                                                                  .text = "",
-                                                                 .text_at = r->n_text,
                                                                  .last = true,
                                                                  .tokens = tokens,
                                                                  .tokens_at = piece.tokens_at,

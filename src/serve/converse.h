@@ -10,7 +10,7 @@
 struct piece {
     const struct choice *choice; /* read only what does not change, or under the worker's lock */
     const char *text;            /* what its text has grown by; "" */
-    size_t n_text, text_at;      /* text_at: bytes before it */
+    size_t n_text;
     struct token_fact *const *facts; /* [n_facts] with log-probabilities */
     size_t n_facts, facts_at;    /* facts_at: those before */
     const int32_t *tokens;       /* [n_tokens] */
