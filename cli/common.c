@@ -218,7 +218,7 @@ struct genarm_model *setup_find_model(const struct setup *s, const char *path) {
 }
 
 /* The model of ARM i: one loaded before where it is the same file, else newly loaded. */
-static int arm_model(struct genarm_model **out, struct setup *s, size_t i, const struct model_args *args,
+static int arm_model(const struct genarm_model **out, struct setup *s, size_t i, const struct model_args *args,
                      struct genarm_error *err) {
     *out = setup_find_model(s, s->arms[i].path);
     if (*out) {

@@ -29,4 +29,14 @@
 #include "genarm/train.h"
 #include "genarm/value.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+const char *genarm_version(void); /* of the library that is linked, "0.1.0" */
+
+#ifdef __cplusplus
+}
+#endif
+
 #endif

@@ -37,7 +37,7 @@ struct genarm_guide_params {
     bool no_sharing;   /* every prompt is evaluated whole. Without it (default) what a prompt has in common with one evaluated
                           before is not computed again, which with quantised weights may round otherwise */
     enum genarm_kv_type kv_type;
-    struct genarm_adapter *base_adapter; /* LoRA on the base, which is then the policy that is steered: one trained by DPO
+    const struct genarm_adapter *base_adapter; /* LoRA on the base, which is then the policy that is steered: one trained by DPO
                                             or RL; NULL (default): the model alone */
     const char *template_name; /* of the base; see genarm_template_apply; NULL: the one that base_adapter records if it
                                   does, else the model's own */
@@ -46,8 +46,8 @@ struct genarm_guide_params genarm_guide_default_params(void);
 
 struct genarm_arm_params {
     const char *name;                  /* unique, not empty; copied */
-    struct genarm_model *model;        /* the base itself, or another model with the same vocabulary */
-    struct genarm_adapter *adapter;    /* on `model`, or NULL: the model is the ARM */
+    const struct genarm_model *model;  /* the base itself, or another model with the same vocabulary */
+    const struct genarm_adapter *adapter; /* on `model`, or NULL: the model is the ARM */
     float weight;                      /* alpha = 1 / beta, finite; below 0 it steers away: an anti-expert */
     bool minus_reference;              /* counts as log pi_ARM - log pi_reference, the reference being `model` without the
                                           adapter under the same template: what training changed, without the language prior
@@ -58,7 +58,7 @@ struct genarm_arm_params {
 
 /* Models and adapters must outlive the guide. `params` may be NULL. GENARM_EINVAL: base_adapter is another model's, or a reward
  * model of whole responses. */
-int genarm_guide_new(struct genarm_guide **out, struct genarm_model *base, const struct genarm_guide_params *params,
+int genarm_guide_new(struct genarm_guide **out, const struct genarm_model *base, const struct genarm_guide_params *params,
                      struct genarm_error *err);
 /* Before the first session. GENARM_EMISMATCH names the first token on which the vocabularies differ. */
 int genarm_guide_add_arm(struct genarm_guide *guide, const struct genarm_arm_params *arm, struct genarm_error *err);

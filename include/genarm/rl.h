@@ -91,8 +91,8 @@ struct genarm_rl_params {
     /* Adapter, optimiser, run: as genarm_trainer takes them. batch_size: prompts of a step (default 8); micro_batch: pairs of
      * responses; max_length: prompt and response, longer prompts are left out; warmup and the schedule count updates;
      * learning_rate 1e-4 (TRL's 1e-6 is for whole models), linear, weight_decay 0; reference_adapter: the KL's reference is
-     * the model with it. Not used: loss, beta, margin, label_smoothing, length_normalize, val_split, format, label,
-     * resume_changed. */
+     * the model with it. GENARM_EINVAL: team, objectives. Not used: loss, beta, margin, label_smoothing, length_normalize,
+     * val_split, format, label, resume_changed. */
     struct genarm_train_params training;
 };
 struct genarm_rl_params genarm_rl_default_params(void);
@@ -125,8 +125,8 @@ struct genarm_rl;
 
 /* Prepares, or resumes, a run. Prompts, params and their strings are copied; model and sources must outlive the run. `report`
  * may be NULL. GENARM_EINVAL names the option; when resuming, GENARM_EMISMATCH what differs. */
-int genarm_rl_new(struct genarm_rl **out, struct genarm_model *model, const struct genarm_rl_prompt *prompts, size_t n_prompts,
-                  const char *output, const struct genarm_rl_params *params, struct genarm_rl_report *report,
+int genarm_rl_new(struct genarm_rl **out, const struct genarm_model *model, const struct genarm_rl_prompt *prompts,
+                  size_t n_prompts, const char *output, const struct genarm_rl_params *params, struct genarm_rl_report *report,
                   struct genarm_error *err);
 
 /* Runs to the end, calling `each` (may be NULL) after every token of all responses on their way, every micro-batch and every

@@ -65,7 +65,7 @@ struct genarm_source_params genarm_source_default_params(void);
 /* Opens what `spec` names; a program is started. `params` may be NULL; its strings are copied. `base` is what adapters are
  * put on and must outlive the source; NULL where none is. *out is owned by the caller: genarm_source_free.
  * Errors: GENARM_EINVAL for a spec that cannot be read or an adapter of the wrong kind, and those of loading. */
-int genarm_source_new(struct genarm_source **out, const char *spec, struct genarm_model *base,
+int genarm_source_new(struct genarm_source **out, const char *spec, const struct genarm_model *base,
                       const struct genarm_source_params *params, struct genarm_error *err);
 /* A program sees the end of its input, and is killed with all that it started if it does not exit. NULL is fine. */
 void genarm_source_free(struct genarm_source *s);

@@ -34,16 +34,16 @@ extern "C" {
 #endif
 
 struct genarm_value_params {
-    struct genarm_model *model;      /* the trajectory reward model: its base, the guide's or another one of its vocabulary */
-    struct genarm_adapter *adapter;  /* ... and an adapter on it with a scalar head (training with --loss bt) */
+    const struct genarm_model *model; /* the trajectory reward model: its base, the guide's or another one of its vocabulary */
+    const struct genarm_adapter *adapter; /* ... and an adapter on it with a scalar head (training with --loss bt) */
     const char *template_name;       /* NULL (default): what the adapter records, else the model's own; copied */
     float weight;                    /* w, finite; default 1. Published: 1.5 (ARGS on HH-RLHF). 0: nothing but top-k */
     int32_t n_candidates;            /* k >= 1; default 10. More than there are tokens: all of them */
     int32_t n_rollout;               /* 0 (default): ARGS. n > 0: Transfer Q*, so many tokens at most are rolled out after each
                                         candidate, fewer where the baseline ends its turn or the context ends. Published: 20
                                         direct, 5 indirect */
-    struct genarm_adapter *baseline; /* of the roll-outs: a LoRA on the guide's base, trained by DPO or RL; NULL (default): the
-                                        guide's base policy itself */
+    const struct genarm_adapter *baseline; /* of the roll-outs: a LoRA on the guide's base, trained by DPO or RL; NULL
+                                        (default): the guide's base policy itself */
     bool indirect;                   /* Transfer Q* where the baseline was aligned with another reward than this one: the value is
                                         r exp(r / beta) pi_reference(roll-out) / pi_baseline(roll-out), see docs/methods.md */
     float beta;                      /* of `indirect`: KL coefficient that both rewards are taken to have, > 0; default 2, as in

@@ -30,7 +30,7 @@ static void adapter_path(char *path, size_t max, const char *folder, int32_t i) 
 static int add_one(struct genarm_guide *guide, struct genarm_adapter **adapter, int32_t i, const char *folder,
                    struct genarm_error *err) {
     const unsigned targets = 1u << LINEAR_Q | 1u << LINEAR_K | 1u << LINEAR_V;
-    struct genarm_model *base = guide->policies[0].model;
+    const struct genarm_model *base = guide->policies[0].model;
     char name[32], path[FOLDER_MAX + 32];
     snprintf(name, sizeof name, "random%d", i + 1);
     adapter_path(path, sizeof path, folder, i);

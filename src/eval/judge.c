@@ -67,7 +67,7 @@ static int check_params(const struct judge_params *p, struct genarm_error *err) 
     return source_params_check(&p->source, err);
 }
 
-static int open_kind(struct judge *j, const char *spec, struct genarm_model *base, struct genarm_error *err) {
+static int open_kind(struct judge *j, const char *spec, const struct genarm_model *base, struct genarm_error *err) {
     if (j->spec.part.weight < 1 || j->spec.part.weight > 1) {
         return error_set(err, GENARM_EINVAL, "a weight has no meaning here");
     }
@@ -78,7 +78,7 @@ static int open_kind(struct judge *j, const char *spec, struct genarm_model *bas
                                          : judge_reward_new(&j->vtable, &j->self, spec, base, &j->params, err);
 }
 
-int judge_new(struct judge **out, const char *spec, struct genarm_model *base, const struct judge_params *params,
+int judge_new(struct judge **out, const char *spec, const struct genarm_model *base, const struct judge_params *params,
               struct genarm_error *err) {
     struct judge *j = calloc(1, sizeof *j);
     if (!j) {

@@ -49,7 +49,7 @@ bool judge_spec_is_program(const char *spec);
 bool judge_spec_needs_base(const char *spec);
 
 /* `base` as in genarm_source_new. Strings are copied. */
-int judge_new(struct judge **out, const char *spec, struct genarm_model *base, const struct judge_params *params,
+int judge_new(struct judge **out, const char *spec, const struct genarm_model *base, const struct judge_params *params,
               struct genarm_error *err);
 void judge_free(struct judge *j); /* NULL is fine */
 

@@ -39,7 +39,7 @@ int judge_chat_new(const struct judge_vtable **vtable, void **self, const struct
                    const struct judge_params *params, struct genarm_error *err);
 int judge_program_new(const struct judge_vtable **vtable, void **self, const char *command,
                       const struct judge_params *params, struct genarm_error *err);
-int judge_reward_new(const struct judge_vtable **vtable, void **self, const char *spec, struct genarm_model *base,
+int judge_reward_new(const struct judge_vtable **vtable, void **self, const char *spec, const struct genarm_model *base,
                      const struct judge_params *params, struct genarm_error *err);
 
 #endif

@@ -51,7 +51,7 @@ static void judge_reward_free(void *self) {
 
 static const struct judge_vtable judge_reward_vtable = {.run = judge_reward_run, .free = judge_reward_free};
 
-int judge_reward_new(const struct judge_vtable **vtable, void **self, const char *spec, struct genarm_model *base,
+int judge_reward_new(const struct judge_vtable **vtable, void **self, const char *spec, const struct genarm_model *base,
                      const struct judge_params *params, struct genarm_error *err) {
     struct judge_reward *j = calloc(1, sizeof *j);
     int rc = j ? genarm_source_new(&j->source, spec, base, &params->source, err) : error_nomem(err, "a judge");

@@ -72,7 +72,7 @@ static int check_base_adapter(const struct genarm_model *base, const struct gena
     return GENARM_OK;
 }
 
-int genarm_guide_new(struct genarm_guide **out, struct genarm_model *base, const struct genarm_guide_params *params,
+int genarm_guide_new(struct genarm_guide **out, const struct genarm_model *base, const struct genarm_guide_params *params,
                      struct genarm_error *err) {
     const struct genarm_guide_params p = params ? *params : genarm_guide_default_params();
     if (p.n_slots < 1 || p.n_ctx < 0 || p.n_batch < 1 || p.n_threads < 0) {

@@ -14,8 +14,8 @@ enum { GUIDE_MAX_ARMS = 64, GUIDE_MAX_AHEAD = 3, GUIDE_MAX_POLICIES = 1 + 2 * GU
  * caller sees either. */
 struct policy {
     char *name;
-    struct genarm_model *model;
-    struct genarm_adapter *adapter; /* or NULL */
+    const struct genarm_model *model;
+    const struct genarm_adapter *adapter; /* or NULL */
     char *template_name;            /* or NULL: the model's own */
     float weight;                   /* default of new sessions; 1 for the base */
     struct objective_weights preference;   /* the same, among the adapter's objectives if it has some */

@@ -87,7 +87,7 @@ static void command_free(void *self) {
 static const struct source_vtable command_vtable = {.score = command_score, .finish = command_finish, .free = command_free};
 
 int command_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
-                struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err) {
+                const struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err) {
     (void)base;
     struct command *c = calloc(1, sizeof *c);
     if (!c) {

@@ -92,7 +92,7 @@ void openai_chat_params(struct chat_params *out, const struct source_spec *spec,
 }
 
 int openai_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
-               struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err) {
+               const struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err) {
     static const char *const names[] = {"prompt", "response", NULL};
     struct chat_params chat;
     (void)base;

@@ -199,7 +199,7 @@ static int start_engine(struct policy_source *p, struct genarm_error *err) {
     return rc;
 }
 
-static int start(struct policy_source *p, const struct source_spec *spec, struct genarm_model *base,
+static int start(struct policy_source *p, const struct source_spec *spec, const struct genarm_model *base,
                  struct genarm_error *err) {
     int rc = source_model_load(&p->arm, &spec->part, base, p->params, err);
     rc = rc == GENARM_OK ? check_arm(p, &spec->part, err) : rc;
@@ -221,7 +221,7 @@ static int start(struct policy_source *p, const struct source_spec *spec, struct
 }
 
 int policy_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
-               struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err) {
+               const struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err) {
     struct policy_source *p = calloc(1, sizeof *p);
     if (!p) {
         return error_nomem(err, "a reward source");

@@ -168,7 +168,7 @@ static int64_t n_evaluated(const void *self) {
 static const struct source_vtable rank_vtable = {.score_one = score_one, .n_evaluated = n_evaluated, .free = rank_free};
 
 int rank_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
-             struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err) {
+             const struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err) {
     (void)base;
     struct rank *r = calloc(1, sizeof *r);
     if (!r) {

@@ -92,7 +92,7 @@ static int say_whose(struct genarm_error *err, int code, const struct genarm_sou
     return code;
 }
 
-static int open_kind(struct genarm_source *s, struct genarm_model *base, struct genarm_error *err) {
+static int open_kind(struct genarm_source *s, const struct genarm_model *base, struct genarm_error *err) {
     switch (s->spec.kind) {
     case SOURCE_RM:
         return trajectory_new(&s->vtable, &s->self, &s->spec, base, &s->params.p, err);
@@ -111,7 +111,7 @@ static int open_kind(struct genarm_source *s, struct genarm_model *base, struct 
     return error_set(err, GENARM_EINVAL, "there is no such kind of reward");
 }
 
-int genarm_source_new(struct genarm_source **out, const char *spec, struct genarm_model *base,
+int genarm_source_new(struct genarm_source **out, const char *spec, const struct genarm_model *base,
                       const struct genarm_source_params *params, struct genarm_error *err) {
     const struct genarm_source_params p = params ? *params : genarm_source_default_params();
     struct genarm_source *s = calloc(1, sizeof *s);

@@ -32,10 +32,10 @@ struct source_vtable {
 /* A model, with or without an adapter, that a spec names. */
 struct source_model {
     struct genarm_model *own;     /* loaded for this source; NULL: `model` is the base */
-    struct genarm_model *model;
+    const struct genarm_model *model;
     struct genarm_adapter *adapter; /* or NULL */
 };
-int source_model_load(struct source_model *out, const struct arm_spec *spec, struct genarm_model *base,
+int source_model_load(struct source_model *out, const struct arm_spec *spec, const struct genarm_model *base,
               const struct genarm_source_params *params, struct genarm_error *err);
 void source_model_free(struct source_model *m); /* safe on a zeroed struct */
 
@@ -47,15 +47,15 @@ int source_stopped(const struct genarm_source_params *params, struct genarm_erro
 
 /* The kinds. Each fills *vtable and *self, which the vtable's free takes, on success. `params` outlives what is made. */
 int trajectory_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
-                   struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err);
+                   const struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err);
 int policy_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
-               struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err);
+               const struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err);
 int rank_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
-             struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err);
+             const struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err);
 int command_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
-                struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err);
+                const struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err);
 int openai_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
-               struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err);
+               const struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err);
 
 /* How the client of a judge is to be made. */
 struct chat_params;

@@ -8,7 +8,7 @@ static int wrong_use(struct genarm_error *err, const char *path, const char *wha
     return error_at(err, error_set(err, GENARM_EINVAL, "%s", what), "%s", path);
 }
 
-int source_model_load(struct source_model *out, const struct arm_spec *spec, struct genarm_model *base,
+int source_model_load(struct source_model *out, const struct arm_spec *spec, const struct genarm_model *base,
               const struct genarm_source_params *params, struct genarm_error *err) {
     struct source_model m = {.model = base};
     bool is_adapter = false;

@@ -32,7 +32,7 @@ static int64_t n_evaluated(const void *self) {
 static const struct source_vtable trajectory_vtable = {
     .score_one = score_one, .n_evaluated = n_evaluated, .free = trajectory_free};
 
-static int start(struct trajectory *t, const struct source_spec *spec, struct genarm_model *base,
+static int start(struct trajectory *t, const struct source_spec *spec, const struct genarm_model *base,
                  struct genarm_error *err) {
     const struct genarm_source_params *p = t->params;
     int rc = source_model_load(&t->rm, &spec->part, base, p, err);
@@ -52,7 +52,7 @@ static int start(struct trajectory *t, const struct source_spec *spec, struct ge
 }
 
 int trajectory_new(const struct source_vtable **vtable, void **self, const struct source_spec *spec,
-                   struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err) {
+                   const struct genarm_model *base, const struct genarm_source_params *params, struct genarm_error *err) {
     struct trajectory *t = calloc(1, sizeof *t);
     if (!t) {
         return error_nomem(err, "a reward source");

@@ -72,8 +72,8 @@ static int make_machinery(struct genarm_rl *rl, struct genarm_error *err) {
     if (rc == GENARM_OK) {
         rc = adamw_init(&rl->adamw, rl->adapter.n, p, err);
     }
-    if (rc == GENARM_OK) { /* the guide only reads it */
-        rc = rollout_init(&rl->rollout, (struct genarm_model *)(uintptr_t)rl->model, &rl->adapter, &rl->params,
+    if (rc == GENARM_OK) {
+        rc = rollout_init(&rl->rollout, rl->model, &rl->adapter, &rl->params,
                           rl->prompts.longest + rl->params.max_new_tokens, err);
     }
     return rc;
@@ -174,8 +174,8 @@ static int start(struct genarm_rl *rl, struct genarm_error *err) {
     return rc == GENARM_OK ? log_start(rl, there && rl->params.training.resume, err) : rc;
 }
 
-int genarm_rl_new(struct genarm_rl **out, struct genarm_model *model, const struct genarm_rl_prompt *prompts, size_t n_prompts,
-                  const char *output, const struct genarm_rl_params *params, struct genarm_rl_report *report,
+int genarm_rl_new(struct genarm_rl **out, const struct genarm_model *model, const struct genarm_rl_prompt *prompts,
+                  size_t n_prompts, const char *output, const struct genarm_rl_params *params, struct genarm_rl_report *report,
                   struct genarm_error *err) {
     int rc = model_need_graph(model, "reinforcement learning", err);
     rc = rc == GENARM_OK ? rl_options_check(params, err) : rc;

@@ -9,7 +9,7 @@ enum { TEXT_MAX_BYTES = 192 << 20 };
 
 /* ---- life ---- */
 
-int rollout_init(struct rollout *r, struct genarm_model *model, const struct trainable *adapter,
+int rollout_init(struct rollout *r, const struct genarm_model *model, const struct trainable *adapter,
                  const struct genarm_rl_params *p, int32_t n_ctx, struct genarm_error *err) {
     const size_t n = (size_t)p->n_parallel;
     *r = (struct rollout){.sampling = {.temperature = (float)p->temperature,

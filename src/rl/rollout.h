@@ -30,7 +30,7 @@ struct rollout {
 };
 
 /* `adapter` is what is trained; it and the model outlive the rollout. n_ctx: tokens of the longest prompt and response. */
-int rollout_init(struct rollout *r, struct genarm_model *model, const struct trainable *adapter,
+int rollout_init(struct rollout *r, const struct genarm_model *model, const struct trainable *adapter,
                  const struct genarm_rl_params *params, int32_t n_ctx, struct genarm_error *err);
 void rollout_deinit(struct rollout *r); /* safe on a zeroed struct */
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "genarm/genarm.h"
 #include "train/run.h"
 
 /* Names of files need not be UTF-8: '?' stands for those that are not. */
@@ -104,7 +105,7 @@ static json_t *tokens_record(const struct data *d) {
 json_t *record_run(const struct record_source *s) {
     char hash[17];
     run_hex(hash, s->data_hash);
-    json_t *run = json_pack("{s:s, s:s, s:o, s:o, s:I, s:I, s:s, s:O, s:o}", "command", s->command, "version", GENARM_VERSION,
+    json_t *run = json_pack("{s:s, s:s, s:o, s:o, s:I, s:I, s:s, s:O, s:o}", "command", s->command, "version", genarm_version(),
                             "started", now(), "output", text(s->output), "steps", (json_int_t)s->n_steps,
                             "trained parameters", (json_int_t)s->n_params, "data fingerprint", hash, "options", s->options,
                             "model", model_record(s->model));
@@ -129,6 +130,6 @@ json_t *record_options(json_t *options, const struct genarm_train_params *p) {
 }
 
 json_t *record_resumed(int64_t step, json_t *changed) {
-    return json_pack("{s:I, s:o, s:s, s:O*}", "resumed", (json_int_t)step, "time", now(), "version", GENARM_VERSION,
+    return json_pack("{s:I, s:o, s:s, s:O*}", "resumed", (json_int_t)step, "time", now(), "version", genarm_version(),
                      "changed", changed);
 }

@@ -221,7 +221,7 @@ static int prepare(struct genarm_trainer *t, const char *const *pair_paths, size
     return rc;
 }
 
-static int new_trainer(struct genarm_trainer **out, struct genarm_model *model, const char *output,
+static int new_trainer(struct genarm_trainer **out, const struct genarm_model *model, const char *output,
                        const struct genarm_train_params *params, struct genarm_error *err) {
     int rc = options_check(params, err);
     if (rc == GENARM_OK) {
@@ -242,7 +242,7 @@ static int new_trainer(struct genarm_trainer **out, struct genarm_model *model, 
     return options_copy(&t->params, params, err);
 }
 
-int genarm_trainer_new(struct genarm_trainer **out, struct genarm_model *model, const char *const *pair_paths,
+int genarm_trainer_new(struct genarm_trainer **out, const struct genarm_model *model, const char *const *pair_paths,
                        size_t n_paths, const char *output, const struct genarm_train_params *params,
                        struct genarm_data_report *report, struct genarm_error *err) {
     const struct genarm_train_params defaults = genarm_train_default_params();

@@ -59,7 +59,7 @@ static int teardown(void **state) {
     return 0;
 }
 
-static struct genarm_guide *make_guide(struct genarm_model *base, struct genarm_adapter *base_adapter, int32_t n_slots,
+static struct genarm_guide *make_guide(const struct genarm_model *base, struct genarm_adapter *base_adapter, int32_t n_slots,
                                        int32_t n_ctx, const struct genarm_value_params *value) {
     struct genarm_guide *g = NULL;
     struct genarm_error err = {0};

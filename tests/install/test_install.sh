@@ -33,6 +33,16 @@ eval "flags=($(pkg-config --cflags --libs genarm))"
 "$cc" -std=c17 -Wall -Wextra -Werror "$source/consumer.c" "${flags[@]}" -o "$work/by-pkg-config"
 LD_LIBRARY_PATH="$libdir" expect_model "$work/by-pkg-config"
 
+# The example guides as the program does.
+"$cc" -std=c17 -Wall -Wextra -Werror "$prefix/share/genarm/examples/guide.c" "${flags[@]}" -o "$work/guide"
+"$build/tests/write_adapter" "$model" "$work/arm.gguf" 1
+for arm in "" "$work/arm.gguf"; do
+    LD_LIBRARY_PATH="$libdir" "$work/guide" "$model" "Name three birds." ${arm:+"$arm" 0.5} >"$work/answer" || fail "guide.c"
+    "$prefix/bin/genarm" generate -m "$model" -p "Name three birds." --temp 0 -n 256 ${arm:+--arm "$arm:0.5"} \
+        2>/dev/null >"$work/same"
+    cmp "$work/answer" "$work/same" || fail "guide.c does not say what genarm generate says"
+done
+
 cmake -S "$source" -B "$work/by-cmake" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_COMPILER="$cc" \
     >"$work/log" 2>&1 && cmake --build "$work/by-cmake" >>"$work/log" 2>&1 ||
     { cat "$work/log" >&2; fail "find_package"; }
@@ -49,7 +59,7 @@ foreign=$(nm -D --defined-only "$libdir/libgenarm.so" | awk '$3 !~ /^genarm_/ &&
 [ -z "$foreign" ] || fail "names shown that are not genarm's: $foreign"
 
 examples=$prefix/share/genarm/examples
-for file in nginx.conf genarm.default genarm.service; do
+for file in guide.c nginx.conf genarm.default genarm.service; do
     [ -s "$examples/$file" ] || fail "no example $file"
 done
 ! grep -q @CMAKE "$examples/genarm.service" || fail "the unit is not filled in"
