@@ -180,7 +180,7 @@ const SHORTCUTS = [
 
 /** On a Mac, Option and a letter write a character, or an accent for the next one: in a text field they are no shortcut. */
 function writes({target, key, code}) {
-    return target.matches('textarea, input:not([type=range], [type=checkbox])')
+    return /^(Mac|iP)/.test(navigator.platform) && target.matches('textarea, input:not([type=range], [type=checkbox])')
         && (key === 'Dead' || (key.length === 1 && `Key${key.toUpperCase()}` !== code));
 }
 
