@@ -49,10 +49,11 @@ static bool append_rest(int32_t **tokens, int32_t *n, const struct genarm_model 
     return good;
 }
 
+bool spell_puts_space(const struct genarm_model *model) { return llama_vocab_type(model->vocab) == LLAMA_VOCAB_TYPE_SPM; }
+
 int spell_append(int32_t **tokens, int32_t *n, const struct genarm_model *model, const char *text, size_t n_text,
                  enum spell_start start, bool special, struct genarm_error *err) {
-    const bool puts_space = llama_vocab_type(model->vocab) == LLAMA_VOCAB_TYPE_SPM;
-    if (start == SPELL_REST && puts_space && append_rest(tokens, n, model, text, n_text, special)) {
+    if (start == SPELL_REST && spell_puts_space(model) && append_rest(tokens, n, model, text, n_text, special)) {
         return GENARM_OK;
     }
     return append(tokens, n, model, text, n_text, start == SPELL_BOS, special, err);

@@ -5,7 +5,9 @@
 #include "base/json.h"
 #include "genarm/model.h"
 
-/* What a text is to what stands before it. Many vocabularies of SentencePiece put a space before a text. */
+bool spell_puts_space(const struct genarm_model *model); /* before a text: many vocabularies of SentencePiece do */
+
+/* What a text is to what stands before it, where vocabularies put a space before a text. */
 enum spell_start {
     SPELL_BOS,  /* nothing does: BOS, if the model wants one */
     SPELL_TEXT, /* a text of its own */
@@ -27,8 +29,8 @@ int spell_bytes(struct buf *out, const struct genarm_model *model, int32_t token
 /* The text of tokens, control tokens left out; bytes that are no character become U+FFFD. *out is a new reference. */
 int spell_json(json_t **out, const struct genarm_model *model, const int32_t *tokens, size_t n, struct genarm_error *err);
 
-/* The text of tokens that were sampled: control tokens left out, valid UTF-8 without zero bytes, in whose place there is U+FFFD as
- * in that of bytes that are no character. `out` is appended to. */
+/* The text of tokens that were sampled: control tokens left out, valid UTF-8 without zero bytes, in whose place there is
+ * U+FFFD as in that of bytes that are no character. `out` is appended to. */
 int spell_sample(struct buf *out, const struct genarm_model *model, const int32_t *tokens, size_t n,
                  struct genarm_error *err);
 

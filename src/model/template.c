@@ -265,12 +265,13 @@ int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model,
 
 static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-/* Whether white space stands between a prompt and a response; *spaced is set on success. */
+/* Whether white space stands between a prompt and a response, where that matters; *spaced is set on success. */
 static int is_spaced(bool *spaced, const struct genarm_model *model, const char *name, const struct genarm_message *messages,
                      size_t n_messages, const char *response, struct genarm_error *err) {
     char *prompt = NULL;
     *spaced = is_space(response[0]);
-    const int rc = *spaced ? GENARM_OK : genarm_template_apply(&prompt, model, name, messages, n_messages, err);
+    const bool known = *spaced || !spell_puts_space(model);
+    const int rc = known ? GENARM_OK : genarm_template_apply(&prompt, model, name, messages, n_messages, err);
     const size_t n = prompt ? strlen(prompt) : 0;
     *spaced |= n > 0 && is_space(prompt[n - 1]);
     free(prompt);
