@@ -279,7 +279,11 @@ static int generate_file(struct generation *g, struct genarm_error *err) {
         note_partial(g);
         return code;
     }
-    code = file_open(&file, g->args->output, err);
+    code = interrupt_signal() ? 0 : rewards_finish(&g->method.rewards, err);
+    if (code == GENARM_EMISMATCH) { /* the wrong samples may have been chosen */
+        (void)partial_remove(&g->partial, NULL);
+    }
+    code = code ? code : file_open(&file, g->args->output, err);
     if (code) {
         return code;
     }
@@ -308,6 +312,7 @@ static int generate_stream(struct generation *g, struct genarm_error *err) {
     }
     g->out = output ? file.stream : stdout;
     code = generate_jobs(g, err);
+    code = code || interrupt_signal() ? code : rewards_finish(&g->method.rewards, err);
     if (code == 0) {
         status = say_outcome(g);
     }

@@ -249,9 +249,11 @@ static int prepare(struct scoring *s, struct genarm_error *err) {
     code = code ? code : read_answers(s, err);
     if (code == 0 && keeps(s)) {
         code = score_check_output(args, err);
+        /* what there is is thrown away only once the rest is there, and where it is kept it says which sources have answered */
+        code = code || !args->restart ? code : load(s, err);
         code = code ? code : open_partial(s, err);
     }
-    code = code ? code : load(s, err);
+    code = code || (keeps(s) && args->restart) ? code : load(s, err);
     s->batch = BATCH;
     for (size_t i = 0; i < s->rewards.n && code == 0; i++) {
         if (genarm_source_may_abstain(s->rewards.sources[i])) { /* a server, which is asked many things at once */

@@ -380,6 +380,12 @@ check "they are not made again ($kept and $(made) of $all_made)" [ $((kept + $(m
 json bad.jsonl "$same_answers" >kept
 same kept straight
 
+# A program that says more than it was asked may have given each answer the reward of another.
+printf 'while read -r line; do echo 1; done\necho 2\n' >surplus.sh
+run 1 "${plain_many[@]}" --method best-of-n --best-of 2 --reward "cmd:sh surplus.sh" -o surplus.jsonl
+says err "asked"
+check "nothing is kept of it" [ ! -e surplus.jsonl ] && check "nor beside it" [ ! -e surplus.jsonl.partial ]
+
 # Wrong use is explained.
 wrong() { # SAYS ARGUMENTS…
     local text=$1

@@ -111,6 +111,9 @@ check "only what was missing is asked" [ "$(wc -l <asked)" = 12 ]
 touch broken
 run 1 score --answers many.jsonl --reward "$length" -o half.jsonl
 rm broken asked
+cp half.jsonl.partial kept # a source that does not load costs nothing
+run 1 score -m "$tiny" --answers many.jsonl --reward "$length" --reward arm:no-such.gguf -o half.jsonl --restart
+same half.jsonl.partial kept
 run 0 score --answers many.jsonl --reward "$length" -o half.jsonl --restart
 check "anew" [ "$(wc -l <asked)" = 20 ]
 # Another adapter under the same name is another reward.
