@@ -159,8 +159,8 @@ struct genarm_trainer;
  * `params` and `report` may be NULL. When resuming, GENARM_EMISMATCH names the option, data or model that differs. In a team
  * it names the rank too on which one differs from rank 0's; output, log and checkpoint are rank 0's alone. */
 int genarm_trainer_new(struct genarm_trainer **out, const struct genarm_model *model, const char *const *pair_paths,
-                       size_t n_paths, const char *output, const struct genarm_train_params *params, struct genarm_data_report *report,
-                       struct genarm_error *err);
+                       size_t n_paths, const char *output, const struct genarm_train_params *params,
+                       struct genarm_data_report *report, struct genarm_error *err);
 
 /* Runs to the end, calling `each` (may be NULL) after every micro-batch, step and validation; a non-zero return writes a
  * checkpoint of the last finished step and stops with GENARM_ECANCELED. A loss that is no number stops with

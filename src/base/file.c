@@ -52,8 +52,8 @@ static void writer_clear(struct file_writer *w) {
     *w = (struct file_writer){0};
 }
 
-/* Creates a temporary file of its own beside the target: <target>.tmp.<pid>, with a number added if that exists. Who may read
- * and write what is replaced may do so afterwards, and nobody else. */
+/* Creates a temporary file of its own beside the target: <target>.tmp.<pid>, with a number added if that exists. Its
+ * permission bits are those of what is replaced. */
 static int create_temp(struct file_writer *w, const struct stat *replaced, struct genarm_error *err) {
     static atomic_uint counter;
     const mode_t mode = replaced ? replaced->st_mode & 0777 : 0666;

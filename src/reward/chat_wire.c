@@ -39,7 +39,12 @@ int chat_wire_members(json_t **out, const char *text, struct genarm_error *err) 
     static const char where[] = "members of requests (--judge-body)";
     json_t *members = NULL;
     int rc = json_parse(&members, text, strlen(text), where, err);
-    if (rc == GENARM_OK && !json_is_object(members)) {
+    if (rc == GENARM_EFORMAT) {
+        rc = GENARM_EINVAL;
+        if (err) {
+            err->code = rc;
+        }
+    } else if (rc == GENARM_OK && !json_is_object(members)) {
         rc = error_at(err, error_set(err, GENARM_EINVAL, "this is no JSON object"), "%s", where);
     }
     if (rc != GENARM_OK) {

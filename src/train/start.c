@@ -148,8 +148,11 @@ int start_output(int *lock, const char *output, const char *folder, struct genar
 }
 
 void start_release(int lock, const char *folder) {
-    if (lock >= 0) { /* the folder is another run's, else */
-        rmdir(folder); /* only where no checkpoint came about */
+    struct stat locked, there;
+    if (lock >= 0) { /* the folder is another run's, else, also where that has begun since the checkpoint went */
+        if (fstat(lock, &locked) == 0 && stat(folder, &there) == 0 && locked.st_ino == there.st_ino) {
+            rmdir(folder); /* only where no checkpoint came about */
+        }
         close(lock);
     }
 }
