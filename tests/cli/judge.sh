@@ -149,7 +149,7 @@ forget
 
 
 # Servers that fail: again, with pauses, until it works, or there is no hope.
-run 0 judge --judge openai:flaky@$url --judge-retries 5 a.jsonl b.jsonl -o v.jsonl --json -v
+run 0 judge --judge openai:flaky@$url --judge-retries 5 --judge-parallel 8 a.jsonl b.jsonl -o v.jsonl --json -v
 json_true v.jsonl '[x["verdict"] for x in r] == ["a", "b", "tie", "a"]'
 json_true out 'r[0]["requests"] - r[0]["retries"] == 8 and r[0]["retries"] >= 25'
 says err "status 429: too many; asked again in"
