@@ -377,16 +377,37 @@ static struct plot_interval wilson(double share, double n) {
     return (struct plot_interval){middle - half, middle + half};
 }
 
+/* The bins from *i on that have a twelfth of all pairs together, as one: shares of a few pairs are 0 or 1, and say nothing. What is
+ * left over at the end goes with the last. *i becomes the bin behind it. */
+static struct calibration_bin next_bins(const struct calibration *c, int *i) {
+    struct calibration_bin sum = {0};
+    int64_t left = 0;
+    for (int k = *i; k < c->n_bins; k++) {
+        left += c->bins[k].n;
+    }
+    do {
+        const struct calibration_bin *bin = &c->bins[(*i)++];
+        if (bin->n > 0) {
+            const double share = (double)bin->n / (double)(sum.n + bin->n);
+            sum.confidence += share * (bin->confidence - sum.confidence);
+            sum.accuracy += share * (bin->accuracy - sum.accuracy);
+            sum.n += bin->n;
+            left -= bin->n;
+        }
+    } while (*i < c->n_bins && (12 * sum.n < c->n || 12 * left < c->n));
+    return sum;
+}
+
 static bool reliability(struct plot_series *s, const struct numbers *n, size_t pairs) {
     const struct calibration *c = &n->pairs[pairs];
     struct plot_point *points = pool_array(n->pool, CALIBRATION_MAX_BINS, sizeof *points);
     size_t count = 0;
-    for (int i = 0; i < c->n_bins && points; i++) {
-        const struct calibration_bin *bin = &c->bins[i];
-        if (bin->n > 0) {
-            const struct plot_interval range = wilson(bin->accuracy, (double)bin->n);
-            points[count++] = (struct plot_point){bin->confidence, bin->accuracy, fmin(range.low, bin->accuracy),
-                                                  fmax(range.high, bin->accuracy)};
+    for (int i = 0; i < c->n_bins && points;) {
+        const struct calibration_bin bin = next_bins(c, &i);
+        if (bin.n > 0) {
+            const struct plot_interval range = wilson(bin.accuracy, (double)bin.n);
+            points[count++] = (struct plot_point){bin.confidence, bin.accuracy, fmin(range.low, bin.accuracy),
+                                                  fmax(range.high, bin.accuracy)};
         }
     }
     *s = (struct plot_series){.name = pool_short(n->pool, numbers_pairs_name(n, pairs), NAME),

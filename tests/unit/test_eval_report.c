@@ -527,6 +527,23 @@ static void test_figures_of_an_earlier_report_go_and_other_files_stay(void **sta
     assert_true(exists(folder, "figures/mine.svg"));
 }
 
+/* Of a few pairs a share is 0 or 1: two between the others are no points of their own. */
+static void test_calibration_shows_no_bins_of_a_few_pairs(void **state) {
+    (void)state;
+    struct lines l = {0};
+    struct buf svg;
+    experiment(&l);
+    for (int i = 4; i < 52; i++) {
+        line(&l, "{\"kind\":\"pair\",\"name\":\"held out\",\"reward\":\"cheerful\",\"data\":\"d\",\"scale\":0.5,\"index\":%d,"
+                 "\"chosen\":%g,\"rejected\":0}", i, i < 12 ? 0.4 : 16.0);
+    }
+    const char *folder = folder_of(&l, "few");
+    write_report(folder);
+    read_file(&svg, folder, "figures/calibration.svg");
+    assert_int_equal(count(svg.data, "whisker"), 2 + count(svg.data, ".whisker"));
+    buf_deinit(&svg);
+}
+
 static void test_a_broken_file_leaves_the_report_as_it_was(void **state) {
     (void)state;
     struct lines l = {0};
@@ -603,6 +620,7 @@ int main(void) {
         cmocka_unit_test(test_answers_without_a_reward_are_left_out_of_its_mean),
         cmocka_unit_test(test_a_sweep_of_one_variable_is_a_line),
         cmocka_unit_test(test_figures_of_an_earlier_report_go_and_other_files_stay),
+        cmocka_unit_test(test_calibration_shows_no_bins_of_a_few_pairs),
         cmocka_unit_test(test_a_broken_file_leaves_the_report_as_it_was),
         cmocka_unit_test(test_figures_become_png_where_the_program_is_installed),
     };
