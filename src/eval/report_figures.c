@@ -377,8 +377,8 @@ static struct plot_interval wilson(double share, double n) {
     return (struct plot_interval){middle - half, middle + half};
 }
 
-/* The bins from *i on that have a twelfth of all pairs together, as one: shares of a few pairs are 0 or 1, and say nothing. What is
- * left over at the end goes with the last. *i becomes the bin behind it. */
+/* The bins from *i on that have a twelfth of all pairs together, as one: shares of a few pairs are 0 or 1, and say nothing.
+ * What is left over at the end goes with the last. *i becomes the bin behind it. */
 static struct calibration_bin next_bins(const struct calibration *c, int *i) {
     struct calibration_bin sum = {0};
     int64_t left = 0;
