@@ -220,6 +220,7 @@ static void export_b(const struct shape *s, const float *b, size_t n_out, const 
 struct export {
     struct lora (*layers)[LINEAR_COUNT]; /* [n_layer] in memory of ctx */
     float alpha;
+    void *memory; /* of ctx: ggml would abort where there is none */
     struct ggml_context *ctx;
 };
 
@@ -263,6 +264,7 @@ static size_t export_size(const struct trainable *t) {
 
 static void export_deinit(struct export *out) {
     ggml_free(out->ctx);
+    free(out->memory);
     free(out->layers);
 }
 
@@ -283,8 +285,10 @@ int conditioned_save(const char *path, const struct hparams *hp, const struct tr
     struct adapter_info with_objectives = *info;
     with_objectives.objectives = *objectives;
     with_objectives.objectives.rank = t->conditioning.rank;
+    const size_t size = export_size(t);
     struct export out = {.layers = calloc((size_t)t->n_layer, sizeof *out.layers),
-                         .ctx = ggml_init((struct ggml_init_params){.mem_size = export_size(t)})};
+                         .memory = malloc(size + ggml_tensor_overhead())};
+    out.ctx = out.memory ? ggml_init((struct ggml_init_params){.mem_size = size, .mem_buffer = out.memory}) : NULL;
     ggml_backend_tensor_get(t->theta, t->host_core, t->first_core * sizeof(float), t->n_core * sizeof(float));
     int rc = export_maps(&out, t, err);
     if (rc == GENARM_OK) {
