@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "base/hash.h"
 #include "base/utf8.h"
 #include "common.h"
 #include "terminal.h"
@@ -36,24 +35,6 @@ int eval_show_command(struct buf *out, char *const *words, struct genarm_error *
     return code;
 }
 
-/* The file of another experiment that is what an item would make, if what it needs is there or elsewhere as well. */
-static const struct reuse_file *find_elsewhere(const struct eval_run *run, size_t i) {
-    const struct item *item = &run->list->items[i];
-    uint64_t made_of = HASH_START;
-    for (size_t k = 0; k < item->n_needs; k++) {
-        const size_t need = item->needs[k];
-        struct item_record record = {0};
-        if (run->states[need] == STATE_DONE) {
-            item_record_read(&record, &run->list->items[need], run->folder);
-        } else {
-            const struct reuse_file *file = find_elsewhere(run, need);
-            record.content = file ? file->record.content : 0;
-        }
-        made_of = hash_u64(made_of, record.content);
-    }
-    return reuse_find(run->reuse, item->fingerprint, made_of);
-}
-
 static const char *state_text(const struct eval_run *run, size_t i) {
     const struct item *item = &run->list->items[i];
     if (run->states[i] == STATE_DONE) {
@@ -62,7 +43,7 @@ static const char *state_text(const struct eval_run *run, size_t i) {
     if (!item->wanted) {
         return "left out";
     }
-    return find_elsewhere(run, i) ? "elsewhere" : "to do";
+    return reuse_find(run->reuse, run->list, item, run->folder) ? "elsewhere" : "to do";
 }
 
 int eval_show_plan(FILE *out, const struct eval_run *run, struct genarm_error *err) {

@@ -265,8 +265,7 @@ static int do_item(struct eval_run *r, size_t i, const struct claim *claim, stru
         set_done(r, i, &record);
         return 0;
     }
-    const uint64_t made_of = item_made_of(r->list, item, r->folder);
-    const struct reuse_file *file = reuse_find(r->reuse, item->fingerprint, made_of);
+    const struct reuse_file *file = reuse_find(r->reuse, r->list, item, r->folder);
     bool taken = false;
     code = file ? take_over(r, i, file, &taken, err) : 0;
     if (code || taken) {
@@ -288,7 +287,7 @@ static int do_item(struct eval_run *r, size_t i, const struct claim *claim, stru
         code = item_remove_files(item, r->folder, other, err);
     }
     if (other) {
-        record = (struct item_record){.fingerprint = item->fingerprint, .made_of = made_of};
+        record = (struct item_record){.fingerprint = item->fingerprint, .made_of = item_made_of(r->list, item, r->folder)};
     }
     record.state = RECORD_RUNNING;
     code = code ? code : item_record_write(&record, item, r->folder, err);

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/hash.h"
+
 static bool has_size(const char *path, int64_t size) {
     struct stat st;
     return stat(path, &st) == 0 && S_ISREG(st.st_mode) && (int64_t)st.st_size == size;
@@ -70,10 +72,21 @@ bool reuse_holds(const struct reuse_file *file) {
            now.content == file->record.content && now.made_of == file->record.made_of && has_size(file->path, now.size);
 }
 
-const struct reuse_file *reuse_find(const struct reuse *r, uint64_t fingerprint, uint64_t made_of) {
+const struct reuse_file *reuse_find(const struct reuse *r, const struct item_list *list, const struct item *item,
+                                    const char *folder) {
+    uint64_t made_of = HASH_START;
+    for (size_t i = 0; r && i < item->n_needs; i++) {
+        const struct item *need = &list->items[item->needs[i]];
+        struct item_record record;
+        if (!item_is_done(&record, list, need, folder)) {
+            const struct reuse_file *elsewhere = reuse_find(r, list, need, folder);
+            record.content = elsewhere ? elsewhere->record.content : 0;
+        }
+        made_of = hash_u64(made_of, record.content);
+    }
     for (size_t i = 0; r && i < r->n; i++) {
         const struct item_record *record = &r->files[i].record;
-        if (record->fingerprint == fingerprint && record->made_of == made_of && reuse_holds(&r->files[i])) {
+        if (record->fingerprint == item->fingerprint && record->made_of == made_of && reuse_holds(&r->files[i])) {
             return &r->files[i];
         }
     }

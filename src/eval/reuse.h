@@ -19,8 +19,9 @@ void reuse_deinit(struct reuse *r);
 /* Whether the file is still what the record said: the folder may be one that another process works in. */
 bool reuse_holds(const struct reuse_file *file);
 
-/* The file that a command of this fingerprint made of this (item_record.h) and that still holds; NULL: there is none, as in an
- * `r` that is NULL. */
-const struct reuse_file *reuse_find(const struct reuse *r, uint64_t fingerprint, uint64_t made_of);
+/* The file that is what the item's command would make in `folder`, of what it needs as that is there, or elsewhere as well, and
+ * that still holds; NULL: there is none, as in an `r` that is NULL. */
+const struct reuse_file *reuse_find(const struct reuse *r, const struct item_list *list, const struct item *item,
+                                    const char *folder);
 
 #endif

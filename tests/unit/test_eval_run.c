@@ -16,7 +16,6 @@
 #include <cmocka.h>
 
 #include "base/file.h"
-#include "base/hash.h"
 #include "base/rng.h"
 #include "eval/child.h"
 #include "eval/claims.h"
@@ -401,7 +400,7 @@ static void reuse_after(enum change change, size_t n_reused) {
     } else if (change == FILE_GROWN) {
         must(file_write(output, "another file, which is of other settings", 40, &err), &err);
     }
-    assert_int_equal(reuse_find(&reuse, f.list.items[0].fingerprint, HASH_START) != NULL, n_reused);
+    assert_int_equal(reuse_find(&reuse, &f.list, &f.list.items[0], to) != NULL, n_reused);
     close_fixture(&f);
     open_fixture(&f, text, to);
     f.run.reuse = &reuse;
