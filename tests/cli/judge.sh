@@ -215,18 +215,23 @@ says err "status 402: Insufficient Balance"
 says err "is there credit left?"
 check "the verdict is kept" [ "$(wc -l <paid.jsonl.partial)" = 2 ]
 rm paid.jsonl.partial
+killed_at() { # LINES FILE ARGUMENTS…: runs genarm until the file has as many lines
+    local lines=$1 file=$2 pid
+    shift 2
+    "$genarm" "$@" >out 2>err </dev/null &
+    pid=$!
+    for _ in $(seq 600); do
+        [ ! -e "$file" ] || [ "$(wc -l <"$file")" -lt "$lines" ] || break
+        sleep 0.05
+    done
+    kill -KILL $pid
+    wait $pid 2>/dev/null
+}
 # What was answered before the run was killed is no reason to blame the settings when all that is left is refused.
 { cat a.jsonl; sed 's/Question/A forbidden question/' a.jsonl; } >la.jsonl
 { cat b.jsonl; sed 's/Question/A forbidden question/' b.jsonl; } >lb.jsonl
 touch late
-"$genarm" judge --judge openai:late@$url la.jsonl lb.jsonl -o l.jsonl >out 2>err </dev/null &
-pid=$!
-for _ in $(seq 600); do
-    [ ! -e l.jsonl.partial ] || [ "$(wc -l <l.jsonl.partial)" -lt 5 ] || break
-    sleep 0.05
-done
-kill -KILL $pid
-wait $pid 2>/dev/null
+killed_at 5 l.jsonl.partial judge --judge openai:late@$url la.jsonl lb.jsonl -o l.jsonl
 rm late
 check "four verdicts are kept" [ "$(wc -l <l.jsonl.partial)" = 5 ]
 run 0 judge --judge openai:late@$url la.jsonl lb.jsonl -o l.jsonl --json
@@ -237,14 +242,7 @@ python3 -c 'import json
 for i in range(20):
     print(json.dumps({"prompt": "A forbidden bird." if i > 7 else "Name a bird.", "response": "An owl"}))' >late_birds.jsonl
 touch late
-"$genarm" score --answers late_birds.jsonl --reward openai:late@$url -o r.out --judge-parallel 2 >out 2>err </dev/null &
-pid=$!
-for _ in $(seq 600); do
-    [ ! -e r.out.partial ] || [ "$(wc -l <r.out.partial)" -lt 9 ] || break
-    sleep 0.05
-done
-kill -KILL $pid
-wait $pid 2>/dev/null
+killed_at 9 r.out.partial score --answers late_birds.jsonl --reward openai:late@$url -o r.out --judge-parallel 2
 rm late
 check "eight rewards are kept" [ "$(wc -l <r.out.partial)" = 9 ]
 run 0 score --answers late_birds.jsonl --reward openai:late@$url -o r.out --judge-parallel 2
