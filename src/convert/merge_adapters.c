@@ -3,20 +3,18 @@
 #include <string.h>
 
 #include "convert/merge.h"
-#include "model/adapter.h"
+#include "model/draft.h"
 
 enum { MAX_RANK = 1 << 16 };
 
 struct blender {
     const struct genarm_merge_part *parts;
     size_t n_parts;
-    struct genarm_adapter **adapters;    /* [n_parts] */
-    int32_t n_layer;                     /* the most that one of them knows of */
-    struct lora (*layers)[LINEAR_COUNT]; /* [n_layer] of the result */
-    struct ggml_context *ctx;            /* of its tensors, whose numbers are in memory: ggml's own it gets or aborts */
-    void *memory;
+    struct genarm_adapter **adapters; /* [n_parts] */
+    int32_t n_layer;                  /* the most that one of them knows of */
+    struct adapter_draft draft;       /* the result */
     float alpha;
-    float *head;  /* [n_head] of the result; NULL: the parts have none */
+    float *head; /* [n_head] of the result; NULL: the parts have none */
     size_t n_head;
     struct genarm_error *err;
 };
@@ -155,29 +153,16 @@ static int check(const struct blender *b, enum genarm_merge_how how) {
 
 /* ---- numbers ---- */
 
-/* Makes A and B of one map of the result, zeroed. */
-static struct lora *new_map(struct blender *b, int32_t layer, int l, int64_t rank, const struct lora *like) {
-    struct lora *x = &b->layers[layer][l];
-    x->a = ggml_new_tensor_2d(b->ctx, GGML_TYPE_F32, like->a->ne[0], rank);
-    x->b = ggml_new_tensor_2d(b->ctx, GGML_TYPE_F32, rank, like->b->ne[1]);
-    memset(x->a->data, 0, ggml_nbytes(x->a));
-    memset(x->b->data, 0, ggml_nbytes(x->b));
-    x->scale = b->alpha != 0 ? b->alpha / (float)rank : 1;
-    return x;
-}
-
-/* A on top of A, B beside B times what makes the file's scale the part's. */
+/* Of one map of the result: A on top of A, B beside B times what makes the file's scale the part's. */
 static void stack_map(struct blender *b, int32_t layer, int l) {
-    const int64_t rank = total_rank(b, layer, l);
-    struct lora *to = NULL;
+    struct lora *to = &b->draft.layers[layer][l];
     int64_t at = 0;
     for (size_t i = 0; i < b->n_parts; i++) {
         const struct lora *x = map_of(b, i, layer, l);
         if (!x) {
             continue;
         }
-        to = to ? to : new_map(b, layer, l, rank, x);
-        const int64_t n_in = x->a->ne[0], r = x->a->ne[1], n_out = x->b->ne[1];
+        const int64_t rank = to->a->ne[1], n_in = x->a->ne[0], r = x->a->ne[1], n_out = x->b->ne[1];
         const double factor = b->parts[i].weight * (double)x->scale * (double)rank / (double)b->alpha;
         memcpy((float *)to->a->data + at * n_in, x->a->data, ggml_nbytes(x->a));
         for (int64_t o = 0; o < n_out; o++) {
@@ -190,13 +175,12 @@ static void stack_map(struct blender *b, int32_t layer, int l) {
 }
 
 static void average_map(struct blender *b, int32_t layer, int l) {
-    struct lora *to = NULL;
+    const struct lora *to = &b->draft.layers[layer][l];
     for (size_t i = 0; i < b->n_parts; i++) {
         const struct lora *x = map_of(b, i, layer, l);
         if (!x) {
             continue;
         }
-        to = to ? to : new_map(b, layer, l, x->a->ne[1], x);
         const struct {
             float *to;
             const float *from;
@@ -228,32 +212,37 @@ static int blend_heads(struct blender *b) {
     return GENARM_OK;
 }
 
-/* Stacked, alpha is the largest rank: the scale of the maps that have it is 1. */
-static int allocate(struct blender *b, enum genarm_merge_how how) {
-    size_t size = 0;
-    float alpha = 0;
-    for (int32_t layer = 0; layer < b->n_layer; layer++) {
+/* Stacked, alpha is the largest rank: the scale of the maps that have it is 1. Averaged, that of the parts that count, which
+ * agree. */
+static void choose_alpha(struct blender *b, enum genarm_merge_how how) {
+    for (size_t i = 0; how == GENARM_MERGE_AVERAGE && i < b->n_parts; i++) {
+        b->alpha = i == 0 || b->parts[i].weight != 0 ? b->adapters[i]->alpha : b->alpha;
+    }
+    for (int32_t layer = 0; how == GENARM_MERGE_STACK && layer < b->n_layer; layer++) {
         for (int l = 0; l < LINEAR_COUNT; l++) {
-            const int64_t rank = total_rank(b, layer, l); /* averaged, less is needed */
-            alpha = (float)rank > alpha ? (float)rank : alpha;
-            for (size_t i = 0; rank > 0 && i < b->n_parts; i++) {
-                const struct lora *x = map_of(b, i, layer, l);
-                if (x) {
-                    size += (size_t)(rank * (x->a->ne[0] + x->b->ne[1])) * sizeof(float);
-                    size += 2 * (ggml_tensor_overhead() + 64);
-                    break;
-                }
-            }
+            const float rank = (float)total_rank(b, layer, l);
+            b->alpha = rank > b->alpha ? rank : b->alpha;
         }
     }
-    b->alpha = how == GENARM_MERGE_STACK ? alpha : b->adapters[0]->alpha;
-    for (size_t i = 0; how == GENARM_MERGE_AVERAGE && i < b->n_parts; i++) { /* checked: those that count agree */
-        b->alpha = b->parts[i].weight != 0 ? b->adapters[i]->alpha : b->alpha;
+}
+
+static int blend_map(struct blender *b, enum genarm_merge_how how, int32_t layer, int l) {
+    const struct lora *like = NULL;
+    for (size_t i = 0; !like && i < b->n_parts; i++) {
+        like = map_of(b, i, layer, l);
     }
-    b->layers = calloc((size_t)b->n_layer + 1, sizeof *b->layers);
-    b->memory = malloc(size + ggml_tensor_overhead());
-    b->ctx = b->memory ? ggml_init((struct ggml_init_params){.mem_size = size, .mem_buffer = b->memory}) : NULL;
-    return b->layers && b->ctx ? GENARM_OK : error_nomem(b->err, "an adapter");
+    if (!like) {
+        return GENARM_OK;
+    }
+    const int64_t rank = how == GENARM_MERGE_STACK ? total_rank(b, layer, l) : like->a->ne[1];
+    const int64_t shape[] = {like->a->ne[0], rank, like->b->ne[1]};
+    const int rc = draft_map(&b->draft, layer, l, shape, b->alpha != 0 ? b->alpha / (float)rank : 1, b->err);
+    if (rc == GENARM_OK && how == GENARM_MERGE_STACK) {
+        stack_map(b, layer, l);
+    } else if (rc == GENARM_OK) {
+        average_map(b, layer, l);
+    }
+    return rc;
 }
 
 /* ---- writing ---- */
@@ -290,7 +279,7 @@ static int write_result(const struct blender *b, const char *output) {
         const struct adapter_info info = common_info(b);
         adapter_metadata(metadata, b->adapters[0]->arch, b->alpha, &info);
         gguf_set_val_str(metadata, MERGE_KEY, text.data);
-        rc = adapter_write(output, b->n_layer, b->layers, metadata, b->err);
+        rc = adapter_write(output, b->n_layer, b->draft.layers, metadata, b->err);
     }
     gguf_free(metadata);
     buf_deinit(&text);
@@ -305,15 +294,14 @@ static int blend(struct blender *b, enum genarm_merge_how how, const char *outpu
         b->n_layer = rc == GENARM_OK && b->adapters[i]->n_layer > b->n_layer ? b->adapters[i]->n_layer : b->n_layer;
     }
     rc = rc == GENARM_OK ? check(b, how) : rc;
-    rc = rc == GENARM_OK ? allocate(b, how) : rc;
+    rc = rc == GENARM_OK ? draft_init(&b->draft, b->n_layer, b->err) : rc;
     rc = rc == GENARM_OK ? blend_heads(b) : rc;
-    for (int32_t layer = 0; rc == GENARM_OK && layer < b->n_layer; layer++) {
-        for (int l = 0; l < LINEAR_COUNT; l++) {
-            if (how == GENARM_MERGE_STACK) {
-                stack_map(b, layer, l);
-            } else {
-                average_map(b, layer, l);
-            }
+    if (rc == GENARM_OK) {
+        choose_alpha(b, how);
+    }
+    for (int32_t layer = 0; layer < b->n_layer; layer++) {
+        for (int l = 0; rc == GENARM_OK && l < LINEAR_COUNT; l++) {
+            rc = blend_map(b, how, layer, l);
         }
     }
     return rc == GENARM_OK ? error_at(b->err, write_result(b, output), "%s", output) : rc;
@@ -329,9 +317,7 @@ int genarm_merge_adapters(const struct genarm_merge_part *parts, size_t n_parts,
     for (size_t i = 0; b.adapters && i < n_parts; i++) {
         genarm_adapter_free(b.adapters[i]);
     }
-    ggml_free(b.ctx);
-    free(b.memory);
-    free(b.layers);
+    draft_deinit(&b.draft);
     free(b.head);
     free(b.adapters);
     return rc;

@@ -10,7 +10,7 @@
 #include "convert/metadata.h"
 #include "convert/peft.h"
 #include "convert/safetensors.h"
-#include "model/adapter.h"
+#include "model/draft.h"
 #include "model/model.h"
 
 /* One adapted map. */
@@ -25,10 +25,8 @@ struct importer {
     char *config_path, *tensors_path;
     struct peft_config config;
     struct safetensors file;
-    struct pair (*pairs)[LINEAR_COUNT];  /* [n_layer] */
-    struct lora (*layers)[LINEAR_COUNT]; /* [n_layer] */
-    struct ggml_context *ctx;            /* of A and B, whose numbers are in memory: ggml's own it gets or aborts */
-    void *memory;
+    struct pair (*pairs)[LINEAR_COUNT]; /* [n_layer] */
+    struct adapter_draft draft;
     struct gguf_context *metadata;
     float alpha; /* of the file; 0: none is written and every scale is 1 */
     struct genarm_error *err;
@@ -159,11 +157,13 @@ static int check_finite(struct importer *im, const struct ggml_tensor *t, const 
 /* A as it is; B with its rows in GGUF's order, and with what its alpha is off from the file's. */
 static int fill_pair(struct importer *im, int32_t layer, enum linear l) {
     const struct pair *pair = &im->pairs[layer][l];
-    struct lora *x = &im->layers[layer][l];
+    struct lora *x = &im->draft.layers[layer][l];
     const int64_t rank = pair->a->shape[0], n_out = pair->b->shape[0];
-    x->a = ggml_new_tensor_2d(im->ctx, GGML_TYPE_F32, pair->a->shape[1], rank);
-    x->b = ggml_new_tensor_2d(im->ctx, GGML_TYPE_F32, rank, n_out);
-    x->scale = im->alpha != 0 ? im->alpha / (float)rank : 1;
+    const int64_t shape[] = {pair->a->shape[1], rank, n_out};
+    int rc = draft_map(&im->draft, layer, (int)l, shape, im->alpha != 0 ? im->alpha / (float)rank : 1, im->err);
+    if (rc != GENARM_OK) {
+        return rc;
+    }
     to_f32(x->a->data, pair->a);
     const int32_t heads = peft_permuted_heads(&im->model->hp, l);
     if (heads) {
@@ -185,23 +185,13 @@ static int fill_pair(struct importer *im, int32_t layer, enum linear l) {
             *value = (float)(*value * factor);
         }
     }
-    const int rc = check_finite(im, x->a, pair->a->name);
+    rc = check_finite(im, x->a, pair->a->name);
     return rc == GENARM_OK ? check_finite(im, x->b, pair->b->name) : rc;
 }
 
 static int fill(struct importer *im) {
     const int32_t n_layer = im->model->hp.n_layer;
-    size_t size = 0;
-    for (int32_t l = 0; l < n_layer; l++) {
-        for (int t = 0; t < LINEAR_COUNT; t++) {
-            const struct pair *pair = &im->pairs[l][t];
-            const int64_t n = pair->a ? pair->a->shape[0] * (pair->a->shape[1] + pair->b->shape[0]) : 0;
-            size += pair->a ? (size_t)n * sizeof(float) + 2 * (ggml_tensor_overhead() + 64) : 0;
-        }
-    }
-    im->memory = malloc(size + ggml_tensor_overhead());
-    im->ctx = im->memory ? ggml_init((struct ggml_init_params){.mem_size = size, .mem_buffer = im->memory}) : NULL;
-    int rc = im->ctx ? GENARM_OK : error_nomem(im->err, "an adapter");
+    int rc = draft_init(&im->draft, n_layer, im->err);
     for (int32_t l = 0; l < n_layer; l++) {
         for (int t = 0; rc == GENARM_OK && t < LINEAR_COUNT; t++) {
             rc = im->pairs[l][t].a ? fill_pair(im, l, (enum linear)t) : GENARM_OK;
@@ -317,29 +307,25 @@ static int import_adapter(struct importer *im, const char *folder, const char *o
     rc = rc == GENARM_OK ? read_tensors(im) : rc;
     rc = rc == GENARM_OK ? make_metadata(im) : rc;
     rc = rc == GENARM_OK ? fill(im) : rc;
-    return rc == GENARM_OK ? adapter_write(output, im->model->hp.n_layer, im->layers, im->metadata, im->err) : rc;
+    return rc == GENARM_OK ? adapter_write(output, im->draft.n_layer, im->draft.layers, im->metadata, im->err) : rc;
 }
 
 int genarm_adapter_from_peft(const struct genarm_model *model, const char *folder, const char *output,
                              struct genarm_error *err) {
-    const size_t n_layer = (size_t)model->hp.n_layer;
     struct importer im = {
         .model = model,
         .config_path = join(folder, PEFT_CONFIG),
         .tensors_path = join(folder, PEFT_TENSORS),
-        .pairs = calloc(n_layer, sizeof *im.pairs),
-        .layers = calloc(n_layer, sizeof *im.layers),
+        .pairs = calloc((size_t)model->hp.n_layer, sizeof *im.pairs),
         .err = err,
     };
-    int rc = im.config_path && im.tensors_path && im.pairs && im.layers ? GENARM_OK : error_nomem(err, "an adapter");
+    int rc = im.config_path && im.tensors_path && im.pairs ? GENARM_OK : error_nomem(err, "an adapter");
     rc = rc == GENARM_OK ? model_need_graph(model, "converting an adapter", err) : rc;
     rc = rc == GENARM_OK ? import_adapter(&im, folder, output) : rc;
     gguf_free(im.metadata);
-    ggml_free(im.ctx);
-    free(im.memory);
+    draft_deinit(&im.draft);
     safetensors_close(&im.file);
     peft_config_deinit(&im.config);
-    free(im.layers);
     free(im.pairs);
     free(im.tensors_path);
     free(im.config_path);

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "model/draft.h"
 
 enum { ALIGN = 16 }; /* numbers: each M starts on a cache line */
 
@@ -216,67 +217,26 @@ static void export_b(const struct shape *s, const float *b, size_t n_out, const 
     }
 }
 
-/* The plain adapter that a conditioned one is at the even preference. */
-struct export {
-    struct lora (*layers)[LINEAR_COUNT]; /* [n_layer] in memory of ctx */
-    float alpha;
-    void *memory; /* of ctx: ggml would abort where there is none */
-    struct ggml_context *ctx;
-};
-
-static int export_map(struct export *out, const struct trainable *t, int32_t layer, int i,
+/* Makes, of the plain adapter that a conditioned one is at the even preference, one map and alpha. */
+static int export_map(struct adapter_draft *draft, float *alpha, const struct trainable *t, int32_t layer, int i,
                       struct genarm_error *err) {
-    const struct lora *from = &t->layers[layer][i];
+    const struct lora *from = &t->layers[layer][i], *to = &draft->layers[layer][i];
     const struct shape s = shape_of(t, layer, i);
-    const int64_t rank = s.r1 + s.k * s.r2;
-    struct lora *to = &out->layers[layer][i];
+    const int64_t rank = s.r1 + s.k * s.r2, shape[] = {from->a->ne[0], rank, from->b->ne[1]};
+    int rc = draft_map(draft, layer, i, shape, from->scale, err);
     float *a = malloc(ggml_nbytes(from->a)), *b = malloc(ggml_nbytes(from->b));
-    if (!a || !b) {
-        free(a);
-        free(b);
-        return error_nomem(err, "the adapter");
+    if (rc == GENARM_OK && (!a || !b)) {
+        rc = error_nomem(err, "the adapter");
     }
-    ggml_backend_tensor_get(from->a, a, 0, ggml_nbytes(from->a));
-    ggml_backend_tensor_get(from->b, b, 0, ggml_nbytes(from->b));
-    *to = (struct lora){.a = ggml_new_tensor_2d(out->ctx, GGML_TYPE_F32, from->a->ne[0], rank),
-                        .b = ggml_new_tensor_2d(out->ctx, GGML_TYPE_F32, rank, from->b->ne[1]),
-                        .scale = from->scale};
-    export_a(&s, a, (size_t)from->a->ne[0], to->a->data);
-    export_b(&s, b, (size_t)from->b->ne[1], t->host_core + s.w, to->b->data);
-    out->alpha = (float)((double)t->alpha * (double)rank / s.rank); /* the scale, alpha / rank, stays */
+    if (rc == GENARM_OK) {
+        ggml_backend_tensor_get(from->a, a, 0, ggml_nbytes(from->a));
+        ggml_backend_tensor_get(from->b, b, 0, ggml_nbytes(from->b));
+        export_a(&s, a, (size_t)from->a->ne[0], to->a->data);
+        export_b(&s, b, (size_t)from->b->ne[1], t->host_core + s.w, to->b->data);
+        *alpha = (float)((double)t->alpha * (double)rank / s.rank); /* the scale, alpha / rank, stays */
+    }
     free(a);
     free(b);
-    return GENARM_OK;
-}
-
-static size_t export_size(const struct trainable *t) {
-    size_t size = 0;
-    for (int32_t l = 0; l < t->n_layer; l++) {
-        for (int i = 0; i < LINEAR_COUNT; i++) {
-            const struct lora *x = &t->layers[l][i];
-            const size_t n = x->a ? (size_t)(x->a->ne[0] + x->b->ne[1]) * sizeof(float) : 0;
-            size += n * (size_t)t->conditioning.n_objectives * (x->a ? (size_t)x->a->ne[1] : 0);
-            size += x->a ? 2 * (ggml_tensor_overhead() + 64) : 0;
-        }
-    }
-    return size;
-}
-
-static void export_deinit(struct export *out) {
-    ggml_free(out->ctx);
-    free(out->memory);
-    free(out->layers);
-}
-
-static int export_maps(struct export *out, const struct trainable *t, struct genarm_error *err) {
-    int rc = out->layers && out->ctx ? GENARM_OK : error_nomem(err, "the adapter");
-    for (int32_t l = 0; l < t->n_layer; l++) {
-        for (int i = 0; i < LINEAR_COUNT && rc == GENARM_OK; i++) {
-            if (t->cores[l][i].m) {
-                rc = export_map(out, t, l, i, err);
-            }
-        }
-    }
     return rc;
 }
 
@@ -285,16 +245,17 @@ int conditioned_save(const char *path, const struct hparams *hp, const struct tr
     struct adapter_info with_objectives = *info;
     with_objectives.objectives = *objectives;
     with_objectives.objectives.rank = t->conditioning.rank;
-    const size_t size = export_size(t);
-    struct export out = {.layers = calloc((size_t)t->n_layer, sizeof *out.layers),
-                         .memory = malloc(size + ggml_tensor_overhead())};
-    out.ctx = out.memory ? ggml_init((struct ggml_init_params){.mem_size = size, .mem_buffer = out.memory}) : NULL;
+    struct adapter_draft draft = {0};
+    float alpha = 0;
+    int rc = draft_init(&draft, t->n_layer, err);
     ggml_backend_tensor_get(t->theta, t->host_core, t->first_core * sizeof(float), t->n_core * sizeof(float));
-    int rc = export_maps(&out, t, err);
-    if (rc == GENARM_OK) {
-        rc = adapter_save(path, hp, out.layers, out.alpha, &with_objectives, err);
+    for (int32_t l = 0; l < t->n_layer; l++) {
+        for (int i = 0; i < LINEAR_COUNT && rc == GENARM_OK; i++) {
+            rc = t->cores[l][i].m ? export_map(&draft, &alpha, t, l, i, err) : GENARM_OK;
+        }
     }
-    export_deinit(&out);
+    rc = rc == GENARM_OK ? adapter_save(path, hp, draft.layers, alpha, &with_objectives, err) : rc;
+    draft_deinit(&draft);
     return rc;
 }
 
