@@ -195,5 +195,5 @@ void help_man(FILE *out, const struct command *const *commands, size_t n) {
                  "Variables in square brackets above set options; the command line wins.\n"
                  "\\fBNO_COLOR\\fR, when not empty, turns colours off.\n"
                  ".SH EXIT STATUS\n"
-                 "0 success, 1 error, 2 wrong use, 130 stopped by Ctrl\\-C.\n");
+                 "0 success, 1 error, 2 wrong use, 130 stopped by Ctrl\\-C, 143 by SIGTERM.\n");
 }

@@ -62,6 +62,12 @@ examples=$prefix/share/genarm/examples
 for file in guide.c nginx.conf genarm.default genarm.service; do
     [ -s "$examples/$file" ] || fail "no example $file"
 done
+# What the program's texts name as docs/NAME.md is there.
+named=$("$prefix/bin/genarm" --man | grep -o 'docs/[a-z-]*\.md' | sort -u)
+[ -n "$named" ] || fail "no text names a page"
+for page in README.md $named; do
+    [ -s "$prefix/share/doc/genarm/$page" ] || fail "no page $page"
+done
 ! grep -q @CMAKE "$examples/genarm.service" || fail "the unit is not filled in"
 if command -v systemd-analyze >/dev/null; then
     mkdir "$work/unit"
