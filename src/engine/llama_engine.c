@@ -234,6 +234,7 @@ static const struct engine_vtable llama_vtable = {
     .shift = sequence_shift,
     .save = sequence_save,
     .load = sequence_load,
+    .clear = sequence_clear,
     .free = engine_llama_free,
 };
 

@@ -46,6 +46,7 @@ void sequence_rewind(struct llama_engine *e, int32_t seq, int32_t n_pos);
 void sequence_forget(struct llama_engine *e, int32_t seq); /* all */
 
 /* Entries of the vtable. */
+void sequence_clear(struct engine *base, int32_t seq);
 int sequence_copy_prefix(struct engine *base, int32_t from, int32_t to, int32_t n_pos, struct genarm_error *err);
 int sequence_shift(struct engine *base, int32_t seq, int32_t keep, int32_t n_drop, struct genarm_error *err);
 int sequence_save(struct engine *base, int32_t seq, int32_t n_pos, struct buf *out, struct genarm_error *err);

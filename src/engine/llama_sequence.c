@@ -3,6 +3,7 @@
  * A sequence is its tokens. What libllama has computed of them saves time: wherever it cannot follow, it forgets, and is fed
  * again.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +18,15 @@ static bool try_rewind(const struct llama_engine *e, int32_t seq, int32_t n_pos)
     const int32_t window = llama_model_n_swa(e->base.model->llama), first = n_pos > window ? n_pos - window : 0;
     return n_pos > 0 && llama_memory_seq_rm(e->memory, seq, n_pos, -1) && sequence_held(e, seq) == n_pos &&
            (e->recurrent || window == 0 || llama_memory_seq_pos_min(e->memory, seq) <= first);
+}
+
+/* What is no number in a cell that was given up still spoils rows that look past it, and libllama zeroes whole memories only: the
+ * other sequences are fed again. */
+void sequence_clear(struct engine *base, int32_t seq) {
+    struct llama_engine *e = (struct llama_engine *)base;
+    (void)seq;
+    llama_memory_clear(e->memory, true);
+    e->shift_pending = false;
 }
 
 void sequence_rewind(struct llama_engine *e, int32_t seq, int32_t n_pos) {
@@ -152,11 +162,17 @@ int sequence_load(struct engine *base, int32_t seq, int32_t n_pos, const void *d
 
 /* ---- moved down ---- */
 
+static bool is_yarn(const struct genarm_model *model) {
+    char key[128], type[16];
+    snprintf(key, sizeof key, "%s.rope.scaling.type", model->architecture);
+    return llama_model_meta_val_str(model->llama, key, type, sizeof type) >= 0 && strcmp(type, "yarn") == 0;
+}
+
 /* Whether what is cached at one position is right at another. libllama dies of shifting keys of 8 bits where it does not mix the
- * numbers of a head, as it does not for heads of some sizes. */
+ * numbers of a head, as it does not for heads of some sizes; under YaRN a shift scales the keys of all sequences once more. */
 static bool can_shift(const struct llama_engine *e) {
     return !e->recurrent && llama_memory_can_shift(e->memory) && !ggml_is_quantized(engine_kv_type(e->base.params.kv_type)) &&
-           llama_model_rope_type(e->base.model->llama) != LLAMA_ROPE_TYPE_NONE;
+           llama_model_rope_type(e->base.model->llama) != LLAMA_ROPE_TYPE_NONE && !is_yarn(e->base.model);
 }
 
 int sequence_shift(struct engine *base, int32_t seq, int32_t keep, int32_t n_drop, struct genarm_error *err) {

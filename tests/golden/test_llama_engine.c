@@ -265,6 +265,81 @@ static void test_recurrent_model_is_fed_what_follows_a_forgotten_middle(void **s
     genarm_model_free(model);
 }
 
+/* A shift by libllama would scale every key of every sequence once more. */
+static void test_a_shift_under_yarn_touches_no_other_sequence(void **state) {
+    (void)state;
+    enum { KEEP = 4, DROP = 10, END = 40 };
+    struct genarm_model *model = load(golden_path("llama-yarn.gguf"), GENARM_ENGINE_LLAMA);
+    struct engine *e = start(model, 4);
+    struct genarm_error err = {0};
+    float *want = new_logits(e), *got = new_logits(e);
+    struct row rows[END];
+    int32_t n = 0;
+    for (int32_t p = 0; p < END; p++) {
+        if (p < KEEP || p >= KEEP + DROP) {
+            rows[n] = (struct row){.token = token_at(p), .seq = 3, .pos = n, .adapter = ENGINE_NO_ADAPTER};
+            n++;
+        }
+    }
+    rows[n - 1].output = true;
+    must(engine_forward(e, rows, n, want, &err), &err);
+    feed(e, 1, ENGINE_NO_ADAPTER, 0, END - 1, NULL);
+    feed(e, 0, ENGINE_NO_ADAPTER, 0, END - 1, NULL);
+    must(engine_shift(e, 0, KEEP, DROP, &err), &err);
+    rows[n - 1].seq = 0;
+    must(engine_forward(e, &rows[n - 1], 1, got, &err), &err);
+    expect_close("shifted", e, got, want, 1, 1e-4f);
+    feed(e, 1, ENGINE_NO_ADAPTER, END - 1, END, got);
+    feed(e, 2, ENGINE_NO_ADAPTER, 0, END, want);
+    expect_close("beside it", e, got, want + (size_t)(END - 1) * (size_t)model->hp.n_vocab, 1, 1e-4f);
+    free(want);
+    free(got);
+    engine_free(e);
+    genarm_model_free(model);
+}
+
+/* Positions that hold what is no number reach rows that look past them, until they are cleared; other sequences go on. */
+static void test_a_cleared_sequence_leaves_nothing_behind(void **state) {
+    (void)state;
+    enum { PROMPT = 70, OTHER = 30, BAD = 280 };
+    struct edit edit;
+    edit_open(&edit, golden_path("llama.gguf"));
+    struct ggml_tensor *embeddings = edit_tensor(&edit, "token_embd.weight");
+    assert_int_equal(embeddings->type, GGML_TYPE_F32);
+    memcpy(edit_add(&edit, "output.weight", GGML_TYPE_F32, embeddings->ne[0], embeddings->ne[1]), embeddings->data,
+           ggml_nbytes(embeddings));
+    for (int64_t i = 0; i < embeddings->ne[0]; i++) {
+        ((float *)embeddings->data)[BAD * embeddings->ne[0] + i] = NAN;
+    }
+    struct genarm_model *model = load(edit_save(&edit, temp_path("nan.gguf")), GENARM_ENGINE_LLAMA);
+    static const enum genarm_kv_type types[] = {GENARM_KV_F32, GENARM_KV_F16};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        struct engine *e = NULL;
+        struct genarm_error err = {0};
+        const struct engine_params params = {.n_seq = 3, .n_ctx = CTX, .n_batch = 128, .n_threads = 1, .kv_type = types[i]};
+        must(engine_new(&e, model, &params, &err), &err);
+        float *want = new_logits(e), *got = new_logits(e);
+        feed(e, 2, ENGINE_NO_ADAPTER, 0, PROMPT, want);
+        feed(e, 1, ENGINE_NO_ADAPTER, 0, OTHER, NULL);
+        struct row bad[PROMPT];
+        for (int32_t p = 0; p < PROMPT; p++) {
+            bad[p] = (struct row){.token = BAD, .pos = p, .adapter = ENGINE_NO_ADAPTER, .output = p == PROMPT - 1};
+        }
+        must(engine_forward(e, bad, PROMPT, got, &err), &err);
+        assert_true(isnan(got[0]));
+        engine_clear(e, 0);
+        feed(e, 0, ENGINE_NO_ADAPTER, 0, PROMPT, got);
+        expect_close("cleared", e, got, want, PROMPT, 1e-3f);
+        feed(e, 1, ENGINE_NO_ADAPTER, OTHER, PROMPT, got);
+        const float *want_other = want + (size_t)OTHER * (size_t)model->hp.n_vocab;
+        expect_close("beside it", e, got, want_other, PROMPT - OTHER, 0.1f); /* f16 rounds otherwise in another batch */
+        free(want);
+        free(got);
+        engine_free(e);
+    }
+    genarm_model_free(model);
+}
+
 static void test_a_sequence_is_seen_through_one_adapter(void **state) {
     (void)state;
     struct genarm_model *model = load(golden_path("llama.gguf"), GENARM_ENGINE_LLAMA);
@@ -664,6 +739,8 @@ int main(void) {
         cmocka_unit_test(test_saved_sequence_continues_in_another_engine),
         cmocka_unit_test(test_shifted_sequence_is_the_one_without_the_middle),
         cmocka_unit_test(test_recurrent_model_is_fed_what_follows_a_forgotten_middle),
+        cmocka_unit_test(test_a_shift_under_yarn_touches_no_other_sequence),
+        cmocka_unit_test(test_a_cleared_sequence_leaves_nothing_behind),
         cmocka_unit_test(test_a_sequence_is_seen_through_one_adapter),
         cmocka_unit_test(test_policies_of_both_engines_guide_each_other),
         cmocka_unit_test(test_the_engine_is_chosen_by_what_the_model_needs),
