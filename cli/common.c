@@ -137,6 +137,7 @@ struct genarm_model_params model_params_from(const struct model_args *args) {
     params.tensor_split = args->tensor_split;
     params.rpc = args->rpc;
     params.engine = (enum genarm_engine)args->engine;
+    params.load_mode = (enum genarm_load_mode)args->load_mode;
     if (args->rpc) {
         signal(SIGPIPE, SIG_IGN); /* a server that is gone is to be said, not died of */
         ggml_set_abort_callback(on_abort);
@@ -158,6 +159,12 @@ int load_model(struct genarm_model **out, const struct model_args *args, struct 
     }
     const struct genarm_model_params params = model_params_from(args);
     return genarm_model_load(out, path, &params, err);
+}
+
+int load_model_mapped(struct genarm_model **out, const struct model_args *args, struct genarm_error *err) {
+    struct model_args mapped = *args;
+    mapped.load_mode = args->load_mode == GENARM_LOAD_AUTO ? GENARM_LOAD_MMAP : args->load_mode;
+    return load_model(out, &mapped, err);
 }
 
 /* ---- guides ---- */

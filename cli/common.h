@@ -21,6 +21,7 @@ struct model_args {
     int32_t n_gpu_layers;
     int32_t engine; /* enum genarm_engine */
     int32_t n_threads;
+    int32_t load_mode; /* enum genarm_load_mode */
     bool verbose;
 };
 
@@ -42,6 +43,11 @@ struct model_args {
     {OPTION_CHOICE, "--engine", "WHICH", offsetof(ARGS, model.engine), .choices = "auto|genarm|llama", .fallback = "auto",   \
      .help = "what runs the models: genarm's own graph, or libllama, which knows more architectures but trains "     \
              "none and takes a pass for each ARM; auto: the former where it can"},                                    \
+    {OPTION_CHOICE, "-lm --load-mode", "MODE", offsetof(ARGS, model.load_mode), .choices = "auto|mmap|none",             \
+     .fallback = "auto", .env = "LLAMA_ARG_LOAD_MODE", .free = true,                                                  \
+     .help = "mmap: weights stay in the mapped file, shared with other processes and read when needed; none: they "   \
+             "are copied into memory, in huge pages where the system has them, which makes decoding faster; auto: "   \
+             "copied if there is memory for twice the file"},                                                         \
     {OPTION_INT, "-t --threads", "N", offsetof(ARGS, model.n_threads), -1, 512, .fallback = "0",                      \
      .env = "LLAMA_ARG_THREADS", .free = true, .help = "threads; 0 or -1: one for each core"},                        \
     {OPTION_FLAG, "-v --verbose", "", offsetof(ARGS, model.verbose), .free = true, .help = "log what is done to stderr"}
@@ -147,6 +153,8 @@ const char *find_default_model(char *path, size_t max);
 
 /* Loads the model that -m names or the default one, which is said on stderr. */
 int load_model(struct genarm_model **out, const struct model_args *args, struct genarm_error *err);
+int load_model_mapped(struct genarm_model **out, const struct model_args *args, struct genarm_error *err); /* for what reads few
+                                                        weights, or each once */
 
 /* Where models are to be loaded. */
 struct genarm_model_params model_params_from(const struct model_args *args);

@@ -115,7 +115,7 @@ static int convert_run(const void *arguments, struct genarm_error *err) {
     char *folder = args->inputs.n ? peft_folder(args->inputs.items[0]) : NULL;
     int code = check_use(args, folder, err);
     if (code == 0) {
-        code = load_model(&model, &args->model, err);
+        code = load_model_mapped(&model, &args->model, err);
     }
     if (code == 0) {
         struct genarm_model_info info;

@@ -258,7 +258,9 @@ static int load(struct run *run, struct genarm_error *err) {
     report->tokens = args->model;
     report->deduped = args->dedupe;
     report->label = (enum genarm_data_label)args->formats.label;
-    return args->model ? genarm_model_load(&run->model, args->model, NULL, err) : 0;
+    struct genarm_model_params params = genarm_model_default_params();
+    params.load_mode = GENARM_LOAD_MMAP; /* no weight is read */
+    return args->model ? genarm_model_load(&run->model, args->model, &params, err) : 0;
 }
 
 static int read_all(struct run *run, struct genarm_error *err) {

@@ -165,7 +165,7 @@ static int show_model(const struct info_args *args, const char *path, struct gen
     if (path) {
         named.path = path;
     }
-    int code = load_model(&model, &named, err);
+    int code = load_model_mapped(&model, &named, err);
     if (code == 0 && args->json) {
         code = print_json(stdout, model_json(model), err);
     } else if (code == 0) {

@@ -178,7 +178,8 @@ static int on_weights(int64_t done, int64_t total, void *user) {
 static int print_model(const struct merge_args *args, struct genarm_error *err) {
     struct genarm_model *model = NULL;
     struct genarm_model_info i;
-    int code = genarm_model_load(&model, args->output, NULL, err);
+    const struct model_args written = {.path = args->output, .n_gpu_layers = -1};
+    int code = load_model_mapped(&model, &written, err);
     if (code) {
         return code;
     }
@@ -209,7 +210,7 @@ static int into_model(const struct merge_args *args, const struct genarm_merge_p
                                          .each = on_weights,
                                          .user = &progress};
     int code = args->prune ? read_layers(layers, &params.n_prune, args->prune, err) : 0;
-    code = code == 0 ? load_model(&model, &args->model, err) : code;
+    code = code == 0 ? load_model_mapped(&model, &args->model, err) : code;
     if (code == 0) {
         struct genarm_model_info info;
         genarm_model_get_info(model, &info);
@@ -238,7 +239,7 @@ static int into_model(const struct merge_args *args, const struct genarm_merge_p
 static int check_adapters(const struct merge_args *args, const struct genarm_merge_part *parts,
                           struct genarm_error *err) {
     struct genarm_model *model = NULL;
-    int code = load_model(&model, &args->model, err);
+    int code = load_model_mapped(&model, &args->model, err);
     for (size_t i = 0; i < args->adapters.n && code == 0; i++) {
         struct genarm_adapter *adapter = NULL;
         code = genarm_adapter_load(&adapter, model, parts[i].path, err);

@@ -27,6 +27,14 @@ enum genarm_engine {
     GENARM_ENGINE_LLAMA,
 };
 
+/* Where the weights of a model lie that the CPU reads. In the file's map they are shared with other processes and read when they
+ * are first needed; copied into memory, where the system gives huge pages, decoding is faster. */
+enum genarm_load_mode {
+    GENARM_LOAD_AUTO, /* copied if there is memory for twice the file, else mapped; by libllama, mapped */
+    GENARM_LOAD_MMAP, /* mapped */
+    GENARM_LOAD_NONE, /* copied; llama.cpp's word for it */
+};
+
 /* How keys and values are cached. */
 enum genarm_kv_type {
     GENARM_KV_F16,
@@ -46,10 +54,11 @@ struct genarm_model_params {
                       * cannot be reached, or speaks another version, is an error; when a connection breaks later, ggml
                       * aborts the process */
     enum genarm_engine engine;
+    enum genarm_load_mode load_mode;
 };
 struct genarm_model_params genarm_model_default_params(void);
 
-/* Opens a GGUF model. `params` may be NULL. The file is mapped, not copied: do not change it while the model is in use.
+/* Opens a GGUF model. `params` may be NULL. The file stays mapped: do not change it while the model is in use.
  * Errors: GENARM_EIO, GENARM_EFORMAT (damaged), GENARM_EUNSUPPORTED (what neither our graph nor libllama can run),
  * GENARM_EINVAL (no such device), GENARM_ENOMEM, GENARM_EBACKEND, and of RPC servers GENARM_EIO and GENARM_EMISMATCH (version).
  * *out is owned by the caller: genarm_model_free. Thread-safe. */

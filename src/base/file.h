@@ -15,6 +15,7 @@ int file_read(struct buf *b, const char *path, struct genarm_error *err);
  * GENARM_EFORMAT. Errors name the path. */
 int file_map(const uint8_t **map, size_t *size, const char *path, struct genarm_error *err);
 void file_unmap(const uint8_t *map, size_t size); /* NULL is fine */
+void file_map_rest(const uint8_t *map, size_t size); /* what was read need not stay in memory; it may be read again */
 
 /* Hash (base/hash.h) of what a file holds; of one above 256 MB, of its size and of samples all over it. As file_map else. */
 int file_hash(uint64_t *out, const char *path, struct genarm_error *err);

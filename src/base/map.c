@@ -46,6 +46,10 @@ void file_unmap(const uint8_t *map, size_t size) {
     }
 }
 
+void file_map_rest(const uint8_t *map, size_t size) {
+    madvise((void *)(uintptr_t)map, size, MADV_DONTNEED);
+}
+
 int file_hash(uint64_t *out, const char *path, struct genarm_error *err) {
     enum { WHOLE_MAX = 1 << 28 /* bytes */, N_SAMPLES = 4096, SAMPLE = 4096 /* bytes */ };
     const uint8_t *map = NULL;

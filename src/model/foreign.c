@@ -47,14 +47,16 @@ static void take_sizes(struct hparams *hp, const struct llama_model *model) {
     hp->n_head_kv = llama_model_n_head_kv(model);
 }
 
-static int load(struct genarm_model *m, bool known, struct genarm_error *err) {
+static int load(struct genarm_model *m, bool known, enum genarm_load_mode mode, struct genarm_error *err) {
     ggml_backend_dev_t devices[PLACEMENT_MAX_DEVICES + 1] = {NULL};
     float shares[128] = {0};
     if (llama_max_devices() > sizeof shares / sizeof *shares) {
         return error_set(err, GENARM_EBACKEND, "libllama wants shares of %zu devices", llama_max_devices());
     }
     runtime_forget_error();
-    m->llama = guard_model_load(m->path, load_params(m, devices, shares));
+    struct llama_model_params params = load_params(m, devices, shares);
+    params.load_mode = mode == GENARM_LOAD_NONE ? LLAMA_LOAD_MODE_NONE : LLAMA_LOAD_MODE_MMAP; /* its copies have no huge pages */
+    m->llama = guard_model_load(m->path, params);
     if (!m->llama) {
         const char *why = guard_reason();
         return error_set(err, GENARM_EUNSUPPORTED, "libllama cannot load the model: %s", *why ? why : runtime_first_error());
@@ -68,8 +70,8 @@ static int load(struct genarm_model *m, bool known, struct genarm_error *err) {
     return check_continues(m->llama, m->architecture, err);
 }
 
-int foreign_open(struct genarm_model *m, struct gguf_file *file, int32_t n_offloaded, const char *tensor_split,
-                 struct genarm_error *err) {
+int foreign_open(struct genarm_model *m, struct gguf_file *file, int32_t n_offloaded,
+                 const struct genarm_model_params *params, struct genarm_error *err) {
     m->weights = (struct weights){.file = *file};
     *file = (struct gguf_file){0};
     m->engine = GENARM_ENGINE_LLAMA;
@@ -86,8 +88,8 @@ int foreign_open(struct genarm_model *m, struct gguf_file *file, int32_t n_offlo
         rc = gguf_need_str(&m->architecture, f->gguf, "general.architecture", err);
     }
     rc = rc == GENARM_OK ? vocab_check(f->gguf, m->hp.n_vocab, err) : rc;
-    rc = rc == GENARM_OK ? place(m, n_offloaded, tensor_split, err) : rc;
-    return rc == GENARM_OK ? load(m, known, err) : rc;
+    rc = rc == GENARM_OK ? place(m, n_offloaded, params->tensor_split, err) : rc;
+    return rc == GENARM_OK ? load(m, known, params->load_mode, err) : rc;
 }
 
 /* The layer of a tensor, n_layer for what is in none. */

@@ -11,8 +11,8 @@
 /* Loads the model of an open file into m: hp, architecture, weights.file, placement, llama. hp is what hparams_read gives where
  * our own graph has the architecture, else what any has. m->placement is as placement_choose left it. Takes over *file, also on
  * failure; m is freed by the caller. */
-int foreign_open(struct genarm_model *m, struct gguf_file *file, int32_t n_offloaded, const char *tensor_split,
-                 struct genarm_error *err);
+int foreign_open(struct genarm_model *m, struct gguf_file *file, int32_t n_offloaded,
+                 const struct genarm_model_params *params, struct genarm_error *err);
 
 /* Bytes of the file's tensors that belong to a layer, or, as unit n_layer, to the head: what is not in a layer, but the
  * embeddings. */

@@ -110,42 +110,44 @@ static int open_file(struct gguf_file *file, const char *path, struct genarm_err
     return rc;
 }
 
-static int own_open(struct genarm_model *m, int32_t n_offloaded, const char *tensor_split, struct genarm_error *err) {
+static int own_open(struct genarm_model *m, int32_t n_offloaded, const struct genarm_model_params *params,
+                    struct genarm_error *err) {
     struct gguf_file file;
     int rc = open_file(&file, m->path, err);
     if (rc != GENARM_OK) {
         return rc;
     }
     rc = hparams_read(&m->hp, file.gguf, err);
-    rc = rc == GENARM_OK ? placement_split(&m->placement, m->hp.n_layer, n_offloaded, tensor_split, err) : rc;
+    rc = rc == GENARM_OK ? placement_split(&m->placement, m->hp.n_layer, n_offloaded, params->tensor_split, err) : rc;
     if (rc != GENARM_OK) {
         gguf_file_close(&file);
         return rc;
     }
     m->engine = GENARM_ENGINE_GENARM;
     m->architecture = arch_name(m->hp.arch);
-    rc = weights_load(&m->weights, &m->hp, &file, &m->placement, err);
+    rc = weights_load(&m->weights, &m->hp, &file, &m->placement, params->load_mode, err);
     return rc == GENARM_OK ? vocab_open(&m->llama, m->weights.file.gguf, m->hp.n_vocab, err) : rc;
 }
 
-static int foreign_open_file(struct genarm_model *m, int32_t n_offloaded, const char *tensor_split, struct genarm_error *err) {
+static int foreign_open_file(struct genarm_model *m, int32_t n_offloaded, const struct genarm_model_params *params,
+                             struct genarm_error *err) {
     struct gguf_file file;
     const int rc = open_file(&file, m->path, err);
-    return rc == GENARM_OK ? foreign_open(m, &file, n_offloaded, tensor_split, err) : rc;
+    return rc == GENARM_OK ? foreign_open(m, &file, n_offloaded, params, err) : rc;
 }
 
 /* By our own graph, or by libllama if that does not have what the model needs. */
 static int open_weights(struct genarm_model *m, const struct genarm_model_params *params, int32_t n_offloaded,
                         struct genarm_error *err) {
     if (params->engine == GENARM_ENGINE_GENARM) {
-        return own_open(m, n_offloaded, params->tensor_split, err);
+        return own_open(m, n_offloaded, params, err);
     }
     if (params->engine == GENARM_ENGINE_LLAMA) {
-        return foreign_open_file(m, n_offloaded, params->tensor_split, err);
+        return foreign_open_file(m, n_offloaded, params, err);
     }
     const struct placement chosen = m->placement;
     struct genarm_error *why = &m->why_foreign;
-    int rc = own_open(m, n_offloaded, params->tensor_split, why);
+    int rc = own_open(m, n_offloaded, params, why);
     if (rc != GENARM_EUNSUPPORTED) {
         if (err && rc != GENARM_OK) {
             *err = *why;
@@ -154,7 +156,7 @@ static int open_weights(struct genarm_model *m, const struct genarm_model_params
     }
     weights_deinit(&m->weights);
     m->placement = chosen;
-    rc = foreign_open_file(m, n_offloaded, params->tensor_split, err);
+    rc = foreign_open_file(m, n_offloaded, params, err);
     if (rc != GENARM_OK) {
         return error_hint(err, rc, "genarm's own graph cannot run it either: %.180s", why->what);
     }

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/huge.h"
+#include "base/file.h"
+#include "base/memory.h"
 #include "base/strset.h"
 
 static const struct {
@@ -95,6 +96,7 @@ struct loader {
     const struct placement *where;
     struct genarm_error *err;
     int rc;
+    bool copy; /* what the CPU reads, too */
     struct want *wants;
     size_t n_wants;
 };
@@ -137,7 +139,7 @@ static void want(struct loader *l, struct ggml_tensor **to, int64_t ne0, int64_t
     check_type(l, t, ne1 ? MATRIX : VECTOR);
     const enum ggml_type type = ne1 ? t->type : GGML_TYPE_F32;
     const size_t align = ggml_backend_buft_get_alignment(ggml_backend_cpu_buffer_type());
-    const bool fits = type == t->type && (uintptr_t)bytes_of(l, t) % align == 0;
+    const bool fits = !l->copy && type == t->type && (uintptr_t)bytes_of(l, t) % align == 0;
     l->wants[l->n_wants++] = (struct want){
         .to = to, .from = t, .type = type, .home = at == l->where->n_devices && fits ? HOME_MAP : at};
 }
@@ -266,7 +268,7 @@ static int copy_range(struct loader *l, int home, ggml_backend_buffer_type_t typ
                    : rc;
     }
     if (ggml_backend_buffer_is_host(buffer)) {
-        huge_pages_wanted(ggml_backend_buffer_get_base(buffer), size);
+        memory_want_huge_pages(ggml_backend_buffer_get_base(buffer), size);
     }
     struct ggml_tallocr at = ggml_tallocr_new(buffer);
     int rc = GENARM_OK;
@@ -349,12 +351,15 @@ static int load(struct loader *l) {
     return rc;
 }
 
+static bool has_room(const struct gguf_file *file) { return file->size <= memory_available() / 2; }
+
 int weights_load(struct weights *w, struct hparams *hp, struct gguf_file *file, const struct placement *where,
-                 struct genarm_error *err) {
+                 enum genarm_load_mode mode, struct genarm_error *err) {
     struct weights loaded = {.file = *file};
     struct hparams sizes = *hp;
     *file = (struct gguf_file){0};
     struct loader l = {.w = &loaded, .hp = &sizes, .where = where, .err = err};
+    l.copy = mode == GENARM_LOAD_NONE || (mode == GENARM_LOAD_AUTO && has_room(&loaded.file));
     const size_t max_wants = 4 + (size_t)hp->n_layer * (2 * LINEAR_COUNT + 4);
     loaded.layers = calloc((size_t)hp->n_layer, sizeof *loaded.layers);
     l.wants = calloc(max_wants, sizeof *l.wants);
@@ -366,6 +371,9 @@ int weights_load(struct weights *w, struct hparams *hp, struct gguf_file *file, 
     }
     if (!loaded.output) {
         loaded.output = loaded.token_embd;
+    }
+    if (l.copy) {
+        file_map_rest(loaded.file.map, loaded.file.size);
     }
     *w = loaded;
     *hp = sizes;

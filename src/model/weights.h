@@ -8,6 +8,7 @@
 #include <ggml-backend.h>
 #include <ggml.h>
 
+#include "genarm/model.h"
 #include "model/gguf_check.h"
 #include "model/hparams.h"
 #include "model/placement.h"
@@ -46,10 +47,10 @@ struct weights {
 /* Whether weights of a linear map can have this type. */
 bool weights_type_supported(enum ggml_type type);
 
-/* Loads the tensors that hp implies. Every shape is checked against hp, every type against the supported list;
+/* Loads the tensors that hp implies; those of the CPU stay in the file's map or are copied, as `mode` says. Every shape is checked against hp, every type against the supported list;
  * an error names the tensor. hp->n_vocab is set from the token embedding. Takes over *file, also on failure. */
 int weights_load(struct weights *w, struct hparams *hp, struct gguf_file *file, const struct placement *where,
-                 struct genarm_error *err);
+                 enum genarm_load_mode mode, struct genarm_error *err);
 void weights_deinit(struct weights *w);
 
 /* Bytes of a unit of the placement, see placement.h; a head that is tied to embeddings beside it has those of its norm. */

@@ -7,10 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/file.h"
+#include "base/memory.h"
 #include "base/utf8.h"
 #include "model/model.h"
 #include "support/edit.h"
@@ -90,9 +92,18 @@ static void assert_same_values(const struct genarm_model *m, const struct ggml_t
     free(got);
 }
 
+static struct genarm_model *load_as(enum genarm_load_mode mode) {
+    struct genarm_model *m = NULL;
+    struct genarm_error err;
+    struct genarm_model_params params = genarm_model_default_params();
+    params.load_mode = mode;
+    must(genarm_model_load(&m, golden_path("qwen2.gguf"), &params, &err), &err);
+    return m;
+}
+
 static void test_weights_are_used_where_they_lie_in_the_file(void **state) {
     (void)state;
-    struct genarm_model *m = golden_model("qwen2.gguf");
+    struct genarm_model *m = load_as(GENARM_LOAD_MMAP);
     const uint8_t *map = m->weights.file.map;
     int n = 0;
     for (struct ggml_tensor *t = ggml_get_first_tensor(m->weights.ctx); t;
@@ -106,6 +117,29 @@ static void test_weights_are_used_where_they_lie_in_the_file(void **state) {
     assert_int_equal(m->weights.n_buffers, 1);
     assert_null(gguf_file_data(&m->weights.file, "no.such.tensor"));
     genarm_model_free(m);
+}
+
+/* Where there is room, as there is for one this small, by default. */
+static void test_weights_are_copied_when_asked_or_where_there_is_room(void **state) {
+    (void)state;
+    static const enum genarm_load_mode modes[] = {GENARM_LOAD_NONE, GENARM_LOAD_AUTO};
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        struct genarm_model *m = load_as(modes[i]);
+        for (struct ggml_tensor *t = ggml_get_first_tensor(m->weights.ctx); t; t = ggml_get_next_tensor(m->weights.ctx, t)) {
+            const void *in_file = gguf_file_data(&m->weights.file, t->name);
+            assert_ptr_not_equal(t->data, in_file);
+            assert_memory_equal(t->data, in_file, ggml_nbytes(t));
+            assert_int_equal(ggml_backend_buffer_get_usage(t->buffer), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+        }
+        genarm_model_free(m);
+    }
+}
+
+/* What the system says, which other processes change while we look. */
+static void test_available_memory_is_some_and_not_more_than_there_is(void **state) {
+    (void)state;
+    const size_t all = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE), available = memory_available();
+    assert_in_range(available, 1 << 20, all);
 }
 
 static void test_unaligned_weights_are_copied(void **state) {
@@ -157,7 +191,7 @@ static void test_offloaded_layers_live_in_buffers_of_the_device(void **state) {
         must(hparams_read(&hp, file.gguf, &err), &err);
         struct placement where = {.devices = {device}, .n_devices = 1};
         must(placement_split(&where, 2, layers, NULL, &err), &err);
-        must(weights_load(&w, &hp, &file, &where, &err), &err);
+        must(weights_load(&w, &hp, &file, &where, GENARM_LOAD_MMAP, &err), &err);
         assert_null(file.gguf);
         for (int i = 0; i < 2; i++) {
             const struct ggml_tensor *t = w.layers[i].linear[LINEAR_UP];
@@ -417,6 +451,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_family_loads_with_its_facts),
         cmocka_unit_test(test_weights_are_used_where_they_lie_in_the_file),
+        cmocka_unit_test(test_weights_are_copied_when_asked_or_where_there_is_room),
+        cmocka_unit_test(test_available_memory_is_some_and_not_more_than_there_is),
         cmocka_unit_test(test_unaligned_weights_are_copied),
         cmocka_unit_test(test_half_precision_norms_and_biases_become_f32),
         cmocka_unit_test(test_offloaded_layers_live_in_buffers_of_the_device),
