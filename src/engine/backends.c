@@ -3,6 +3,7 @@
 #include <ggml-cpu.h>
 
 #include "base/error.h"
+#include "base/memory.h"
 #include "engine/engine.h"
 
 /* ---- backends ---- */
@@ -123,6 +124,9 @@ bool layer_tensors_allocate(struct layer_tensors *t, enum ggml_backend_buffer_us
             return false;
         }
         ggml_backend_buffer_set_usage(t->buffers[i], usage);
+        if (ggml_backend_buffer_is_host(t->buffers[i])) {
+            memory_want_huge_pages(ggml_backend_buffer_get_base(t->buffers[i]), ggml_backend_buffer_get_size(t->buffers[i]));
+        }
         ggml_backend_buffer_clear(t->buffers[i], 0);
     }
     return true;

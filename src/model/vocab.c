@@ -19,19 +19,22 @@ enum {
 
 static const char tokens_key[] = "tokenizer.ggml.tokens";
 
-/* The kinds of tokenizer that models of our architectures come with. */
+/* The kinds of tokenizer that models of our architectures come with, and those of others whose vocabularies cannot make libllama
+ * abort or, as RWKV's can, run for ever. */
 static int check_kind(const struct gguf_context *gguf, struct genarm_error *err) {
+    static const char *const known[] = {"gpt2", "llama", "gemma4", "plamo2"};
     const char *kind;
     const int rc = gguf_need_str(&kind, gguf, "tokenizer.ggml.model", err);
-    if (rc != GENARM_OK) {
-        return rc;
+    for (size_t i = 0; rc == GENARM_OK && i < sizeof known / sizeof *known; i++) {
+        if (strcmp(kind, known[i]) == 0) {
+            return GENARM_OK;
+        }
     }
-    return strcmp(kind, "gpt2") == 0 || strcmp(kind, "llama") == 0
-               ? GENARM_OK
-               : error_set(err, GENARM_EUNSUPPORTED,
-                           "tokenizer.ggml.model: \"%s\" is not supported, \"gpt2\" (BPE) and "
-                           "\"llama\" (SentencePiece) are",
-                           kind);
+    return rc != GENARM_OK ? rc
+                           : error_set(err, GENARM_EUNSUPPORTED,
+                                       "tokenizer.ggml.model: \"%s\" is not supported, \"gpt2\" (BPE), \"llama\" "
+                                       "(SentencePiece), \"gemma4\" and \"plamo2\" are",
+                                       kind);
 }
 
 /* *id: of an array with at least n entries. */

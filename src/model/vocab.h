@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 
-/* What vocab_open checks before it lets libllama see a model's metadata. */
+/* What is checked before libllama sees a model's vocabulary. */
 int vocab_check(const struct gguf_context *gguf, int32_t n_vocab, struct genarm_error *err);
 
 /* Opens the vocabulary described by a model's metadata, which must hold n_vocab tokens. *out is owned by the caller

@@ -158,6 +158,10 @@ json_true out 'len(r) == 1 and len(r[0]["messages"]) == 3'
 
 # One that does not fit is recorded and does not stop the others.
 python3 -c 'import json; print(json.dumps({"prompt": "word " * 300})); print(json.dumps({"prompt": "Hi"}))' >long.jsonl
+run 0 generate -m "$tiny" -p hi -n 2 -c 300
+says err "was trained for 256 tokens, not for a context of 300"
+run 0 generate -m "$tiny" -p hi -n 2 -c 256
+! grep -q "was trained for" err || fail "a context that the model was trained for is warned of"
 run 1 generate -m "$tiny" --prompts long.jsonl -c 128 -n 4
 json_true out 'len(r) == 2 and r[0]["finish_reason"] == "error" and "context" in r[0]["error"]'
 json_true out 'r[1]["finish_reason"] in ("length", "stop")'
