@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/utf8.h"
 #include "common.h"
+#include "data/formats.h"
 #include "records.h"
 #include "train/run.h"
 
@@ -101,9 +102,29 @@ static int set_messages(struct prompt *p, const json_t *array, const char *key, 
     return 0;
 }
 
-static int parse_record(struct prompt *p, const json_t *record, const char *system, const char *where,
-                        struct genarm_error *err) {
-    json_t *messages = json_object_get(record, "messages"), *prompt = json_object_get(record, "prompt");
+/* *out: the list of messages of a record whose prompt is a dialogue, as training reads it, or NULL: it has none. */
+static int read_dialogue(json_t **out, json_t *record, const char *where, struct genarm_error *err) {
+    struct preference dialogue = {.source = json_incref(record)};
+    struct conversion c = {.out = &dialogue, .drop = PREF_NONE, .where = where};
+    int code = dialogue_question(&c, err);
+    *out = NULL;
+    if (code == 0 && dialogue.n_messages > 0) {
+        *out = preference_prompt(&dialogue);
+        code = *out ? 0 : error_nomem(err, "a prompt");
+    }
+    preference_deinit(&dialogue);
+    return code;
+}
+
+/* As set_messages, and the record repeats them. */
+static int take_messages(struct prompt *p, json_t *messages, const char *key, const char *system, const char *where,
+                         struct genarm_error *err) {
+    return json_object_set(p->shown, "messages", messages) == 0 ? set_messages(p, messages, key, system, where, err)
+                                                                : error_nomem(err, "a prompt");
+}
+
+static int parse_record(struct prompt *p, json_t *record, const char *system, const char *where, struct genarm_error *err) {
+    json_t *messages = json_object_get(record, "messages"), *prompt = json_object_get(record, "prompt"), *dialogue = NULL;
     const char *text, *own_system, *key = "messages";
     p->shown = json_object();
     if (!p->shown) {
@@ -117,13 +138,17 @@ static int parse_record(struct prompt *p, const json_t *record, const char *syst
     if (json_object_get(record, "id")) {
         json_object_set(p->shown, "id", json_object_get(record, "id"));
     }
-    if (messages && code == 0) {
-        json_object_set(p->shown, "messages", messages);
-        return set_messages(p, messages, key, own_system, where, err);
+    code = code || messages ? code : read_dialogue(&dialogue, record, where, err);
+    if (code == 0 && (messages || dialogue)) {
+        code = take_messages(p, messages ? messages : dialogue, key, own_system, where, err);
+        json_decref(dialogue);
+        return code;
     }
     code = code ? code : json_get_string(&text, record, "prompt", where, err);
     if (code) {
-        return code;
+        return prompt || format_detect(record) == GENARM_DATA_AUTO
+                   ? code
+                   : error_hint(err, code, "pairs have it in their texts; to take it out: genarm data FILE -o OUT.jsonl");
     }
     json_object_set(p->shown, "prompt", prompt);
     return set_user_message(p, text, own_system, err);

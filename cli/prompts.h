@@ -3,7 +3,7 @@
  *     {"prompt": "…", "system": "…", "id": 7}      a user's message; system and id may be missing
  *     {"messages": [{"role": "user", "content": "…"}], "id": 7}      or the list under the name of prompt
  *
- * or, in a file whose name ends in .txt, a user's message a line.
+ * or a pair of hh-rlhf, whose prompt is a dialogue; or, in a file whose name ends in .txt, a user's message a line.
  */
 #ifndef CLI_PROMPTS_H
 #define CLI_PROMPTS_H

@@ -149,3 +149,11 @@ int convert_full_hh_rlhf(struct conversion *c, struct genarm_error *err) {
     const bool repeated = strncmp(chosen, prompt, n) == 0 && strncmp(rejected, prompt, n) == 0;
     return set_responses(c, chosen + (repeated ? n : 0), rejected + (repeated ? n : 0), err);
 }
+
+int dialogue_question(struct conversion *c, struct genarm_error *err) {
+    const char *prompt = json_string_value(json_object_get(c->out->source, "prompt"));
+    if (prompt && dialogue_is_prompt(prompt)) {
+        return add_turns(c, prompt, strlen(prompt), err);
+    }
+    return format_detect(c->out->source) == GENARM_DATA_HH_RLHF ? convert_hh_rlhf(c, err) : GENARM_OK;
+}

@@ -59,6 +59,10 @@ int convert_full_hh_rlhf(struct conversion *c, struct genarm_error *err);
 bool dialogue_is(const char *text);        /* begins with the Human's turn and has one of the Assistant's */
 bool dialogue_is_prompt(const char *text); /* the same, and ends where the Assistant's answer begins */
 
+/* The messages of a prompt to be answered, where the record has one that is a dialogue, or two dialogues that begin with it;
+ * otherwise none. */
+int dialogue_question(struct conversion *c, struct genarm_error *err);
+
 /* conversations.c: lists of {role, content} */
 int convert_ultrafeedback(struct conversion *c, struct genarm_error *err);
 int convert_trl_conversational(struct conversion *c, struct genarm_error *err);

@@ -82,7 +82,7 @@ uint64_t preference_hash(const struct preference *p, bool swapped) {
 
 /* ---- writing ---- */
 
-static json_t *prompt_json(const struct preference *p) {
+json_t *preference_prompt(const struct preference *p) {
     json_t *list = json_array();
     for (size_t i = 0; list && i < p->n_messages; i++) {
         json_t *message =
@@ -98,7 +98,7 @@ static json_t *prompt_json(const struct preference *p) {
 int preference_write(struct buf *line, const struct preference *p, struct genarm_error *err) {
     const bool has_system = p->n_messages == 2 && strcmp(p->messages[0].role, "system") == 0;
     const bool one_turn = p->n_messages == 1 || has_system;
-    json_t *prompt = one_turn ? json_string(p->messages[p->n_messages - 1].content) : prompt_json(p);
+    json_t *prompt = one_turn ? json_string(p->messages[p->n_messages - 1].content) : preference_prompt(p);
     json_t *record = prompt ? json_pack("{s:o, s:s, s:s}", "prompt", prompt, "chosen", p->chosen, "rejected", p->rejected)
                             : NULL;
     bool ok = record;

@@ -45,6 +45,9 @@ uint64_t preference_prompt_hash(const struct preference *p);
 /* Of everything; `swapped`: as if chosen and rejected had changed places. */
 uint64_t preference_hash(const struct preference *p, bool swapped);
 
+/* The prompt as a list of {role, content}. New reference; NULL without memory. */
+json_t *preference_prompt(const struct preference *p);
+
 /* Appends the preference as one JSON line of the format genarm: the prompt is a string, with "system" beside it, or, when
  * it has several turns, a list of messages. */
 int preference_write(struct buf *line, const struct preference *p, struct genarm_error *err);

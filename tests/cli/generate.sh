@@ -156,6 +156,42 @@ run 0 data pair.jsonl -o turns.jsonl
 run 0 generate -m "$tiny" --prompts turns.jsonl -n 1
 json_true out 'len(r) == 1 and len(r[0]["messages"]) == 3'
 
+# Dialogues are the turns that training sees, in each of their formats.
+python3 - <<'END'
+import json
+talk = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
+def write(name, *records):
+    with open(name, "w") as f:
+        f.writelines(json.dumps(r) + "\n" for r in records)
+write("full.jsonl", {"prompt": talk, "response": " d", "chosen": " d", "rejected": " e", "id": 4})
+write("hh.jsonl", {"chosen": talk + " d", "rejected": talk + " e", "id": 4})
+write("asked.jsonl", {"prompt": talk, "id": 4})
+write("text.jsonl", {"prompt": "Human: c", "id": 4})
+write("apart.jsonl", {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: c\n\nAssistant: b"})
+write("implicit.jsonl", {"chosen": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "rejected": []})
+write("other.jsonl", {"question": "a"})
+END
+run 0 generate -m "$tiny" --prompts turns.jsonl -n 8 -s 5
+json out '[r[0]["messages"], r[0]["response"]]' >wanted
+for dialogue in full hh asked; do
+    run 0 generate -m "$tiny" --prompts $dialogue.jsonl -n 8 -s 5
+    json out '[r[0]["messages"], r[0]["response"]]' >got
+    same got wanted
+    json_true out 'r[0]["id"] == 4 and "prompt" not in r[0]'
+done
+run 0 generate -m "$tiny" --prompts asked.jsonl -n 1 -sys Brief
+json_true out 'r[0]["system"] == "Brief" and len(r[0]["messages"]) == 3'
+run 0 generate -m "$tiny" --prompts text.jsonl -n 1
+json_true out 'r[0]["prompt"] == "Human: c"'
+for pairs in apart implicit; do
+    run 1 generate -m "$tiny" --prompts $pairs.jsonl -n 1
+    says err "$pairs.jsonl:1: \"prompt\" is missing"
+    says err "hint: pairs have it in their texts; to take it out: genarm data FILE -o OUT.jsonl"
+done
+run 1 generate -m "$tiny" --prompts other.jsonl -n 1
+says err "other.jsonl:1: \"prompt\" is missing"
+check "no hint at pairs" [ "$(grep -c "genarm data" err)" = 0 ]
+
 # One that does not fit is recorded and does not stop the others.
 python3 -c 'import json; print(json.dumps({"prompt": "word " * 300})); print(json.dumps({"prompt": "Hi"}))' >long.jsonl
 run 0 generate -m "$tiny" -p hi -n 2 -c 300

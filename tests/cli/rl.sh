@@ -30,6 +30,16 @@ says out "again.gguf: 30 steps, last step: reward "
 run 0 info policy.gguf --json
 json_true out 'r[0]["loss"] == "rloo" and r[0]["rank"] == 4 and r[0]["targets"] == "q,v,o,down"'
 
+# So are the dialogues that full-hh-rlhf has for them.
+python3 - >dialogues.jsonl <<'END'
+import json
+for line in filter(None, open("prompts.txt", encoding="utf-8").read().split("\n")):
+    print(json.dumps({"prompt": f"\n\nHuman: {line}\n\nAssistant:", "chosen": " a", "rejected": " b"}))
+END
+run 0 rl "${settings[@]}" --prompts prompts.txt -o few.gguf --steps 2
+run 0 rl "${settings[@]}" --prompts dialogues.jsonl -o dialogues.gguf --steps 2
+same dialogues.gguf few.gguf
+
 # The policy answers; a weight of 0 is the base.
 ask=(generate -m "$tiny" --prompts prompts.txt -n 12 -s 1)
 run 0 "${ask[@]}" --lora policy.gguf
