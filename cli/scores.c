@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "guide/answer.h"
+#include "guide/guide.h"
 #include "model/model.h"
 #include "prefill.h"
 #include "terminal.h"
@@ -85,8 +86,8 @@ int scores_compute(struct scores *out, const struct setup *setup, const struct g
     struct scores s = {.n_arms = setup->n_arms};
     struct collector c = {.scores = &s, .model = setup->base, .err = err};
     int32_t *tokens = NULL, n_tokens = 0;
-    int code = response_tokens(&tokens, &n_tokens, setup->base, args->chat_template, sample->messages, sample->n_messages,
-                               sample->response, sample->finished, err);
+    int code = response_tokens(&tokens, &n_tokens, setup->base, setup->guide->policies[0].template_name, sample->messages,
+                               sample->n_messages, sample->response, sample->finished, err);
     code = code ? code : genarm_session_prompt(session, sample->messages, sample->n_messages, err);
     const size_t n = (size_t)n_tokens;
     c.max = n;

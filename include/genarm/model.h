@@ -136,7 +136,10 @@ struct genarm_message {
  *   a name          of libllama's list ("chatml", "llama3", "zephyr", …);
  *   "raw:TEXT"      TEXT with {system} and {prompt} replaced; \n, \t and \\ are understood. Earlier turns of a
  *                   conversation are repeated in the same form, {system} being empty after the first; a system message
- *                   is left out when TEXT has no {system}.
+ *                   is left out when TEXT has no {system}. Spaces at its end are for the assistant's turns, which most
+ *                   vocabularies want to see with the space before a word: they come before those that do not begin with
+ *                   white space, also where such a turn is scored or trained on, and a prompt to be continued ends before
+ *                   them. genarm generate, chat and serve take them off what is generated.
  * *out (malloc'ed, NUL-terminated) ends where the assistant's answer begins. An unknown name is GENARM_EINVAL and the
  * error lists the known ones. */
 int genarm_template_apply(char **out, const struct genarm_model *model, const char *name,

@@ -1,6 +1,7 @@
 /* Formats whose texts are dialogues, "\n\nHuman: …\n\nAssistant: …": hh-rlhf and full-hh-rlhf. See formats.h.
  *
- * What a turn says is trimmed: the space after "Assistant:" belongs to the notation, and templates bring their own. */
+ * What a turn says is trimmed: the space after "Assistant:" belongs to the notation, and templates bring their own, as
+ * "raw:\n\nHuman: {prompt}\n\nAssistant: " does. */
 #include <string.h>
 
 #include "data/formats.h"

@@ -16,7 +16,8 @@ const char *finish_name(enum finish finish) {
 
 int answer_start(struct answer *r, const struct genarm_model *model, struct genarm_session *session,
                    const struct genarm_stop *stop, int32_t n_predict, struct genarm_error *err) {
-    *r = (struct answer){.model = model, .session = session, .stop = stop, .n_predict = n_predict, .keep = -1, .stopped_by = -1};
+    *r = (struct answer){.model = model, .session = session, .stop = stop, .n_predict = n_predict, .keep = -1, .stopped_by = -1,
+                         .lead = session->lead};
     buf_init(&r->text, TEXT_MAX_BYTES);
     r->started = r->first = r->last = clock_seconds();
     const int rc = buf_puts(&r->text, "", err);
@@ -97,6 +98,9 @@ int answer_push(struct answer *r, int32_t token, double now, struct genarm_error
         return answer_end(r, FINISH_STOP, err);
     }
     rc = text_push_token(&r->tail, r->model, token, &r->text, err);
+    if (r->lead > 0) {
+        r->lead = response_unlead(&r->text, r->lead);
+    }
     rc = rc == GENARM_OK ? find_stop(r, before, err) : rc;
     if (rc != GENARM_OK || r->finish != FINISH_RUNNING) {
         return rc;

@@ -31,6 +31,7 @@ struct answer {
     double logprob;    /* sum of log pi of the tokens: of the distribution before temperature and what cuts it */
     size_t n_first;    /* tokens that the first pass gave: with a draft it may be several */
     struct buf text;   /* valid UTF-8; without the end, and from a stop text on */
+    size_t lead;       /* spaces that it may still begin with, which are the template's */
     size_t n_shown;    /* bytes of it that stay, whatever comes: the rest may become a stop text */
     int32_t stopped_by; /* index of the stop text; -1: none */
     struct text_tail tail;

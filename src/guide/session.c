@@ -246,6 +246,7 @@ static int begin_prompt(struct genarm_session *s, const int32_t *const *tokens, 
 }
 
 int session_prompt_each(struct genarm_session *s, const struct prompt_tokens *p, struct genarm_error *err) {
+    s->lead = template_lead(s->guide->policies[0].template_name);
     return begin_prompt(s, (const int32_t *const *)p->tokens, p->n, err);
 }
 
@@ -269,6 +270,7 @@ int genarm_session_prompt_tokens(struct genarm_session *s, const int32_t *tokens
     if (rc != GENARM_OK) {
         return rc;
     }
+    s->lead = 0;
     for (int32_t p = 0; p < g->n_policies; p++) {
         const int32_t n_vocab = g->policies[p].model->hp.n_vocab;
         for (size_t i = 0; i < n; i++) {

@@ -29,6 +29,7 @@ struct genarm_session {
     struct objective_weights preferences[GUIDE_MAX_POLICIES]; /* of policies with objectives */
     struct timeline *timelines; /* [n_policies] of the slot */
     int32_t n_reused; /* of the base's prompt, that were known */
+    size_t lead;      /* spaces that an answer may begin with, which are the template's: see response_unlead */
     int32_t n_ahead;  /* tokens ahead, in every timeline: during a pass the draft, after it what can be handed out */
     int32_t n_handed; /* tokens of the last pass that were handed out */
     const float **logits; /* [n_policies, room] of a pass: after the last token, and after each drafted one */

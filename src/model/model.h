@@ -52,9 +52,18 @@ int model_vocab_compare(const struct genarm_model *a, const struct genarm_model 
 int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *name,
                     const struct genarm_message *messages, size_t n_messages, struct genarm_error *err);
 
+/* Spaces at the end of a raw template: they are no part of the prompt, but of the response, which is tokenised with them. */
+size_t template_lead(const char *name);
+
+/* Takes the lead off a text that was generated, as far as it is there: given as a response it gets it back. Returns what of it
+ * may still come, not 0 only where nothing of the text is left. */
+size_t response_unlead(struct buf *text, size_t lead);
+
 /* A response to messages in a template, as tokens; control tokens in it are text. `finished`: the model's end-of-turn token
- * follows, if it has one. It goes on from the prompt where white space stands between them. Elsewhere, as after "[/INST]", a
- * vocabulary that puts a space before a text does so: models answer with it. *out is malloc'ed, *n its length, which may be 0. */
+ * follows, if it has one. Where the response does not begin with white space, the template's lead comes before it. Without one
+ * it goes on from the prompt where that ends in white space; elsewhere, as after "[/INST]", a vocabulary that puts a space
+ * before a text does so: models answer with it. Earlier answers in a raw template begin the same way. *out is malloc'ed, *n its
+ * length, which may be 0. */
 int response_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *name,
                     const struct genarm_message *messages, size_t n_messages, const char *response, bool finished,
                     struct genarm_error *err);

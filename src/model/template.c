@@ -83,11 +83,39 @@ static int apply_known(char **out, const char *tmpl, bool own, const struct gena
 
 /* ---- raw ---- */
 
-/* Appends one turn: the template's text with its escapes and its two fields replaced. */
-static int apply_turn(struct buf *b, const char *text, const char *system, const char *prompt,
+static bool is_raw(const char *name) { return name && strncmp(name, raw_prefix, sizeof raw_prefix - 1) == 0; }
+
+static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+/* Whether a response is a text that needs white space before it where there is to be some. */
+static bool begins_bare(const char *response) { return *response && !is_space(*response); }
+
+/* Where the spaces begin that a text ends in. */
+static const char *last_spaces(const char *text) {
+    const char *end = text + strlen(text);
+    while (end > text && end[-1] == ' ') {
+        end--;
+    }
+    return end;
+}
+
+size_t template_lead(const char *name) { return is_raw(name) ? strlen(last_spaces(name)) : 0; }
+
+size_t response_unlead(struct buf *text, size_t lead) {
+    size_t n = text->len ? strspn(text->data, " ") : 0;
+    n = n < lead ? n : lead;
+    text->len -= n;
+    if (n > 0) {
+        memmove(text->data, text->data + n, text->len + 1);
+    }
+    return text->len ? 0 : lead - n;
+}
+
+/* Appends one turn: the template's text up to `end` with its escapes and its two fields replaced. */
+static int apply_turn(struct buf *b, const char *text, const char *end, const char *system, const char *prompt,
                       struct genarm_error *err) {
     int rc = GENARM_OK;
-    while (rc == GENARM_OK && *text) {
+    while (rc == GENARM_OK && text < end) {
         if (strncmp(text, "{system}", 8) == 0) {
             rc = buf_puts(b, system, err);
             text += 8;
@@ -104,23 +132,38 @@ static int apply_turn(struct buf *b, const char *text, const char *system, const
     return rc;
 }
 
-static int apply_raw(char **out, const char *text, const struct genarm_message *messages, size_t n,
+static bool is_answer(const struct genarm_message *m) {
+    return m->role && m->content && strcmp(m->role, "assistant") == 0 && *m->content;
+}
+
+/* Appends a turn of the assistant's, behind a mark and the template's spaces. */
+static int append_answer(struct buf *b, const char *mark, const char *lead, const struct genarm_message *m,
+                         struct genarm_error *err) {
+    int rc = buf_puts(b, is_answer(m) ? mark : "", err);
+    rc = rc == GENARM_OK ? buf_puts(b, begins_bare(m->content) ? lead : "", err) : rc;
+    return rc == GENARM_OK ? buf_puts(b, m->content, err) : rc;
+}
+
+static int apply_raw(char **out, const char *text, const char *mark, const struct genarm_message *messages, size_t n,
                      struct genarm_error *err) {
     if (!strstr(text, "{prompt}")) {
         return error_set(err, GENARM_EINVAL, "the template raw:%s has no {prompt}", text);
     }
     struct buf b;
     buf_init(&b, INT32_MAX);
-    const char *system = "";
+    const char *system = "", *end = last_spaces(text), *lead = ""; /* lead: spaces of a turn that wait for what follows it */
     int rc = buf_puts(&b, "", err);
     for (size_t i = 0; rc == GENARM_OK && i < n; i++) {
         if (strcmp(messages[i].role, "system") == 0) {
             system = messages[i].content;
         } else if (strcmp(messages[i].role, "user") == 0) {
-            rc = apply_turn(&b, text, system, messages[i].content, err);
+            rc = buf_puts(&b, lead, err);
+            rc = rc == GENARM_OK ? apply_turn(&b, text, end, system, messages[i].content, err) : rc;
             system = "";
+            lead = end;
         } else if (strcmp(messages[i].role, "assistant") == 0) {
-            rc = buf_puts(&b, messages[i].content, err);
+            rc = append_answer(&b, mark, lead, &messages[i], err);
+            lead = "";
         } else {
             rc = error_set(err, GENARM_EINVAL, "a raw template has no place for the role \"%s\"", messages[i].role);
         }
@@ -133,8 +176,9 @@ static int apply_raw(char **out, const char *text, const struct genarm_message *
     return GENARM_OK;
 }
 
-int genarm_template_apply(char **out, const struct genarm_model *model, const char *name,
-                          const struct genarm_message *messages, size_t n_messages, struct genarm_error *err) {
+/* As genarm_template_apply; in a raw template a mark comes before every answer. */
+static int apply(char **out, const struct genarm_model *model, const char *name, const char *mark,
+                 const struct genarm_message *messages, size_t n_messages, struct genarm_error *err) {
     if (n_messages == 0) {
         return error_set(err, GENARM_EINVAL, "there is no message to apply a template to");
     }
@@ -145,20 +189,25 @@ int genarm_template_apply(char **out, const struct genarm_model *model, const ch
     }
     if (!name || !*name) {
         return model->chat_template ? apply_known(out, model->chat_template, true, messages, n_messages, err)
-                                    : apply_raw(out, "{prompt}", messages, n_messages, err);
+                                    : apply_raw(out, "{prompt}", mark, messages, n_messages, err);
     }
-    if (strncmp(name, raw_prefix, sizeof raw_prefix - 1) == 0) {
-        return apply_raw(out, name + sizeof raw_prefix - 1, messages, n_messages, err);
+    if (is_raw(name)) {
+        return apply_raw(out, name + sizeof raw_prefix - 1, mark, messages, n_messages, err);
     }
     return is_known(name) ? apply_known(out, name, false, messages, n_messages, err)
                           : unknown("there is no chat template called ", name, err);
+}
+
+int genarm_template_apply(char **out, const struct genarm_model *model, const char *name,
+                          const struct genarm_message *messages, size_t n_messages, struct genarm_error *err) {
+    return apply(out, model, name, "", messages, n_messages, err);
 }
 
 /* ---- tokens ---- */
 
 /* Whether messages are put into a format that is not the user's own text. */
 static bool is_format(const struct genarm_model *model, const char *name) {
-    return name && *name ? strncmp(name, raw_prefix, sizeof raw_prefix - 1) != 0 : model->chat_template != NULL;
+    return name && *name ? !is_raw(name) : model->chat_template != NULL;
 }
 
 enum { MARK_SIZE = 24 };
@@ -197,21 +246,24 @@ static int choose_mark(char mark[MARK_SIZE], const struct genarm_message *messag
     return GENARM_OK;
 }
 
-/* As genarm_template_apply with a mark within every control token that a message spells; mark "": there is none. */
+/* As genarm_template_apply with a mark within every control token that a message spells, or, in a raw template and where it
+ * matters, before every answer; mark "": there is none. */
 static int apply_marked(char **out, char mark[MARK_SIZE], const struct genarm_model *model, const char *name,
                         const struct genarm_message *messages, size_t n, struct genarm_error *err) {
-    bool spelled = false;
-    for (size_t i = 0; i < n && is_format(model, name); i++) {
-        spelled |= messages[i].content && controls_spelled(&model->controls, messages[i].content);
+    const bool format = is_format(model, name);
+    bool marked = false;
+    for (size_t i = 0; i < n; i++) {
+        marked |= format ? messages[i].content && controls_spelled(&model->controls, messages[i].content)
+                         : spell_puts_space(model) && is_answer(&messages[i]);
     }
     mark[0] = '\0';
-    if (!spelled) {
-        return genarm_template_apply(out, model, name, messages, n, err);
+    int rc = marked ? choose_mark(mark, messages, n, err) : GENARM_OK;
+    if (!marked || !format || rc != GENARM_OK) {
+        return rc == GENARM_OK ? apply(out, model, name, mark, messages, n, err) : rc;
     }
     struct genarm_message *cut = calloc(n, sizeof *cut);
     struct buf *contents = calloc(n, sizeof *contents);
-    int rc = cut && contents ? GENARM_OK : error_nomem(err, "a prompt");
-    rc = rc == GENARM_OK ? choose_mark(mark, messages, n, err) : rc;
+    rc = cut && contents ? GENARM_OK : error_nomem(err, "a prompt");
     for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
         buf_init(&contents[i], INT32_MAX);
         rc = controls_cut(&contents[i], &model->controls, messages[i].content ? messages[i].content : "", mark, err);
@@ -236,6 +288,9 @@ static void drop_second_bos(int32_t *tokens, int32_t *n, const struct llama_voca
     }
 }
 
+/* Whether a response goes on from the prompt, in which case the vocabulary puts no space between them. */
+static bool is_joined(char last, char first) { return is_space(last) || is_space(first); }
+
 int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *name,
                     const struct genarm_message *messages, size_t n_messages, struct genarm_error *err) {
     char *text = NULL, mark[MARK_SIZE];
@@ -244,10 +299,13 @@ int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model,
     if (rc != GENARM_OK) {
         return rc;
     }
-    for (const char *piece = text, *end; piece && rc == GENARM_OK; piece = end ? end + strlen(mark) : NULL) {
+    enum spell_start start = SPELL_BOS;
+    for (const char *piece = text, *end, *next; piece && rc == GENARM_OK; piece = next) {
         end = *mark ? strstr(piece, mark) : NULL;
+        next = end ? end + strlen(mark) : NULL;
         const size_t n_piece = end ? (size_t)(end - piece) : strlen(piece);
-        rc = spell_append(&tokens, &n_tokens, model, piece, n_piece, piece == text ? SPELL_BOS : SPELL_REST, true, err);
+        rc = spell_append(&tokens, &n_tokens, model, piece, n_piece, start, true, err);
+        start = is_format(model, name) || (next && is_joined(n_piece ? end[-1] : '\0', *next)) ? SPELL_REST : SPELL_TEXT;
     }
     if (rc == GENARM_OK && n_tokens == 0) {
         rc = error_set(err, GENARM_EINVAL, "the prompt is empty");
@@ -263,17 +321,15 @@ int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model,
     return GENARM_OK;
 }
 
-static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
-/* Whether white space stands between a prompt and a response, where that matters; *spaced is set on success. */
-static int is_spaced(bool *spaced, const struct genarm_model *model, const char *name, const struct genarm_message *messages,
+/* As is_joined, where that matters; *joined is set on success. */
+static int find_joined(bool *joined, const struct genarm_model *model, const char *name, const struct genarm_message *messages,
                      size_t n_messages, const char *response, struct genarm_error *err) {
     char *prompt = NULL;
-    *spaced = is_space(response[0]);
-    const bool known = *spaced || !spell_puts_space(model);
+    *joined = is_joined('\0', response[0]);
+    const bool known = *joined || !spell_puts_space(model);
     const int rc = known ? GENARM_OK : genarm_template_apply(&prompt, model, name, messages, n_messages, err);
     const size_t n = prompt ? strlen(prompt) : 0;
-    *spaced |= n > 0 && is_space(prompt[n - 1]);
+    *joined |= n > 0 && is_joined(prompt[n - 1], response[0]);
     free(prompt);
     return rc;
 }
@@ -283,11 +339,15 @@ int response_tokens(int32_t **out, int32_t *n, const struct genarm_model *model,
                     struct genarm_error *err) {
     const int32_t end = genarm_token_eos(model);
     int32_t *tokens = NULL, n_tokens = 0;
-    bool spaced;
-    int rc = is_spaced(&spaced, model, name, messages, n_messages, response, err);
+    struct buf text;
+    bool joined;
+    buf_init(&text, INT32_MAX);
+    int rc = buf_printf(&text, err, "%*s%s", begins_bare(response) ? (int)template_lead(name) : 0, "", response);
+    rc = rc == GENARM_OK ? find_joined(&joined, model, name, messages, n_messages, text.data, err) : rc;
     if (rc == GENARM_OK) {
-        rc = spell_append(&tokens, &n_tokens, model, response, strlen(response), spaced ? SPELL_REST : SPELL_TEXT, false, err);
+        rc = spell_append(&tokens, &n_tokens, model, text.data, text.len, joined ? SPELL_REST : SPELL_TEXT, false, err);
     }
+    buf_deinit(&text);
     if (rc != GENARM_OK) {
         free(tokens);
         return rc;

@@ -104,8 +104,8 @@ static int score_tokens(struct policy_source *p, const int32_t *prompt, int32_t 
 
 /* The tokens that the response was drawn as, if they are known and are its text in this vocabulary: cutting the text anew may
  * give others, whose probability is another. *n is 0 where they are not. */
-static int drawn_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const struct genarm_sample *s,
-                        struct genarm_error *err) {
+static int drawn_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *name,
+                        const struct genarm_sample *s, struct genarm_error *err) {
     const bool ended = s->n_tokens > 0 && genarm_token_ends(model, s->tokens[s->n_tokens - 1]);
     const size_t n_text = s->n_tokens - ended;
     *n = 0;
@@ -117,7 +117,12 @@ static int drawn_tokens(int32_t **out, int32_t *n, const struct genarm_model *mo
     struct buf text;
     buf_init(&text, TEXT_MAX_BYTES);
     int rc = s->n_tokens > INT32_MAX / 2 ? GENARM_OK : spell_sample(&text, model, s->tokens, n_text, err);
-    if (rc == GENARM_OK && text.data && strcmp(text.data, s->response) == 0) {
+    bool same = rc == GENARM_OK && text.data && strcmp(text.data, s->response) == 0;
+    if (rc == GENARM_OK && text.data && !same) { /* what generates takes it off */
+        response_unlead(&text, template_lead(name));
+        same = strcmp(text.data, s->response) == 0;
+    }
+    if (same) {
         *out = malloc((s->n_tokens + 1) * sizeof **out);
         rc = *out ? GENARM_OK : error_nomem(err, "a response");
     }
@@ -138,7 +143,7 @@ static int score_one(void *self, const struct genarm_sample *s, double *value, s
     const char *name = source_model_template(&p->arm, p->params);
     int rc = template_tokens(&prompt, &n_prompt, p->arm.model, name, s->messages, s->n_messages, err);
     if (rc == GENARM_OK && s->tokens) {
-        rc = drawn_tokens(&response, &n, p->arm.model, s, err);
+        rc = drawn_tokens(&response, &n, p->arm.model, name, s, err);
     }
     if (rc == GENARM_OK && !response) {
         rc = response_tokens(&response, &n, p->arm.model, name, s->messages, s->n_messages, s->response, s->finished, err);

@@ -84,6 +84,7 @@ static int collect(struct rollout *r, size_t *n_running, struct genarm_error *er
         if (response->finished || response->n == r->max_new_tokens) {
             buf_init(&response->text, TEXT_MAX_BYTES);
             rc = spell_sample(&response->text, model, response->tokens, (size_t)response->n, err);
+            response_unlead(&response->text, r->sessions[i]->lead);
             genarm_session_free(r->sessions[i]);
             r->sessions[i] = NULL;
         } else {

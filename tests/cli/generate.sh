@@ -72,6 +72,23 @@ run 0 "${ask[@]}" -s 7 -sys "You are a pirate."
 ! cmp -s out plain || fail "the system message changes nothing"
 run 0 "${ask[@]}" -s 7 --chat-template "raw:{prompt}"
 ! cmp -s out plain || fail "the template changes nothing"
+# Spaces that a raw template ends in are not part of the answer, and come before it where it is scored.
+spaced=(generate -m "$tiny" -p Hi --grammar 'root ::= " so " [a-z] [a-z]' -n 8 -s 2)
+run 0 "${spaced[@]}" --chat-template "raw:{prompt}:" --json
+cp out with
+run 0 "${spaced[@]}" --chat-template "raw:{prompt}: " --json
+cp out without
+check "one prompt, one answer" [ "$(json with 'r[0]["tokens"]')" = "$(json without 'r[0]["tokens"]')" ]
+check "but its space" [ "$(json with 'r[0]["response"]')" = " $(json without 'r[0]["response"]')" ]
+run 0 "${spaced[@]}" --chat-template "raw:{prompt}: "
+check "printed without it" [ "$(cat out)" = "$(json without 'r[0]["response"]')" ]
+run 0 "${spaced[@]}" --chat-template "raw:{prompt}: " --logit-bias 32-inf --grammar 'root ::= "so" [a-z]'
+check "nothing else is taken off" grep -qE '^so[a-z]$' out
+for answers in with without; do
+    run 0 score -m "$tiny" --chat-template "raw:{prompt}: " --answers $answers --reward "arm:$golden/llama.lora.gguf" --json
+    json out 'r[0]["rewards"]' >$answers.reward
+done
+same without.reward with.reward
 
 # Records.
 run 0 "${ask[@]}" -s 7 --json --arm kind.gguf:1.5 --arm x=terse.gguf:0.25

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "model/model.h"
+#include "model/spell.h"
 #include "support/edit.h"
 #include "support/golden.h"
 #include "support/spm.h"
@@ -97,6 +98,63 @@ static void test_raw_templates_replace_their_two_fields(void **state) {
     expect("raw:a\\\\n\\x{prompt}\\", talk + 1, 1, "a\\n\\xHi\\");
     expect("raw:{Prompt}{prompt}{}", talk + 1, 1, "{Prompt}Hi{}");
     expect("raw:{prompt}", talk, 2, "Hi"); /* no place for the system message */
+}
+
+static void test_spaces_at_the_end_of_a_raw_template_come_before_answers(void **state) {
+    (void)state;
+    const struct genarm_message odd[] = {{"user", "a "}, {"assistant", "\nb"}, {"user", "c"}, {"assistant", ""}, {"user", "d"},
+                                         {"user", "e"}, {"assistant", "f"}, {"assistant", "g"}, {"user", "h"}};
+    expect("raw:\\n\\nHuman: {prompt}\\n\\nAssistant: ", talk + 1, 3,
+           "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Bye\n\nAssistant:");
+    expect("raw:{prompt}:  ", odd, 9, "a :\nbc:d:  e:  fgh:");
+    expect("raw:{prompt} ", odd, 1, "a ");
+    expect("raw:{prompt}\\n", talk + 1, 3, "Hi\nHello.Bye\n"); /* what is written as an escape is no space */
+    assert_int_equal(template_lead("raw:{prompt}  "), 2);
+    assert_int_equal(template_lead("raw:{prompt}"), 0);
+    assert_int_equal(template_lead("chatml "), 0);
+    assert_int_equal(template_lead(NULL), 0);
+}
+
+/* A response as text, its control tokens spelled out. */
+static void expect_spelled(const char *name, const char *response, const char *want) {
+    static const struct genarm_message question = {"user", "Hi"};
+    struct genarm_error err;
+    struct buf text;
+    int32_t *tokens = NULL, n = 0;
+    buf_init(&text, 1024);
+    must(response_tokens(&tokens, &n, model, name, &question, 1, response, true, &err), &err);
+    for (int32_t i = 0; i < n; i++) {
+        must(spell_bytes(&text, model, tokens[i], true, &err), &err);
+    }
+    assert_string_equal(text.data, want);
+    buf_deinit(&text);
+    free(tokens);
+}
+
+static void test_a_response_has_the_spaces_of_its_template_and_loses_them_when_generated(void **state) {
+    (void)state;
+    expect_spelled("raw:{prompt}: ", "Hello", " Hello<|im_end|>");
+    expect_spelled("raw:{prompt}: ", " Hello", " Hello<|im_end|>");
+    expect_spelled("raw:{prompt}: ", "\nHello", "\nHello<|im_end|>");
+    expect_spelled("raw:{prompt}: ", "", "<|im_end|>");
+    expect_spelled("raw:{prompt}:", "Hello", "Hello<|im_end|>");
+    static const struct {
+        const char *text;
+        size_t lead;
+        const char *want;
+        size_t left;
+    } cases[] = {{" Hello", 1, "Hello", 0}, {"Hello", 1, "Hello", 0}, {"  Hello", 1, " Hello", 0}, {" Hello", 0, " Hello", 0},
+                 {" ", 2, "", 1},           {"", 1, "", 1},           {"   ", 2, " ", 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct buf text;
+        struct genarm_error err;
+        buf_init(&text, 1024);
+        must(buf_puts(&text, cases[i].text, &err), &err);
+        assert_int_equal(response_unlead(&text, cases[i].lead), cases[i].left);
+        assert_string_equal(text.data, cases[i].want);
+        assert_int_equal(text.len, strlen(cases[i].want));
+        buf_deinit(&text);
+    }
 }
 
 static void test_what_a_message_says_is_never_a_template(void **state) {
@@ -289,6 +347,43 @@ static void test_an_answer_behind_white_space_has_the_tokens_that_it_was_generat
     model = kept;
 }
 
+/* The tokens of a conversation begin with those of its first question, and its first answer. */
+static void expect_history(const char *name, const char *answer) {
+    const struct genarm_message turns[] = {{"user", "the hat"}, {"assistant", answer}, {"user", "the"}};
+    struct genarm_error err;
+    int32_t *whole = NULL, *prompt = NULL, *response = NULL, n_whole = 0, n_prompt = 0, n = 0;
+    must(template_tokens(&whole, &n_whole, model, name, turns, 3, &err), &err);
+    must(template_tokens(&prompt, &n_prompt, model, name, turns, 1, &err), &err);
+    must(response_tokens(&response, &n, model, name, turns, 1, answer, false, &err), &err);
+    if (n_whole <= n_prompt + n || memcmp(whole, prompt, (size_t)n_prompt * sizeof *whole) != 0 ||
+        memcmp(whole + n_prompt, response, (size_t)n * sizeof *whole) != 0) {
+        fail_msg("%s: the answer \"%s\" has other tokens in a conversation", name, answer);
+    }
+    free(whole);
+    free(prompt);
+    free(response);
+}
+
+static void test_earlier_answers_in_a_raw_template_have_the_tokens_of_responses(void **state) {
+    (void)state;
+    static const char *const names[] = {"raw:{prompt}:",   "raw:{prompt}: ",   "raw:{prompt}\\n",
+                                        "raw:{prompt}<s>", "raw:{prompt}<s> ", "raw:{prompt}"};
+    static const char *const answers[] = {"the b", " the b", "\nthe b", "he", ""};
+    struct genarm_model *kept = model;
+    struct genarm_error err;
+    for (int spm = 0; spm < 2; spm++) {
+        for (size_t i = 0; i < 30; i++) {
+            expect_history(names[i / 5], answers[i % 5]);
+        }
+        if (!spm) {
+            must(genarm_model_load(&model, spm_model(true), NULL, &err), &err);
+        }
+    }
+    expect_response("raw:{prompt}: ", "the", (const int32_t[]){288}, 1); /* as behind "raw:{prompt}:" */
+    genarm_model_free(model);
+    model = kept;
+}
+
 static void test_a_control_token_that_is_cut_gets_no_space(void **state) {
     (void)state;
     char text[1024];
@@ -307,6 +402,8 @@ int main(void) {
         cmocka_unit_test(test_no_name_is_the_models_own_template),
         cmocka_unit_test(test_a_model_without_template_takes_the_prompt_as_it_is),
         cmocka_unit_test(test_raw_templates_replace_their_two_fields),
+        cmocka_unit_test(test_spaces_at_the_end_of_a_raw_template_come_before_answers),
+        cmocka_unit_test(test_a_response_has_the_spaces_of_its_template_and_loses_them_when_generated),
         cmocka_unit_test(test_what_a_message_says_is_never_a_template),
         cmocka_unit_test(test_an_unknown_name_is_an_error_that_lists_the_known_ones),
         cmocka_unit_test(test_a_template_of_the_model_that_libllama_does_not_know_is_an_error),
@@ -318,6 +415,7 @@ int main(void) {
         cmocka_unit_test(test_a_raw_template_that_begins_with_bos_has_one),
         cmocka_unit_test(test_a_message_without_control_tokens_is_tokenised_with_its_template),
         cmocka_unit_test(test_an_answer_behind_white_space_has_the_tokens_that_it_was_generated_as),
+        cmocka_unit_test(test_earlier_answers_in_a_raw_template_have_the_tokens_of_responses),
         cmocka_unit_test(test_a_control_token_that_is_cut_gets_no_space),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);

@@ -86,6 +86,23 @@ static void test_a_pair_becomes_what_decoding_sees(void **state) {
     data_deinit(&d);
 }
 
+static void test_spaces_at_the_end_of_a_raw_template_are_trained_on_with_the_responses(void **state) {
+    (void)state;
+    static const char *const paths[] = {path}, line[] =
+        "{\"chosen\": \"\\n\\nHuman: a\\n\\nAssistant: b\\n\\nHuman: c\\n\\nAssistant: d\", \"rejected\": \"\\n\\nHuman: "
+        "a\\n\\nAssistant: b\\n\\nHuman: c\\n\\nAssistant: e\"}\n";
+    struct data d;
+    struct genarm_error err = {0};
+    assert_int_equal(file_write(path, line, sizeof line - 1, NULL), GENARM_OK);
+    must(data_read(&d, model, paths, 1, NULL, "raw:\\n\\nHuman: {prompt}\\n\\nAssistant: ", 1024, &err), &err);
+    const struct pair *p = &d.pairs[0];
+    assert_string_equal(spell(data_prompt(&d, p), p->n_prompt),
+                        "<|endoftext|>\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:");
+    assert_string_equal(spell(data_response(&d, p, CHOSEN), p->n_response[CHOSEN]), " d<|im_end|>");
+    assert_string_equal(spell(data_response(&d, p, REJECTED), p->n_response[REJECTED]), " e<|im_end|>");
+    data_deinit(&d);
+}
+
 static void test_long_prompts_lose_the_beginning_of_the_users_text(void **state) {
     (void)state;
     struct data d;
@@ -528,6 +545,7 @@ static void test_rows_and_scores_of_a_pack(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_pair_becomes_what_decoding_sees),
+        cmocka_unit_test(test_spaces_at_the_end_of_a_raw_template_are_trained_on_with_the_responses),
         cmocka_unit_test(test_long_prompts_lose_the_beginning_of_the_users_text),
         cmocka_unit_test(test_every_format_becomes_the_same_tokens),
         cmocka_unit_test(test_long_conversations_lose_their_earliest_turns),
