@@ -22,22 +22,22 @@ const char *label_name(enum genarm_data_label label) {
 
 static bool has(const json_t *record, const char *key) { return json_object_get(record, key) != NULL; }
 
-/* A prompt under another name: then chosen and rejected are not the whole text. */
-static bool has_question(const json_t *record) {
+/* The name of a prompt under another one, or NULL. With it chosen and rejected are not the whole text. */
+static const char *find_question(const json_t *record) {
     static const char *const keys[] = {"question", "instruction", "input", "query", "context", "history", "messages"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         if (has(record, keys[i])) {
-            return true;
+            return keys[i];
         }
     }
-    return false;
+    return NULL;
 }
 
 static enum genarm_data_format detect_texts(const json_t *record, const json_t *prompt, const json_t *chosen) {
     if (!prompt) {
         const char *text = json_string_value(chosen);
         return text && dialogue_is(text) ? GENARM_DATA_HH_RLHF
-               : has_question(record)    ? GENARM_DATA_AUTO
+               : find_question(record)   ? GENARM_DATA_AUTO
                                          : GENARM_DATA_TRL_STANDARD;
     }
     const char *text = json_string_value(prompt);
@@ -123,6 +123,16 @@ static int list_missing(struct buf *text, const json_t *record, size_t format, s
     return rc;
 }
 
+/* What makes the format genarm of a record that has all of it, the prompt under another name. */
+static int hint_names(const json_t *record, int rc, struct genarm_error *err) {
+    const char *question = find_question(record);
+    if (!question || !has(record, "chosen") || !has(record, "rejected")) {
+        return rc;
+    }
+    return error_hint(err, rc, "give the prompt its name: jq -c '{prompt: .%s, chosen, rejected%s}' FILE", question,
+                      has(record, "system") ? ", system" : "");
+}
+
 int format_unknown(const json_t *record, const char *where, struct genarm_error *err) {
     struct buf text;
     buf_init(&text, 4096);
@@ -137,7 +147,7 @@ int format_unknown(const json_t *record, const char *where, struct genarm_error 
     if (rc == GENARM_OK) {
         rc = error_set(err, GENARM_EFORMAT, "not a known format: %s", text.data);
         rc = error_at(err, rc, "%s", where);
-        rc = error_hint(err, rc, "rename what it has: jq -c '{prompt: .QUESTION, chosen: .BETTER, rejected: .WORSE}' FILE");
+        rc = hint_names(record, rc, err);
     }
     buf_deinit(&text);
     return rc;

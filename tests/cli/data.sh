@@ -163,6 +163,13 @@ done
 json_true table.csv.jsonl 'r[0] == {"prompt": "What, now?", "chosen": "I \"love\"\nit", "rejected": "No\tway"}'
 printf '{"question": "q", "chosen": "a", "rejected": "b"}\n' >unknown.jsonl
 refuse unknown.jsonl:1 'nearest is genarm, which lacks "prompt"' unknown.jsonl
+if command -v jq >/dev/null; then
+    printf '{"system": "s", "question": "q", "chosen": "a", "rejected": "b"}\n' >FILE
+    refuse FILE:1 "not a known format" FILE
+    bash -c "$(sed -n 's/^hint: [^:]*: //p' err)" >named.jsonl || fail "the command fails" err
+    run 0 data named.jsonl -o named.out.jsonl
+    json_true named.out.jsonl 'r == [{"prompt": "q", "chosen": "a", "rejected": "b", "system": "s"}]'
+fi
 refuse genarm.jsonl:1 '"chosen" is no dialogue' genarm.jsonl --format hh-rlhf
 refuse nowhere.jsonl "cannot open the file" nowhere.jsonl
 refuse cut.jsonl.gz: "cut short" genarm.jsonl cut.jsonl.gz

@@ -260,6 +260,27 @@ static void test_an_unknown_format_names_keys_and_the_nearest_format(void **stat
     }
 }
 
+static void test_the_hint_at_an_unknown_format_keeps_what_the_record_has(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *hint;
+    } cases[] = {
+        {"{\"system\": \"s\", \"question\": \"q\", \"chosen\": \"a\", \"rejected\": \"b\"}",
+         "give the prompt its name: jq -c '{prompt: .question, chosen, rejected, system}' FILE"},
+        {"{\"input\": \"q\", \"chosen\": \"a\", \"rejected\": \"b\", \"id\": 7}",
+         "give the prompt its name: jq -c '{prompt: .input, chosen, rejected}' FILE"},
+        {"{\"prompt\": \"q\", \"response\": \"a\", \"helpfulness\": 3}", ""},
+        {"{\"context\": [], \"response1\": \"a\", \"response2\": \"b\", \"overall_preference\": -2}", ""},
+        {"{\"prompt\": \"q\", \"completion\": \"a\", \"label\": true}", ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct genarm_error err = {0};
+        char out[1024];
+        assert_int_equal(prefs_read(out, sizeof out, cases[i].text, strlen(cases[i].text), NULL, NULL, &err), GENARM_EFORMAT);
+        assert_string_equal(err.hint, cases[i].hint);
+    }
+}
+
 static void test_mixed_formats_are_refused_by_line_unless_the_format_is_given(void **state) {
     (void)state;
 #define GENARM_LINE "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"b\"}\n"
@@ -352,6 +373,7 @@ int main(void) {
         cmocka_unit_test(test_texts_without_a_prompt_begin_with_it),
         cmocka_unit_test(test_texts_that_repeat_a_string_prompt_are_noted_and_on_request_cut),
         cmocka_unit_test(test_an_unknown_format_names_keys_and_the_nearest_format),
+        cmocka_unit_test(test_the_hint_at_an_unknown_format_keeps_what_the_record_has),
         cmocka_unit_test(test_mixed_formats_are_refused_by_line_unless_the_format_is_given),
         cmocka_unit_test(test_the_first_places_of_a_reason_are_known),
         cmocka_unit_test(test_written_preferences_read_back_equal),
