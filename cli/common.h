@@ -119,11 +119,11 @@ struct sampling_args {
     {OPTION_GROUP, .help = "Sampling"},                                                                               \
     {OPTION_SEED, "-s --seed", "N", offsetof(ARGS, sampling.seed), -1, 9007199254740991.0, .fallback = "-1",          \
      .help = "the same seed gives the same answer; -1: a random one"},                                                \
-    OPTIONS_DRAW(ARGS)
+    OPTIONS_DRAW(ARGS, 0, "temperature; 0: always the likeliest token")
 
-#define OPTIONS_DRAW(ARGS)                                                                                            \
-    {OPTION_NUMBER, "--temp --temperature", "X", offsetof(ARGS, sampling.temperature), 0, 100, .fallback = "1",       \
-     .env = "LLAMA_ARG_TEMPERATURE", .help = "temperature; 0: always the likeliest token"},                           \
+#define OPTIONS_DRAW(ARGS, COLDEST, HELP)                                                                             \
+    {OPTION_NUMBER, "--temp --temperature", "X", offsetof(ARGS, sampling.temperature), COLDEST, 100, .fallback = "1", \
+     .env = "LLAMA_ARG_TEMPERATURE", .help = HELP},                                                                   \
     {OPTION_INT, "--top-k", "N", offsetof(ARGS, sampling.top_k), 0, INT32_MAX, .fallback = "0",                       \
      .env = "LLAMA_ARG_TOP_K", .help = "only the N likeliest tokens; 0: all"},                                        \
     {OPTION_NUMBER, "--top-p", "X", offsetof(ARGS, sampling.top_p), 1e-6, 1, .fallback = "1",                         \

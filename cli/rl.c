@@ -65,7 +65,7 @@ static const struct option rl_options[] = {
      .env = "LLAMA_ARG_N_PREDICT", .help = "tokens of a response at most"},
     {OPTION_INT, "-np --parallel", "N", ARGS(n_parallel), 1, 4096, .fallback = "16", .env = "LLAMA_ARG_N_PARALLEL",
      .help = "responses sampled at once"},
-    OPTIONS_DRAW(struct rl_args),
+    OPTIONS_DRAW(struct rl_args, 0.01, "temperature, 0.01 at least: responses must differ to learn from them"),
     OPTIONS_ADAPTER(struct rl_args),
     OPTIONS_OPTIMISER(struct rl_args, "1e-4", "linear", "0"),
     OPTIONS_BATCHES(struct rl_args, "8", "prompts"),
@@ -244,10 +244,6 @@ static int check_usage(const struct rl_args *args, struct genarm_error *err) {
     }
     if (args->group_size % 2) {
         return usage_error(err, "--group-size", "%d is odd: responses are trained on in pairs", args->group_size);
-    }
-    if (args->sampling.temperature < 0.01) {
-        return usage_error(err, "--temp", "%g: responses must differ to learn from them, 0.01 at least",
-                           args->sampling.temperature);
     }
     if (args->max_new_tokens >= args->training.max_length) {
         return usage_error(err, "-n", "%d leaves no room for a prompt within --max-length %d", args->max_new_tokens,

@@ -66,7 +66,7 @@ static const struct option serve_options[] = {
     {OPTION_GROUP, .help = "Answers, unless a request says otherwise"},
     {OPTION_INT, "-n --predict --n-predict", "N", offsetof(struct serve_args, n_predict), -1, INT32_MAX, .fallback = "-1",
      .env = "LLAMA_ARG_N_PREDICT", .help = "tokens at most; -1: until the model ends its answer or the context is full"},
-    OPTIONS_DRAW(struct serve_args),
+    OPTIONS_DRAW(struct serve_args, 0, "temperature; 0: always the likeliest token"),
     OPTIONS_GUIDE(struct serve_args),
     OPTIONS_SHIFT(struct serve_args),
     OPTIONS_DRAFT(struct serve_args),

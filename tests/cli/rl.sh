@@ -111,8 +111,6 @@ for output in nowhere/ dangling.gguf; do
     says err "$output: "
     check "no step is logged" [ ! -e never.jsonl ]
 done
-run 2 rl "${settings[@]}" --prompts prompts.txt -o x.gguf --temp 0
-says err "--temp"
 run 2 rl "${settings[@]}" --prompts prompts.txt -o x.gguf -n 128
 says err "leaves no room for a prompt"
 run 1 rl "${settings[@]}" --prompts prompts.txt -o x.gguf -n 127

@@ -65,6 +65,10 @@ wrong "--chat-template: it is of use with -m only" data x.jsonl --chat-template 
 wrong "--beta: \"nan\" is not a number" train --beta nan
 wrong "-s: \"-2\" is not a whole number from -1 to 9007199254740991" generate -s -2 -p x
 wrong "-t: \"513\" is not a whole number from -1 to 512" generate -t 513 -p x
+wrong "--temp: \"0\" is not a number from 0.01 to 100" rl --temp 0
+run 0 rl --help
+check "rl has a temperature of its own" [ "$(tr -s ' \n' ' ' <out | grep -c "temperature, 0.01 at least: responses must differ")" = 1 ]
+check "and none of 0" [ "$(grep -c "0: always" out)" = 0 ]
 wrong "--min-p: \"1\" is not a number from 0 to 0.999999" generate --min-p 1 -p x
 LLAMA_ARG_THREADS=many wrong "LLAMA_ARG_THREADS: \"many\" is not a whole number" generate -p x
 
