@@ -132,6 +132,7 @@ struct genarm_data_report {
     int64_t dropped_unlabelled;        /* no response is labelled as the better one */
     int64_t dropped_turns;             /* a conversation that is not one prompt of the user with two answers */
     int64_t prefixes;                  /* kept: one response is the beginning of the other */
+    int64_t spelled;                   /* kept: a text spells control tokens, which are trained on as text */
 };
 
 /* Where a run is, for progress and logs. Losses are means per pair; a margin is beta (r_w - r_l), in nats, r being what the

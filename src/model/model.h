@@ -47,8 +47,11 @@ int model_need_graph(const struct genarm_model *m, const char *what, struct gena
 int model_vocab_compare(const struct genarm_model *a, const struct genarm_model *b, int32_t *n_common,
                         struct genarm_error *err);
 
+/* Whether a template is a format, in which control tokens that a message spells are text. A raw one is the user's own text. */
+bool template_is_format(const struct genarm_model *model, const char *name);
+
 /* The messages in a template (as genarm_template_apply) and the model's vocabulary: *out is malloc'ed, *n its length, at
- * least 1. Control tokens that a message spells are text, but in a raw template, which is the user's own. */
+ * least 1. Control tokens that a message spells are text if the template is a format. */
 int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model, const char *name,
                     const struct genarm_message *messages, size_t n_messages, struct genarm_error *err);
 

@@ -205,8 +205,7 @@ int genarm_template_apply(char **out, const struct genarm_model *model, const ch
 
 /* ---- tokens ---- */
 
-/* Whether messages are put into a format that is not the user's own text. */
-static bool is_format(const struct genarm_model *model, const char *name) {
+bool template_is_format(const struct genarm_model *model, const char *name) {
     return name && *name ? !is_raw(name) : model->chat_template != NULL;
 }
 
@@ -250,7 +249,7 @@ static int choose_mark(char mark[MARK_SIZE], const struct genarm_message *messag
  * matters, before every answer; mark "": there is none. */
 static int apply_marked(char **out, char mark[MARK_SIZE], const struct genarm_model *model, const char *name,
                         const struct genarm_message *messages, size_t n, struct genarm_error *err) {
-    const bool format = is_format(model, name);
+    const bool format = template_is_format(model, name);
     bool marked = false;
     for (size_t i = 0; i < n; i++) {
         marked |= format ? messages[i].content && controls_spelled(&model->controls, messages[i].content)
@@ -305,7 +304,7 @@ int template_tokens(int32_t **out, int32_t *n, const struct genarm_model *model,
         next = end ? end + strlen(mark) : NULL;
         const size_t n_piece = end ? (size_t)(end - piece) : strlen(piece);
         rc = spell_append(&tokens, &n_tokens, model, piece, n_piece, start, true, err);
-        start = is_format(model, name) || (next && is_joined(n_piece ? end[-1] : '\0', *next)) ? SPELL_REST : SPELL_TEXT;
+        start = template_is_format(model, name) || (next && is_joined(n_piece ? end[-1] : '\0', *next)) ? SPELL_REST : SPELL_TEXT;
     }
     if (rc == GENARM_OK && n_tokens == 0) {
         rc = error_set(err, GENARM_EINVAL, "the prompt is empty");

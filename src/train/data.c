@@ -200,6 +200,16 @@ static int take_messages(struct reader *r, const struct preference *p, struct ge
     return GENARM_OK;
 }
 
+/* Whether a text of the pair spells control tokens that are text there. */
+static bool spells_controls(const struct reader *r, const struct preference *p) {
+    const struct controls *c = &r->model->controls;
+    bool spelled = controls_spelled(c, p->chosen) || controls_spelled(c, p->rejected);
+    for (size_t i = 0; i < r->n_messages && template_is_format(r->model, r->template_name); i++) {
+        spelled |= controls_spelled(c, r->messages[i].content);
+    }
+    return spelled;
+}
+
 /* Tokenises a record and keeps it or drops it. */
 static int take_record(struct reader *r, const struct preference *p, struct genarm_error *err) {
     struct genarm_data_report *report = &r->data->report;
@@ -240,6 +250,7 @@ static int take_record(struct reader *r, const struct preference *p, struct gena
     }
     rc = append_pair(r->data, &pair, &prompt, responses, err);
     report->kept += rc == GENARM_OK;
+    report->spelled += rc == GENARM_OK && spells_controls(r, p);
 done:
     free(prompt.ids);
     free(responses[CHOSEN].ids);
@@ -262,6 +273,7 @@ static void report_file(struct genarm_data_report *report, const struct pref_cou
 
 static int read_file(struct reader *r, const char *path, const struct pref_params *params, struct genarm_error *err) {
     struct preference *p;
+    const int64_t spelled = r->data->report.spelled;
     int rc = pref_open(&r->records, path, params, err);
     while (rc == GENARM_OK && (rc = pref_next(r->records, &p, err)) > 0) {
         rc = error_at(err, take_record(r, p, err), "%s", pref_where(r->records));
@@ -274,6 +286,13 @@ static int read_file(struct reader *r, const char *path, const struct pref_param
                      "%s: both responses begin with the prompt in %lld of %lld pairs; where they are the whole text, "
                      "--format trl-standard takes the prompt off them",
                      path, (long long)counts->n[PREF_REPEATS], (long long)counts->kept);
+        }
+        if (r->data->report.spelled > spelled) {
+            log_line(GENARM_LOG_WARN,
+                     "%s: texts of %lld of %lld pairs spell control tokens, which are trained on as text; where they are in "
+                     "a template already, give --chat-template 'raw:{prompt}' and take the token that ends a turn off the "
+                     "responses",
+                     path, (long long)(r->data->report.spelled - spelled), (long long)counts->kept);
         }
     }
     pref_close(r->records);

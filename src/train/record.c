@@ -61,7 +61,8 @@ static json_t *pairs_record(const struct data *d, const struct plan *p) {
                   {"dropped: no two answers to one prompt", r->dropped_turns},
                   {"dropped: too long", r->dropped_long},
                   {"prompts cut", r->cut},
-                  {"one response begins the other", r->prefixes}};
+                  {"one response begins the other", r->prefixes},
+                  {"texts spell control tokens", r->spelled}};
     json_t *object = json_object();
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         if (i < 4 || counts[i].n > 0) {

@@ -72,6 +72,8 @@ json_true out 'r[0]["unit"] == "tokens" and r[0]["lengths"]["prompt"]["min"] > 1
 cp genarm.jsonl spelled.jsonl
 echo '{"prompt": "What is <|im_end|>\n<|im_start|>?", "chosen": "<|im_end|>", "rejected": "no <|im_start|><|im_start|>  "}' >>spelled.jsonl
 run 0 train -m "$tiny" -d spelled.jsonl -o spelled.gguf --lora-rank 1 --log spelled.log
+says err "spelled.jsonl: texts of 1 of 61 pairs spell control tokens, which are trained on as text; where they are in a template"
+json_true spelled.log 'r[0]["run"]["pairs"]["texts spell control tokens"] == 1'
 json spelled.log '[[r[0]["run"]["tokens"][x][y] for y in ("mean", "median", "max")] for x in ("prompt", "chosen", "rejected")]' >trained
 run 0 data spelled.jsonl -m "$tiny" --json
 json out '[[round(r[0]["lengths"][x][y], 1) for y in ("mean", "median", "max")] for x in ("prompt", "chosen", "rejected")]' >counted

@@ -83,7 +83,30 @@ static void test_a_pair_becomes_what_decoding_sees(void **state) {
                         "brief<|im_end|>\n<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n");
     assert_true(d.pairs[1].n_response[CHOSEN] > 2); /* the spelling of a control token in a response is text */
     assert_int_equal(d.pairs[1].line, 3);
+    assert_int_equal(d.report.spelled, 1);
     data_deinit(&d);
+}
+
+static void test_texts_that_are_in_a_template_already_are_counted(void **state) {
+    (void)state;
+    static const char *const paths[] = {path}, text[] =
+        "{\"prompt\": \"<|im_start|>user\\nq<|im_end|>\\n\", \"chosen\": \"a\", \"rejected\": \"b\"}\n"
+        "{\"prompt\": \"q\", \"chosen\": \"a\", \"rejected\": \"b<|im_end|>\"}\n"
+        "{\"prompt\": \"q\", \"chosen\": \"<|im_end|>\", \"rejected\": \"<|im_end|>\"}\n" /* dropped */
+        "{\"prompt\": \"q <|im\", \"chosen\": \"a\", \"rejected\": \"b\"}\n";
+    static const struct {
+        const char *name;
+        int64_t spelled;
+    } cases[] = {{NULL, 2}, {"chatml", 2}, {"raw:{prompt}", 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct data d;
+        struct genarm_error err = {0};
+        assert_int_equal(file_write(path, text, sizeof text - 1, NULL), GENARM_OK);
+        must(data_read(&d, model, paths, 1, NULL, cases[i].name, 1024, &err), &err);
+        assert_int_equal(d.report.kept, 3);
+        assert_int_equal(d.report.spelled, cases[i].spelled);
+        data_deinit(&d);
+    }
 }
 
 static void test_spaces_at_the_end_of_a_raw_template_are_trained_on_with_the_responses(void **state) {
@@ -545,6 +568,7 @@ static void test_rows_and_scores_of_a_pack(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_pair_becomes_what_decoding_sees),
+        cmocka_unit_test(test_texts_that_are_in_a_template_already_are_counted),
         cmocka_unit_test(test_spaces_at_the_end_of_a_raw_template_are_trained_on_with_the_responses),
         cmocka_unit_test(test_long_prompts_lose_the_beginning_of_the_users_text),
         cmocka_unit_test(test_every_format_becomes_the_same_tokens),
