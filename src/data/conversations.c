@@ -65,10 +65,17 @@ int conversation_add(struct conversion *c, const json_t *list, const char *key, 
     return rc == GENARM_OK ? add_range(c, list, json_array_size(list), err) : rc;
 }
 
+int conversion_system(const char **system, const struct conversion *c, struct genarm_error *err) {
+    *system = NULL;
+    const int rc = json_opt_string(system, c->out->source, "system", NULL, c->where, err);
+    *system = *system && **system ? *system : NULL;
+    return rc;
+}
+
 /* The record's own "system", unless the messages begin with one. The list may be NULL, and need not be checked yet. */
 static int add_system(struct conversion *c, const json_t *list, struct genarm_error *err) {
     const char *role = message_at(list, 0).role, *system = NULL;
-    const int rc = json_opt_string(&system, c->out->source, "system", NULL, c->where, err);
+    const int rc = conversion_system(&system, c, err);
     return system && !(role && strcmp(role, "system") == 0) ? preference_add(c->out, "system", system, err) : rc;
 }
 

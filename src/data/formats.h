@@ -67,5 +67,6 @@ int dialogue_question(struct conversion *c, struct genarm_error *err);
 int convert_ultrafeedback(struct conversion *c, struct genarm_error *err);
 int convert_trl_conversational(struct conversion *c, struct genarm_error *err);
 int conversation_add(struct conversion *c, const json_t *list, const char *key, struct genarm_error *err);
+int conversion_system(const char **system, const struct conversion *c, struct genarm_error *err); /* NULL: none, or empty */
 
 #endif

@@ -14,7 +14,7 @@ static int get_responses(struct conversion *c, const char *chosen, const char *r
 int convert_genarm(struct conversion *c, struct genarm_error *err) {
     const json_t *prompt = json_object_get(c->out->source, "prompt");
     const char *system = NULL, *text = NULL;
-    int rc = json_opt_string(&system, c->out->source, "system", NULL, c->where, err);
+    int rc = conversion_system(&system, c, err);
     if (rc == GENARM_OK && system) {
         rc = preference_add(c->out, "system", system, err);
     }

@@ -19,11 +19,13 @@ static void test_genarm_is_a_prompt_and_two_responses(void **state) {
     (void)state;
     prefs_expect("{\"prompt\": \"p\", \"chosen\": \" a\", \"rejected\": \"b \", \"score\": 1, \"response\": \"a\"}\n"
                  "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"b\", \"system\": \"s\"}\n"
-                 "{\"prompt\": \"\", \"chosen\": \"a\", \"rejected\": \"b\", \"system\": null}\n",
+                 "{\"prompt\": \"\", \"chosen\": \"a\", \"rejected\": \"b\", \"system\": null}\n"
+                 "{\"prompt\": \"q\", \"chosen\": \"a\", \"rejected\": \"b\", \"system\": \"\"}\n",
                  NULL,
                  "1: user(p) ->  a | b \n"
                  "2: system(s) user(p) -> a | b\n"
-                 "3: user() -> a | b\n");
+                 "3: user() -> a | b\n"
+                 "4: user(q) -> a | b\n");
 }
 
 static void test_genarm_prompts_can_have_several_turns(void **state) {
