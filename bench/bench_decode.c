@@ -44,7 +44,7 @@ static void open_subject(struct subject *s, const char *path) {
     must(genarm_model_load(&s->model, path, NULL, &err), &err);
     must(genarm_guide_new(&s->guide, s->model, &params, &err), &err);
     must(random_arms_add(s->guide, s->adapters, MAX_ARMS, &err), &err);
-    must(contest_open(&s->contest, s->guide, LONG_PROMPT, before, &err), &err);
+    must(contest_open(&s->contest, s->guide, LONG_PROMPT, before, NULL, &err), &err);
 }
 
 static void close_subject(struct subject *s) {

@@ -129,10 +129,9 @@ struct bench {
     struct progress progress;
 };
 
-static int on_turn(void *user) {
+static void on_turn(void *user) {
     struct bench *b = user;
     progress_update(&b->progress, b->progress.done + 1, NULL);
-    return interrupt_signal();
 }
 
 /* More than the context that the models were trained for is no error, as it is none for llama-bench; but it is said. */
@@ -165,7 +164,7 @@ static int bench_open(struct bench *b, struct genarm_error *err) {
     }
     check_context(b);
     code = b->n_random ? make_arms(b, err) : 0;
-    return code ? code : contest_open(&b->contest, b->setup.guide, b->plan.n_prompt, before, err);
+    return code ? code : contest_open(&b->contest, b->setup.guide, b->plan.n_prompt, before, interrupt_signal, err);
 }
 
 static void bench_close(struct bench *b) {
@@ -251,7 +250,7 @@ static int bench_run(const void *arguments, struct genarm_error *err) {
     }
     if (code == GENARM_ECANCELED && interrupt_signal()) {
         note("stopped; the tests that are complete are printed");
-        code = bench_print(stdout, &b->report, (enum bench_format)args->format, err);
+        code = b->report.contest ? bench_print(stdout, &b->report, (enum bench_format)args->format, err) : 0;
         code = code ? code : 128 + interrupt_signal();
     } else if (code == 0) {
         code = bench_print(stdout, &b->report, (enum bench_format)args->format, err);

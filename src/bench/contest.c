@@ -53,10 +53,22 @@ static int choose_arms(struct contest *c, int32_t n_arms, struct genarm_error *e
     return rc;
 }
 
+static int ask(const struct contest *c, struct genarm_error *err) {
+    return c->stop && c->stop() != 0 ? error_set(err, GENARM_ECANCELED, "stopped") : GENARM_OK;
+}
+
+/* A prompt is evaluated in the batches that one step would make of it. */
 static int step(struct contest *c, int32_t n, struct genarm_error *err) {
-    int rc = GENARM_OK;
+    const int32_t n_batch = c->guide->params.n_batch;
+    int32_t left = 0;
+    int rc = genarm_session_prefill(c->session, 0, &left, err);
+    while (rc == GENARM_OK && left > n_batch) {
+        rc = ask(c, err);
+        rc = rc == GENARM_OK ? genarm_session_prefill(c->session, n_batch, &left, err) : rc;
+    }
     for (int32_t i = 0, token; i < n && rc == GENARM_OK; i++) {
-        rc = genarm_session_step(c->session, &token, err);
+        rc = ask(c, err);
+        rc = rc == GENARM_OK ? genarm_session_step(c->session, &token, err) : rc;
     }
     return rc;
 }
@@ -113,7 +125,7 @@ static int time_turn(struct contest *c, int32_t who, const struct contest_test *
 }
 
 int contest_rounds(struct contest *c, const struct contest_test *test, int32_t warm_up, int32_t n_rounds, double *seconds,
-                   int (*each)(void *user), void *user, struct genarm_error *err) {
+                   void (*each)(void *user), void *user, struct genarm_error *err) {
     for (int32_t r = -warm_up; r < n_rounds; r++) {
         for (int32_t i = 0; i < contest_n(c); i++) {
             double time = 0;
@@ -124,8 +136,8 @@ int contest_rounds(struct contest *c, const struct contest_test *test, int32_t w
             if (r >= 0) {
                 seconds[i * n_rounds + r] = time;
             }
-            if (each && each(user) != 0) {
-                return error_set(err, GENARM_ECANCELED, "stopped");
+            if (each) {
+                each(user);
             }
         }
     }
@@ -134,12 +146,13 @@ int contest_rounds(struct contest *c, const struct contest_test *test, int32_t w
 
 /* ---- both sides ---- */
 
-int contest_open(struct contest *c, struct genarm_guide *guide, int32_t n_prompt, double before, struct genarm_error *err) {
+int contest_open(struct contest *c, struct genarm_guide *guide, int32_t n_prompt, double before, int (*stop)(void),
+                 struct genarm_error *err) {
     const struct contest_test probe = {.n_prompt = n_prompt};
     struct genarm_sampling likeliest = genarm_sampling_default();
     double seconds;
     likeliest.temperature = 0;
-    *c = (struct contest){.guide = guide, .last = CONTEST_LIBLLAMA, .n_vocab = smallest_vocabulary(guide)};
+    *c = (struct contest){.guide = guide, .last = CONTEST_LIBLLAMA, .n_vocab = smallest_vocabulary(guide), .stop = stop};
     int rc = genarm_session_new(&c->session, guide, &likeliest, err);
     c->tokens = rc == GENARM_OK ? calloc((size_t)guide->params.n_ctx, sizeof *c->tokens) : NULL;
     if (rc == GENARM_OK && !c->tokens) {
@@ -150,7 +163,7 @@ int contest_open(struct contest *c, struct genarm_guide *guide, int32_t n_prompt
     }
     c->guide_bytes = machine_resident() - before;
     if (rc == GENARM_OK) {
-        rc = rival_open(&c->rival, guide, err);
+        rc = rival_open(&c->rival, guide, stop, err);
     }
     if (rc == GENARM_OK) {
         rc = time_turn(c, CONTEST_LIBLLAMA, &probe, &seconds, err);

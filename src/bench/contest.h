@@ -29,6 +29,7 @@ struct contest {
     int32_t n_kept;   /* leading tokens of n_depth that the rival holds */
     int32_t last;     /* who was timed last */
     uint64_t n_turns; /* so that no prompt is one that a cache holds */
+    int (*stop)(void);
     double guide_bytes, rival_bytes; /* of the process's memory that each came to hold, once it had computed */
 };
 
@@ -37,16 +38,18 @@ int32_t contest_context(const struct contest_test *test);
 
 /* Takes a slot of the guide, which must outlive the contest and whose context must be enough for all tests. Evaluates a prompt
  * of n_prompt >= 1 tokens on both sides, to see the memory that they need: `before` is what machine_resident said before the
- * guide's model was loaded. contest_close frees also after failure. */
-int contest_open(struct contest *c, struct genarm_guide *guide, int32_t n_prompt, double before, struct genarm_error *err);
+ * guide's model was loaded. `stop` is asked before each batch and each token, here and in rounds, and a return other than 0 ends
+ * them with GENARM_ECANCELED; NULL: nobody asks. contest_close frees also after failure. */
+int contest_open(struct contest *c, struct genarm_guide *guide, int32_t n_prompt, double before, int (*stop)(void),
+                 struct genarm_error *err);
 void contest_close(struct contest *c); /* safe on a zeroed struct */
 
 /* Rounds in which all have their turn: libllama, and the guide with 0, 1, ... ARMs. Stores the seconds that each needed for
  * all tokens of the test, [contest_n(c)][n_rounds]. Before the clock runs, the tokens before are seen to, and one token is
- * generated where some are to be. `warm_up` more rounds come first and are not kept. `each` is called after every turn, and a
- * return other than 0 ends it with GENARM_ECANCELED; NULL: nobody asks. */
+ * generated where some are to be. `warm_up` more rounds come first and are not kept. `each`, unless NULL, is called after every
+ * turn. */
 int contest_rounds(struct contest *c, const struct contest_test *test, int32_t warm_up, int32_t n_rounds, double *seconds,
-                   int (*each)(void *user), void *user, struct genarm_error *err);
+                   void (*each)(void *user), void *user, struct genarm_error *err);
 
 /* Contestants; that of index i is `who` i - 1. */
 static inline int32_t contest_n(const struct contest *c) { return genarm_guide_n_arms(c->guide) + 2; }

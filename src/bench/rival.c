@@ -57,9 +57,9 @@ static int make_context(struct rival *r, const struct genarm_guide *guide, struc
     return GENARM_OK;
 }
 
-int rival_open(struct rival *r, const struct genarm_guide *guide, struct genarm_error *err) {
+int rival_open(struct rival *r, const struct genarm_guide *guide, int (*stop)(void), struct genarm_error *err) {
     const struct genarm_model *model = guide->policies[0].model;
-    *r = (struct rival){0};
+    *r = (struct rival){.stop = stop};
     int rc = load(r, model, err);
     rc = rc == GENARM_OK ? make_context(r, guide, err) : rc;
     return error_at(err, rc, "%s", model->path);
@@ -98,6 +98,9 @@ static int32_t likeliest(const float *logits, int32_t n) {
 int rival_decode(struct rival *r, int32_t *tokens, int32_t n, int32_t *next, struct genarm_error *err) {
     for (int32_t i = 0; i < n; i += r->n_batch) {
         const int32_t left = n - i;
+        if (r->stop && r->stop() != 0) {
+            return error_set(err, GENARM_ECANCELED, "stopped");
+        }
         runtime_forget_error();
         if (guard_decode(r->ctx, tokens + i, left < r->n_batch ? left : r->n_batch) != 0) {
             return error_set(err, GENARM_EBACKEND, "libllama cannot compute %d tokens: %s", n, reason());

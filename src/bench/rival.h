@@ -13,10 +13,12 @@ struct rival {
     struct ggml_threadpool *threads;
     ggml_backend_dev_t devices[PLACEMENT_MAX_DEVICES + 1];
     int32_t n_vocab, n_batch;
+    int (*stop)(void);
 };
 
-/* The guide must have been started. rival_close frees also after failure. */
-int rival_open(struct rival *r, const struct genarm_guide *guide, struct genarm_error *err);
+/* The guide must have been started. `stop` is asked before each batch, and a return other than 0 ends rival_decode with
+ * GENARM_ECANCELED; NULL: nobody asks. rival_close frees also after failure. */
+int rival_open(struct rival *r, const struct genarm_guide *guide, int (*stop)(void), struct genarm_error *err);
 void rival_close(struct rival *r); /* safe on a zeroed struct */
 
 /* Forgets all but the first n tokens. False: this model forgets only everything, which is done. */

@@ -44,6 +44,16 @@ interrupted 130 INT err bench -m "$tiny" -p 0 -n 64 -d 0,1,2,3 -r 10000 -o json
 says err "stopped; the tests that are complete are printed"
 check "an array of whole tests" python3 -c 'import json; assert len(json.load(open("out"))) % 5 == 0'
 
+# Nor does it wait for a test to end, be it that its prompt is evaluated for the first time or that tokens are generated.
+soon() { # STATUS SIGNAL ARGUMENTS…
+    local started=$SECONDS
+    interrupted "$1" "$2" err bench -m "$tiny" -r 1 "${@:3}"
+    check "it ends within seconds: bench ${*:3}" [ $((SECONDS - started)) -lt 60 ]
+    says err "stopped"
+}
+soon 130 INT -p 200000 -n 0
+soon 143 TERM -p 0 -n 200000
+
 # A prompt that is never done in time, after one that cannot be answered.
 endless="1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,"
 python3 -c '

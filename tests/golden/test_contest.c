@@ -30,7 +30,7 @@ static int open_contest(void **state) {
     model = golden_model("llama.gguf");
     must(genarm_guide_new(&guide, model, &params, &err), &err);
     must(random_arms_add(guide, adapters, N_ARMS, &err), &err);
-    must(contest_open(&contest, guide, 16, machine_resident(), &err), &err);
+    must(contest_open(&contest, guide, 16, machine_resident(), NULL, &err), &err);
     return 0;
 }
 
@@ -45,10 +45,7 @@ static int close_contest(void **state) {
     return 0;
 }
 
-static int count(void *user) {
-    ++*(int *)user;
-    return 0;
-}
+static void count(void *user) { ++*(int *)user; }
 
 static void test_every_contestant_is_timed_in_every_round(void **state) {
     (void)state;
@@ -67,16 +64,41 @@ static void test_every_contestant_is_timed_in_every_round(void **state) {
     }
 }
 
-static int stop_at_third(void *user) { return ++*(int *)user == 3; }
+static int n_asked, stop_at;
+static int stop(void) { return ++n_asked == stop_at; }
 
-static void test_a_turn_can_be_the_last(void **state) {
+static void test_a_stop_is_asked_for_before_each_batch_and_each_token(void **state) {
     (void)state;
     struct genarm_error err = {0};
-    const struct contest_test test = {.n_gen = 2};
-    double seconds[(N_ARMS + 2) * N_ROUNDS];
-    int n_turns = 0;
-    assert_int_equal(contest_rounds(&contest, &test, 0, N_ROUNDS, seconds, stop_at_third, &n_turns, &err), GENARM_ECANCELED);
-    assert_int_equal(n_turns, 3);
+    const struct {
+        struct contest_test test;
+        int n_rival, n_guide; /* how often each is to ask: the guide with both ARMs */
+    } cases[] = {{{.n_gen = 5}, 7, 6}, {{.n_prompt = 40}, 10, 12}};
+    const int32_t rival_batch = contest.rival.n_batch, guide_batch = guide->params.n_batch;
+    contest.stop = contest.rival.stop = stop;
+    contest.rival.n_batch = 4;
+    guide->params.n_batch = 10;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double seconds[N_ARMS + 2];
+        int n_turns = 0, n_all;
+        contest.n_kept = 0;
+        n_asked = stop_at = 0;
+        must(contest_rounds(&contest, &cases[i].test, 0, 1, seconds, count, &n_turns, &err), &err);
+        assert_int_equal(n_turns, N_ARMS + 2);
+        n_all = n_asked;
+        for (stop_at = 1; stop_at <= n_all; stop_at++) {
+            n_asked = n_turns = 0;
+            contest.n_kept = 0;
+            assert_int_equal(contest_rounds(&contest, &cases[i].test, 0, 1, seconds, count, &n_turns, &err), GENARM_ECANCELED);
+            assert_int_equal(n_asked, stop_at);
+            assert_true((n_turns > 0) == (stop_at > cases[i].n_rival));
+            assert_true((n_turns == N_ARMS + 1) == (stop_at > n_all - cases[i].n_guide));
+        }
+    }
+    contest.stop = contest.rival.stop = NULL;
+    contest.rival.n_batch = rival_batch;
+    guide->params.n_batch = guide_batch;
+    contest.n_kept = 0;
 }
 
 static void test_a_test_beyond_the_context_is_an_error(void **state) {
@@ -158,7 +180,7 @@ static void test_the_machine_says_what_it_is(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_contestant_is_timed_in_every_round),
-        cmocka_unit_test(test_a_turn_can_be_the_last),
+        cmocka_unit_test(test_a_stop_is_asked_for_before_each_batch_and_each_token),
         cmocka_unit_test(test_a_test_beyond_the_context_is_an_error),
         cmocka_unit_test(test_an_arm_that_steers_away_is_timed_with_its_weight),
         cmocka_unit_test(test_the_rival_chooses_what_the_unguided_guide_chooses),
