@@ -30,11 +30,11 @@ struct model_args {
     {OPTION_FILE, "-m --model", "FILE", offsetof(ARGS, model.path), .env = "LLAMA_ARG_MODEL",                         \
      .help = "the base model, a GGUF file; without it " DEFAULT_MODEL_NAME " where it is installed"},                 \
     {OPTION_TEXT, "-dev --device", "NAME,...", offsetof(ARGS, model.device), .env = "LLAMA_ARG_DEVICE", .free = true, \
-     .help = "ggml devices that layers are divided over, such as CUDA0,RPC0, or CPU; without it, where --rpc or -ngl " \
-             "is given, those of --rpc, then all GPUs"},                                                              \
+     .help = "ggml devices that layers are divided over, such as CUDA0,RPC0; CPU or none: over none; without it, "      \
+             "where --rpc or -ngl is given, those of --rpc, then all GPUs"},                                          \
     {OPTION_INT, "-ngl --gpu-layers --n-gpu-layers", "N", offsetof(ARGS, model.n_gpu_layers), -1, 1000000,            \
-     .free = true, .fallback = "-1", .env = "LLAMA_ARG_N_GPU_LAYERS",                                                 \
-     .help = "how many layers devices hold, the last ones; -1: all with -dev or --rpc, else none"},                   \
+     .free = true, .fallback = "-1", .also = "auto|all", .env = "LLAMA_ARG_N_GPU_LAYERS",                             \
+     .help = "how many layers devices hold, the last ones, or all; -1 or auto: all with -dev or --rpc, else none"},   \
     {OPTION_TEXT, "-ts --tensor-split", "X,...", offsetof(ARGS, model.tensor_split),                                  \
      .env = "LLAMA_ARG_TENSOR_SPLIT", .free = true,                                                                   \
      .help = "shares of the devices, such as 3,1; without it by their free memory"},                                  \

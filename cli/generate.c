@@ -28,9 +28,9 @@ static const struct option generate_options[] = {
      .fallback = "-1", .env = "LLAMA_ARG_N_PREDICT",
      .help = "tokens at most; -1: until the model ends its answer or the context is full"},
     {OPTION_INT, "-np --parallel", "N", offsetof(struct generate_args, n_parallel), 1, 1024, .fallback = "1",
-     .env = "LLAMA_ARG_N_PARALLEL", .free = true,
-     .help = "answers at once, to prompts of --prompts or of --method best-of-n; another number may round otherwise, and "
-             "so give other words, unless weights and cache are f32"},
+     .also = "-1", .env = "LLAMA_ARG_N_PARALLEL", .free = true,
+     .help = "answers at once, to prompts of --prompts or of --method best-of-n, -1: the default; another number may round "
+             "otherwise, and so give other words, unless weights and cache are f32"},
     {OPTION_FLAG, "--json", "", offsetof(struct generate_args, json),
      .help = "print a JSON record: prompt, response, tokens, arms, seed, finish_reason, logprob, evaluated, seconds, model, "
              "timings"},

@@ -36,6 +36,28 @@ static const struct option *find_option(const struct command *c, const char *tex
 
 /* ---- suggestions ---- */
 
+/* "-x" or "-xy": so close to any other that nobody can tell what was meant. */
+static bool is_short(const char *text, size_t n_text) { return n_text <= 3 && text[1] != '-'; }
+
+/* What there is instead of an option of llama.cpp, NULL for others. */
+static const char *instead_of(const struct command *c, const char *text, size_t n_text) {
+    static const struct {
+        const char *names, *beside, *instead; /* beside: a command without this option has nothing to do with it */
+    } known[] = {{"-ub --ubatch-size", "-b", "there is one batch size, -b"},
+                 {"-tb --threads-batch", "-t", "there is one number of threads, -t"},
+                 {"-fa --flash-attn", "-ctk", "flash attention is used wherever it can be, there is nothing to choose"}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        const char *cursor = known[i].names;
+        char name[NAME_MAX_LENGTH];
+        while (next_name(&cursor, ' ', name, sizeof name)) {
+            if (same_name(name, text, n_text) && find_option(c, known[i].beside, strlen(known[i].beside))) {
+                return known[i].instead;
+            }
+        }
+    }
+    return NULL;
+}
+
 static int unknown_option(const struct command *c, const char *text, size_t n_text, struct genarm_error *err) {
     char typed[NAME_MAX_LENGTH] = "", near[NAME_MAX_LENGTH];
     const char *names[256];
@@ -45,11 +67,14 @@ static int unknown_option(const struct command *c, const char *text, size_t n_te
             names[n++] = c->options[i].names;
         }
     }
-    if (n_text < sizeof typed) {
+    if (n_text < sizeof typed && !is_short(text, n_text)) {
         memcpy(typed, text, n_text);
     }
     int code;
-    if (nearest_name(typed, names, n, near, sizeof near)) {
+    const char *instead = instead_of(c, text, n_text);
+    if (instead) {
+        code = error_set(err, CLI_USAGE, "unknown option: %s", instead);
+    } else if (nearest_name(typed, names, n, near, sizeof near)) {
         code = error_set(err, CLI_USAGE, "unknown option; did you mean %s?", near);
     } else {
         code = error_set(err, CLI_USAGE, "unknown option");
@@ -67,6 +92,18 @@ static int bad_value(const struct option *o, const char *text, struct genarm_err
                          o->max);
     }
     return error_set(err, CLI_USAGE, "\"%.60s\" is not a %s", text, kind);
+}
+
+static bool set_word(const struct option *o, const char *text, int32_t *member) {
+    const char *cursor = o->also;
+    char name[NAME_MAX_LENGTH];
+    for (int i = 0; cursor && next_name(&cursor, '|', name, sizeof name); i++) {
+        if (strcmp(name, text) == 0) {
+            *member = i == 0 ? (int32_t)strtol(o->fallback, NULL, 10) : (int32_t)o->max;
+            return true;
+        }
+    }
+    return false;
 }
 
 static int set_number(const struct option *o, const char *text, void *member, struct genarm_error *err) {
@@ -148,7 +185,7 @@ static int set_value(const struct option *o, const char *text, void *args, struc
     case OPTION_INT:
     case OPTION_SEED:
     case OPTION_NUMBER:
-        return set_number(o, text, member, err);
+        return o->also && set_word(o, text, member) ? 0 : set_number(o, text, member, err);
     case OPTION_CHOICE:
         return set_choice(o, text, member, err);
     case OPTION_TEXT:

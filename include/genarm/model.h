@@ -45,8 +45,8 @@ enum genarm_kv_type {
 /* A model can lie on several devices: its last layers in whole blocks, one block for each device; embeddings and layers that
  * are not offloaded stay on the CPU. Strings are only read while loading. */
 struct genarm_model_params {
-    const char *device; /* ggml devices, "NAME,NAME", in the order in which they get layers; "CPU": none. NULL: those of
-                         * `rpc`, then all GPUs */
+    const char *device; /* ggml devices, "NAME,NAME", in the order in which they get layers; "CPU" or "none": none.
+                         * NULL: those of `rpc`, then all GPUs */
     int n_gpu_layers;   /* layers on devices, counted from the last; the head counts as one more. -1, the default: all when
                          * device or rpc is given, else 0 */
     const char *tensor_split; /* "3,1": shares of the devices, one number for each; NULL: by their free memory */

@@ -61,10 +61,13 @@ static ggml_backend_dev_t find_device(const char *name, size_t n, const struct r
     return NULL;
 }
 
-/* "NAME,NAME"; the CPU by itself leaves *p empty. */
+/* "NAME,NAME"; the CPU by itself, or "none", leaves *p empty. */
 static int add_named(struct placement *p, const char *names, const struct rpc_devices *remote, struct genarm_error *err) {
     int n_names = 0;
     bool cpu = false;
+    if (strcmp(names, "none") == 0) {
+        return GENARM_OK;
+    }
     for (const char *name = names;; name++, n_names++) {
         const size_t n = strcspn(name, ",");
         ggml_backend_dev_t device = find_device(name, n, remote);

@@ -15,7 +15,7 @@
 
 struct args {
     bool flag;
-    int32_t number, choice;
+    int32_t number, choice, threads;
     int64_t seed;
     double real;
     const char *text;
@@ -34,6 +34,8 @@ static const struct option table[] = {
     {OPTION_NUMBER, "--top-p", "X", offsetof(struct args, real), 0, 1, .fallback = "0.25", .help = "a share"},
     {OPTION_TEXT, "-ngl --text", "TEXT", offsetof(struct args, text), .help = "a text"},
     {OPTION_TEXTS, "--arm", "TEXT", offsetof(struct args, list), .help = "texts"},
+    {OPTION_INT, "-t --threads", "N", offsetof(struct args, threads), 1, 64, .fallback = "4", .also = "auto|all",
+     .help = "a number or a word"},
 };
 
 static const struct command test_command = {
@@ -161,6 +163,16 @@ static void test_wrong_values_name_the_option_and_its_range(void **state) {
     assert_string_equal(err.what, "\"dpo\" is none of arm|hinge|sft");
 }
 
+static void test_words_stand_for_the_default_and_the_most(void **state) {
+    (void)state;
+    assert_int_equal(parse("-t", "3", "-t", "auto", NULL), 0);
+    assert_int_equal(parsed.threads, 4);
+    assert_int_equal(parse("--threads=all", NULL), 0);
+    assert_int_equal(parsed.threads, 64);
+    assert_int_equal(parse("-t", "al", NULL), CLI_USAGE);
+    assert_int_equal(parse("-n", "auto", NULL), CLI_USAGE);
+}
+
 static void test_missing_values_are_told_from_values_with_a_dash(void **state) {
     (void)state;
     assert_int_equal(parse("--text", NULL), CLI_USAGE);
@@ -178,6 +190,10 @@ static void test_unknown_options_get_a_suggestion(void **state) {
     assert_int_equal(parse("-predict=3", NULL), CLI_USAGE);
     assert_int_equal(parse("--utterly-different", NULL), CLI_USAGE);
     assert_string_equal(err.what, "unknown option");
+    assert_int_equal(parse("-ng", "3", NULL), CLI_USAGE); /* too short to tell */
+    assert_string_equal(err.what, "unknown option");
+    assert_int_equal(parse("-tb", "3", NULL), CLI_USAGE);
+    assert_string_equal(err.what, "unknown option: there is one number of threads, -t");
 }
 
 static void test_help_is_found_whatever_else_is_wrong(void **state) {
@@ -249,6 +265,7 @@ static void test_tables_are_sound(void **state) {
             }
             assert_true((o->type == OPTION_FLAG || o->names[0] != '-') == (o->value[0] == '\0'));
             assert_true((o->type == OPTION_CHOICE) == (o->choices != NULL));
+            assert_true(!o->also || (o->type == OPTION_INT && o->fallback));
             assert_true(!o->env || strncmp(o->env, "LLAMA_ARG_", 10) == 0);
             for (size_t b = 0; b < member_size(o->type); b++) { /* no two options share memory */
                 assert_true(o->offset + b < c->args_size);
@@ -456,6 +473,7 @@ int main(void) {
         cmocka_unit_test(test_command_line_wins_over_environment_over_default),
         cmocka_unit_test(test_a_variable_says_whether_a_flag_is_on),
         cmocka_unit_test(test_wrong_values_name_the_option_and_its_range),
+        cmocka_unit_test(test_words_stand_for_the_default_and_the_most),
         cmocka_unit_test(test_missing_values_are_told_from_values_with_a_dash),
         cmocka_unit_test(test_unknown_options_get_a_suggestion),
         cmocka_unit_test(test_help_is_found_whatever_else_is_wrong),

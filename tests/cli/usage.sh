@@ -70,6 +70,18 @@ run 0 rl --help
 check "rl has a temperature of its own" [ "$(tr -s ' \n' ' ' <out | grep -c "temperature, 0.01 at least: responses must differ")" = 1 ]
 check "and none of 0" [ "$(grep -c "0: always" out)" = 0 ]
 wrong "--min-p: \"1\" is not a number from 0 to 0.999999" generate --min-p 1 -p x
+# What llama.cpp's own commands take.
+tiny=$golden/llama.gguf
+for words in "-ngl auto" "-ngl all" "-ngl all -dev none" "-np -1"; do
+    run 0 generate -m "$tiny" -p x -n 1 $words
+done
+LLAMA_ARG_N_GPU_LAYERS=auto LLAMA_ARG_N_PARALLEL=-1 run 0 generate -m "$tiny" -p x -n 1
+wrong "-np: \"0\" is not a whole number from 1 to 1024" generate -p x -np 0
+wrong "-ub: unknown option: there is one batch size, -b" generate -p x -ub 512
+wrong "--threads-batch: unknown option: there is one number of threads, -t" bench --threads-batch 4
+wrong "-fa: unknown option: flash attention is used wherever it can be" generate -p x -fa on
+run 2 info -fa on
+check "nothing to do with this command, nor near to anything" grep -q "error: -fa: unknown option$" err
 LLAMA_ARG_THREADS=many wrong "LLAMA_ARG_THREADS: \"many\" is not a whole number" generate -p x
 
 for shell in bash zsh fish; do

@@ -172,6 +172,10 @@ static void test_device_names_are_checked(void **state) {
     params.device = "CPU";
     must(placement_choose(&p, &remote, &n_offloaded, &params, &err), &err);
     assert_int_equal(p.n_devices, 0);
+    params.device = "none";
+    params.n_gpu_layers = 99;
+    must(placement_choose(&p, &remote, &n_offloaded, &params, &err), &err);
+    assert_int_equal(p.n_devices, 0);
 }
 
 static void test_layers_are_offloaded_by_default_only_to_named_devices(void **state) {
