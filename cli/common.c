@@ -349,7 +349,8 @@ int setup_load(struct setup *s, const struct model_args *model, const struct gui
     struct genarm_guide_params params = genarm_guide_default_params();
     *s = (struct setup){0};
     if (args->keys != args->values) {
-        return usage_error(err, "-ctk", "keys and values are stored alike: give the same type with -ctv");
+        return usage_error(err, "-ctk", "keys and values are stored alike: the type of -ctv must be the same (or that of "
+                           "LLAMA_ARG_CACHE_TYPE_K and LLAMA_ARG_CACHE_TYPE_V, where an option is not given)");
     }
     int code = read_arms(s, args, err);
     if (code == 0) {

@@ -88,9 +88,11 @@ struct guide_args {
      .help = "evaluate every prompt whole, also what it has in common with an earlier one: with quantised weights an " \
              "answer may depend on that by rounding"},                                                                \
     {OPTION_CHOICE, "-ctk --cache-type-k", "TYPE", offsetof(ARGS, guide.keys), .choices = "f16|f32|q8_0",             \
-     .fallback = "f16", .env = "LLAMA_ARG_CACHE_TYPE_K", .help = "how cached keys are stored, as -ctv"},              \
-    {OPTION_CHOICE, "-ctv --cache-type-v", "TYPE", offsetof(ARGS, guide.values), .choices = "f16|f32|q8_0",             \
-     .fallback = "f16", .env = "LLAMA_ARG_CACHE_TYPE_V", .help = "how cached values are stored, as -ctk"},            \
+     .fallback = "f16", .env = "LLAMA_ARG_CACHE_TYPE_K", .like = "-ctv",                                              \
+     .help = "how cached keys are stored, as values are: one of -ctk and -ctv is enough"},                            \
+    {OPTION_CHOICE, "-ctv --cache-type-v", "TYPE", offsetof(ARGS, guide.values), .choices = "f16|f32|q8_0",           \
+     .fallback = "f16", .env = "LLAMA_ARG_CACHE_TYPE_V", .like = "-ctk",                                              \
+     .help = "how cached values are stored, as keys are"},                                                            \
     {OPTION_TEXT, "--chat-template", "TEMPLATE", offsetof(ARGS, guide.chat_template),                                 \
      .env = "LLAMA_ARG_CHAT_TEMPLATE",                                                                                \
       .help = "a name that llama.cpp knows, or raw:TEXT with {system} and {prompt}; without it the model's own"}

@@ -242,6 +242,21 @@ static int set_defaults(const struct command *c, int argc, char **argv, void *ar
     return 0;
 }
 
+static bool is_set(const struct command *c, int argc, char **argv, const struct option *o) {
+    const char *text = o->env ? getenv(o->env) : NULL;
+    return (text && *text) || is_given(c, argc, argv, o);
+}
+
+/* Options that are not given, where one that they are like is. */
+static void set_alike(const struct command *c, int argc, char **argv, void *args) {
+    for (size_t i = 0; i < c->n_options; i++) {
+        const struct option *o = &c->options[i], *other = o->like ? find_option(c, o->like, strlen(o->like)) : NULL;
+        if (other && is_set(c, argc, argv, other) && !is_set(c, argc, argv, o)) {
+            memcpy((char *)args + o->offset, (char *)args + other->offset, sizeof(int32_t));
+        }
+    }
+}
+
 static const struct option *find_operand(const struct command *c) {
     for (size_t i = 0; i < c->n_options; i++) {
         if (c->options[i].names && c->options[i].names[0] != '-') {
@@ -305,6 +320,9 @@ int command_line_parse(const struct command *c, int argc, char **argv, void *arg
         } else {
             code = set_option(c, argc, argv, &i, args, err);
         }
+    }
+    if (code == 0) {
+        set_alike(c, argc, argv, args);
     }
     return code;
 }

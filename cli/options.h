@@ -42,6 +42,7 @@ struct option {
     const char *fallback; /* the default, as it would be typed; NULL: zero, not shown */
     const char *env;      /* environment variable, or NULL */
     const char *also;     /* words in place of a whole number: the first is the default, the second max: "auto|all" */
+    const char *like;     /* another number or choice that this one is as, where only that one is given; NULL: none */
     const char *help;
     bool free; /* changes how a command goes, its speed first of all, not what comes of it: another run may have it otherwise */
 };

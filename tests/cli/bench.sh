@@ -58,7 +58,7 @@ run 0 "${small[@]}" --arm "$golden/llama-padded.gguf" -p 0 -o jsonl
 json_true out 'len(r) == 3 and r[2]["bytes_per_token"] > 1.9 * r[1]["bytes_per_token"]'
 run 0 "${small[@]}" --random-arms 0 -n 0 -ctk f32 -ctv f32 -o jsonl
 json_true out 'len(r) == 2 and r[0]["type_k"] == "f32" and r[1]["n_arms"] == 0'
-run 0 bench -m "$model" -p 0 -n 2 -r 1 --random-arms 1 -ctk q8_0 -ctv q8_0 -o jsonl
+run 0 bench -m "$model" -p 0 -n 2 -r 1 --random-arms 1 -ctk q8_0 -o jsonl
 json_true out 'len(r) == 3 and r[0]["type_v"] == "q8_0"'
 run 0 "${small[@]}" --no-warmup -p 4,0,8 -n 0,3 -r 1 -o jsonl
 json_true out '[(x["n_prompt"], x["n_gen"]) for x in r[::5]] == [(4, 0), (8, 0), (0, 3)]'
@@ -85,7 +85,7 @@ wrong '-n: "1;2" is no list of whole numbers' -n "1;2"
 wrong "-p: with -p 0 and -n 0 nothing is left to measure" -p 0 -n 0
 wrong '-o: "xml" is none of md|json|jsonl|csv' -o xml
 wrong '-r: "0" is not a whole number from 1' -r 0
-wrong "-ctk: keys and values are stored alike" -ctk f32
+wrong "-ctk: keys and values are stored alike" -ctk f32 -ctv f16
 run 1 bench -m none.gguf
 says err "none.gguf"
 check "nothing on stdout" [ ! -s out ]

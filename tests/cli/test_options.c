@@ -15,7 +15,7 @@
 
 struct args {
     bool flag;
-    int32_t number, choice, threads;
+    int32_t number, choice, threads, keys, values;
     int64_t seed;
     double real;
     const char *text;
@@ -36,6 +36,10 @@ static const struct option table[] = {
     {OPTION_TEXTS, "--arm", "TEXT", offsetof(struct args, list), .help = "texts"},
     {OPTION_INT, "-t --threads", "N", offsetof(struct args, threads), 1, 64, .fallback = "4", .also = "auto|all",
      .help = "a number or a word"},
+    {OPTION_CHOICE, "-k", "TYPE", offsetof(struct args, keys), .choices = "a|b|c", .fallback = "b", .env = "TEST_GENARM_KEYS",
+     .like = "-v", .help = "a choice"},
+    {OPTION_CHOICE, "-v", "TYPE", offsetof(struct args, values), .choices = "a|b|c", .fallback = "b", .like = "-k",
+     .help = "a choice that is like it"},
 };
 
 static const struct command test_command = {
@@ -171,6 +175,24 @@ static void test_words_stand_for_the_default_and_the_most(void **state) {
     assert_int_equal(parsed.threads, 64);
     assert_int_equal(parse("-t", "al", NULL), CLI_USAGE);
     assert_int_equal(parse("-n", "auto", NULL), CLI_USAGE);
+}
+
+static void test_an_option_is_like_another_that_is_given(void **state) {
+    (void)state;
+    assert_int_equal(parse(NULL), 0);
+    assert_int_equal(parsed.keys, 1);
+    assert_int_equal(parsed.values, 1);
+    assert_int_equal(parse("-k", "c", NULL), 0);
+    assert_int_equal(parsed.values, 2);
+    assert_int_equal(parse("-v", "a", NULL), 0);
+    assert_int_equal(parsed.keys, 0);
+    setenv("TEST_GENARM_KEYS", "a", 1);
+    assert_int_equal(parse(NULL), 0);
+    assert_int_equal(parsed.values, 0);
+    assert_int_equal(parse("-v", "c", NULL), 0);
+    assert_int_equal(parsed.keys, 0); /* both are given */
+    assert_int_equal(parsed.values, 2);
+    unsetenv("TEST_GENARM_KEYS");
 }
 
 static void test_missing_values_are_told_from_values_with_a_dash(void **state) {
@@ -474,6 +496,7 @@ int main(void) {
         cmocka_unit_test(test_a_variable_says_whether_a_flag_is_on),
         cmocka_unit_test(test_wrong_values_name_the_option_and_its_range),
         cmocka_unit_test(test_words_stand_for_the_default_and_the_most),
+        cmocka_unit_test(test_an_option_is_like_another_that_is_given),
         cmocka_unit_test(test_missing_values_are_told_from_values_with_a_dash),
         cmocka_unit_test(test_unknown_options_get_a_suggestion),
         cmocka_unit_test(test_help_is_found_whatever_else_is_wrong),

@@ -49,7 +49,9 @@ wrong '--minus-reference: no --arm is called "x"' generate -p x --minus-referenc
 wrong "--arm: two reward models are called \"a\"" generate -p x --arm a.gguf --arm b/a.gguf
 wrong "--arm-template: no --arm is called \"b\"" generate -p x --arm a.gguf --arm-template b=chatml
 wrong "--arm-template: \"chatml\" is not NAME=TEMPLATE" generate -p x --arm a.gguf --arm-template chatml
-wrong "-ctk: keys and values are stored alike" generate -p x -ctk f32
+wrong "-ctk: keys and values are stored alike" generate -p x -ctk f32 -ctv f16
+LLAMA_ARG_CACHE_TYPE_K=q8_0 wrong "-ctk: keys and values are stored alike" generate -p x -ctv f16
+says err "LLAMA_ARG_CACHE_TYPE_K"
 wrong "-r: a response is missing" score -p x
 wrong "-p: a prompt is missing" score -r x
 wrong "-d: -p, -f and -r cannot be given as well" score -d x -r y
@@ -82,6 +84,16 @@ wrong "--threads-batch: unknown option: there is one number of threads, -t" benc
 wrong "-fa: unknown option: flash attention is used wherever it can be" generate -p x -fa on
 run 2 info -fa on
 check "nothing to do with this command, nor near to anything" grep -q "error: -fa: unknown option$" err
+run 0 generate -m "$tiny" -p x -n 8 -s 1 -ctk f32 -ctv f32
+cp out f32
+for words in "-ctk f32" "-ctv f32"; do # the other one is the same
+    run 0 generate -m "$tiny" -p x -n 8 -s 1 $words
+    same out f32
+done
+LLAMA_ARG_CACHE_TYPE_V=f32 run 0 generate -m "$tiny" -p x -n 8 -s 1
+same out f32
+LLAMA_ARG_CACHE_TYPE_V=f16 run 0 generate -m "$tiny" -p x -n 8 -s 1 --cache-type-v f32
+same out f32
 LLAMA_ARG_THREADS=many wrong "LLAMA_ARG_THREADS: \"many\" is not a whole number" generate -p x
 
 for shell in bash zsh fish; do
