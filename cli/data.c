@@ -30,7 +30,7 @@ struct data_args {
 
 static const struct option data_options[] = {
     {OPTION_GROUP, .help = "Reading"},
-    {OPTION_FILES, "FILE", "", ARGS(files), .help = PAIRS_HELP "; -: stdin"},
+    {OPTION_FILES, "FILE", "", ARGS(files), .dash = DASH_STDIN, .help = PAIRS_HELP "; -: stdin"},
     OPTIONS_FORMAT(struct data_args),
     {OPTION_FILE, "-m --model", "FILE", ARGS(model),
      .help = "count lengths in this model's tokens, with its chat template, instead of in words"},

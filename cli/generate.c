@@ -12,10 +12,10 @@
 static const struct option generate_options[] = {
     {OPTION_GROUP, .help = "Prompt"},
     {OPTION_TEXT, "-p --prompt", "TEXT", offsetof(struct generate_args, prompt), .help = "the user's message"},
-    {OPTION_FILE, "-f --file", "FILE", offsetof(struct generate_args, file),
+    {OPTION_FILE, "-f --file", "FILE", offsetof(struct generate_args, file), .dash = DASH_STDIN,
      .help = "read the user's message from a file; -: from stdin"},
-    {OPTION_FILE, "--prompts", "FILE.jsonl", offsetof(struct generate_args, prompts),
-     .help = "answer every record of a file, JSON lines or a JSON array, plain, gzip, xz or zstd: {\"prompt\"} or "
+    {OPTION_FILE, "--prompts", "FILE.jsonl", offsetof(struct generate_args, prompts), .dash = DASH_STDIN,
+     .help = "answer every record of a file, -: of stdin, JSON lines or a JSON array, plain, gzip, xz or zstd: {\"prompt\"} or "
              "{\"messages\"}, with \"system\" and \"id\" if wanted, or, of a file .txt, every line; prints JSON records in the "
              "same order"},
     {OPTION_INT, "--skip", "N", offsetof(struct generate_args, skip), 0, INT32_MAX, .fallback = "0",
@@ -37,7 +37,7 @@ static const struct option generate_options[] = {
     {OPTION_INT, "--logprobs --n-probs", "N", offsetof(struct generate_args, n_logprobs), -1, 1000, .fallback = "-1",
      .help = "records have the log-probability of every token, under the mixture and each of its parts, and of the N "
              "likeliest ones; -1: none"},
-    {OPTION_FILE, "-o --output", "FILE", offsetof(struct generate_args, output),
+    {OPTION_FILE, "-o --output", "FILE", offsetof(struct generate_args, output), .dash = DASH_STDOUT,
      .help = "write to a file instead of stdout; it appears when all is done, or Ctrl-C ended it; answers to --prompts are "
              "kept in FILE.partial until then, and the same command goes on from there, whatever ended it"},
     {OPTION_FLAG, "--restart", "", offsetof(struct generate_args, restart),

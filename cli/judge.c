@@ -51,7 +51,7 @@ static const struct option judge_options[] = {
      .help = "how long an answer of a program, or an attempt at a server, may take"},
     OPTIONS_CHAT(struct judge_args, chat),
     {OPTION_GROUP, .help = "Output"},
-    {OPTION_FILE, "-o --output", "FILE", ARGS(output),
+    {OPTION_FILE, "-o --output", "FILE", ARGS(output), .dash = DASH_STDOUT,
      .help = "write verdicts to a file instead of stdout; until all are there they are kept in FILE.partial, and the same "
              "command goes on from there, whatever ended it"},
     {OPTION_FLAG, "--restart", "", ARGS(restart), .help = "with -o: begin anew, also where FILE.partial has verdicts"},

@@ -171,11 +171,25 @@ static int list_append(struct option_list *list, const char *text, struct genarm
     return 0;
 }
 
+static int check_file(const struct option *o, const char *text, struct genarm_error *err) {
+    if (!*text) {
+        return error_set(err, CLI_USAGE, "the name of a file is empty");
+    }
+    if (strcmp(text, "-") != 0 || o->dash == DASH_STDIN) {
+        return 0;
+    }
+    return error_set(err, CLI_USAGE, "\"-\" does not work here: %s",
+                     o->dash == DASH_STDOUT ? "without the option all goes to stdout" : "a file is needed");
+}
+
 /* Stores one value, NULL of a flag on the command line. `text` must outlive the arguments. */
 static int set_value(const struct option *o, const char *text, void *args, struct genarm_error *err) {
     void *member = (char *)args + o->offset;
-    if ((o->type == OPTION_FILE || o->type == OPTION_FILES) && !*text) {
-        return error_set(err, CLI_USAGE, "the name of a file is empty");
+    if (o->type == OPTION_FILE || o->type == OPTION_FILES) {
+        const int code = check_file(o, text, err);
+        if (code) {
+            return code;
+        }
     }
     switch (o->type) {
     case OPTION_GROUP:

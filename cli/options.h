@@ -27,6 +27,13 @@ enum option_type {
     OPTION_FILES,  /* the same, paths */
 };
 
+/* What "-" is as the name of a file. */
+enum option_dash {
+    DASH_NONE,  /* refused */
+    DASH_STDIN, /* stdin, and the command knows */
+    DASH_STDOUT /* refused: stdout is what there is without the option */
+};
+
 struct option_list {
     const char **items; /* [n], strings borrowed */
     size_t n;
@@ -43,6 +50,7 @@ struct option {
     const char *env;      /* environment variable, or NULL */
     const char *also;     /* words in place of a whole number: the first is the default, the second max: "auto|all" */
     const char *like;     /* another number or choice that this one is as, where only that one is given; NULL: none */
+    enum option_dash dash;
     const char *help;
     bool free; /* changes how a command goes, its speed first of all, not what comes of it: another run may have it otherwise */
 };

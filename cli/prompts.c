@@ -213,6 +213,8 @@ static int read_lines(struct prompt_list *out, const char *path, const char *sys
     return code;
 }
 
+static const char *file_or_stdin(const char *path) { return strcmp(path, "-") == 0 ? "/dev/stdin" : path; }
+
 static bool is_text(const char *path) {
     const size_t n = strlen(path);
     return n > 4 && strcmp(path + n - 4, ".txt") == 0;
@@ -224,7 +226,7 @@ int prompts_read(struct prompt_list *out, const char *path, const char *system, 
     if (is_text(path)) {
         return read_lines(out, path, system, err);
     }
-    int code = records_read(&records, path, err);
+    int code = records_read(&records, file_or_stdin(path), err);
     for (size_t i = 0; i < records.n && code == 0; i++) {
         struct prompt p = {.source = json_incref(records.items[i].value)};
         code = parse_record(&p, p.source, system, records.items[i].where, err);
@@ -296,7 +298,7 @@ int prompt_text(char **out, const char *text, const char *path, struct genarm_er
         return *out ? 0 : error_nomem(err, "a prompt");
     }
     buf_init(&content, PROMPT_MAX_BYTES);
-    int code = file_read(&content, strcmp(path, "-") == 0 ? "/dev/stdin" : path, err);
+    int code = file_read(&content, file_or_stdin(path), err);
     if (code == 0 && content.len > 0 && strlen(content.data) < content.len) {
         code = error_at(err, error_set(err, GENARM_EFORMAT, "this is not text: there is a zero byte"), "%s", path);
     }

@@ -31,7 +31,8 @@ struct prompt_list {
 /* One user's message after an optional system message; `system` is borrowed as long as the list lives. */
 int prompts_single(struct prompt_list *out, const char *text, const char *system, struct genarm_error *err);
 
-/* Reads a file of records or of texts; `system` (may be NULL) is for those without their own. Errors name file and line. */
+/* Reads a file of records ("-": stdin) or of texts; `system` (may be NULL) is for those without their own. Errors name file and
+ * line. */
 int prompts_read(struct prompt_list *out, const char *path, const char *system, struct genarm_error *err);
 
 /* Keeps the prompts from index `skip` on, `limit` of them at most; 0: all. False, and all are kept: there are none. */

@@ -27,9 +27,9 @@ struct rl_args {
 
 static const struct option rl_options[] = {
     {OPTION_GROUP, .help = "Data"},
-    {OPTION_FILE, "--prompts", "FILE", ARGS(prompts),
-     .help = "what is answered: JSON lines or a JSON array, plain, gzip, xz or zstd, of {\"prompt\"} or {\"messages\"}, with "
-             "\"system\" if wanted, or, in a file .txt, a prompt a line"},
+    {OPTION_FILE, "--prompts", "FILE", ARGS(prompts), .dash = DASH_STDIN,
+     .help = "what is answered, -: from stdin: JSON lines or a JSON array, plain, gzip, xz or zstd, of {\"prompt\"} or "
+             "{\"messages\"}, with \"system\" if wanted, or, in a file .txt, a prompt a line"},
     {OPTION_TEXT, "-sys --system-prompt", "TEXT", ARGS(system), .help = "system message of prompts without their own"},
     {OPTION_FILE, "-o --output", "FILE.gguf", ARGS(output), .help = OUTPUT_HELP},
     {OPTION_INT, "--max-length", "N", ARGS(training.max_length), 2, 1 << 20, .fallback = "1024",

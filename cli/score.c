@@ -20,7 +20,7 @@
 static const struct option score_options[] = {
     {OPTION_GROUP, .help = "Text"},
     {OPTION_TEXT, "-p --prompt", "TEXT", offsetof(struct score_args, prompt), .help = "the user's message"},
-    {OPTION_FILE, "-f --file", "FILE", offsetof(struct score_args, file),
+    {OPTION_FILE, "-f --file", "FILE", offsetof(struct score_args, file), .dash = DASH_STDIN,
      .help = "read the user's message from a file; -: from stdin"},
     {OPTION_TEXT, "-sys --system-prompt", "TEXT", offsetof(struct score_args, system), .help = "system message"},
     {OPTION_TEXT, "-r --response", "TEXT", offsetof(struct score_args, response), .help = "the response to score"},
@@ -41,7 +41,7 @@ static const struct option score_options[] = {
     {OPTION_GROUP, .help = "Output"},
     {OPTION_FLAG, "--json", "", offsetof(struct score_args, json),
      .help = "print a JSON record; of --answers with -o, the means as one"},
-    {OPTION_FILE, "-o --output", "FILE", offsetof(struct score_args, output),
+    {OPTION_FILE, "-o --output", "FILE", offsetof(struct score_args, output), .dash = DASH_STDOUT,
      .help = "write the records of --answers or --per-pair to a file instead of stdout, which gets the means; those of "
              "--answers are kept in FILE.partial until all are there, and the same command goes on from there, whatever ended "
              "it"},

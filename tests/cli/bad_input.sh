@@ -134,6 +134,20 @@ for option in -o -f -m -md --prompts --grammar-file --prompt-cache; do
     run 2 generate -m "$tiny" -p x -n 4 $option ""
     says err "genarm: error: $option: the name of a file is empty"
 done
+# "-" is no name of a file that a command would make or miss.
+dashed() { # OPTION TEXT ARGUMENTS…
+    run 2 "${@:3}"
+    says err "genarm: error: $1: \"-\" does not work here: $2"
+    check "no file is made: ${*:3}" [ ! -e - ]
+}
+dashed -o "without the option all goes to stdout" generate -m "$tiny" -p x -n 4 -o -
+dashed -o "without the option all goes to stdout" score -m "$tiny" --answers answers.jsonl -o - --reward cmd:cat
+dashed -o "a file is needed" merge -m "$tiny" --adapter "$golden/llama.lora.gguf" -o -
+dashed -o "a file is needed" train -m "$tiny" -d pair.jsonl -o -
+dashed -d "a file is needed" train -m "$tiny" -d - -o x.gguf
+dashed FILE "a file is needed" info -
+echo '{"prompt": "x"}' | "$genarm" generate -m "$tiny" --prompts - -n 4 --temp 0 >out 2>err
+json_true out 'len(r) == 1 and r[0]["prompt"] == "x"'
 seq 200 | sed 's/.*/{"prompt": "&"}/' >many.jsonl
 seq 9 | sed 's/.*/{"prompt": "&", "chosen": "yes", "rejected": "no"}/' >many_pairs.jsonl
 echo before >answers.jsonl

@@ -24,7 +24,7 @@ struct args {
 
 static const struct option table[] = {
     {OPTION_GROUP, .help = "Things"},
-    {OPTION_FILES, "FILE", "", offsetof(struct args, files), .help = "operands"},
+    {OPTION_FILES, "FILE", "", offsetof(struct args, files), .dash = DASH_STDIN, .help = "operands"},
     {OPTION_FLAG, "--flag", "", offsetof(struct args, flag), .env = "TEST_GENARM_FLAG", .help = "a flag"},
     {OPTION_INT, "-n --predict --n-predict", "N", offsetof(struct args, number), -1, 100, .fallback = "7",
      .env = "TEST_GENARM_N", .help = "a number"},
@@ -287,6 +287,7 @@ static void test_tables_are_sound(void **state) {
             }
             assert_true((o->type == OPTION_FLAG || o->names[0] != '-') == (o->value[0] == '\0'));
             assert_true((o->type == OPTION_CHOICE) == (o->choices != NULL));
+            assert_true(o->dash == DASH_NONE || o->type == OPTION_FILE || o->type == OPTION_FILES);
             assert_true(!o->also || (o->type == OPTION_INT && o->fallback));
             assert_true(!o->env || strncmp(o->env, "LLAMA_ARG_", 10) == 0);
             for (size_t b = 0; b < member_size(o->type); b++) { /* no two options share memory */
