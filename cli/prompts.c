@@ -285,6 +285,18 @@ int prompts_describe(const struct prompt_list *list, json_t *settings, struct ge
     return code == 0 && json_object_set_new(settings, "--prompts", json_string(text)) != 0 ? error_nomem(err, "settings") : code;
 }
 
+/* The text without what editors begin a file with, and what ends its last line. */
+static const char *trim_file(struct buf *content) {
+    static const char mark[] = "\xEF\xBB\xBF";
+    char *text = content->data;
+    size_t n = content->len;
+    while (n > 0 && text[n - 1] == '\n') {
+        n -= n > 1 && text[n - 2] == '\r' ? 2 : 1;
+        text[n] = '\0';
+    }
+    return !text ? "" : strncmp(text, mark, strlen(mark)) == 0 ? text + strlen(mark) : text;
+}
+
 int prompt_text(char **out, const char *text, const char *path, struct genarm_error *err) {
     struct buf content;
     if (text && path) {
@@ -292,6 +304,9 @@ int prompt_text(char **out, const char *text, const char *path, struct genarm_er
     }
     if (!text && !path) {
         return usage_error(err, "-p", "a prompt is missing: -p TEXT or -f FILE");
+    }
+    if (text && !utf8_valid(text, strlen(text))) {
+        return usage_error(err, "-p", "this is not UTF-8 text");
     }
     if (text) {
         *out = strdup(text);
@@ -302,11 +317,11 @@ int prompt_text(char **out, const char *text, const char *path, struct genarm_er
     if (code == 0 && content.len > 0 && strlen(content.data) < content.len) {
         code = error_at(err, error_set(err, GENARM_EFORMAT, "this is not text: there is a zero byte"), "%s", path);
     }
+    if (code == 0 && !utf8_valid(content.data, content.len)) {
+        code = error_at(err, error_set(err, GENARM_EFORMAT, "this is not UTF-8 text"), "%s", path);
+    }
     if (code == 0) {
-        while (content.len > 0 && content.data[content.len - 1] == '\n') { /* the end of a text file */
-            content.data[--content.len] = '\0';
-        }
-        *out = strdup(content.data ? content.data : "");
+        *out = strdup(trim_file(&content));
         code = *out ? 0 : error_nomem(err, "a prompt");
     }
     buf_deinit(&content);

@@ -90,6 +90,18 @@ for answers in with without; do
 done
 same without.reward with.reward
 
+# What an editor puts around a text is no part of it; bytes that are no text are refused.
+run 0 "${exact[@]:0:3}" -p "$(printf 'One\r\ntwo.')" -n 4 --json
+cp out typed
+printf '\xef\xbb\xbfOne\r\ntwo.\r\n\n' >edited.txt
+run 0 "${exact[@]:0:3}" -f edited.txt -n 4 --json
+check "the prompt is the text alone" [ "$(json typed 'r[0]["prompt"]')" = "$(json out 'r[0]["prompt"]')" ]
+printf 'caf\xe9' >latin.txt
+run 1 "${exact[@]:0:3}" -f latin.txt
+says err "latin.txt: this is not UTF-8 text"
+run 2 "${exact[@]:0:3}" -p "$(cat latin.txt)"
+says err "error: -p: this is not UTF-8 text"
+
 # Records.
 run 0 "${ask[@]}" -s 7 --json --arm kind.gguf:1.5 --arm x=terse.gguf:0.25
 json_true out 'len(r) == 1'
