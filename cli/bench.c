@@ -15,7 +15,7 @@
 struct bench_args {
     struct model_args model;
     struct guide_args guide;
-    const char *prompts, *gens, *depths;
+    struct option_list prompts, gens, depths;
     int32_t repetitions, random_arms, format;
     bool no_warmup;
 };
@@ -24,12 +24,12 @@ struct bench_args {
 
 static const struct option bench_options[] = {
     {OPTION_GROUP, .help = "Tests"},
-    {OPTION_TEXT, "-p --n-prompt", "N,...", ARGS(prompts), .fallback = "512",
-     .help = "tokens of prompts to process, a test each; 0: none"},
-    {OPTION_TEXT, "-n --n-gen", "N,...", ARGS(gens), .fallback = "128",
-     .help = "tokens to generate, one after the other, a test each; 0: none"},
-    {OPTION_TEXT, "-d --n-depth", "N,...", ARGS(depths), .fallback = "0",
-     .help = "tokens of context before those that are timed; each test is done at each depth"},
+    {OPTION_TEXTS, "-p --n-prompt", "N,...", ARGS(prompts),
+     .help = "tokens of prompts to process, a test each; 0: none; repeatable (default 512)"},
+    {OPTION_TEXTS, "-n --n-gen", "N,...", ARGS(gens),
+     .help = "tokens to generate, one after the other, a test each; 0: none; repeatable (default 128)"},
+    {OPTION_TEXTS, "-d --n-depth", "N,...", ARGS(depths),
+     .help = "tokens of context before those that are timed; each test is done at each depth; repeatable (default 0)"},
     {OPTION_INT, "-r --repetitions", "N", ARGS(repetitions), 1, 10000, .fallback = "5", .help = "times of each test"},
     {OPTION_FLAG, "--no-warmup", "", ARGS(no_warmup), .help = "time the first round of a test as well"},
     {OPTION_GROUP, .help = "Reward models"},
@@ -60,10 +60,10 @@ struct sizes {
     int n;
 };
 
-/* "512,1024" */
-static int read_sizes(struct sizes *s, const char *option, const char *text, struct genarm_error *err) {
+/* Appends those of "512,1024". */
+static int add_sizes(struct sizes *s, const char *option, const char *text, struct genarm_error *err) {
     const char *at = text;
-    for (s->n = 0; s->n < MAX_SIZES; s->n++) {
+    while (s->n < MAX_SIZES) {
         char *end = NULL;
         errno = 0;
         const long size = isdigit((unsigned char)*at) ? strtol(at, &end, 10) : -1;
@@ -71,14 +71,23 @@ static int read_sizes(struct sizes *s, const char *option, const char *text, str
             return usage_error(err, option, "\"%.60s\" is no list of whole numbers from 0 to %d with commas between", text,
                                MAX_SIZE);
         }
-        s->items[s->n] = (int32_t)size;
+        s->items[s->n++] = (int32_t)size;
         at = end + 1;
         if (*end == '\0') {
-            s->n++;
             return 0;
         }
     }
     return usage_error(err, option, "these are more than %d numbers", MAX_SIZES);
+}
+
+static int read_sizes(struct sizes *s, const char *option, const struct option_list *texts, int32_t otherwise,
+                      struct genarm_error *err) {
+    int code = 0;
+    *s = (struct sizes){.items = {otherwise}, .n = texts->n == 0};
+    for (size_t i = 0; i < texts->n && code == 0; i++) {
+        code = add_sizes(s, option, texts->items[i], err);
+    }
+    return code;
 }
 
 struct plan {
@@ -105,9 +114,9 @@ static void plan_tests(struct plan *plan, const struct sizes *sizes, const struc
 static int make_plan(struct plan *plan, const struct bench_args *args, struct genarm_error *err) {
     struct sizes prompts, gens, depths;
     *plan = (struct plan){.n_prompt = 1};
-    int code = read_sizes(&prompts, "-p", args->prompts, err);
-    code = code ? code : read_sizes(&gens, "-n", args->gens, err);
-    code = code ? code : read_sizes(&depths, "-d", args->depths, err);
+    int code = read_sizes(&prompts, "-p", &args->prompts, 512, err);
+    code = code ? code : read_sizes(&gens, "-n", &args->gens, 128, err);
+    code = code ? code : read_sizes(&depths, "-d", &args->depths, 0, err);
     if (code) {
         return code;
     }

@@ -8,10 +8,11 @@ r = json.load(open(sys.argv[1], encoding="utf-8"))
 sys.exit(not eval(sys.argv[2]))' "$1" "$2" || fail "$1: not true: $2" "$1"
 }
 
-small=(bench -m "$tiny" -p 16 -n 8 -r 3)
+small=(bench -m "$tiny" -r 3)
+both=("${small[@]}" -p 16 -n 8)
 
 # Records: one for each contestant of each test, libllama first.
-run 0 "${small[@]}" -d 0,4 -o jsonl
+run 0 "${both[@]}" -d 0,4 -o jsonl
 cp out lines
 says err "no --arm is given: 3 adapters of rank 8 made of random numbers"
 check "no progress where stderr is no terminal" [ "$(grep -c $'\r' err)" = 0 ]
@@ -31,9 +32,9 @@ json_true lines 'all(x["model_size"] > 0 and x["resident_bytes"] > 0 and x["n_th
 json_true lines 'all(x["engine"] == "genarm" for x in r)'
 json_true lines 'all(x["random_arms"] == (x["n_arms"] > 0) for x in r)'
 
-run 0 "${small[@]}" -d 0,4 -o json
+run 0 "${both[@]}" -d 0,4 -o json
 array out 'len(r) == 20 and set(r[0]) == set(json.loads(open("lines").readline()))'
-run 0 "${small[@]}" -d 0,4 -o csv
+run 0 "${both[@]}" -d 0,4 -o csv
 python3 -c '
 import csv, json
 rows = list(csv.DictReader(open("out", encoding="utf-8")))
@@ -43,7 +44,7 @@ assert rows[4]["arms"] == "random1+random2+random3" and rows[0]["bytes_per_token
 assert all(float(r["median_ts"]) > 0 and None not in r.values() for r in rows)' || fail "CSV that cannot be read" out
 
 # The table.
-run 0 "${small[@]}"
+run 0 "${both[@]}"
 cp out table
 check "a row for each" [ "$(grep -c '^| llama F32 ' table)" = 10 ]
 check "as many cells in each row" [ "$(grep '^|' table | tr -dc '|\n' | sort -u | wc -l)" = 1 ]
@@ -52,15 +53,15 @@ says table "| tg8 | genarm + 3 ARMs |"
 says table "None was given, so these are random numbers"
 
 # One's own ARMs, in their order; another model as one; none at all.
-run 0 "${small[@]}" --arm kind="$golden/llama.lora.gguf:0.5" --arm short="$golden/llama.lora2.gguf" -p 0 -o jsonl
+run 0 "${small[@]}" -n 8 --arm kind="$golden/llama.lora.gguf:0.5" --arm short="$golden/llama.lora2.gguf" -p 0 -o jsonl
 json_true out '[x["arms"] for x in r] == [[], [], ["kind"], ["kind", "short"]] and not any(x["random_arms"] for x in r)'
-run 0 "${small[@]}" --arm "$golden/llama-padded.gguf" -p 0 -o jsonl
+run 0 "${small[@]}" -n 8 --arm "$golden/llama-padded.gguf" -p 0 -o jsonl
 json_true out 'len(r) == 3 and r[2]["bytes_per_token"] > 1.9 * r[1]["bytes_per_token"]'
-run 0 "${small[@]}" --random-arms 0 -n 0 -ctk f32 -ctv f32 -o jsonl
+run 0 "${small[@]}" -p 16 --random-arms 0 -n 0 -ctk f32 -ctv f32 -o jsonl
 json_true out 'len(r) == 2 and r[0]["type_k"] == "f32" and r[1]["n_arms"] == 0'
 run 0 bench -m "$model" -p 0 -n 2 -r 1 --random-arms 1 -ctk q8_0 -o jsonl
 json_true out 'len(r) == 3 and r[0]["type_v"] == "q8_0"'
-run 0 "${small[@]}" --no-warmup -p 4,0,8 -n 0,3 -r 1 -o jsonl
+run 0 bench -m "$tiny" --no-warmup -p 4,0 -p 8 -n 0 -n 3 -r 1 -o jsonl
 json_true out '[(x["n_prompt"], x["n_gen"]) for x in r[::5]] == [(4, 0), (8, 0), (0, 3)]'
 json_true out 'all(x["stddev_ts"] == 0 for x in r)'
 run 0 "${small[@]}" --engine llama -p 4 -n 2 -d 2 -r 1 -o jsonl
@@ -89,9 +90,9 @@ wrong "-ctk: keys and values are stored alike" -ctk f32 -ctv f16
 run 1 bench -m none.gguf
 says err "none.gguf"
 check "nothing on stdout" [ ! -s out ]
-TMPDIR=$folder/none run 1 "${small[@]}"
+TMPDIR=$folder/none run 1 "${both[@]}"
 says err "cannot make a folder"
 mkdir temporary
-TMPDIR=$folder/temporary run 0 "${small[@]}" -r 1
+TMPDIR=$folder/temporary run 0 "${both[@]}" -r 1
 check "nothing is left behind" [ -z "$(ls temporary)" ]
 finish
