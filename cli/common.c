@@ -27,6 +27,14 @@ int usage_error(struct genarm_error *err, const char *option, const char *fmt, .
     return error_at(err, error_set(err, CLI_USAGE, "%s", text), "%s", option);
 }
 
+int as_usage(struct genarm_error *err, int code, const char *option) {
+    if (code != GENARM_EINVAL) {
+        return code;
+    }
+    err->code = CLI_USAGE;
+    return option ? error_at(err, CLI_USAGE, "%s", option) : CLI_USAGE;
+}
+
 static int32_t speaking;      /* rank */
 static char speaker[24] = ""; /* "rank 3: " */
 

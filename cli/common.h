@@ -211,6 +211,10 @@ struct pref_params formats_from(const struct format_args *args);
 /* Wrong use found after parsing: returns CLI_USAGE. */
 int usage_error(struct genarm_error *err, const char *option, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
+/* What the library refuses as an argument, GENARM_EINVAL, is wrong use: of `option`, NULL when the error says of what. Returns
+ * CLI_USAGE then, else the code. */
+int as_usage(struct genarm_error *err, int code, const char *option);
+
 /* "genarm: error: WHERE: WHAT" and "hint: …" on stderr. */
 void report_error(const struct genarm_error *err);
 

@@ -240,6 +240,12 @@ static int check_usage(const struct judge_args *args, struct genarm_error *err) 
     if (!args->judge) {
         return usage_error(err, "--judge", "the judge is missing: --judge SPEC");
     }
+    const int code = as_usage(err, judge_spec_check(args->judge, err), "--judge");
+    if (code) {
+        err->hint[0] = '\0'; /* of a reward's form, which may have a weight */
+        return error_hint(err, code, "a judge is openai:[NAME=]MODEL@BASE_URL, pairwise:[NAME=]COMMAND or a reward, "
+                          "[KIND:][NAME=]PATH[+ADAPTER]");
+    }
     if (args->files.n != 2) {
         return usage_error(err, "FILE", "two files of answers are compared, not %zu", args->files.n);
     }

@@ -7,6 +7,7 @@
 #include "base/progress.h"
 #include "commands.h"
 #include "common.h"
+#include "convert/prune.h"
 #include "model/adapter.h"
 #include "preferences.h"
 #include "terminal.h"
@@ -162,6 +163,11 @@ static int read_layers(int32_t layers[MAX_LAYERS], size_t *n, const char *list, 
     return 0;
 }
 
+static int check_layers(int32_t n_layer, const int32_t *layers, size_t n, struct genarm_error *err) {
+    struct prune prune;
+    return as_usage(err, prune_init(&prune, n_layer, layers, n, err), "--prune-layers");
+}
+
 /* ---- into a model ---- */
 
 static int on_weights(int64_t done, int64_t total, void *user) {
@@ -215,6 +221,7 @@ static int into_model(const struct merge_args *args, const struct genarm_merge_p
         struct genarm_model_info info;
         genarm_model_get_info(model, &info);
         code = keep_input("-o", args->output, info.path, err);
+        code = code || !args->prune ? code : check_layers(info.n_layer, layers, params.n_prune, err);
     }
     if (code) {
         genarm_model_free(model);

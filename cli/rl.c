@@ -249,7 +249,7 @@ static int check_usage(const struct rl_args *args, struct genarm_error *err) {
         return usage_error(err, "-n", "%d leaves no room for a prompt within --max-length %d", args->max_new_tokens,
                            args->training.max_length);
     }
-    return 0;
+    return training_check_targets(&args->training, err);
 }
 
 static int rl_run(const void *arguments, struct genarm_error *err) {

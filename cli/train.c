@@ -12,6 +12,7 @@
 #include "objectives.h"
 #include "ranks.h"
 #include "terminal.h"
+#include "train/options.h"
 #include "train/team.h"
 #include "training.h"
 
@@ -269,6 +270,14 @@ static int train(const struct train_args *args, const struct objective_set *obje
     return code;
 }
 
+/* What the loss has no use for, say. */
+static int check_options(const struct train_args *args, const struct objective_set *objectives, struct genarm_error *err) {
+    struct genarm_train_params params = params_from(args);
+    params.n_objectives = objectives->n;
+    const int code = training_check_targets(&args->training, err);
+    return code ? code : as_usage(err, options_check(&params, err), NULL);
+}
+
 /* What is read must not be written over. */
 static int check_outputs(const struct train_args *args, const struct objective_set *objectives,
                          const struct genarm_model *model, struct genarm_error *err) {
@@ -304,6 +313,7 @@ static int train_run(const void *arguments, struct genarm_error *err) {
     if (code == 0) {
         code = objectives_parse(&objectives, &args->objectives, (enum genarm_data_label)args->formats.label, err);
     }
+    code = code ? code : check_options(args, &objectives, err);
     if (code == 0) {
         code = load_model(&model, &args->model, err);
     }

@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "train/lora.h"
+
 void training_apply(struct genarm_train_params *p, const struct training_args *args, const struct model_args *model) {
     p->lora_rank = args->lora_rank;
     p->lora_alpha = (float)args->lora_alpha;
@@ -31,6 +33,11 @@ void training_apply(struct genarm_train_params *p, const struct training_args *a
     p->save_every = args->save_every;
     p->resume = args->resume;
     p->log_path = args->log;
+}
+
+int training_check_targets(const struct training_args *args, struct genarm_error *err) {
+    uint32_t targets;
+    return as_usage(err, targets_parse(&targets, args->lora_targets, err), "--lora-targets");
 }
 
 const char *training_limit(char *text, size_t size, const struct training_args *args, const struct genarm_model *model) {

@@ -84,6 +84,9 @@ struct training_args {
 /* Puts the options into params; strings are borrowed. */
 void training_apply(struct genarm_train_params *p, const struct training_args *args, const struct model_args *model);
 
+/* CLI_USAGE for what is no list of targets, before models are loaded. */
+int training_check_targets(const struct training_args *args, struct genarm_error *err);
+
 /* What texts must fit into: --max-length, or the model's context, which is put into text[size]. */
 const char *training_limit(char *text, size_t size, const struct training_args *args, const struct genarm_model *model);
 

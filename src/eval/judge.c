@@ -60,6 +60,19 @@ bool judge_spec_needs_base(const char *spec) {
     return needs;
 }
 
+static int check_weight(const struct source_spec *spec, struct genarm_error *err) {
+    return spec->part.weight < 1 || spec->part.weight > 1 ? error_set(err, GENARM_EINVAL, "a weight has no meaning here")
+                                                          : GENARM_OK;
+}
+
+int judge_spec_check(const char *spec, struct genarm_error *err) {
+    struct source_spec parsed = {0};
+    int rc = parse_spec(&parsed, spec, err);
+    rc = rc == GENARM_OK ? check_weight(&parsed, err) : rc;
+    source_spec_deinit(&parsed);
+    return rc;
+}
+
 static int check_params(const struct judge_params *p, struct genarm_error *err) {
     if (!(p->tie_margin >= 0) || !isfinite(p->tie_margin) || p->n_logprobs < 0 || p->n_logprobs > 1000) {
         return error_set(err, GENARM_EINVAL, "a margin of %g, %d log-probabilities: out of range", p->tie_margin, p->n_logprobs);
@@ -68,8 +81,9 @@ static int check_params(const struct judge_params *p, struct genarm_error *err) 
 }
 
 static int open_kind(struct judge *j, const char *spec, const struct genarm_model *base, struct genarm_error *err) {
-    if (j->spec.part.weight < 1 || j->spec.part.weight > 1) {
-        return error_set(err, GENARM_EINVAL, "a weight has no meaning here");
+    const int rc = check_weight(&j->spec, err);
+    if (rc != GENARM_OK) {
+        return rc;
     }
     if (judge_spec_is_program(spec)) {
         return judge_program_new(&j->vtable, &j->self, j->spec.part.path, &j->params, err);

@@ -42,6 +42,9 @@ struct judge_params {
 };
 struct judge_params judge_default_params(void);
 
+/* GENARM_EINVAL for a text that names no judge, whatever its files hold. */
+int judge_spec_check(const char *spec, struct genarm_error *err);
+
 /* Whether it is pairwise: a command, and names no file. */
 bool judge_spec_is_program(const char *spec);
 

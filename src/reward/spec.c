@@ -217,7 +217,9 @@ static int parse_openai(struct arm_spec *out, const char *text, struct genarm_er
     const char *model = text + (n_name ? n_name + 1 : 0), *at = strstr(model, "@http://");
     at = at ? at : strstr(model, "@https://");
     if (!at || at == model) {
-        return error_hint(err, error_set(err, GENARM_EINVAL, "a model or its base URL is missing"), "%s", form);
+        const bool scheme = !at && strchr(model, '@') > model;
+        return error_hint(err, error_set(err, GENARM_EINVAL, scheme ? "the base URL must begin with http:// or https://"
+                                                                    : "a model or its base URL is missing"), "%s", form);
     }
     struct arm_spec spec = {0};
     const size_t end = url_weight_start(at + 1, &spec.weight);

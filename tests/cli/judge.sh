@@ -445,10 +445,15 @@ says err "the judge is missing"
 run 2 judge --judge openai:first@$url a.jsonl
 run 2 judge --judge openai:first@$url a.jsonl b.jsonl --json
 run 2 judge --judge openai:first@$url a.jsonl b.jsonl -o a.jsonl
-run 1 judge --judge openai:first a.jsonl b.jsonl
-says err "a model or its base URL is missing"
-run 1 judge --judge openai:first@$url:0.5 a.jsonl b.jsonl
-says err "a weight has no meaning here"
+run 2 judge --judge openai:first a.jsonl b.jsonl
+says err "error: --judge: a model or its base URL is missing"
+says err "hint: a judge is openai:[NAME=]MODEL@BASE_URL, pairwise:[NAME=]COMMAND or a reward, [KIND:][NAME=]PATH[+ADAPTER]"
+run 2 judge --judge openai:first@example.org none.jsonl b.jsonl # before files are read
+says err "error: --judge: the base URL must begin with http:// or https://"
+run 2 judge --judge "" a.jsonl b.jsonl
+says err "error: --judge: a path is missing"
+run 2 judge --judge openai:first@$url:0.5 a.jsonl b.jsonl
+says err "error: --judge: a weight has no meaning here"
 
 # As a reward: a rating or nothing.
 one=(score -m "$tiny" -p "Name a bird.")

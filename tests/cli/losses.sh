@@ -21,11 +21,11 @@ run 0 info more.gguf --json
 json_true out 'r[0]["beta"] == 0.3'
 run 0 train "${settings[@]}" --loss ipo -o ipo.gguf --log log.jsonl
 json_true log.jsonl 'abs(r[1]["val_loss"] - 25) < 1e-5 and [x for x in r if "val_loss" in x][-1]["val_loss"] < 25'
-run 1 train "${settings[@]}" --loss arm --reference-adapter dpo.gguf -o x.gguf
+run 2 train "${settings[@]}" --loss arm --reference-adapter dpo.gguf -o x.gguf
 says err "the arm loss knows no reference"
-run 1 train "${settings[@]}" --loss bt --beta 1 -o x.gguf
+run 2 train "${settings[@]}" --loss bt --beta 1 -o x.gguf
 says err "the bt loss knows no beta"
-run 1 train "${settings[@]}" --loss sft --beta 3 -o x.gguf
+run 2 train "${settings[@]}" --loss sft --beta 3 -o x.gguf
 says err "the sft loss knows no beta"
 run 1 train "${settings[@]}" --loss dpo --reference-adapter pairs.jsonl -o x.gguf
 says err "pairs.jsonl"

@@ -103,8 +103,9 @@ bad "the adapter is for architecture qwen2" -m "$tiny" --adapter "$golden/qwen2.
 bad "the adapter is for architecture qwen2" --into adapter --adapter "$lora" --adapter "$golden/qwen2.lora.gguf"
 bad "tensor blk.0.attn_q.weight.lora_b has outputs 128" --into adapter --adapter "$lora" --adapter "$golden/mistral.lora.gguf"
 bad "blk.0.attn_q.weight.lora_a has rank 2" --into adapter --average-factors --adapter "$lora" --adapter "$lora2"
-bad "there is no layer 2 to leave out" -m "$tiny" --prune-layers 2
-bad "all 2 layers would be left out" -m "$tiny" --prune-layers 0-1
+wrong "--prune-layers: there is no layer 2 to leave out" -m "$tiny" --prune-layers 2 -o x.gguf
+says err "the model has the layers 0 to 1"
+wrong "--prune-layers: all 2 layers would be left out" -m "$tiny" --prune-layers 0-1 -o x.gguf
 bad "made for another model" -m "$golden/qwen2.gguf" --into adapter --adapter "$lora"
 bad "not a LoRA adapter" --into adapter --adapter "$tiny"
 check "nothing was written" [ ! -e x.gguf ]

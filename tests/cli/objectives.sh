@@ -109,7 +109,7 @@ run 1 train "${settings[@]}" --objective a=missing.jsonl -o x.gguf
 says err "missing.jsonl"
 run 1 train "${settings[@]}" --objective a,b=praise.jsonl -o x.gguf
 says err "no name of an objective"
-run 1 train -m "$tiny" --loss bt --objective a=praise.jsonl -o x.gguf
+run 2 train -m "$tiny" --loss bt --objective a=praise.jsonl -o x.gguf
 says err "knows no objectives"
 run 1 train "${settings[@]}" -d praise.jsonl --init-adapter both.gguf -o x.gguf
 says err "cannot be trained further"

@@ -58,6 +58,9 @@ wrong "-d: -p, -f and -r cannot be given as well" score -d x -r y
 wrong "-d: training pairs are missing" train -o x.gguf
 wrong "--loss: \"ppo\" is none of arm|hinge|simpo|sft|dpo|ipo|bt" train --loss ppo
 wrong "-o: the file to write is missing" train -d x.jsonl
+wrong '--lora-targets: unknown LoRA target "x"' train -d x.jsonl -o y.gguf --lora-targets q,x
+wrong '--lora-targets: unknown LoRA target "x"' rl --prompts x --reward y -o z.gguf --lora-targets q,x
+wrong "the bt loss knows no beta" train -d x.jsonl -o y.gguf --loss bt --beta .1
 wrong "--format: \"hh\" is none of auto|genarm|hh-rlhf|" train --format hh
 wrong "--label: \"worse\" is none of better|safer" score --label worse
 wrong "FILE: a file is missing" data
