@@ -276,7 +276,10 @@ static int load_arm(struct setup *s, size_t i, const struct model_args *model, c
     bool is_adapter = false;
     int code = file_is_adapter(spec->path, &is_adapter, err);
     if (code) {
-        return error_hint(err, code, "--arm takes " ARM_FORM);
+        if (!file_exists(spec->path)) { /* what is no path may be meant for another part of the form */
+            err->hint[0] = '\0';
+        }
+        return error_hint(err, code, "is the path right? --arm takes " ARM_FORM);
     }
     if (is_adapter && spec->adapter) {
         return usage_error(err, spec->path, "this is an adapter, before '+' there must be a model");

@@ -1,6 +1,7 @@
 /* The model and the adapter that a spec names. */
 #include <string.h>
 
+#include "base/file.h"
 #include "model/gguf_check.h"
 #include "reward/source.h"
 
@@ -14,7 +15,11 @@ int source_model_load(struct source_model *out, const struct arm_spec *spec, con
     bool is_adapter = false;
     int rc = file_is_adapter(spec->path, &is_adapter, err);
     if (rc != GENARM_OK) {
-        return error_hint(err, rc, "a reward is [KIND:]" PART_FORM ", KIND being rm, arm, ratio, rank or cmd");
+        if (err && !file_exists(spec->path)) { /* what is no path may be meant for another part of the form */
+            err->hint[0] = '\0';
+        }
+        return error_hint(err, rc, "is the path right? a reward is [KIND:]" PART_FORM
+                          ", KIND being rm, arm, ratio, rank, cmd or openai");
     }
     if (is_adapter && spec->adapter) {
         return wrong_use(err, spec->path, "this is an adapter, before '+' there must be a model");

@@ -50,7 +50,10 @@ bad "" "weights of the reward models" generate -m "$tiny" -p x --arm "$golden/ll
 
 # Reward models.
 bad nowhere.gguf "" generate -m "$tiny" -p x --arm nowhere.gguf:1
-says err "hint: "
+for weight in abc 1:2; do
+    bad "llama.lora.gguf:${weight%:2}: " "No such file" generate -m "$tiny" -p x --arm "$golden/llama.lora.gguf:$weight"
+    says err "hint: is the path right? --arm takes [NAME=]PATH[+ADAPTER][:WEIGHT]"
+done
 bad nowhere.gguf "" generate -m "$tiny" -p x --arm "$tiny+nowhere.gguf"
 bad qwen2.lora.gguf "" generate -m "$tiny" -p x --arm "$golden/qwen2.lora.gguf"
 bad llama-mismatch.gguf "the vocabularies differ: token 2" generate -m "$tiny" -p x --arm "$golden/llama-mismatch.gguf"

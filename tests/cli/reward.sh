@@ -78,4 +78,11 @@ run 1 "${one[@]}" --reward ratio:"$tiny"
 says err "no reference"
 run 1 "${one[@]}" --reward rank:"$tiny"
 says err "no classifiers"
+
+# A kind that there is not is taken for a part of the path, as it may be one.
+for spec in "foo:$golden/llama.lora.gguf" foo; do
+    run 1 "${one[@]}" --reward "$spec"
+    says err "No such file"
+    says err "hint: is the path right? a reward is [KIND:][NAME=]PATH[+ADAPTER][:WEIGHT], KIND being rm, arm, "
+done
 finish
