@@ -121,7 +121,11 @@ int main(int argc, char **argv) {
         return unknown_command(argv[1]);
     }
     if (about(argv[1], argc > 2 ? argv[2] : NULL)) {
-        return flush_output(stdout, &err) == 0 ? 0 : 1;
+        if (flush_output(stdout, &err) == 0) {
+            return 0;
+        }
+        report_error(&err);
+        return 1;
     }
     if (strcmp(argv[1], "--completion") == 0) {
         usage_error(&err, argv[1], "takes the name of a shell: bash, zsh or fish");

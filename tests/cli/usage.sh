@@ -123,9 +123,12 @@ says out ".TH GENARM 1"
 ! command -v man >/dev/null || check "the man page has no errors" [ -z "$(man --warnings -l out 2>&1 >/dev/null)" ]
 
 if [ -w /dev/full ]; then
-    status=0
-    "$genarm" --help >/dev/full 2>err || status=$?
-    check "help on a full disk fails" [ "$status" = 1 ]
+    for option in --help --version --man "--completion bash"; do
+        status=0
+        "$genarm" $option >/dev/full 2>err || status=$?
+        check "$option on a full disk fails" [ "$status" = 1 ]
+        says err "genarm: error: stdout: the output could not be written"
+    done
     status=0
     "$genarm" train --help >/dev/full 2>err || status=$?
     check "a command's help on a full disk fails" [ "$status" = 1 ]
