@@ -9,7 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LINE_MAX_BYTES = 512, BAR_COLUMNS = 20 };
+#include "base/utf8.h"
+
+enum { LINE_MAX_BYTES = 512, BAR_COLUMNS = 20, BAR_LEAST = 4 };
 
 double clock_seconds(void) {
     struct timespec t;
@@ -53,14 +55,19 @@ static void cut_columns(char *line, int width) {
     }
 }
 
-void progress_format(char *line, size_t size, const struct progress *p, double now, const char *note, int width) {
-    char bar[BAR_COLUMNS + 1], left[32], rest[96] = "";
+/* "[####----] ", which takes n_columns beside its frame. */
+static void format_bar(char *out, const struct progress *p, int n_columns) {
     const double share = p->total > 0 ? fmin(1.0, (double)p->done / (double)p->total) : 0.0;
-    const int filled = (int)(share * BAR_COLUMNS);
-    for (int i = 0; i < BAR_COLUMNS; i++) {
-        bar[i] = i < filled ? '#' : '-';
+    const int filled = (int)(share * n_columns);
+    *out++ = '[';
+    for (int i = 0; i < n_columns; i++) {
+        *out++ = i < filled ? '#' : '-';
     }
-    bar[BAR_COLUMNS] = '\0';
+    memcpy(out, "] ", 3);
+}
+
+void progress_format(char *line, size_t size, const struct progress *p, double now, const char *note, int width) {
+    char bar[BAR_COLUMNS + 4] = "", left[32], rest[96] = "", words[LINE_MAX_BYTES];
     const double elapsed = now - p->start;
     const double rate = elapsed > 0 ? (double)(p->done - p->first) / elapsed : 0.0;
     if (rate > 0 && p->done >= p->total) {
@@ -73,8 +80,14 @@ void progress_format(char *line, size_t size, const struct progress *p, double n
         format_time(left, sizeof left, p->expected);
         snprintf(rest, sizeof rest, "  %s left", left);
     }
-    snprintf(line, size, "%s [%s] %lld/%lld %s%s%s%s", p->label, bar, (long long)p->done, (long long)p->total, p->unit,
-             rest, note && *note ? "  " : "", note ? note : "");
+    snprintf(words, sizeof words, "%lld/%lld %s%s%s%s", (long long)p->done, (long long)p->total, p->unit, rest,
+             note && *note ? "  " : "", note ? note : "");
+    /* Where there is no room for all, the bar says least. */
+    const int room = width - (int)utf8_length(p->label, strlen(p->label)) - (int)utf8_length(words, strlen(words)) - 4;
+    if (room >= BAR_LEAST) {
+        format_bar(bar, p, room < BAR_COLUMNS ? room : BAR_COLUMNS);
+    }
+    snprintf(line, size, "%s %s%s", p->label, bar, words);
     cut_columns(line, width);
 }
 
