@@ -77,11 +77,27 @@ static int run_command(const struct command *command, int argc, char **argv) {
     return status;
 }
 
+static const struct command *find_command(const char *name) {
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        if (strcmp(name, commands[i]->name) == 0) {
+            return commands[i];
+        }
+    }
+    return NULL;
+}
+
+static bool is_any(const char *word, const char *a, const char *b) { return strcmp(word, a) == 0 || strcmp(word, b) == 0; }
+
 /* What the program says about itself; false when the word is none of these options. */
 static bool about(const char *word, const char *value) {
-    if (strcmp(word, "--version") == 0) {
+    static const char completion[] = "--completion=";
+    if (strncmp(word, completion, strlen(completion)) == 0) {
+        value = word + strlen(completion);
+        word = "--completion";
+    }
+    if (is_any(word, "--version", "version")) {
         printf("genarm %s\n", GENARM_VERSION);
-    } else if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+    } else if (is_any(word, "--help", "help") || strcmp(word, "-h") == 0) {
         help_program(stdout, commands, N_COMMANDS);
     } else if (strcmp(word, "--man") == 0) {
         help_man(stdout, commands, N_COMMANDS);
@@ -112,13 +128,14 @@ int main(int argc, char **argv) {
         help_program(stderr, commands, N_COMMANDS);
         return 2;
     }
-    for (size_t i = 0; i < N_COMMANDS; i++) {
-        if (strcmp(argv[1], commands[i]->name) == 0) {
-            return run_command(commands[i], argc - 2, argv + 2);
-        }
+    const struct command *command = find_command(argv[1]);
+    if (command) {
+        return run_command(command, argc - 2, argv + 2);
     }
-    if (argv[1][0] != '-') {
-        return unknown_command(argv[1]);
+    if (strcmp(argv[1], "help") == 0 && argc > 2) { /* genarm help train */
+        char help[] = "--help", *const words[] = {help, NULL};
+        command = find_command(argv[2]);
+        return command ? run_command(command, 1, (char **)(uintptr_t)words) : unknown_command(argv[2]);
     }
     if (about(argv[1], argc > 2 ? argv[2] : NULL)) {
         if (flush_output(stdout, &err) == 0) {
@@ -127,8 +144,11 @@ int main(int argc, char **argv) {
         report_error(&err);
         return 1;
     }
-    if (strcmp(argv[1], "--completion") == 0) {
-        usage_error(&err, argv[1], "takes the name of a shell: bash, zsh or fish");
+    if (argv[1][0] != '-') {
+        return unknown_command(argv[1]);
+    }
+    if (strncmp(argv[1], "--completion", strlen("--completion")) == 0) {
+        usage_error(&err, "--completion", "takes the name of a shell: bash, zsh or fish");
     } else {
         usage_error(&err, argv[1], "unknown option; a command comes first");
     }

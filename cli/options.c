@@ -221,14 +221,31 @@ static size_t name_length(const char *word) {
     return equals ? (size_t)(equals - word) : strlen(word);
 }
 
+/* The option that a word names, or NULL. *i is moved to its value where that is the next word. */
+static const struct option *option_at(const struct command *c, char **argv, int *i) {
+    const char *word = argv[*i];
+    const struct option *o = word[0] == '-' ? find_option(c, word, name_length(word)) : NULL;
+    *i += o && o->type != OPTION_FLAG && !word[name_length(word)];
+    return o;
+}
+
 /* Whether the command line gives the option. */
 static bool is_given(const struct command *c, int argc, char **argv, const struct option *o) {
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
-        const struct option *found = argv[i][0] == '-' ? find_option(c, argv[i], name_length(argv[i])) : NULL;
-        if (found == o) {
+        if (option_at(c, argv, &i) == o) {
             return true;
         }
-        i += found && found->type != OPTION_FLAG && !argv[i][name_length(argv[i])]; /* past its value */
+    }
+    return false;
+}
+
+/* Asking for help works whatever else is wrong. */
+static bool is_help_asked(const struct command *c, int argc, char **argv) {
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        const char *word = argv[i];
+        if (!option_at(c, argv, &i) && (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0)) {
+            return true;
+        }
     }
     return false;
 }
@@ -309,7 +326,13 @@ static int set_option(const struct command *c, int argc, char **argv, int *i, vo
     if (!equals) {
         value = *i + 1 < argc ? argv[*i + 1] : NULL;
         if (!value || (value[0] == '-' && find_option(c, value, strlen(value)))) {
-            return error_at(err, error_set(err, CLI_USAGE, "a value is missing: %s %s", word, o->value), "%s", word);
+            const int code = error_set(err, CLI_USAGE, "a value is missing: %s %s", word, o->value);
+            const char *name = value ? strstr(o->names, "--") : NULL;
+            if (name) {
+                error_hint(err, code, "a value that looks like an option goes behind an equals sign: %.*s=%s",
+                           (int)strcspn(name, " "), name, value);
+            }
+            return error_at(err, code, "%s", word);
         }
         ++*i;
     }
@@ -319,11 +342,8 @@ static int set_option(const struct command *c, int argc, char **argv, int *i, vo
 int command_line_parse(const struct command *c, int argc, char **argv, void *args, struct genarm_error *err) {
     bool operands_only = false;
     int code = 0;
-    /* Asking for help works whatever else is wrong. */
-    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
-        if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {
-            return 1;
-        }
+    if (is_help_asked(c, argc, argv)) {
+        return 1;
     }
     code = set_defaults(c, argc, argv, args, err);
     for (int i = 0; i < argc && code == 0; i++) {

@@ -200,6 +200,9 @@ static void test_missing_values_are_told_from_values_with_a_dash(void **state) {
     assert_int_equal(parse("--text", NULL), CLI_USAGE);
     assert_int_equal(parse("--text", "--flag", NULL), CLI_USAGE);
     assert_string_equal(err.where, "--text");
+    assert_string_equal(err.hint, "a value that looks like an option goes behind an equals sign: --text=--flag");
+    assert_int_equal(parse("-ngl", NULL), CLI_USAGE);
+    assert_string_equal(err.hint, "");
     assert_int_equal(parse("--flag=1", NULL), CLI_USAGE);
     assert_int_equal(parse("-n", "-1", NULL), 0);
 }
@@ -223,6 +226,9 @@ static void test_help_is_found_whatever_else_is_wrong(void **state) {
     assert_int_equal(parse("--nonsense", "--help", NULL), 1);
     assert_int_equal(parse("-n", "x", "-h", NULL), 1);
     assert_int_equal(parse("--", "-h", NULL), 0);
+    assert_int_equal(parse("--text=x", "--help", NULL), 1);
+    assert_int_equal(parse("--text", "-h", NULL), 0); /* a value */
+    assert_string_equal(parsed.text, "-h");
 }
 
 /* ---- the tables ---- */

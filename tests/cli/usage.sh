@@ -18,6 +18,16 @@ run 0 --help
 for command in generate chat serve score train rl data merge convert info bench; do
     says out "  $command"
 done
+cp out help
+run 0 help
+same out help
+run 0 version
+check "version" grep -qE '^genarm [0-9]' out
+run 0 train --help
+cp out help
+run 0 help train
+same out help
+wrong "frob: unknown command" help frob
 run 2
 says err "usage: genarm"
 check "help that was not asked for is not on stdout" [ ! -s out ]
@@ -100,12 +110,18 @@ same out f32
 LLAMA_ARG_THREADS=many wrong "LLAMA_ARG_THREADS: \"many\" is not a whole number" generate -p x
 
 for shell in bash zsh fish; do
+    run 0 --completion=$shell
+    cp out completion
     run 0 --completion $shell
+    same out completion
     says out "genarm"
     ! command -v $shell >/dev/null || check "completion for $shell parses" $shell -n out
 done
 wrong "--completion: takes the name of a shell" --completion tcsh
 wrong "--completion: takes the name of a shell" --completion
+wrong "--completion: takes the name of a shell" --completion=tcsh
+wrong "-p: a value is missing" generate -p -n 3
+says err "hint: a value that looks like an option goes behind an equals sign: --prompt=-n"
 run 0 --completion bash
 . ./out
 COMP_WORDS=(genarm train --loss "s") COMP_CWORD=3
