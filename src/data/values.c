@@ -204,7 +204,7 @@ static int parse(struct values *v, json_t **out, struct genarm_error *err) {
         return error_at(err, rc, "%s", v->where);
     }
     int rc = json_parse(&value, text->data, text->len, v->where, err);
-    if (rc == GENARM_EFORMAT && !v->array && strcmp(text->data, "{") == 0) {
+    if (rc == GENARM_EFORMAT && !v->array && strchr("{[", *text->data) && strstr(err->what, "near end of file")) {
         return error_hint(err, rc, "a record is on one line, and this seems to be one over several: jq -c . FILE joins them");
     }
     if (rc == GENARM_EFORMAT) {

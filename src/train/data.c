@@ -338,13 +338,25 @@ static int check_some_left(const struct reader *reader, struct genarm_error *err
     if (reader->data->n_pairs > 0) {
         return GENARM_OK;
     }
-    const int rc =
-        error_set(err, GENARM_EFORMAT,
-                  "none of %lld pairs can be used: %lld with an empty response, %lld with equal responses, %lld without "
-                  "a label, %lld that are no two answers to one prompt, %lld longer than %d tokens",
-                  (long long)r->read, (long long)r->dropped_empty, (long long)r->dropped_equal,
-                  (long long)r->dropped_unlabelled, (long long)r->dropped_turns, (long long)r->dropped_long,
-                  reader->max_length);
+    const struct {
+        int64_t n;
+        const char *what;
+    } reasons[] = {{r->dropped_empty, "with an empty response"},
+                   {r->dropped_equal, "with equal responses"},
+                   {r->dropped_unlabelled, "without a label"},
+                   {r->dropped_turns, "that are no two answers to one prompt"},
+                   {r->dropped_long, "longer than"}};
+    char text[400] = "";
+    for (size_t i = 0, at = 0; i < sizeof reasons / sizeof *reasons; i++) {
+        if (reasons[i].n > 0 && at < sizeof text) {
+            at += (size_t)snprintf(text + at, sizeof text - at, "%s%lld %s", at ? ", " : ": ", (long long)reasons[i].n,
+                                   reasons[i].what);
+        }
+    }
+    const int rc = r->dropped_long > 0 ? error_set(err, GENARM_EFORMAT, "none of %lld pairs can be used%s %d tokens",
+                                                   (long long)r->read, text, reader->max_length)
+                                       : error_set(err, GENARM_EFORMAT, "none of %lld pairs can be used%s", (long long)r->read,
+                                                   text);
     return look(rc, reader, err);
 }
 

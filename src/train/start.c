@@ -134,17 +134,12 @@ static int lock_folder(int *lock, const char *output, const char *folder, struct
 
 int start_output(int *lock, const char *output, const char *folder, struct genarm_error *err) {
     struct file_writer w;
-    int rc = file_make_folder(folder, err);
-    if (rc == GENARM_OK) {
-        rc = lock_folder(lock, output, folder, err);
-    }
-    if (rc == GENARM_OK) {
-        rc = file_open(&w, output, err);
-    }
+    int rc = file_open(&w, output, err); /* first: a folder that is not there may be a slip */
     if (rc == GENARM_OK) {
         file_abort(&w);
+        rc = file_make_folder(folder, err);
     }
-    return rc;
+    return rc == GENARM_OK ? lock_folder(lock, output, folder, err) : rc;
 }
 
 void start_release(int lock, const char *folder) {

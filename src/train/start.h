@@ -24,8 +24,8 @@ void start_warmup(const struct genarm_train_params *p, int64_t n_updates);
 /* An adapter can be written to this path, as far as can be told before there is one. */
 int start_check_output(const char *output, struct genarm_error *err);
 
-/* Makes the folder of the checkpoint, takes it for this run alone until start_release, and sees that the adapter can be
- * written: not only after the whole run. *lock was -1; a failure may leave it set. */
+/* Sees that the adapter can be written, not only after the whole run, makes the folder of the checkpoint beside it, and takes
+ * that for this run alone until start_release. *lock was -1. */
 int start_output(int *lock, const char *output, const char *folder, struct genarm_error *err);
 
 /* Gives the folder back, and removes it where it is empty. A lock of -1 is fine. */

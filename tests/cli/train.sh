@@ -70,6 +70,13 @@ for output in nowhere/ dangling.gguf; do
 done
 check "no checkpoint is left" [ ! -e dangling.gguf.ckpt ]
 
+# What cannot be used is said without what there is none of; a folder that is not there is not made.
+run 1 train "${settings[@]}" -o w.gguf --max-length 4
+check "only the reason is named" grep -qE "none of [0-9]+ pairs can be used: [0-9]+ longer than 4 tokens" err
+run 1 train "${settings[@]}" -o nowhere/w.gguf
+says err "nowhere/w.gguf"
+check "the folder is not made" [ ! -e nowhere ]
+
 # The log is not the adapter's file, whatever it is called.
 ln -s w.gguf link.gguf
 for log in w.gguf ./w.gguf "$PWD/w.gguf" link.gguf; do

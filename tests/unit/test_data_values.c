@@ -75,11 +75,18 @@ static void test_broken_containers_are_refused_by_line(void **state) {
 
 static void test_one_object_over_several_lines_gets_a_hint(void **state) {
     (void)state;
-    char out[256];
-    struct genarm_error err = {0};
-    static const char text[] = "{\n\"prompt\": \"p\",\n\"chosen\": \"a\", \"rejected\": \"b\"\n}\n";
-    assert_int_equal(prefs_read(out, sizeof out, text, sizeof text - 1, NULL, NULL, &err), GENARM_EFORMAT);
-    assert_non_null(strstr(err.hint, "jq -c"));
+    static const char *const several[] = {"{\n\"prompt\": \"p\",\n\"chosen\": \"a\", \"rejected\": \"b\"\n}\n",
+                                          "{ \"prompt\": \"p\",\n\"chosen\": \"a\", \"rejected\": \"b\" }\n",
+                                          A "\n{\"prompt\": [\n\"p\"], \"chosen\": \"a\", \"rejected\": \"b\"}\n",
+                                          A "\n[\n" B "]\n"};
+    static const char *const one[] = {"{\"prompt\": \"p\" \"chosen\": \"a\"}\n", A "\n\"prompt\":\n"};
+    for (size_t i = 0; i < 4 + 2; i++) {
+        const char *text = i < 4 ? several[i] : one[i - 4];
+        char out[256];
+        struct genarm_error err = {0};
+        assert_int_equal(prefs_read(out, sizeof out, text, strlen(text), NULL, NULL, &err), GENARM_EFORMAT);
+        assert_true((strstr(err.hint, "jq -c") != NULL) == (i < 4));
+    }
 }
 
 static void test_numbers_that_json_does_not_have_get_a_hint(void **state) {
