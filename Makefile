@@ -13,7 +13,7 @@
 #   make bench-peers  llama-server, PyTorch on the same training pairs, and others that answer under an ARM (a few GB in deps/)
 #   make models     the default model in the other types that tests and bench compare
 #   make sanitize   the unit tests under the address and undefined-behaviour sanitizers
-#   make install    PREFIX=/usr/local, DESTDIR=
+#   make install    PREFIX=/usr/local, DESTDIR=; what was built before is installed as it is where it is for the same PREFIX
 #   make clean      removes what was built, not deps/ nor models/
 #
 # OFFICIAL=folder names a checkout of the published GenARM code for bench-peers.
@@ -104,7 +104,9 @@ sanitize: deps
 	@scripts/models.sh "$(BUILD)-sanitize"
 	@cd "$(BUILD)-sanitize" && $(CTEST) -R '$(SANITIZE_TESTS)'
 
-install: build
+# What was built for this prefix is installed as it is: root needs no packages, no compiler and no settings of the user who built.
+install:
+	@grep -qsxFe '-DCMAKE_INSTALL_PREFIX=$(PREFIX)' "$(BUILD)/configured" || $(MAKE) --no-print-directory build
 	@DESTDIR="$(DESTDIR)" cmake --install "$(BUILD)" --prefix "$(PREFIX)"
 
 clean:
