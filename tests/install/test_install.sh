@@ -55,6 +55,17 @@ cmake -S "$source" -B "$work/by-cmake" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_C
     { cat "$work/log" >&2; fail "find_package"; }
 expect_model "$work/by-cmake/consumer"
 
+# genarm.pc finds folders that were given as absolute paths too.
+cmake -S "$source/../.." -B "$work/absolute" -DCMAKE_C_COMPILER="$cc" -DBUILD_TESTING=OFF -DCMAKE_INSTALL_PREFIX=/opt/genarm \
+    -DCMAKE_INSTALL_LIBDIR=/opt/genarm/lib64 -DCMAKE_INSTALL_INCLUDEDIR=/opt/genarm/headers >"$work/log" 2>&1 ||
+    { cat "$work/log" >&2; fail "absolute folders"; }
+mkdir -p "$work/absolute/moved/lib64/pkgconfig"
+cp "$work/absolute/genarm.pc" "$work/absolute/moved/lib64/pkgconfig"
+for folder in libdir=lib64 includedir=headers; do
+    found=$(PKG_CONFIG_PATH="$work/absolute/moved/lib64/pkgconfig" pkg-config --variable="${folder%=*}" genarm)
+    [ "$(realpath -m "${found//\\/}")" = "$work/absolute/moved/${folder#*=}" ] || fail "genarm.pc: $folder is $found"
+done
+
 # Every header compiles by itself.
 for header in "$prefix"/include/genarm/*.h; do
     echo "#include <genarm/$(basename "$header")>" |
