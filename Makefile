@@ -99,7 +99,7 @@ bench-peers: models
 
 sanitize: deps
 	@scripts/configure.sh "$(BUILD)-sanitize" $(COMPILER) -DCMAKE_BUILD_TYPE=Debug \
-		-DGENARM_SANITIZE=ON "-DCMAKE_C_FLAGS_DEBUG=-O1 -g" "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g"
+		-DGENARM_SANITIZE=ON "-DCMAKE_C_FLAGS_DEBUG=-O1 -g" "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g" $(CMAKE_FLAGS)
 	@cmake --build "$(BUILD)-sanitize" --parallel $(JOBS) --target $(SANITIZE_TARGETS)
 	@scripts/models.sh "$(BUILD)-sanitize"
 	@cd "$(BUILD)-sanitize" && $(CTEST) -R '$(SANITIZE_TESTS)'
