@@ -7,8 +7,7 @@
 #   make reproduce-full  the same, maths and the ablations on all pairs and REPRODUCE_FULL_LIMIT=208 prompts (hours: docs/results.md),
 #                   into reproduce-out
 #   make test       all tests
-#   make test-arm   kernels for ARM processors, cross-compiled and run under qemu (gcc-aarch64-linux-gnu,
-#                   libc6-dev-arm64-cross, qemu-user; skipped without)
+#   make test-arm   kernels for ARM processors, cross-compiled and run under qemu (scripts/deps.sh arm; skipped without)
 #   make bench      measurements
 #   make bench-peers  llama-server, PyTorch on the same training pairs, and others that answer under an ARM (a few GB in deps/)
 #   make models     the default model in the other types that tests and bench compare

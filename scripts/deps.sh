@@ -11,8 +11,9 @@
 #   scripts/deps.sh llama-server   llama.cpp's server, for bench/bench_serve, into deps/llama-server; not part of all
 #   scripts/deps.sh demo       the Python package that measures the demo's answers, into deps/demo
 #   scripts/deps.sh browser    Chromium and what drives it, for the test of the server's page, into deps/page; not part of all
-#   scripts/deps.sh proxy      nginx, for the test of several servers behind it; not part of all
-#   scripts/deps.sh clients    OpenAI's client and others that test the server, into deps/clients; not part of all
+#   scripts/deps.sh proxy      nginx and curl, for the test of several servers behind it; not part of all
+#   scripts/deps.sh clients    curl, and OpenAI's client and others that test the server, into deps/clients; not part of all
+#   scripts/deps.sh arm        a cross compiler and qemu, for the test of the kernels for ARM; not part of all
 #
 # ggml and libllama come from an installed copy of a fitting version, else from
 # the package pinned in scripts/lock/llama.txt, with the change in llama.patch beside it, built here for this machine:
@@ -41,7 +42,7 @@ have_lib() { have pkg-config && pkg-config --exists "$1"; }
 # ---- packages of the system -------------------------------------------------
 
 # Debian packages that are missing, judged by what they provide, so that tools
-# installed some other way count too. $1: "needed", "wanted" (only made use of), "browser", "proxy" or "none".
+# installed some other way count too. $1: "needed", "wanted" (only made use of), the name of what needs them, or "none".
 missing_packages() {
     if [ "$1" = needed ]; then
         { have cc && have c++; } || echo build-essential
@@ -66,6 +67,13 @@ missing_packages() {
     elif [ "$1" = proxy ]; then
         have nginx || [ -x /usr/sbin/nginx ] || echo nginx # Debian has it where only root looks
         have openssl || echo openssl
+        have curl || echo curl
+    elif [ "$1" = clients ]; then
+        have curl || echo curl
+    elif [ "$1" = arm ]; then
+        have aarch64-linux-gnu-gcc || echo gcc-aarch64-linux-gnu
+        [ -e /usr/aarch64-linux-gnu/include/stdio.h ] || echo libc6-dev-arm64-cross
+        have qemu-aarch64 || have qemu-aarch64-static || echo qemu-user
     elif [ "$1" = wanted ]; then
         { have clang && have clang++; } || echo clang libclang-rt-dev # the latter for make sanitize
         { have mpirun && have mpicc; } || echo openmpi-bin libopenmpi-dev # training on many machines
@@ -433,7 +441,7 @@ provide_official() {
 
 what=${1:-all}
 case $what in
-    all | packages | llama | llama-server | model | gemma | demo | browser | proxy | clients | peers | peers-decode) ;;
+    all | packages | llama | llama-server | model | gemma | demo | browser | proxy | clients | arm | peers | peers-decode) ;;
     *) sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac
 mkdir -p deps
@@ -453,7 +461,8 @@ case $what in all | demo) provide_demo ;; esac
 case $what in gemma) provide_gemma ;; esac
 case $what in browser) install_packages browser none; provide_tools page "what drives the browser" ;; esac
 case $what in proxy) install_packages proxy none ;; esac
-case $what in clients) provide_tools clients "the clients that test the server" ;; esac
+case $what in arm) install_packages arm none ;; esac
+case $what in clients) install_packages clients none; provide_tools clients "the clients that test the server" ;; esac
 case $what in peers | peers-decode) provide_peers ;; esac
 case $what in llama-server) provide_llama_server ;; esac
 case $what in peers-decode) provide_llama_python; provide_official ;; esac

@@ -2,7 +2,7 @@
 # Tests the kernels for 64-bit ARM processors on another machine: they are built by a cross
 # compiler and run under qemu. Then all of src/ is compiled for ARM without making anything of it.
 #
-#   scripts/test_arm.sh BUILD     needs gcc-aarch64-linux-gnu, libc6-dev-arm64-cross, qemu-user (Debian's names)
+#   scripts/test_arm.sh BUILD     needs a cross compiler and qemu (scripts/deps.sh arm)
 #
 # Ends with 77 (skipped) where one of them is missing. ARM_CC and ARM_QEMU name others.
 set -euo pipefail
@@ -14,7 +14,7 @@ qemu=${ARM_QEMU:-$(command -v qemu-aarch64 || command -v qemu-aarch64-static || 
 # shellcheck disable=SC2086  # a compiler may come with options
 for command in $cc "$qemu"; do
     [[ $command == -* ]] || command -v "$command" >/dev/null || {
-        echo "test_arm: skipped, there is no $command (gcc-aarch64-linux-gnu, libc6-dev-arm64-cross, qemu-user)" >&2
+        echo "test_arm: skipped, there is no $command (scripts/deps.sh arm)" >&2
         exit 77
     }
 done

@@ -1,6 +1,6 @@
 # genarm serve as a program: what it says, refuses and returns; its log; its end. What it answers is tested in tests/http.
 . "$(dirname "$0")/../support/cli.sh"
-command -v curl >/dev/null || { echo "skipped: no curl"; exit 77; }
+command -v curl >/dev/null || { echo "skipped: scripts/deps.sh clients installs curl"; exit 77; }
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY LLAMA_API_KEY
 server=''
 trap '[ -z "$server" ] || kill -KILL $server 2>/dev/null; wait; rm -rf -- "$folder"' EXIT

@@ -1,9 +1,8 @@
 # genarm serve with clients that others wrote: curl, OpenAI's Python package (clients.py), and schemathesis, which makes
-# requests of /openapi.json, right and wrong ones. The latter two come from `scripts/deps.sh clients`.
+# requests of /openapi.json, right and wrong ones. They come from `scripts/deps.sh clients`.
 . "$(dirname "$0")/../support/cli.sh"
 python=$source_dir/deps/clients/bin/python
-[ -x "$python" ] || { echo "skipped: scripts/deps.sh clients installs the clients"; exit 77; }
-command -v curl >/dev/null || { echo "skipped: no curl"; exit 77; }
+[ -x "$python" ] && command -v curl >/dev/null || { echo "skipped: scripts/deps.sh clients installs the clients"; exit 77; }
 unset OPENAI_API_KEY OPENAI_BASE_URL http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
 servers=()
 trap 'kill "${servers[@]}" 2>/dev/null; wait; rm -rf -- "$folder"' EXIT

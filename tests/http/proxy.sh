@@ -2,7 +2,8 @@
 # are restarted one after the other. The client is proxy.py; nginx comes from `scripts/deps.sh proxy`.
 . "$(dirname "$0")/../support/cli.sh"
 nginx=$(command -v nginx || echo /usr/sbin/nginx)
-[ -x "$nginx" ] && command -v openssl >/dev/null || { echo "skipped: scripts/deps.sh proxy installs nginx"; exit 77; }
+[ -x "$nginx" ] && command -v openssl >/dev/null && command -v curl >/dev/null ||
+    { echo "skipped: scripts/deps.sh proxy installs nginx, openssl and curl"; exit 77; }
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
 declare -A server=()
 trap 'kill "${server[@]}" $proxy $load 2>/dev/null; wait; rm -rf -- "$folder"' EXIT

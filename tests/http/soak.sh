@@ -50,7 +50,7 @@ soak() { # SECONDS WORDS MODEL CONTEXT ARM ARM
 }
 
 export MALLOC_ARENA_MAX=1 # as many as threads come and go grow for a long time, with nothing lost
-command -v curl >/dev/null || { echo "skipped: no curl"; exit 77; }
+command -v curl >/dev/null || { echo "skipped: scripts/deps.sh clients installs curl"; exit 77; }
 all=${GENARM_SOAK_SECONDS:-90} first=$((${GENARM_SOAK_SECONDS:-90} / 3))
 if grep -q __asan_init "$genarm"; then
     first=${GENARM_SOAK_SECONDS:-30}
