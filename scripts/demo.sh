@@ -32,7 +32,7 @@ took() { printf '   (%d s)\n' $((SECONDS - $1)); }
 [ -x "$genarm" ] || { echo "demo: there is no program $genarm; run make first" >&2; exit 1; }
 scripts/deps.sh demo
 mkdir -p "$out"
-rm -f "$out"/*.jsonl "$out"/report.*
+rm -f "$out"/{cheerful,concise}.log.jsonl "$out"/cheerful=*,concise=*.jsonl "$out"/report.{md,svg,json}
 
 for objective in cheerful concise; do
     say "Training the $objective reward model on $(wc -l <$data/$objective.train.jsonl) preference pairs"

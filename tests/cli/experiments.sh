@@ -19,6 +19,15 @@ echo 'So how do I boil an egg, and how long?' >>copy/experiments/data/prompts.tx
 python3 copy/scripts/make_experiment_data.py --check >out 2>err && fail "a prompt near a known one is taken" err
 says err "'How long should I boil an egg?' of"
 
+# The demo begins anew, but removes nothing that is not its own.
+cp "$source_dir/scripts/demo.sh" copy/scripts/
+printf '#!/bin/sh\n' >copy/scripts/deps.sh
+chmod +x copy/scripts/deps.sh
+mkdir mine
+(cd mine && touch pairs.jsonl report.tex concise.log.jsonl report.md cheerful=2,concise=0.jsonl)
+GENARM=/bin/true DEMO_OUT=$folder/mine copy/scripts/demo.sh >out 2>err </dev/null
+check "the demo removes its own files alone ($(ls -x mine))" [ "$(cd mine && echo *)" = "pairs.jsonl report.tex" ]
+
 rewards=$source_dir/scripts/rewards
 if PYTHONPATH=$source_dir/deps/demo python3 -c 'import vaderSentiment' 2>/dev/null; then
     cat >answers.jsonl <<'END'
