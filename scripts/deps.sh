@@ -123,6 +123,16 @@ install_packages() {
     fi
 }
 
+# Told before anything is fetched and built.
+cmake_fits() {
+    local least version
+    least=$(sed -n 's/^cmake_minimum_required(VERSION \(.*\))/\1/p' CMakeLists.txt)
+    version=$(cmake --version | sed -n '1s/.* //p')
+    printf '%s\n' "$least" "$version" | sort -V -C ||
+        die "CMake $least or newer is needed, $(command -v cmake) is $version: \`pip install cmake\` in a virtual" \
+            "environment or Kitware's packages (https://apt.kitware.com) have one"
+}
+
 # ---- Python, used for fetching and building only ----------------------------
 
 # A throw-away environment in $work, so that the system's Python stays untouched.
@@ -454,7 +464,7 @@ work=$(mktemp -d "$PWD/deps/work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 python=
 
-case $what in all | packages) install_packages needed wanted ;; esac
+case $what in all | packages) install_packages needed wanted; cmake_fits ;; esac
 case $what in all | llama) provide_llama ;; esac
 case $what in all | model) provide_model ;; esac
 case $what in all | demo) provide_demo ;; esac
