@@ -19,6 +19,8 @@ tiny=$golden/llama.gguf # F32: the same however many rows are computed at once, 
 folder=$(mktemp -d)
 trap 'rm -rf -- "$folder"' EXIT
 cd "$folder" || exit 1
+# The interpreter itself: what stands before it may take longer to start than it.
+PATH=$(dirname "$(python3 -c 'import sys; print(sys.executable)')"):$PATH
 unset ${!LLAMA_ARG_*} NO_COLOR
 export LLAMA_ARG_THREADS=1 # tests run beside each other: threads that wait for one another would starve
 failures=0
@@ -55,7 +57,7 @@ check() {
 }
 
 json() {
-    python3 -c '
+    python3 -IS -c '
 import json, sys
 def refuse(name): raise ValueError(name)
 r = [json.loads(line, parse_constant=refuse) for line in open(sys.argv[1], encoding="utf-8")]
