@@ -104,7 +104,7 @@ together 1 2 "${settings[@]}" -o pairs.jsonl/x.gguf
 check "a failure is said once" [ "$(grep -c "genarm: .*error: " err)" = 1 ]
 
 # Starts N processes in the background that go on for long, and waits for some steps.
-long=("${settings[@]}" --epochs 120 -o long.gguf --log long.jsonl --save-every 3)
+long=("${settings[@]}" --epochs 40 -o long.gguf --log long.jsonl --save-every 3)
 begin() {
     rm -f long.jsonl
     mpirun -n "$1" bash rank.sh "$genarm" "${long[@]}" "${@:2}" >out 2>err </dev/null &
