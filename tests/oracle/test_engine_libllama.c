@@ -1,5 +1,5 @@
 /* libllama as oracle on the default model: base and adapter rows of one step against two contexts of libllama, three
- * prompts, 64 steps each. Exact logits are libllama's in F32, of all steps at once when their tokens are known: nothing rounds
+ * prompts, 32 steps each. Exact logits are libllama's in F32, of all steps at once when their tokens are known: nothing rounds
  * there, whatever is computed together, and weights are read once and not once for each token.
  *
  * With F32 weights and an f32 cache nothing rounds, and every way of computing has to give libllama's logits. With other
@@ -27,7 +27,7 @@
 #include "ops/cpu.h"
 #include "support/golden.h"
 
-enum { PROMPTS = 3, STEPS = 64, CTX = 128, SIDES = 2 /* base, adapted */ };
+enum { PROMPTS = 3, STEPS = 32, CTX = 128, SIDES = 2 /* base, adapted */ };
 
 static const char *const prompts[PROMPTS] = {
     "<|im_start|>user\nHow do I keep bread fresh for a week?<|im_end|>\n<|im_start|>assistant\n",
@@ -340,14 +340,18 @@ static void test_f32_rows_equal_libllama(void **state) {
 static void test_rounded_rows_are_as_near_as_libllama(void **state) {
     const char *type = *state;
     struct fixture f;
-    char path[512];
+    char path[512], exact[512];
     model_path(path, type);
     open_model(&f, path);
-    dequantise(path, f.exact_path);
+    model_path(exact, "F32");
+    if (strcmp(type, "Q4_1") != 0) { /* of which the F32 file was made, by dequantising as here */
+        dequantise(path, f.exact_path);
+        memcpy(exact, f.exact_path, sizeof f.exact_path);
+    }
     f.fast = new_engine(&f, false, GENARM_KV_F16);
     f.plain = new_engine(&f, true, GENARM_KV_F16);
     oracle_open(&f.libllama, path, f.adapter_path, GGML_TYPE_F16);
-    oracle_open(&f.exact, f.exact_path, f.adapter_path, GGML_TYPE_F32);
+    oracle_open(&f.exact, exact, f.adapter_path, GGML_TYPE_F32);
     for (int p = 0; p < PROMPTS; p++) {
         follow(&f, p);
     }
