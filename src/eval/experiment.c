@@ -21,8 +21,8 @@ static const struct section {
 } sections[] = {
     [PART_MODEL] = {"models", "model", NULL, "sweep train rl merge"},
     [PART_METHOD] = {"methods", "method", "generate", "label sweep"},
-    [PART_REWARD] = {"rewards", "reward", "score", ""},
-    [PART_JUDGE] = {"judges", "judge", "judge", "label against methods"},
+    [PART_REWARD] = {"rewards", "reward", "score", "files"},
+    [PART_JUDGE] = {"judges", "judge", "judge", "label against methods files"},
     [PART_ACCURACY] = {"accuracy", "accuracy", "score", "sweep"},
 };
 enum { N_SECTIONS = sizeof sections / sizeof *sections };

@@ -104,6 +104,13 @@ int fingerprint_text(struct fingerprints *f, uint64_t *hash, const char *text, s
     return code;
 }
 
+int fingerprint_file(struct fingerprints *f, uint64_t *hash, const char *path, struct genarm_error *err) {
+    uint64_t file = 0;
+    const int code = known_file(f, &file, path, err);
+    *hash = code ? *hash : hash_u64(*hash, file);
+    return code;
+}
+
 void fingerprints_deinit(struct fingerprints *f) {
     for (size_t i = 0; i < f->n; i++) {
         free(f->files[i].path);

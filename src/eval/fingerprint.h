@@ -21,6 +21,9 @@ struct fingerprints {
  * blanks, quotes and : = + # , ; that is the path of a regular file. A path may have such characters itself, and "@LABEL" behind
  * it: of several readings the longest path counts. */
 int fingerprint_text(struct fingerprints *f, uint64_t *hash, const char *text, struct genarm_error *err);
+/* Adds what a file holds, which must be there. */
+int fingerprint_file(struct fingerprints *f, uint64_t *hash, const char *path, struct genarm_error *err);
+
 void fingerprints_deinit(struct fingerprints *f);
 
 #endif

@@ -212,6 +212,24 @@ static int hash_word(uint64_t *hash, struct buf *text, const struct draft *d, co
     return hashed;
 }
 
+/* Files that a reward or a judge reads beside those that its command names: they count, and are not passed on. */
+static int hash_files(struct draft *d, struct genarm_error *err) {
+    const struct part *p = d->item.part;
+    const struct yaml_value *files = part_own_key(p, "files") ? yaml_get(p->options, "files") : NULL;
+    const bool list = files && files->kind == YAML_LIST;
+    int code = 0;
+    for (size_t i = 0; files && i < (list ? files->n : 1) && code == 0; i++) {
+        const struct yaml_value *v = list ? &files->items[i] : files;
+        const char *path = NULL;
+        struct genarm_error said = {0};
+        code = yaml_text(&path, v, "the name of a file", err);
+        if (code == 0 && fingerprint_file(&d->m->files, &d->item.fingerprint, path, &said) != 0) {
+            code = yaml_error(v, err, "files: %.200s: %s", path, said.what);
+        }
+    }
+    return code;
+}
+
 static int finish_fingerprint(struct draft *d, struct genarm_error *err) {
     const size_t n = d->words.n;
     char ***sorted = calloc(n + 1, sizeof *sorted);
@@ -230,6 +248,7 @@ static int finish_fingerprint(struct draft *d, struct genarm_error *err) {
             code = hash_word(&d->item.fingerprint, &text, d, *sorted[i], err);
         }
     }
+    code = code ? code : hash_files(d, err);
     buf_deinit(&text);
     free(sorted);
     return code;

@@ -114,6 +114,27 @@ sed -i '$d' length.py
 run 0 eval e.yaml -o whole --dry-run
 says out "0 of $n_files files are to be made"
 
+# What a program imports counts where it is named.
+echo 'count = len' >counting.py
+sed 's/^import json, sys/&, counting/; s/len(json/counting.count(json/' length.py >imports.py
+cat >imports.yaml <<'END'
+{model: base.gguf, seed: 1, prompts: prompts.jsonl, options: {generate: {c: 256, n: 4, logit-bias: 3-inf}},
+ methods: {base: , genarm: {temp: 0.5}},
+ rewards: {named: {reward: "cmd:python3 imports.py", files: [counting.py, length.py]}, not: "cmd:python3 imports.py"},
+ judges: {longer: {judge: "cmd:python3 imports.py", files: counting.py}}}
+END
+run 0 eval imports.yaml -o imports
+says err "7 of 7 files are done"
+! grep -q counting imports/commands.txt || fail "files is passed on" imports/commands.txt
+echo 'count = lambda text: len(text) + 1' >counting.py
+run 0 eval imports.yaml -o imports --dry-run
+says out "3 of 7 files are to be made"
+run 0 eval imports.yaml -o imports
+json_true imports/results.jsonl 'all(x["rewards"]["named"] == x["rewards"]["not"] + 1 for x in r if x["kind"] == "answer")'
+sed -i 's/files: counting.py/files: [counted.py]/' imports.yaml
+run 1 eval imports.yaml -o imports
+says err 'error: imports.yaml:4:61: files: counted.py: '
+
 # The same as JSON.
 cat >e.json <<'END'
 {"model": "base.gguf", "seed": 1, "prompts": "prompts.jsonl",
