@@ -48,6 +48,7 @@ struct evaluation {
     const struct eval_args *args;
     char *folder; /* -o, which no command can take for an option */
     const char *model; /* the base; NULL: there is none */
+    char *variable;    /* LLAMA_ARG_MODEL; NULL: not set */
     char default_model[4096];
     struct experiment *experiment;
     struct item_list items;
@@ -239,11 +240,10 @@ static int check_args(const struct eval_args *args, struct genarm_error *err) {
 
 /* The base that commands would take by themselves where nothing names one. It is named to them, so that it counts. */
 static const char *base_model(struct evaluation *e) {
-    const char *variable = getenv("LLAMA_ARG_MODEL");
     if (e->args->model || e->experiment->model) {
         return e->args->model ? e->args->model : e->experiment->model;
     }
-    return variable && *variable ? variable : find_default_model(e->default_model, sizeof e->default_model);
+    return e->variable && *e->variable ? e->variable : find_default_model(e->default_model, sizeof e->default_model);
 }
 
 static int make_items(struct evaluation *e, struct genarm_error *err) {
@@ -257,9 +257,18 @@ static int make_items(struct evaluation *e, struct genarm_error *err) {
     return items_new(&e->items, e->experiment, &params, &eval_commands, err);
 }
 
+/* What the environment says of the base is kept, and nothing else that counts. */
+static int forget_variables(struct evaluation *e, struct genarm_error *err) {
+    const char *variable = getenv("LLAMA_ARG_MODEL");
+    e->variable = variable ? strdup(variable) : NULL;
+    eval_commands_forget_variables();
+    return variable && !e->variable ? error_nomem(err, "a path") : 0;
+}
+
 static int evaluate(struct evaluation *e, struct genarm_error *err) {
     const struct eval_args *args = e->args;
     int code = check_args(args, err);
+    code = code ? code : forget_variables(e, err);
     code = code ? code : make_items(e, err);
     if (code) {
         return code;
@@ -303,6 +312,7 @@ static int eval_main(const void *arguments, struct genarm_error *err) {
     items_free(&e.items);
     experiment_free(e.experiment);
     free(e.folder);
+    free(e.variable);
     return code;
 }
 

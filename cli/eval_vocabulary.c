@@ -133,4 +133,15 @@ static int check(const char *command, char **words, size_t n, struct genarm_erro
     return code;
 }
 
+void eval_commands_forget_variables(void) {
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        for (size_t k = 0; k < commands[i]->n_options; k++) {
+            const struct option *o = &commands[i]->options[k];
+            if (o->env && !o->free) {
+                unsetenv(o->env);
+            }
+        }
+    }
+}
+
 const struct eval_vocabulary eval_commands = {find, check};

@@ -237,6 +237,12 @@ printf x >>unnamed.gguf
 LLAMA_ARG_MODEL=unnamed.gguf run 0 eval bare.yaml -o bare --dry-run
 says out "2 of 2 files are to be made" # another base
 
+# Other variables are not of the experiment.
+sed 's/ n: 4,//; s/bias: 3-inf/&, seed: 1/' bare.yaml >variables.yaml
+LLAMA_ARG_MODEL=base.gguf run 0 eval variables.yaml -o without
+LLAMA_ARG_N_PREDICT=3 LLAMA_ARG_TEMPERATURE=0 LLAMA_ARG_TOP_K=no LLAMA_ARG_MODEL=base.gguf run 0 eval variables.yaml -o with
+same_results with/results.jsonl without/results.jsonl
+
 # ---- names that are none for all: a folder that looks like an option, a model that is not UTF-8; a mark of bytes ----
 
 odd=$(printf 'b\xff.gguf')
