@@ -11,6 +11,7 @@
 #include "eval/results_write.h"
 #include "eval_show.h"
 #include "eval_vocabulary.h"
+#include "prompts.h"
 #include "ranks.h"
 #include "terminal.h"
 
@@ -32,7 +33,8 @@ static const struct option eval_options[] = {
     {OPTION_FILES, "--reuse", "FOLDER", ARGS(reuse),
      .help = "take what the same commands have made of the same files, such as models, from the folder of another experiment; "
              "repeatable"},
-    {OPTION_INT, "--limit", "N", ARGS(limit), 1, INT32_MAX, .help = "only the first N prompts; all of them if not given"},
+    {OPTION_INT, "--limit", "N", ARGS(limit), 1, INT32_MAX,
+     .help = "only the first N prompts; all of them if not given. Another N wants another folder, if there are answers"},
     {OPTION_TEXT, "--only", "NAME,...", ARGS(only),
      .help = "only these models, methods, rewards and judges, and what they need; methods.NAME, rewards.NAME and so on where "
              "several are called so"},
@@ -49,6 +51,7 @@ struct evaluation {
     char *folder; /* -o, which no command can take for an option */
     const char *model; /* the base; NULL: there is none */
     char *variable;    /* LLAMA_ARG_MODEL; NULL: not set */
+    int32_t limit;     /* of prompts; 0: all */
     char default_model[4096];
     struct experiment *experiment;
     struct item_list items;
@@ -162,14 +165,36 @@ static int run_commands(struct evaluation *e, struct genarm_error *err) {
 static size_t count_others(const struct evaluation *e) {
     size_t n = 0;
     for (size_t i = 0; i < e->items.n; i++) {
-        const struct item *item = &e->items.items[i];
-        char *path = item_path(e->run.folder, item->output, "");
         struct item_record record;
-        item_record_read(&record, item, e->run.folder);
-        n += e->run.states[i] != STATE_DONE && record.state == RECORD_DONE && path && file_exists(path);
-        free(path);
+        n += eval_run_is_other(&e->run, i, &record);
     }
     return n;
+}
+
+/* Says what a run will make anew. Answers of another --limit are hours of work that nobody has asked to throw away. */
+static int check_others(const struct evaluation *e, struct genarm_error *err) {
+    size_t n = 0;
+    for (size_t i = 0; i < e->items.n; i++) {
+        const struct item *item = &e->items.items[i];
+        struct item_record record;
+        if (!item->wanted || !eval_run_is_other(&e->run, i, &record)) {
+            continue;
+        }
+        if (item->kind == ITEM_ANSWERS && record.limit != e->limit) {
+            char limit[32] = "all prompts";
+            if (record.limit) {
+                snprintf(limit, sizeof limit, "--limit %lld", (long long)record.limit);
+            }
+            const int code = error_set(err, GENARM_EINVAL, "%s are there for %s, and would be made anew", item->title, limit);
+            return error_hint(err, error_at(err, code, "%s", e->folder),
+                              "as before, or another folder, with what is the same: -o OTHER --reuse %s", e->folder);
+        }
+        n++;
+    }
+    if (n && ranks_launched_rank() <= 0) {
+        note("%zu finished files belong to other settings or inputs and are made anew; --dry-run lists them", n);
+    }
+    return 0;
 }
 
 /* Of --report-only: a report of nothing takes the place of none. */
@@ -198,7 +223,8 @@ static int check_there(const struct evaluation *e, struct genarm_error *err) {
 }
 
 static int run_items(struct evaluation *e, struct genarm_error *err) {
-    int code = e->args->report_only ? check_there(e, err) : say_end(e, run_commands(e, err));
+    int code = e->args->report_only ? check_there(e, err) : check_others(e, err);
+    code = code || e->args->report_only ? code : say_end(e, run_commands(e, err));
     if (code < 0 || code > 1) {
         return code;
     }
@@ -246,12 +272,23 @@ static const char *base_model(struct evaluation *e) {
     return e->variable && *e->variable ? e->variable : find_default_model(e->default_model, sizeof e->default_model);
 }
 
+/* --limit, which says nothing where there are no more prompts. A file that cannot be read is an error elsewhere. */
+static int32_t limit_of(const struct evaluation *e) {
+    struct prompt_list prompts = {0};
+    const int32_t limit = e->args->limit;
+    const bool read = limit && e->experiment->prompts && prompts_read(&prompts, e->experiment->prompts, NULL, NULL) == 0;
+    const bool all = read && (size_t)limit >= prompts.n;
+    prompts_free(&prompts);
+    return all ? 0 : limit;
+}
+
 static int make_items(struct evaluation *e, struct genarm_error *err) {
-    struct items_params params = {.limit = e->args->limit, .only = e->args->only};
+    struct items_params params = {.only = e->args->only};
     int code = experiment_read(&e->experiment, e->args->files.items[0], err);
     if (code) {
         return code;
     }
+    params.limit = e->limit = limit_of(e);
     e->model = base_model(e);
     params.model = e->model != e->experiment->model ? e->model : NULL; /* errors in the file's own name a line of it */
     return items_new(&e->items, e->experiment, &params, &eval_commands, err);

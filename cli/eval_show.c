@@ -43,7 +43,10 @@ static const char *state_text(const struct eval_run *run, size_t i) {
     if (!item->wanted) {
         return "left out";
     }
-    return reuse_find(run->reuse, run->list, item, run->folder) ? "elsewhere" : "to do";
+    struct item_record record;
+    return reuse_find(run->reuse, run->list, item, run->folder) ? "elsewhere"
+           : eval_run_is_other(run, i, &record)                 ? "anew"
+                                                                : "to do";
 }
 
 int eval_show_plan(FILE *out, const struct eval_run *run, struct genarm_error *err) {

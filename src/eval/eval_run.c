@@ -82,6 +82,15 @@ void eval_run_deinit(struct eval_run *r) {
     r->seconds = NULL;
 }
 
+bool eval_run_is_other(const struct eval_run *r, size_t i, struct item_record *record) {
+    const struct item *item = &r->list->items[i];
+    char *path = item_path(r->folder, item->output, "");
+    item_record_read(record, item, r->folder);
+    const bool other = r->states[i] != STATE_DONE && record->state == RECORD_DONE && path && file_exists(path);
+    free(path);
+    return other;
+}
+
 int eval_run_prepare(const struct eval_run *r, struct genarm_error *err) {
     static const char *const folders[] = {"models", "answers", "rewards", "verdicts", "pairs", "logs", "items"};
     int code = 0;

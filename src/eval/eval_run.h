@@ -43,6 +43,9 @@ struct eval_run {
 int eval_run_init(struct eval_run *r, struct genarm_error *err);
 void eval_run_deinit(struct eval_run *r);
 
+/* Whether a file is there that other settings have made, and that this run makes anew. Reads its record into *record. */
+bool eval_run_is_other(const struct eval_run *r, size_t i, struct item_record *record);
+
 /* Makes the folder and what is in it. */
 int eval_run_prepare(const struct eval_run *r, struct genarm_error *err);
 

@@ -52,6 +52,17 @@ static bool read_hash(uint64_t *out, const json_t *json, const char *key, const 
     return !*end;
 }
 
+static int64_t read_limit(const json_t *command) {
+    static const char option[] = "--limit=";
+    for (size_t i = 0; i < json_array_size(command); i++) {
+        const char *word = json_string_value(json_array_get(command, i));
+        if (word && strncmp(word, option, sizeof option - 1) == 0) {
+            return strtoll(word + sizeof option - 1, NULL, 10);
+        }
+    }
+    return 0;
+}
+
 /* The record of a file's JSON; false when it is none. */
 static bool read_json(struct item_record *out, const json_t *json) {
     const char *state = NULL;
@@ -74,6 +85,7 @@ static bool read_json(struct item_record *out, const json_t *json) {
     }
     r.size = (int64_t)size;
     r.status = (int)status;
+    r.limit = read_limit(json_object_get(json, "command"));
     *out = r;
     return true;
 }

@@ -15,6 +15,7 @@ struct item_record {
     uint64_t content; /* hash of the output, when done */
     uint64_t made_of; /* hash of the contents of what the item needs, as they were when its command started */
     int status;     /* of the command, when failed */
+    int64_t limit;  /* --limit of the command, as it was; 0: none */
 };
 
 /* A record that is missing or damaged has the state RECORD_NONE. */

@@ -87,6 +87,8 @@ cp whole/results.jsonl straight.jsonl
 ls -l --time-style=full-iso whole/models whole/answers whole/rewards >before
 run 0 eval e.yaml -o whole
 says err "$n_files of $n_files files are done, 0 made now"
+run 0 eval e.yaml -o whole --limit 10 # as many as there are
+says err " 0 made now"
 ls -l --time-style=full-iso whole/models whole/answers whole/rewards >after
 same before after
 same_results whole/results.jsonl straight.jsonl
@@ -100,7 +102,9 @@ mv elsewhere whole
 sed 's/lr: 1e-3/lr: 2e-3/' e.yaml >other.yaml
 run 0 eval other.yaml -o whole --dry-run
 says out "9 of $n_files files are to be made" # dpo, two soups, their answers, two rewards of each
+says out "[anew] answers of soup, h=0.5,s=0.5"
 run 0 eval other.yaml -o whole
+says err "9 finished files belong to other settings or inputs and are made anew; --dry-run lists them"
 says err " 9 made now"
 run 0 eval other.yaml -o whole -v
 says err " 0 made now"
@@ -175,6 +179,13 @@ run 0 eval e.yaml -o part --only methods.base,models.kind --limit 4
 check "only what is wanted" [ "$(find part/models part/answers part/rewards -type f | sort | tr '\n' ' ')" = \
     "part/answers/base.jsonl part/models/kind.gguf part/rewards/base.base.jsonl part/rewards/base.length.jsonl " ]
 json_true part/answers/base.jsonl 'len(r) == 4'
+run 1 eval e.yaml -o part --only methods.base
+says err "error: part: answers of base are there for --limit 4, and would be made anew"
+says err "-o OTHER --reuse part"
+json_true part/answers/base.jsonl 'len(r) == 4'
+run 1 eval e.yaml -o whole --limit 4
+says err "error: whole: answers of base are there for all prompts, and would be made anew"
+same_results whole/results.jsonl straight.jsonl
 run 1 eval e.yaml -o part --only bas
 says err 'nothing of the experiment is called "bas"; did you mean "base"?'
 run 0 eval e.yaml -o part --report-only --limit 4
