@@ -299,6 +299,7 @@ static int do_item(struct eval_run *r, size_t i, const struct claim *claim, stru
         record = (struct item_record){.fingerprint = item->fingerprint, .made_of = item_made_of(r->list, item, r->folder)};
     }
     record.state = RECORD_RUNNING;
+    origin_here(&record.origin);
     code = code ? code : item_record_write(&record, item, r->folder, err);
     if (code == 0 && r->on_start) {
         r->on_start(r, item, r->user);

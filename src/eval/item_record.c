@@ -65,7 +65,7 @@ static int64_t read_limit(const json_t *command) {
 
 /* The record of a file's JSON; false when it is none. */
 static bool read_json(struct item_record *out, const json_t *json) {
-    const char *state = NULL;
+    const char *state = NULL, *version = NULL, *machine = NULL;
     double size = 0, status = 0;
     struct item_record r = {0};
     int code = json_get_string(&state, json, "state", "", NULL);
@@ -73,6 +73,8 @@ static bool read_json(struct item_record *out, const json_t *json) {
     code = code ? code : json_opt_number(&r.ended, json, "ended", 0, "", NULL);
     code = code ? code : json_opt_number(&size, json, "size", 0, "", NULL);
     code = code ? code : json_opt_number(&status, json, "status", 0, "", NULL);
+    code = code ? code : json_opt_string(&version, json, "version", "", "", NULL);
+    code = code ? code : json_opt_string(&machine, json, "machine", "", "", NULL);
     if (code || !read_hash(&r.fingerprint, json, "fingerprint", NULL) || !read_hash(&r.content, json, "content", "0") ||
         !read_hash(&r.made_of, json, "made_of", "0")) {
         return false;
@@ -85,6 +87,8 @@ static bool read_json(struct item_record *out, const json_t *json) {
     }
     r.size = (int64_t)size;
     r.status = (int)status;
+    snprintf(r.origin.version, sizeof r.origin.version, "%s", version);
+    snprintf(r.origin.machine, sizeof r.origin.machine, "%s", machine);
     r.limit = read_limit(json_object_get(json, "command"));
     *out = r;
     return true;
@@ -133,10 +137,11 @@ int item_record_write(const struct item_record *r, const struct item *item, cons
     snprintf(fingerprint, sizeof fingerprint, "%016" PRIx64, r->fingerprint);
     snprintf(content, sizeof content, "%016" PRIx64, r->content);
     snprintf(made_of, sizeof made_of, "%016" PRIx64, r->made_of);
-    json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:I, s:i, s:o}", "name", item->name, "output",
+    json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:I, s:i, s:s, s:o, s:o}", "name", item->name, "output",
                              item->output, "state", states[r->state], "fingerprint", fingerprint, "content", content, "made_of",
                              made_of, "seconds", r->seconds, "ended", r->ended, "size", (json_int_t)r->size, "status", r->status,
-                             "command", words_json(item));
+                             "version", r->origin.version, "machine", text_json(r->origin.machine), "command",
+                             words_json(item));
     buf_init(&text, RECORD_MAX);
     int code = json && path ? json_dump(&text, json, err) : error_nomem(err, "a record");
     code = code ? code : buf_puts(&text, "\n", err);

@@ -3,6 +3,7 @@
 #define EVAL_ITEM_RECORD_H
 
 #include "eval/items.h"
+#include "eval/origin.h"
 
 enum record_state { RECORD_NONE, RECORD_RUNNING, RECORD_DONE, RECORD_FAILED };
 
@@ -16,6 +17,7 @@ struct item_record {
     uint64_t made_of; /* hash of the contents of what the item needs, as they were when its command started */
     int status;     /* of the command, when failed */
     int64_t limit;  /* --limit of the command, as it was; 0: none */
+    struct origin origin; /* of the output */
 };
 
 /* A record that is missing or damaged has the state RECORD_NONE. */

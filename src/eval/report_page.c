@@ -73,10 +73,30 @@ static const char *names_text(const struct numbers *n, bool judges) {
     return text;
 }
 
-static void what_was_run(struct page *p, const struct numbers *n) {
+/* Programs and machines of the files; results of before these were recorded name those of the report. */
+static void made_by(struct page *p, const struct numbers *n) {
     const struct results *r = n->results;
+    const json_t *list = json_object_get(r->experiment, "made_by");
     const char *key;
     json_t *value;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *by = json_array_get(list, i);
+        const char *version = json_string_value(json_object_get(by, "version"));
+        const char *machine = json_string_value(json_object_get(by, "machine"));
+        fact(p, version && *version ? pool_text(n->pool, "genarm %s", version) : "not recorded",
+             pool_text(n->pool, "%lld files%s%s", (long long)json_integer_value(json_object_get(by, "files")),
+                       machine && *machine ? ": " : "", machine ? machine : ""));
+    }
+    if (!list) {
+        fact(p, "genarm", *r->version ? r->version : "not recorded");
+    }
+    json_object_foreach(json_object_get(r->experiment, "machine"), key, value) {
+        fact_json(p, n, key, value);
+    }
+}
+
+static void what_was_run(struct page *p, const struct numbers *n) {
+    const struct results *r = n->results;
     page_put(p, "<h2 id=\"run\">What was run</h2>\n<div class=\"facts\">\n<section class=\"card\"><h3>Experiment</h3>"
                 "<table><tbody>\n");
     fact(p, "Model", r->model);
@@ -88,10 +108,7 @@ static void what_was_run(struct page *p, const struct numbers *n) {
     fact(p, "Judges", names_text(n, true));
     fact(p, "Compared with", r->n_cells ? r->cells[n->reference].name : "");
     page_put(p, "</tbody></table></section>\n<section class=\"card\"><h3>Program and machine</h3><table><tbody>\n");
-    fact(p, "genarm", *r->version ? r->version : "not recorded");
-    json_object_foreach(json_object_get(r->experiment, "machine"), key, value) {
-        fact_json(p, n, key, value);
-    }
+    made_by(p, n);
     page_put(p, "</tbody></table></section>\n</div>\n");
 }
 

@@ -4,8 +4,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -94,28 +92,30 @@ static json_t *copy(const json_t *object, const char *key) {
 
 /* ---- the experiment ---- */
 
-static json_t *machine_json(void) {
-    struct utsname u;
-    json_t *machine = json_object();
-    const long n = sysconf(_SC_NPROCESSORS_ONLN);
-    if (machine && uname(&u) == 0) {
-        json_object_set_new(machine, "system", json_sprintf("%s %s", u.sysname, u.machine));
-    }
-    json_object_set_new(machine, "cores", json_integer(n));
-    FILE *f = fopen("/proc/cpuinfo", "r");
-    char line[512];
-    while (f && fgets(line, sizeof line, f)) {
-        const char *colon = strchr(line, ':');
-        if (strncmp(line, "model name", 10) == 0 && colon) {
-            line[strcspn(line, "\n")] = '\0';
-            json_object_set_new(machine, "cpu", text_json(colon + 1 + strspn(colon + 1, " ")));
-            break;
+/* Who has made the files, each program on each machine once, and how many. */
+static json_t *made_by_json(const struct writer *w) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < w->run->list->n && list; i++) {
+        struct item_record record;
+        const struct origin *o = &record.origin;
+        json_t *known = NULL;
+        if (w->run->states[i] != STATE_DONE) {
+            continue;
         }
+        item_record_read(&record, &w->run->list->items[i], w->run->folder);
+        for (size_t k = 0; k < json_array_size(list) && !known; k++) {
+            json_t *by = json_array_get(list, k);
+            const bool same = strcmp(json_string_value(json_object_get(by, "version")), o->version) == 0 &&
+                              strcmp(json_string_value(json_object_get(by, "machine")), o->machine) == 0;
+            known = same ? by : NULL;
+        }
+        if (!known) {
+            known = json_pack("{s:s, s:o, s:i}", "version", o->version, "machine", text_json(o->machine), "files", 0);
+            json_array_append_new(list, known);
+        }
+        json_object_set_new(known, "files", json_integer(json_integer_value(json_object_get(known, "files")) + 1));
     }
-    if (f) {
-        fclose(f);
-    }
-    return machine;
+    return list;
 }
 
 /* How a method comes to its answers: what is said of --method. */
@@ -211,12 +211,11 @@ static int put_experiment(const struct writer *w, struct genarm_error *err) {
     double left;
     eval_run_count(w->run, &n_files, &n_done, &left);
     return put(w,
-               json_pack("{s:s, s:s, s:s*, s:o*, s:o, s:s*, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:s, s:o}", "kind", "experiment", "title",
+               json_pack("{s:s, s:s, s:s*, s:o*, s:o, s:s*, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "kind", "experiment", "title",
                          e->title ? e->title : "An experiment", "about", e->about, "model", model, "seed", seed, "prompts",
                          e->prompts, "n_prompts", (json_int_t)w->n_prompts, "n_files", (json_int_t)n_files, "n_done",
                          (json_int_t)n_done, "report", report, "methods", methods_json(w),
-                         "rewards", names_json(w, PART_REWARD), "judges", names_json(w, PART_JUDGE), "version", GENARM_VERSION,
-                         "machine", machine_json()),
+                         "rewards", names_json(w, PART_REWARD), "judges", names_json(w, PART_JUDGE), "made_by", made_by_json(w)),
                err);
 }
 

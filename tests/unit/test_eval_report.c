@@ -99,7 +99,8 @@ static void experiment(struct lines *l) {
             "\"label\":\"GenARM\",\"method\":\"guided\",\"points\":[{\"h\":1,\"s\":0},{\"h\":0.5,\"s\":0.5}]},"
             "{\"name\":\"dpo\","
             "\"label\":\"DPO\",\"method\":\"guided\",\"points\":[{}]}],\"rewards\":[\"a\",\"b\",\"base\"],"
-            "\"judges\":[{\"name\":\"j\",\"against\":\"base\"}],\"version\":\"0\",\"machine\":{\"cores\":2}}");
+            "\"judges\":[{\"name\":\"j\",\"against\":\"base\"}],\"made_by\":[{\"version\":\"0\",\"machine\":\"<A>\",\"files\":2},"
+            "{\"version\":\"\",\"machine\":\"\",\"files\":7}]}");
     answers(l, "base", "{}", base_a, base_b, 0, 0);
     answers(l, "arm", "{\"h\":1,\"s\":0}", first_a, first_b, 3, 20);
     answers(l, "arm", "{\"h\":0.5,\"s\":0.5}", second_a, second_b, 4, 20);
@@ -371,6 +372,8 @@ static void test_a_page_stands_alone_and_has_all_parts(void **state) {
         assert_int_equal(count(page.data, link), 1);
     }
     assert_non_null(strstr(page.data, "By &lt;hand&gt;."));
+    assert_non_null(strstr(page.data, "genarm 0</th><td>2 files: &lt;A&gt;</td>"));
+    assert_non_null(strstr(page.data, "not recorded</th><td>7 files</td>"));
     assert_non_null(strstr(page.data, "prefers-color-scheme:dark"));
     assert_int_equal(count(page.data, "<figure "), sizeof figures / sizeof *figures);
     for (size_t i = 0; i < sizeof figures / sizeof *figures; i++) {

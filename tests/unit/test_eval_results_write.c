@@ -175,6 +175,35 @@ static void test_what_could_not_be_answered_has_no_tokens(void **state) {
     json_decref(all);
 }
 
+static void made_by(size_t i, const char *version, const char *machine) {
+    struct item_record record = {.state = RECORD_DONE};
+    snprintf(record.origin.version, sizeof record.origin.version, "%s", version);
+    snprintf(record.origin.machine, sizeof record.origin.machine, "%s", machine);
+    must(item_record_write(&record, &list.items[i], run.folder, &err), &err);
+}
+
+/* Not who reports them: that may be another program on another machine. */
+static void test_results_say_who_has_made_the_files(void **state) {
+    (void)state;
+    open_run("models: {a: {train: {}}, b: {train: {x: 1}}, c: {train: {x: 2}}, d: {train: {x: 3}}, e: {train: {x: 4}}}\n");
+    made_by(0, "1.0", "A");
+    made_by(1, "1.0", "B");
+    made_by(2, "1.0", "A");
+    made_by(4, "7", "C");
+    for (size_t i = 0; i < list.n; i++) { /* d is of before this was recorded, e is not done */
+        run.states[i] = i < 4 ? STATE_DONE : STATE_OPEN;
+    }
+    must(eval_results_write(experiment, &run, NULL, &err), &err);
+    json_t *all = results();
+    json_t *expected = json_loads("[{\"version\":\"1.0\",\"machine\":\"A\",\"files\":2},"
+                                  "{\"version\":\"1.0\",\"machine\":\"B\",\"files\":1},"
+                                  "{\"version\":\"\",\"machine\":\"\",\"files\":1}]",
+                                  0, NULL);
+    assert_true(json_equal(json_object_get(json_array_get(all, 0), "made_by"), expected));
+    json_decref(expected);
+    json_decref(all);
+}
+
 static void test_names_that_read_as_numbers_are_names(void **state) {
     (void)state;
     open_run("prompts: p\nmethods: {1: {temp: 1}, 4: {temp: 2}}\nrewards: {7: cmd:x, true: cmd:y}\n"
@@ -227,6 +256,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_all_files_become_one, setup, teardown),
         cmocka_unit_test_teardown(test_the_scale_of_pairs_is_the_beta_of_what_preferences_made, teardown),
         cmocka_unit_test_setup_teardown(test_what_could_not_be_answered_has_no_tokens, setup, teardown),
+        cmocka_unit_test_teardown(test_results_say_who_has_made_the_files, teardown),
         cmocka_unit_test_teardown(test_names_that_read_as_numbers_are_names, teardown),
         cmocka_unit_test_teardown(test_kl_is_of_answers_whose_tokens_are_those_that_were_drawn, teardown),
         cmocka_unit_test_setup_teardown(test_files_that_do_not_belong_together_are_named, setup, teardown),
