@@ -1,6 +1,7 @@
 /* See eval_run.h. */
 #include "eval/eval_run.h"
 
+#include <dirent.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -265,11 +266,23 @@ static char *log_path(const struct eval_run *r, const struct item *item) {
     return path;
 }
 
+/* NFS remembers for a while that a file was not there; opening its folder makes it ask again. */
+static void look_into(const char *folder, const char *name) {
+    char *path = item_path(folder, name, "");
+    DIR *dir = path ? opendir(path) : NULL;
+    if (dir) {
+        closedir(dir);
+    }
+    free(path);
+}
+
 /* Does an item that is claimed, unless that has been done meanwhile. */
 static int do_item(struct eval_run *r, size_t i, const struct claim *claim, struct genarm_error *err) {
     const struct item *item = &r->list->items[i];
     struct item_record record;
     int status = 0, code = 0;
+    look_into(r->folder, "items");
+    look_into(r->folder, item_folder(item));
     if (item_is_done(&record, r->list, item, r->folder)) {
         set_done(r, i, &record);
         return 0;

@@ -592,6 +592,8 @@ char **item_words(const struct item *item, const char *folder) {
     return words;
 }
 
+const char *item_folder(const struct item *item) { return folders[item->kind].name; }
+
 /* Adds a value to those that an option has already. */
 static bool add_option(json_t *options, const char *name, json_t *value) {
     json_t *before = json_object_get(options, name);

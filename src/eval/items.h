@@ -51,6 +51,9 @@ void items_free(struct item_list *list); /* safe on a zeroed struct */
 char **item_words(const struct item *item, const char *folder);
 void item_words_free(char **words); /* NULL is fine */
 
+/* The folder of the item's output, "answers". */
+const char *item_folder(const struct item *item);
+
 /* The options of the command, but for where it writes, by name, without dashes, as
  * {"loss": "arm", "reward": ["…", "…"], "bf16": true}. NULL when out of memory. */
 json_t *item_options(const struct item *item);
