@@ -63,14 +63,16 @@ static void set_done(struct eval_run *r, size_t i, const struct item_record *rec
 int eval_run_init(struct eval_run *r, struct genarm_error *err) {
     r->states = calloc(r->list->n + 1, sizeof *r->states);
     r->seconds = calloc(r->list->n + 1, sizeof *r->seconds);
-    r->started = time_of_day();
-    if (!r->states || !r->seconds) {
+    r->failed = calloc(r->list->n + 1, sizeof *r->failed);
+    if (!r->states || !r->seconds || !r->failed) {
         return error_nomem(err, "items");
     }
     for (size_t i = 0; i < r->list->n; i++) {
         struct item_record record;
         if (item_is_done(&record, r->list, &r->list->items[i], r->folder)) {
             set_done(r, i, &record);
+        } else if (record.state == RECORD_FAILED) {
+            r->failed[i] = record.ended;
         }
     }
     return 0;
@@ -79,6 +81,8 @@ int eval_run_init(struct eval_run *r, struct genarm_error *err) {
 void eval_run_deinit(struct eval_run *r) {
     free(r->states);
     free(r->seconds);
+    free(r->failed);
+    r->failed = NULL;
     r->states = NULL;
     r->seconds = NULL;
 }
@@ -347,7 +351,7 @@ static void look(struct eval_run *r, size_t i) {
     struct item_record record;
     if (item_is_done(&record, r->list, item, r->folder)) {
         set_done(r, i, &record);
-    } else if (record.state == RECORD_FAILED && record.ended >= r->started &&
+    } else if (record.state == RECORD_FAILED && record.ended != r->failed[i] && /* not by the time: clocks of machines differ */
                item_record_fits(&record, r->list, item, r->folder)) {
         r->states[i] = STATE_FAILED; /* another process has tried, and said why */
     }
@@ -364,6 +368,9 @@ static int do_next(struct eval_run *r, bool *found, bool *open, bool *told, stru
         const bool ready = is_ready(r, i);
         if (ready) {
             look(r, i);
+        }
+        if (r->states[i] == STATE_FAILED && !r->keep_going) {
+            return 0;
         }
         if (r->states[i] != STATE_OPEN) {
             continue;

@@ -25,7 +25,7 @@ struct eval_run {
     double *seconds;         /* [list->n] that the command took, of those that are done */
     size_t n_run;            /* commands that this process ran to the end */
     size_t n_reused;         /* files that it took over */
-    double started;          /* time of day */
+    double *failed;          /* [list->n] when the item had failed before this run, by its record; 0: it had not */
 
     /* What is told of it; each may be NULL. */
     void (*on_start)(const struct eval_run *r, const struct item *item, void *user);
@@ -39,7 +39,7 @@ struct eval_run {
     void *user;
 };
 
-/* Fills states and seconds, which eval_run_deinit frees, from what is in the folder. */
+/* Fills states, seconds and failed, which eval_run_deinit frees, from what is in the folder. */
 int eval_run_init(struct eval_run *r, struct genarm_error *err);
 void eval_run_deinit(struct eval_run *r);
 

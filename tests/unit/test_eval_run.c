@@ -272,6 +272,42 @@ static void test_what_needs_a_failure_is_not_tried(void **state) {
     close_fixture(&f);
 }
 
+/* Writes that an item has failed, by the clock of another machine. */
+static void fail_at(const struct fixture *f, size_t i, double ended) {
+    const struct item *item = &f->list.items[i];
+    const struct item_record record = {.state = RECORD_FAILED,
+                                       .fingerprint = item->fingerprint,
+                                       .made_of = item_made_of(&f->list, item, f->run.folder),
+                                       .ended = ended,
+                                       .status = 3};
+    must(item_record_write(&record, item, f->run.folder, &err), &err);
+}
+
+static void test_what_fails_elsewhere_meanwhile_is_known_without_clocks(void **state) {
+    (void)state;
+    static const char text[] = "models: {a: {train: {x: 1}}, b: {train: {x: 2}}}\n";
+    const double late = 1e11, early = 1;
+    struct fixture f;
+    for (int keep_going = 0; keep_going < 2; keep_going++) {
+        const char *folder = new_folder();
+        open_fixture(&f, text, folder);
+        fail_at(&f, 0, late);
+        close_fixture(&f);
+        open_fixture(&f, text, folder); /* has failed before */
+        fail_at(&f, 0, early);          /* has failed again, at another's hands */
+        f.run.keep_going = keep_going;
+        assert_int_equal(eval_run_all(&f.run, &err), 1);
+        assert_int_equal(f.run.n_run, keep_going); /* b is not begun after a failure */
+        close_fixture(&f);
+        open_fixture(&f, text, folder);
+        fail_at(&f, 0, late);
+        close_fixture(&f);
+        open_fixture(&f, text, folder);
+        assert_int_equal(eval_run_all(&f.run, &err), 0); /* tried again */
+        close_fixture(&f);
+    }
+}
+
 static void output_is_gone(const struct eval_run *r, const struct item *item, void *user) {
     char *output = item_path(r->folder, item->output, ""), *partial = item_path(r->folder, item->output, ".partial");
     assert_false(file_exists(output));
@@ -528,6 +564,7 @@ int main(void) {
         cmocka_unit_test(test_a_change_makes_what_depends_on_it_anew),
         cmocka_unit_test(test_what_was_made_of_another_file_is_made_anew),
         cmocka_unit_test(test_what_needs_a_failure_is_not_tried),
+        cmocka_unit_test(test_what_fails_elsewhere_meanwhile_is_known_without_clocks),
         cmocka_unit_test(test_a_file_of_a_failed_command_goes_before_it_starts_again),
         cmocka_unit_test(test_what_was_finished_is_not_done_again),
         cmocka_unit_test(test_a_damaged_record_is_none),
