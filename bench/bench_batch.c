@@ -17,10 +17,11 @@
 #include "base/cores.h"
 #include "base/progress.h"
 #include "bench/random_adapter.h"
+#include "bench/samples.h"
 #include "guide/share.h"
 #include "random_model.h"
 
-enum { MAX_AT_ONCE = 16, N_SIZES = 4, WORDS = 60, SHARED_WORDS = 128, CTX = 256, STEPS = 12, ROUNDS = 5 };
+enum { MAX_AT_ONCE = 16, N_SIZES = 4, WORDS = 60, SHARED_WORDS = 128, CTX = 256, STEPS = 12, ROUNDS = 5, FEW_ROUNDS = 3 };
 enum { SETTLE_US = 200000 /* until the threads of the side before have stopped polling */ };
 static const int sizes[N_SIZES] = {1, 4, 8, MAX_AT_ONCE};
 static const double BAR_ONE = 4.0, BAR_LLAMA = 1 / 1.2; /* of MAX_AT_ONCE at once */
@@ -195,16 +196,6 @@ static double theirs(struct subject *s, int n) {
 
 /* ---- the table ---- */
 
-static int by_value(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *x, int n) {
-    qsort(x, (size_t)n, sizeof *x, by_value);
-    return x[n / 2];
-}
-
 static void bench(const char *path, int32_t n_threads) {
     struct subject s = {.n_threads = n_threads};
     struct genarm_model_info info;
@@ -213,7 +204,7 @@ static void bench(const char *path, int32_t n_threads) {
     open_llama(&s, path);
     genarm_model_get_info(s.model, &info);
     const bool large = info.n_params > 500000000;
-    const int n_rounds = large ? ROUNDS / 2 : ROUNDS;
+    const int n_rounds = large ? FEW_ROUNDS : ROUNDS;
     s.n_steps = large ? STEPS / 3 : STEPS;
     s.n_words = large ? WORDS / 4 : WORDS;
     for (int r = -1; r < n_rounds; r++) { /* one round to warm up */
@@ -228,7 +219,7 @@ static void bench(const char *path, int32_t n_threads) {
     const double with = prompts(&s, true), without = prompts(&s, false); /* long, and far apart: once will do */
     const char *name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
     for (int i = 0; i < N_SIZES; i++) {
-        const double x = median(a[i], n_rounds), y = median(b[i], n_rounds);
+        const double x = samples_median(a[i], (size_t)n_rounds), y = samples_median(b[i], (size_t)n_rounds);
         one = i == 0 ? x : one;
         printf("| %s | %d | %.1f | %.1f | %.2f | %.2f |", name, sizes[i], y, x, x / y, x / one);
         if (i < N_SIZES - 1) {

@@ -61,7 +61,7 @@ static double print_medians(struct subject *s, const struct contest_test *test, 
                             const double *bars) {
     double seconds[N_CELLS * ROUNDS], ms[N_CELLS];
     struct genarm_error err = {0};
-    must(contest_rounds(&s->contest, test, n_rounds > 1 ? 1 : 0, n_rounds, seconds, NULL, NULL, &err), &err);
+    must(contest_rounds(&s->contest, test, 1, n_rounds, seconds, NULL, NULL, &err), &err);
     for (int c = 0; c < N_CELLS; c++) {
         ms[c] = 1e3 * samples_median(seconds + c * n_rounds, (size_t)n_rounds) / per;
         const double ratio = ms[c] / ms[0];
@@ -88,7 +88,7 @@ static void bench(const char *path, double bandwidth) {
     const double guided = print_medians(&s, &decode, large ? ROUNDS / 3 : ROUNDS, decode.n_gen, decode_bars);
     const double rate = 1e-6 * contest_bytes(&s.contest, 1, &decode) / guided;
     printf(" %.0f GB/s, %.0f %% |", rate, 100 * rate / bandwidth);
-    print_medians(&s, &prompt, large ? 1 : ROUNDS / 3, 1, prompt_bars);
+    print_medians(&s, &prompt, ROUNDS / 3, 1, prompt_bars);
     printf(" %.0f | %.0f |\n", s.contest.rival_bytes / (1 << 20), s.contest.guide_bytes / (1 << 20));
     fflush(stdout);
     close_subject(&s);

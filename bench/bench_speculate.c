@@ -17,6 +17,7 @@
 #include "base/cores.h"
 #include "base/progress.h"
 #include "bench/random_adapter.h"
+#include "bench/samples.h"
 #include "deep_model.h"
 #include "genarm/genarm.h"
 
@@ -116,14 +117,10 @@ static double measure(struct subject *s, int w, int round) {
     return TOKENS / (clock_seconds() - start);
 }
 
-static int by_value(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static void print_way(const struct subject *s, int w, const char *name, float noise) {
+static void print_way(struct subject *s, int w, const char *name, float noise) {
     struct genarm_draft_stats stats;
-    const double rate = s->rate[w][ROUNDS / 2], unguided = s->rate[0][ROUNDS / 2], guided = s->rate[1][ROUNDS / 2];
+    const double rate = samples_median(s->rate[w], ROUNDS), unguided = samples_median(s->rate[0], ROUNDS);
+    const double guided = samples_median(s->rate[1], ROUNDS);
     genarm_session_get_draft_stats(s->sessions[w], &stats);
     printf("| %s | %g | %s | %.2f | %.2fx | %.2fx |", name, (double)noise, ways[w].name, rate, rate / unguided, rate / guided);
     if (ways[w].n_max > 0) {
@@ -151,7 +148,6 @@ static void bench(enum ggml_type type, float noise) {
         }
     }
     for (int w = 0; w < N_WAYS; w++) {
-        qsort(s.rate[w], ROUNDS, sizeof **s.rate, by_value);
         print_way(&s, w, name, noise);
     }
     fflush(stdout);

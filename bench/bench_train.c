@@ -13,6 +13,7 @@
 #include "base/cores.h"
 #include "base/progress.h"
 #include "base/rng.h"
+#include "bench/samples.h"
 #include "ops/cpu.h"
 #include "peak.h"
 #include "train/backprop.h"
@@ -62,11 +63,6 @@ static double flop_of_pair(const struct setting *s, const struct hparams *hp) {
         }
     }
     return flop;
-}
-
-static int by_seconds(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
 }
 
 struct bench {
@@ -139,8 +135,7 @@ static double measure(struct bench *b, int32_t at_once, double loss[N_REPEATS]) 
     for (int i = 0; i < N_REPEATS; i++) {
         seconds[i] = step(b, at_once, &loss[i]);
     }
-    qsort(seconds, N_REPEATS, sizeof *seconds, by_seconds);
-    return seconds[N_REPEATS / 2];
+    return samples_median(seconds, N_REPEATS);
 }
 
 static void print_profile(const struct backprop_profile *p, double total) {
