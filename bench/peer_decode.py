@@ -139,7 +139,8 @@ def run_hf(args):
 def run_llama(args):
     import numpy as np
     import llama_cpp
-    common = {"model_path": args.model, "n_ctx": 1024, "n_threads": threads(), "n_threads_batch": threads(), "verbose": False}
+    common = {"model_path": args.model, "n_ctx": 1024, "n_threads": threads(), "n_threads_batch": threads(),
+              "flash_attn": True, "verbose": False}  # as libllama has it by itself, but not this wrapper
     base = llama_cpp.Llama(**common)
     arm = llama_cpp.Llama(lora_path=args.arm, **common) if args.child.endswith("guided") else None
     tokens = base.tokenize(PROMPT.encode(), add_bos=False)
