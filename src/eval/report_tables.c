@@ -278,9 +278,8 @@ static void trade_offs(struct sheet *s, const struct numbers *n) {
 
 static void accuracy(struct sheet *s, const struct numbers *n) {
     const struct results *r = n->results;
-    sheet_init(s, n->pool, "accuracy", "Rewards on held-out pairs", 10, r->n_pairs);
+    sheet_init(s, n->pool, "accuracy", "Rewards on held-out pairs", 9, r->n_pairs);
     sheet_column(s, SHEET_TEXT, "name");
-    sheet_column(s, SHEET_TEXT, "reward");
     sheet_column(s, SHEET_NUMBER, "pairs");
     sheet_column(s, SHEET_HIGHER, "accuracy, %");
     sheet_column(s, SHEET_NUMBER, "margin");
@@ -294,7 +293,6 @@ static void accuracy(struct sheet *s, const struct numbers *n) {
         const struct calibration *c = &n->pairs[i];
         sheet_row(s, i);
         sheet_text(s, numbers_pairs_name(n, i));
-        sheet_text(s, r->pairs[i].reward);
         sheet_count(s, (double)c->n);
         sheet_interval(s, &c->accuracy, 100);
         sheet_interval(s, &c->margin, 1);

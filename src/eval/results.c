@@ -256,9 +256,8 @@ static int add_verdict(struct results *r, const json_t *line, struct genarm_erro
 }
 
 static int pairs_of(struct results_pairs **out, struct results *r, const json_t *line, struct genarm_error *err) {
-    const char *name = NULL, *reward = NULL, *data = NULL;
+    const char *name = NULL, *data = NULL;
     int rc = json_get_string(&name, line, "name", r->path, err);
-    rc = rc ? rc : json_opt_string(&reward, line, "reward", "", r->path, err);
     rc = rc ? rc : json_opt_string(&data, line, "data", "", r->path, err);
     json_t *point = json_object_get(line, "point");
     if (rc) {
@@ -266,7 +265,7 @@ static int pairs_of(struct results_pairs **out, struct results *r, const json_t 
     }
     for (size_t i = r->n_pairs; i > 0; i--) { /* mostly the last one */
         struct results_pairs *p = &r->pairs[i - 1];
-        if (strcmp(p->name, name) == 0 && strcmp(p->reward, reward) == 0 && same_point(p->point, point)) {
+        if (strcmp(p->name, name) == 0 && same_point(p->point, point)) {
             *out = p;
             return GENARM_OK;
         }
@@ -277,10 +276,10 @@ static int pairs_of(struct results_pairs **out, struct results *r, const json_t 
     }
     r->pairs = grown;
     *out = &grown[r->n_pairs++];
-    **out = (struct results_pairs){.name = strdup(name), .reward = strdup(reward), .data = strdup(data),
+    **out = (struct results_pairs){.name = strdup(name), .data = strdup(data),
                                     .label = results_label(point), .point = json_incref(point),
                                     .scale = number_of(line, "scale")};
-    return (*out)->name && (*out)->reward && (*out)->data && (*out)->label ? GENARM_OK : error_nomem(err, "pairs");
+    return (*out)->name && (*out)->data && (*out)->label ? GENARM_OK : error_nomem(err, "pairs");
 }
 
 static int add_pair(struct results *r, const json_t *line, struct genarm_error *err) {
@@ -445,7 +444,6 @@ void results_deinit(struct results *r) {
     }
     for (size_t i = 0; i < r->n_pairs; i++) {
         free(r->pairs[i].name);
-        free(r->pairs[i].reward);
         free(r->pairs[i].data);
         free(r->pairs[i].label);
         json_decref(r->pairs[i].point);

@@ -67,7 +67,7 @@ struct results_judge {
 
 /* Held-out pairs that a reward has ranked. */
 struct results_pairs {
-    char *name, *reward, *data, *label; /* label: of its point */
+    char *name, *data, *label; /* label: of its point */
     json_t *point;   /* variable -> number or text; NULL: none */
     double scale;    /* that makes a margin the exponent of a preference: beta of an ARM trained here; NaN: not known */
     double *margins; /* [n] reward of the chosen response minus that of the rejected; NaN: one is missing */

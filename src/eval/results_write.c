@@ -380,10 +380,8 @@ static json_t *about_pairs(const struct writer *w, const struct item *item) {
 }
 
 static json_t *pair_json(const struct item *item, const json_t *about, const json_t *record, int64_t i) {
-    const json_t *chosen = json_object_get(record, "chosen");
-    const char *reward = json_object_iter_key(json_object_iter((json_t *)(uintptr_t)chosen));
-    return json_pack("{s:s, s:s, s:o, s:s, s:o, s:o, s:I, s:o, s:o}", "kind", "pair", "name", item->part->name, "point",
-                     point_json(item->point), "reward", reward ? reward : item->part->name, "data", copy(about, "data"),
+    return json_pack("{s:s, s:s, s:o, s:o, s:o, s:I, s:o, s:o}", "kind", "pair", "name", item->part->name, "point",
+                     point_json(item->point), "data", copy(about, "data"),
                      "scale", copy(about, "scale"), "index", (json_int_t)i, "chosen", pair_value(record, "chosen"), "rejected",
                      pair_value(record, "rejected"));
 }

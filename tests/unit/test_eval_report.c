@@ -112,7 +112,7 @@ static void experiment(struct lines *l) {
              "\"%s\",\"preference\":null}",
              i, verdicts[i]);
         line(l,
-             "{\"kind\":\"pair\",\"name\":\"held out\",\"reward\":\"cheerful\",\"data\":\"d\",\"scale\":0.5,\"index\":%d,\"chosen\":%g,"
+             "{\"kind\":\"pair\",\"name\":\"held out\",\"data\":\"d\",\"scale\":0.5,\"index\":%d,\"chosen\":%g,"
              "\"rejected\":0}",
              i, chosen[i]);
     }
@@ -537,7 +537,7 @@ static void test_calibration_shows_no_bins_of_a_few_pairs(void **state) {
     struct buf svg;
     experiment(&l);
     for (int i = 4; i < 52; i++) {
-        line(&l, "{\"kind\":\"pair\",\"name\":\"held out\",\"reward\":\"cheerful\",\"data\":\"d\",\"scale\":0.5,\"index\":%d,"
+        line(&l, "{\"kind\":\"pair\",\"name\":\"held out\",\"data\":\"d\",\"scale\":0.5,\"index\":%d,"
                  "\"chosen\":%g,\"rejected\":0}", i, i < 12 ? 0.4 : 16.0);
     }
     const char *folder = folder_of(&l, "few");

@@ -75,7 +75,7 @@ static void test_points_are_told_apart_by_all_their_digits(void **state) {
     }
     strcat(text, "]}]}\n");
     for (int i = 0; i < 2 * N; i++) {
-        sprintf(text + strlen(text), "{\"kind\":\"pair\",\"name\":\"a\",\"reward\":\"r\",\"point\":{\"v\":%s},\"chosen\":1}\n",
+        sprintf(text + strlen(text), "{\"kind\":\"pair\",\"name\":\"a\",\"point\":{\"v\":%s},\"chosen\":1}\n",
                 values[i % N]);
     }
     for (int i = 0; i < N; i++) {
@@ -107,9 +107,9 @@ static void test_numbers_come_where_they_belong(void **state) {
                        "{\"kind\":\"verdict\",\"judge\":\"j\",\"method\":\"arm\",\"point\":{\"h\":1,\"s\":\"x\"},"
                        "\"against\":\"base\","
                        "\"index\":1,\"verdict\":\"tie\",\"preference\":1.25}\n"
-                       "{\"kind\":\"pair\",\"name\":\"n\",\"reward\":\"r\",\"data\":\"d\",\"index\":0,\"chosen\":2,"
+                       "{\"kind\":\"pair\",\"name\":\"n\",\"data\":\"d\",\"index\":0,\"chosen\":2,"
                        "\"rejected\":0.5}\n"
-                       "{\"kind\":\"pair\",\"name\":\"n\",\"reward\":\"r\",\"data\":\"d\",\"index\":1,"
+                       "{\"kind\":\"pair\",\"name\":\"n\",\"data\":\"d\",\"index\":1,"
                        "\"chosen\":null,\"rejected\":1}\n"
                        "{\"kind\":\"model\",\"name\":\"m\",\"point\":{\"h\":1},\"command\":\"train\",\"seconds\":4,"
                        "\"options\":{}}\n"

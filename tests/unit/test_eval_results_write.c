@@ -130,7 +130,7 @@ static void test_all_files_become_one(void **state) {
             "{\"kind\":\"verdict\",\"judge\":\"j\",\"method\":\"g\",\"point\":{\"h\":0.5},\"against\":\"base\",\"index\":1,"
             "\"verdict\":\"lose\",\"preference\":1}");
     line_is(all, 8,
-            "{\"kind\":\"pair\",\"name\":\"a\",\"point\":{},\"reward\":\"x\",\"data\":\"d.jsonl\",\"scale\":0.05,\"index\":0,\"chosen\":1,"
+            "{\"kind\":\"pair\",\"name\":\"a\",\"point\":{},\"data\":\"d.jsonl\",\"scale\":0.05,\"index\":0,\"chosen\":1,"
             "\"rejected\":-1}");
     json_decref(all);
 }
