@@ -246,6 +246,23 @@ static int finish(struct eval_run *r, size_t i, struct item_record *record, int 
     return code;
 }
 
+static char *log_path(const struct eval_run *r, const struct item *item, const char *ending) {
+    char *logs = item_path(r->folder, "logs", ""), *path = logs ? item_path(logs, item->name, ending) : NULL;
+    free(logs);
+    return path;
+}
+
+/* The curves of the training that has made a file that is taken over. */
+static int take_log(const struct eval_run *r, const struct item *item, const struct reuse_file *file, struct genarm_error *err) {
+    char *path = log_path(r, item, ".jsonl");
+    int code = path ? 0 : error_nomem(err, "a path");
+    if (code == 0 && file_exists(file->log_path)) {
+        code = file_copy(path, file->log_path, err);
+    }
+    free(path);
+    return code;
+}
+
 /* Makes the item's file a copy of another. *taken: false where that has become another file meanwhile; then nothing is there. */
 static int take_over(struct eval_run *r, size_t i, const struct reuse_file *file, bool *taken, struct genarm_error *err) {
     const struct item *item = &r->list->items[i];
@@ -257,17 +274,12 @@ static int take_over(struct eval_run *r, size_t i, const struct reuse_file *file
     if (output && !*taken) { /* so that there is no copy, or one of who knows what, is no failure */
         code = item_remove_files(item, r->folder, true, err);
     } else if (code == 0) {
-        code = set_file(r, i, &record, output, err);
+        code = take_log(r, item, file, err);
+        code = code ? code : set_file(r, i, &record, output, err);
         r->n_reused++;
     }
     free(output);
     return code;
-}
-
-static char *log_path(const struct eval_run *r, const struct item *item) {
-    char *logs = item_path(r->folder, "logs", ""), *path = logs ? item_path(logs, item->name, ".log") : NULL;
-    free(logs);
-    return path;
 }
 
 /* NFS remembers for a while that a file was not there; opening its folder makes it ask again. */
@@ -297,7 +309,7 @@ static int do_item(struct eval_run *r, size_t i, const struct claim *claim, stru
     if (code || taken) {
         return code;
     }
-    char *path = log_path(r, item);
+    char *path = log_path(r, item, ".log");
     if (!path) {
         return error_nomem(err, "a path");
     }

@@ -16,6 +16,15 @@ static bool has_size(const char *path, int64_t size) {
 static void free_file(struct reuse_file *file) {
     free(file->path);
     free(file->record_path);
+    free(file->log_path);
+}
+
+/* FOLDER/logs/NAME.jsonl of FOLDER/items/NAME.json. NULL when out of memory. */
+static char *log_path(const char *folder, const char *record_path) {
+    const char *name = strrchr(record_path, '/') + 1;
+    char *logs = item_path(folder, "logs", ""), *path = logs ? item_path(logs, name, "l") : NULL;
+    free(logs);
+    return path;
 }
 
 /* Adds the file of a record if it is there, whole. */
@@ -25,8 +34,9 @@ static int add_record(struct reuse *r, const char *folder, const char *path, str
     item_record_read_at(&file.record, &output, path);
     file.path = output ? item_path(folder, output, "") : NULL;
     file.record_path = strdup(path);
+    file.log_path = log_path(folder, path);
     free(output);
-    if (file.record.state != RECORD_DONE || !file.path || !file.record_path || !has_size(file.path, file.record.size)) {
+    if (file.record.state != RECORD_DONE || !file.path || !file.record_path || !file.log_path || !has_size(file.path, file.record.size)) {
         free_file(&file);
         return 0;
     }

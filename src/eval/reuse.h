@@ -6,7 +6,7 @@
 
 struct reuse {
     struct reuse_file {
-        char *path, *record_path;
+        char *path, *record_path, *log_path; /* log_path: the curves of a training, where it has left some */
         struct item_record record; /* as it was when the folder was added */
     } *files; /* [n] */
     size_t n;

@@ -161,6 +161,8 @@ says out "[to do] model dpo"
 run 0 eval renamed.yaml -o renamed --reuse whole --only models.polite,methods.base,models.dpo
 says err "5 of 5 files are done, 1 made now, 4 taken from other folders" # polite, and base with its two rewards
 same renamed/models/polite.gguf whole/models/kind.gguf
+same renamed/logs/models.polite.jsonl whole/logs/models.kind.jsonl
+check "there are curves" [ -s renamed/logs/models.polite.jsonl ]
 ! cmp -s renamed/models/dpo.gguf whole/models/dpo.gguf || fail "a model of other options was taken"
 check "a copy is a file of its own" [ "$(stat -c %h renamed/models/polite.gguf)" = 1 ]
 run 0 eval renamed.yaml -o renamed --only models.polite,methods.base,models.dpo
