@@ -214,7 +214,9 @@ static int check_there(const struct evaluation *e, struct genarm_error *err) {
     if (n_done == 0) {
         const int code = error_set(err, GENARM_EINVAL,
                                    "all of the %zu files that are there belong to other settings (limit, options or inputs)", n);
-        return error_hint(err, error_at(err, code, "%s", folder), "--limit and -m must be those with which they were made");
+        return error_hint(err, error_at(err, code, "%s", folder),
+                          "--limit and -m must be those with which they were made, or the experiment, or a file that it reads, "
+                          "has changed since; --dry-run says what");
     }
     if (n) {
         note("%zu files are there that belong to other settings (limit, options or inputs)", n);

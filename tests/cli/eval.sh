@@ -198,6 +198,7 @@ says err "3 files are there that belong to other settings (limit, options or inp
 cp part.jsonl part/results.jsonl
 run 1 eval e.yaml -o part --report-only -m length.py
 says err "error: part: all of the 4 files that are there belong to other settings"
+says err "or the experiment, or a file that it reads, has changed since; --dry-run says what"
 same part.jsonl part/results.jsonl
 run 1 eval e.yaml -o nowhere --report-only
 says err "error: nowhere: no such folder"
