@@ -211,11 +211,11 @@ static int put_experiment(const struct writer *w, struct genarm_error *err) {
     double left;
     eval_run_count(w->run, &n_files, &n_done, &left);
     return put(w,
-               json_pack("{s:s, s:s, s:s*, s:o*, s:o, s:s*, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "kind", "experiment", "title",
-                         e->title ? e->title : "An experiment", "about", e->about, "model", model, "seed", seed, "prompts",
-                         e->prompts, "n_prompts", (json_int_t)w->n_prompts, "n_files", (json_int_t)n_files, "n_done",
-                         (json_int_t)n_done, "report", report, "methods", methods_json(w),
-                         "rewards", names_json(w, PART_REWARD), "judges", names_json(w, PART_JUDGE), "made_by", made_by_json(w)),
+               json_pack("{s:s, s:s, s:s*, s:o*, s:o, s:s*, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "kind", "experiment",
+                         "title", e->title ? e->title : "An experiment", "about", e->about, "model", model, "seed", seed,
+                         "prompts", e->prompts, "n_prompts", (json_int_t)w->n_prompts, "n_files", (json_int_t)n_files,
+                         "n_done", (json_int_t)n_done, "report", report, "methods", methods_json(w), "rewards",
+                         names_json(w, PART_REWARD), "judges", names_json(w, PART_JUDGE), "made_by", made_by_json(w)),
                err);
 }
 

@@ -36,7 +36,8 @@ static int add_record(struct reuse *r, const char *folder, const char *path, str
     file.record_path = strdup(path);
     file.log_path = log_path(folder, path);
     free(output);
-    if (file.record.state != RECORD_DONE || !file.path || !file.record_path || !file.log_path || !has_size(file.path, file.record.size)) {
+    if (file.record.state != RECORD_DONE || !file.path || !file.record_path || !file.log_path ||
+        !has_size(file.path, file.record.size)) {
         free_file(&file);
         return 0;
     }
