@@ -440,14 +440,17 @@ static void test_choices_match_their_enums(void **state) {
     static const char *const engines[] = {[GENARM_ENGINE_AUTO] = "auto",
                                           [GENARM_ENGINE_GENARM] = "genarm",
                                           [GENARM_ENGINE_LLAMA] = "llama"};
+    static const char *const load_modes[] = {[GENARM_LOAD_AUTO] = "auto",
+                                             [GENARM_LOAD_MMAP] = "mmap",
+                                             [GENARM_LOAD_NONE] = "none"};
     static const char *const scales[] = {"group", "none"}; /* scale_rewards: the first */
 #define CHOICES(option, list) {option, list, sizeof(list) / sizeof *(list)}
     const struct choices of_train[] = {CHOICES("--loss", losses), CHOICES("--lr-schedule", schedules),
                                        CHOICES("--format", formats), CHOICES("--label", labels),
-                                       CHOICES("--engine", engines)};
+                                       CHOICES("--engine", engines), CHOICES("-lm --load-mode", load_modes)};
     const struct choices of_rl[] = {CHOICES("--method", methods), CHOICES("--lr-schedule", schedules),
                                     CHOICES("--loss-type", averages), CHOICES("--scale-rewards", scales),
-                                    CHOICES("--engine", engines)};
+                                    CHOICES("--engine", engines), CHOICES("-lm --load-mode", load_modes)};
 #undef CHOICES
     (void)state;
     check_choices(&command_train, of_train, sizeof of_train / sizeof *of_train);
