@@ -27,7 +27,7 @@ struct serve_args {
 static const struct option serve_options[] = {
     {OPTION_GROUP, .help = "Server"},
     {OPTION_TEXT, "--host", "HOST", offsetof(struct serve_args, host), .fallback = "127.0.0.1", .env = "LLAMA_ARG_HOST",
-     .help = "address to listen at; 0.0.0.0: all of this machine's, which asks for --api-key"},
+     .help = "address to listen at; 0.0.0.0: all of this machine's, which should have --api-key"},
     {OPTION_INT, "--port", "N", offsetof(struct serve_args, port), 0, 65535, .fallback = "8080", .env = "LLAMA_ARG_PORT",
      .help = "port to listen at; 0: a free one, which is said"},
     {OPTION_INT, "-np --parallel", "N", offsetof(struct serve_args, n_parallel), 1, 1024, .fallback = "4",
@@ -40,8 +40,8 @@ static const struct option serve_options[] = {
              "/openapi.json are open"},
     {OPTION_FILE, "--api-key-file", "FILE", offsetof(struct serve_args, key_file), .help = "further keys, one in a line"},
     {OPTION_TEXT, "--cors", "ORIGIN", offsetof(struct serve_args, cors),
-     .help =
-         "let pages of this origin, such as https://example.org, use the API, and a proxy of this name hand requests on; *: any"},
+     .help = "let pages of this origin, such as https://example.org, use the API, and a proxy of this name hand requests on; *: "
+             "any, with --api-key only"},
     {OPTION_FLAG, "--metrics", "", offsetof(struct serve_args, metrics), .env = "LLAMA_ARG_ENDPOINT_METRICS",
      .help = "serve /metrics for Prometheus"},
     {OPTION_FLAG, "--no-slots", "", offsetof(struct serve_args, no_slots), .help = "do not serve /slots"},
@@ -295,6 +295,9 @@ static int run_serve(const void *args, struct genarm_error *err) {
                                          .json = s.args->log_format == 1,
                                          .verbose = s.args->model.verbose};
     int code = read_keys(&s, err);
+    if (code == 0 && s.args->cors && strcmp(s.args->cors, "*") == 0 && s.n_keys == 0) {
+        code = usage_error(err, "--cors", "* lets every page in: it needs --api-key");
+    }
     code = code ? code : serve_log_new(&s.log, &log, err);
     if (code == 0) {
         genarm_log_set(log_callback, s.log);

@@ -45,6 +45,8 @@ run 1 serve --port 0 -m "$tiny" --host 192.0.2.1
 says err "cannot listen"
 run 1 serve --port 0 -m "$tiny" --cors "https://a.example, https://b.example"
 says err "is not one origin"
+run 2 serve --port 0 -m "$tiny" --cors '*'
+says err "--cors: * lets every page in: it needs --api-key"
 run 2 serve --port 65536
 says err '--port: "65536" is not a whole number from 0 to 65535'
 run 2 serve --log-format xml
