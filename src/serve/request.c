@@ -68,7 +68,7 @@ static int read_message(struct genarm_message *out, json_t *message, size_t i, s
     static const struct {
         const char *name, *role;
     } roles[] = {{"system", "system"}, {"developer", "system"}, {"user", "user"}, {"assistant", "assistant"}};
-    static const char *const known[] = {"role", "content", "name", "refusal", "tool_calls", "reasoning_content"};
+    static const char *const known[] = {"role", "content", "name", "refusal", "reasoning_content"};
     const char *role = json_string_value(json_object_get(message, "role")), *member;
     json_t *value;
     if (!json_is_object(message)) {
@@ -86,7 +86,7 @@ static int read_message(struct genarm_message *out, json_t *message, size_t i, s
             found = found || strcmp(member, known[k]) == 0;
         }
         const bool none = json_is_null(value) || (json_is_array(value) && json_array_size(value) == 0);
-        if (!found || (strcmp(member, "tool_calls") == 0 && !none)) {
+        if (!found && !none) {
             return field_error(err, "messages", "messages[%zu].%.60s is not supported", i, member);
         }
     }
@@ -98,7 +98,9 @@ static int read_message(struct genarm_message *out, json_t *message, size_t i, s
         }
         content = json_object_get(message, "content");
     }
-    out->content = json_string_value(content);
+    const bool refused = (!content || json_is_null(content)) && strcmp(out->role, "assistant") == 0 &&
+                         json_is_string(json_object_get(message, "refusal"));
+    out->content = refused ? "" : json_string_value(content);
     return out->content ? GENARM_OK
                         : field_error(err, "messages", "messages[%zu].content must be a string or an array of texts", i);
 }

@@ -206,6 +206,14 @@ def test_roles_and_parts_of_messages(tiny):
     assert ask(user, {"role": "assistant", "content": "In an oven."}, {"role": "user", "content": "Why?"})
 
 
+def test_an_answer_goes_into_a_history_as_it_is(tiny):
+    first = answer(tiny, **GREEDY).message
+    said = {"role": "assistant", "content": first.content}
+    texts = [tiny.chat.completions.create(model="any", messages=[*ASK["messages"], message, *ASK["messages"]], **GREEDY)
+             .choices[0].message.content for message in (said, first, first.model_dump(), first.model_dump(exclude_none=True))]
+    assert len(set(texts)) == 1
+
+
 def test_what_steers_nothing_is_accepted(tiny):
     plain = text(tiny, **GREEDY)
     assert text(tiny, **GREEDY, user="me", metadata={"a": "b"}, store=False, service_tier="auto", presence_penalty=0,

@@ -113,6 +113,11 @@ static const struct bad table[] = {
     {CHAT, "{\"messages\": [{\"role\": \"assistant\", \"content\": \"\"}]}", "messages", "last message"},
     {CHAT, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image_url\"}]}]}", "messages", NULL},
     {CHAT, "{\"messages\": [{\"role\": \"user\", \"content\": \"\", \"x\": 1}]}", "messages", NULL},
+    {CHAT, "{\"messages\": [{\"role\": \"user\", \"content\": null, \"refusal\": \"No.\"}]}", "messages", "content must be"},
+    {CHAT, "{\"messages\": [{\"role\": \"assistant\", \"content\": null}, {\"role\": \"user\", \"content\": \"\"}]}", "messages",
+     "messages[0].content must be"},
+    {CHAT, "{\"messages\": [{\"role\": \"user\", \"content\": \"\", \"tool_calls\": [{}]}]}", "messages", "not supported"},
+    {CHAT, "{\"messages\": [{\"role\": \"user\", \"content\": \"\", \"audio\": {}}]}", "messages", "not supported"},
     /* ARMs */
     {CHAT, HI "\"arms\": []}", "arms", NULL},
     {CHAT, HI "\"arms\": {\"helpfull\": 1}}", "arms", "did you mean 'helpful'"},
@@ -352,6 +357,37 @@ static void test_texts_of_several_parts_are_joined(void **state) {
     got_free(two);
 }
 
+static void assert_same_prompt(const struct api *a, const char *messages, const char *plain) {
+    char body[2][1024];
+    struct got *g[2];
+    for (int i = 0; i < 2; i++) {
+        snprintf(body[i], sizeof body[i], "{\"messages\": [%s, {\"role\": \"user\", \"content\": \"Why?\"}]}",
+                 i ? plain : messages);
+        g[i] = ask_text(a, "/apply-template", body[i], NULL, NULL, NULL);
+        if (g[i]->status != 200) {
+            print_error("%s: %.*s\n", body[i], (int)g[i]->body.len, g[i]->body.data);
+        }
+        assert_int_equal(g[i]->status, 200);
+    }
+    assert_string_equal(text_at(g[0]->json, "prompt"), text_at(g[1]->json, "prompt"));
+    got_free(g[0]);
+    got_free(g[1]);
+}
+
+/* As clients keep a history of what they were told, with all that an answer might have had. */
+static void test_what_a_message_has_not_is_not_given(void **state) {
+    const struct api *a = *state;
+    static const char all[] = "\"annotations\": null, \"audio\": null, \"function_call\": null, \"tool_calls\": null";
+    char messages[512];
+    snprintf(messages, sizeof messages, "{\"role\": \"assistant\", \"content\": \"So.\", \"refusal\": null, %s}", all);
+    assert_same_prompt(a, messages, "{\"role\": \"assistant\", \"content\": \"So.\"}");
+    assert_same_prompt(a, "{\"role\": \"user\", \"content\": \"So.\", \"annotations\": [], \"name\": \"Ann\"}",
+                       "{\"role\": \"user\", \"content\": \"So.\"}");
+    snprintf(messages, sizeof messages, "{\"role\": \"assistant\", \"content\": null, \"refusal\": \"No.\", %s}", all);
+    assert_same_prompt(a, messages, "{\"role\": \"assistant\", \"content\": \"\"}");
+    assert_same_prompt(a, "{\"role\": \"assistant\", \"refusal\": \"No.\"}", "{\"role\": \"assistant\", \"content\": \"\"}");
+}
+
 /* ---- many at once, of all kinds ---- */
 
 struct mixed {
@@ -426,6 +462,7 @@ int main(void) {
         cmocka_unit_test(test_an_empty_prompt_is_one),
         cmocka_unit_test(test_an_answer_that_no_token_is_allowed_in_fails_alone),
         cmocka_unit_test(test_texts_of_several_parts_are_joined),
+        cmocka_unit_test(test_what_a_message_has_not_is_not_given),
         cmocka_unit_test(test_requests_of_all_kinds_at_once),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
