@@ -81,7 +81,7 @@ static int read_message(struct genarm_message *out, json_t *message, size_t i, s
         return field_error(err, "messages", "messages[%zu].role must be system, developer, user or assistant", i);
     }
     json_object_foreach(message, member, value) {
-        bool found = false;
+        bool found = strcmp(member, "type") == 0 && json_is_string(value) && strcmp(json_string_value(value), "text") == 0;
         for (size_t k = 0; k < sizeof known / sizeof *known; k++) {
             found = found || strcmp(member, known[k]) == 0;
         }

@@ -117,6 +117,7 @@ static const struct bad table[] = {
     {CHAT, "{\"messages\": [{\"role\": \"assistant\", \"content\": null}, {\"role\": \"user\", \"content\": \"\"}]}", "messages",
      "messages[0].content must be"},
     {CHAT, "{\"messages\": [{\"role\": \"user\", \"content\": \"\", \"tool_calls\": [{}]}]}", "messages", "not supported"},
+    {CHAT, "{\"messages\": [{\"role\": \"user\", \"content\": \"\", \"type\": \"image\"}]}", "messages", "not supported"},
     {CHAT, "{\"messages\": [{\"role\": \"user\", \"content\": \"\", \"audio\": {}}]}", "messages", "not supported"},
     /* ARMs */
     {CHAT, HI "\"arms\": []}", "arms", NULL},
@@ -383,6 +384,8 @@ static void test_what_a_message_has_not_is_not_given(void **state) {
     assert_same_prompt(a, messages, "{\"role\": \"assistant\", \"content\": \"So.\"}");
     assert_same_prompt(a, "{\"role\": \"user\", \"content\": \"So.\", \"annotations\": [], \"name\": \"Ann\"}",
                        "{\"role\": \"user\", \"content\": \"So.\"}");
+    assert_same_prompt(a, "{\"type\": \"text\", \"role\": \"system\", \"content\": \"So.\"}",
+                       "{\"role\": \"system\", \"content\": \"So.\"}");
     snprintf(messages, sizeof messages, "{\"role\": \"assistant\", \"content\": null, \"refusal\": \"No.\", %s}", all);
     assert_same_prompt(a, messages, "{\"role\": \"assistant\", \"content\": \"\"}");
     assert_same_prompt(a, "{\"role\": \"assistant\", \"refusal\": \"No.\"}", "{\"role\": \"assistant\", \"content\": \"\"}");
