@@ -121,8 +121,8 @@ int request_messages(struct job_prompt *out, const json_t *messages, struct gena
             return rc;
         }
     }
-    if (strcmp(out->messages[n - 1].role, "user") != 0) {
-        return field_error(err, "messages", "the last message must be the user's: answers are not continued");
+    if (strcmp(out->messages[n - 1].role, "assistant") == 0) {
+        return field_error(err, "messages", "the last message is the assistant's: answers are not continued");
     }
     return GENARM_OK;
 }

@@ -25,7 +25,7 @@ def before_load_schema(context, raw_schema):
     by_id["properties"]["id"]["maximum"] = len(ARMS) - 1
     by_name["properties"]["name"] = {"enum": ARMS}
     schemas["TokenId"]["maximum"] = N_VOCAB - 1
-    schemas["Message"]["properties"]["role"] = {"enum": ["user"]}  # the last one is the user's
+    schemas["Message"]["properties"]["role"] = {"enum": ["system", "developer", "user"]}  # the last one is not the assistant's
     biases = schemas["LogitBias"]["oneOf"][0]
     biases["patternProperties"] = {"^[0-9]{1,2}$": value for value in biases["patternProperties"].values()}
     for request in (schema["properties"] for name, schema in schemas.items() if name.endswith("Request")):

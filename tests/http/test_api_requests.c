@@ -391,6 +391,21 @@ static void test_what_a_message_has_not_is_not_given(void **state) {
     assert_same_prompt(a, "{\"role\": \"assistant\", \"refusal\": \"No.\"}", "{\"role\": \"assistant\", \"content\": \"\"}");
 }
 
+static void test_a_chat_may_end_with_a_system_message(void **state) {
+    const struct api *a = *state;
+    static const char *const messages[] = {
+        "{\"role\": \"system\", \"content\": \"Tell a story.\"}",
+        "{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"developer\", \"content\": \"Be brief.\"}",
+    };
+    for (size_t i = 0; i < sizeof messages / sizeof *messages; i++) {
+        char body[256];
+        snprintf(body, sizeof body, "{\"messages\": [%s], \"max_tokens\": 2}", messages[i]);
+        struct got *g = ask_text(a, CHAT, body, NULL, NULL, NULL);
+        assert_int_equal(g->status, 200);
+        got_free(g);
+    }
+}
+
 /* ---- many at once, of all kinds ---- */
 
 struct mixed {
@@ -466,6 +481,7 @@ int main(void) {
         cmocka_unit_test(test_an_answer_that_no_token_is_allowed_in_fails_alone),
         cmocka_unit_test(test_texts_of_several_parts_are_joined),
         cmocka_unit_test(test_what_a_message_has_not_is_not_given),
+        cmocka_unit_test(test_a_chat_may_end_with_a_system_message),
         cmocka_unit_test(test_requests_of_all_kinds_at_once),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
