@@ -10,6 +10,8 @@ static const struct field fields[] = {
     REQUEST_FIELD(FIELD_ANY, "prompt", prompt),
     REQUEST_RANGE(FIELD_INTEGER, "n_probs", n_logprobs, 0, REQUEST_MAX_PROBS),
     REQUEST_FIELD(FIELD_BOOL, "return_tokens", return_tokens),
+    REQUEST_NEUTRAL("n", "1"),
+    REQUEST_NEUTRAL("n_cmpl", "1"),
 };
 
 /* [{"id", "token", "bytes", "logprob", "top_logprobs", "parts"}] */

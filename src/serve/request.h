@@ -44,14 +44,15 @@ struct request {
         REQUEST_IGNORED("mirostat_tau"), REQUEST_IGNORED("mirostat_eta"), REQUEST_IGNORED("dry_base"),                        \
         REQUEST_IGNORED("dry_allowed_length"), REQUEST_IGNORED("dry_penalty_last_n"),                                         \
         REQUEST_IGNORED("dry_sequence_breakers"), REQUEST_IGNORED("xtc_threshold"), REQUEST_IGNORED("adaptive_decay"),        \
+        REQUEST_IGNORED("reasoning_format"), REQUEST_IGNORED("backend_sampling"), REQUEST_IGNORED("return_progress"),         \
         REQUEST_NEUTRAL("frequency_penalty", "0"), REQUEST_NEUTRAL("presence_penalty", "0"),                                  \
-        REQUEST_NEUTRAL("repeat_penalty", "1"), REQUEST_NEUTRAL("typical_p", "1"), REQUEST_NEUTRAL("top_n_sigma", "-1"),      \
+        REQUEST_NEUTRAL("repeat_penalty", "1"), REQUEST_NEUTRAL("typical_p", "1"), REQUEST_NEUTRAL("typ_p", "1"),             \
+        REQUEST_NEUTRAL("top_n_sigma", "-1"), REQUEST_NEUTRAL("chat_template_kwargs", "{}"),                                  \
         REQUEST_NEUTRAL("mirostat", "0"), REQUEST_NEUTRAL("dynatemp_range", "0"), REQUEST_NEUTRAL("dry_multiplier", "0"),     \
         REQUEST_NEUTRAL("xtc_probability", "0"), REQUEST_NEUTRAL("adaptive_target", "-1"),                                    \
         REQUEST_NEUTRAL("ignore_eos", "false"), REQUEST_NEUTRAL("n_indent", "0"),                                             \
         REQUEST_NEUTRAL("t_max_predict_ms", "[0, -1]"), REQUEST_NEUTRAL("response_fields", "[]"),                             \
-        REQUEST_NEUTRAL("return_progress", "false"), REQUEST_NEUTRAL("post_sampling_probs", "false"),                         \
-        REQUEST_NEUTRAL("lora", "[]"), REQUEST_NEUTRAL("tools", "[]"),                                                        \
+        REQUEST_NEUTRAL("post_sampling_probs", "false"), REQUEST_NEUTRAL("lora", "[]"), REQUEST_NEUTRAL("tools", "[]"),       \
         REQUEST_NEUTRAL("tool_choice", "[\"none\", \"auto\"]"), REQUEST_NEUTRAL("functions", "[]"),                           \
         REQUEST_NEUTRAL("function_call", "[\"none\", \"auto\"]"), REQUEST_NEUTRAL("modalities", "[[\"text\"]]"),              \
         REQUEST_NEUTRAL("audio", "null"), REQUEST_NEUTRAL("prediction", "null"),                                              \

@@ -218,6 +218,10 @@ def test_what_steers_nothing_is_accepted(tiny):
     plain = text(tiny, **GREEDY)
     assert text(tiny, **GREEDY, user="me", metadata={"a": "b"}, store=False, service_tier="auto", presence_penalty=0,
                 frequency_penalty=0, logprobs=False, reasoning_effort="low") == plain
+    llama = {"reasoning_format": "auto", "backend_sampling": False, "return_progress": True, "typ_p": 1,
+             "chat_template_kwargs": {}}
+    assert text(tiny, **GREEDY, extra_body=llama) == plain
+    fetch(TINY, "/completion", {"prompt": PROMPT, "n_predict": 1, "n": 1, "n_cmpl": 1})
 
 
 # ---- log-probabilities --------------------------------------------------------------------------------------------

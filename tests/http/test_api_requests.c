@@ -91,6 +91,8 @@ static const struct bad table[] = {
     {CHAT, HI "\"tool_choice\": \"required\"}", "tool_choice", NULL},
     {CHAT, HI "\"modalities\": [\"audio\"]}", "modalities", NULL},
     {CHAT, HI "\"dry_multiplier\": 0.8, \"dry_base\": 1.75}", "dry_multiplier", "not supported"},
+    {CHAT, HI "\"typ_p\": 0.9}", "typ_p", "not supported"},
+    {CHAT, HI "\"chat_template_kwargs\": {\"enable_thinking\": false}}", "chat_template_kwargs", "not supported"},
     {CHAT, HI "\"n_probs\": 1}", "n_probs", "not supported"},
     {CHAT, HI "\"grammar\": \"root := x\"}", "grammar", NULL},
     {CHAT, HI "\"grammar\": \"root ::= root\"}", "grammar", NULL},
@@ -149,6 +151,8 @@ static const struct bad table[] = {
     {CHAT, HI "\"n\": 128, \"logprobs\": true, \"top_logprobs\": 20}", "top_logprobs", "too many"},
     {COMPLETIONS, "{\"prompt\": \"a\", \"n\": 128, \"logprobs\": 20, \"max_tokens\": 100000}", "logprobs", "32768 tokens"},
     {COMPLETIONS, "{\"prompt\": \"a\", \"t_max_predict_ms\": 100}", "t_max_predict_ms", "not supported"},
+    {"/completion", "{\"prompt\": \"a\", \"n\": 2}", "n", "not supported"},
+    {"/completion", "{\"prompt\": \"a\", \"n_cmpl\": 2}", "n_cmpl", "not supported"},
     {"/completion", "{\"prompt\": \"a\", \"repeat_penalty\": 1.1}", "repeat_penalty", NULL},
     {"/completion", "{\"prompt\": \"a\", \"response_fields\": [\"content\"]}", "response_fields", "not supported"},
     /* the rest */
@@ -274,13 +278,14 @@ static void test_what_is_null_or_neutral_is_not_given(void **state) {
 static const char neutral[] =
     ", \"max_tokens\": -1, \"max_completion_tokens\": -1, \"id_slot\": -1, \"cache_prompt\": true, \"n_keep\": 0, "
     "\"n_discard\": 0, \"n_cache_reuse\": 0, \"n_indent\": 0, \"n_probs\": 0, \"min_keep\": 0, \"t_max_predict_ms\": 0, "
-    "\"response_fields\": [], \"return_tokens\": false, \"return_progress\": false, \"post_sampling_probs\": false, "
+    "\"response_fields\": [], \"return_tokens\": false, \"return_progress\": true, \"post_sampling_probs\": false, "
     "\"timings_per_token\": false, \"samplers\": [\"top_k\", \"top_p\", \"temperature\"], \"repeat_penalty\": 1.0, "
     "\"repeat_last_n\": 64, \"presence_penalty\": 0.0, \"frequency_penalty\": 0.0, \"dry_multiplier\": 0.0, "
     "\"dry_base\": 1.75, \"dry_allowed_length\": 2, \"dry_penalty_last_n\": -1, \"dry_sequence_breakers\": [\"\\n\"], "
-    "\"xtc_probability\": 0, \"xtc_threshold\": 0.1, \"typical_p\": 1, \"top_n_sigma\": -1.0, \"mirostat\": 0, "
+    "\"xtc_probability\": 0, \"xtc_threshold\": 0.1, \"typical_p\": 1, \"typ_p\": 1.0, \"top_n_sigma\": -1.0, \"mirostat\": 0, "
     "\"mirostat_tau\": 5.0, \"mirostat_eta\": 0.1, \"dynatemp_range\": 0.0, \"dynatemp_exponent\": 1.0, "
     "\"adaptive_target\": -1.0, \"adaptive_decay\": 0.9, \"ignore_eos\": false, \"lora\": [], \"metadata\": {\"a\": 1}, "
+    "\"reasoning_format\": \"auto\", \"backend_sampling\": false, \"chat_template_kwargs\": {}, \"n\": 1, "
     "\"store\": true, \"tools\": [], \"tool_choice\": \"auto\"}";
 
 static void test_all_kinds_take_the_fields_of_both_apis_that_change_nothing(void **state) {
