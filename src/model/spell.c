@@ -12,19 +12,23 @@ static const char no_character = '\xFF'; /* a byte that is in no UTF-8 */
 
 static int append(int32_t **tokens, int32_t *n, const struct genarm_model *model, const char *text, size_t n_text, bool bos,
                   bool special, struct genarm_error *err) {
-    const int32_t found = genarm_tokenize(model, text, n_text, bos, special, NULL, 0);
-    if (found == INT32_MIN || -found >= INT32_MAX - *n) {
-        return error_set(err, GENARM_EINVAL, "the text cannot be tokenised");
+    int64_t room = (int64_t)n_text + 16; /* seldom has a text more tokens than bytes */
+    int32_t found = -1, *grown = NULL;
+    while (found < 0) {
+        if (room >= INT32_MAX - *n) {
+            return error_set(err, GENARM_EINVAL, "the text cannot be tokenised");
+        }
+        grown = realloc(*tokens, ((size_t)*n + (size_t)room + 1) * sizeof *grown);
+        if (!grown) {
+            return error_nomem(err, "tokens");
+        }
+        *tokens = grown;
+        found = genarm_tokenize(model, text, n_text, bos, special, grown + *n, (int32_t)room);
+        room = found < 0 ? -(int64_t)found : room; /* INT32_MIN, a failure, is too many as well */
     }
-    int32_t *grown = realloc(*tokens, ((size_t)*n + (size_t)-found + 1) * sizeof *grown);
-    if (!grown) {
-        return error_nomem(err, "tokens");
-    }
-    *tokens = grown;
-    if (found < 0 && genarm_tokenize(model, text, n_text, bos, special, grown + *n, -found) != -found) {
-        return error_set(err, GENARM_EINVAL, "the text cannot be tokenised");
-    }
-    *n -= found;
+    *n += found;
+    grown = realloc(grown, ((size_t)*n + 1) * sizeof *grown);
+    *tokens = grown ? grown : *tokens;
     return GENARM_OK;
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/rng.h"
 #include "model/model.h"
+#include "model/spell.h"
 #include "support/edit.h"
 #include "support/golden.h"
 #include "support/spm.h"
@@ -125,6 +126,45 @@ static void test_too_little_room_gives_the_number_needed(void **state) {
     assert_int_equal(genarm_tokenize(m, "x", (size_t)INT32_MAX + 1, false, false, tokens, 20), INT32_MIN);
     char byte[1];
     assert_int_equal(genarm_token_bytes(m, 2, true, byte, 1), -10); /* <|im_end|> */
+    genarm_model_free(m);
+}
+
+static void assert_spelled(const struct genarm_model *m, const char *text, size_t n_least) {
+    struct genarm_error err;
+    int32_t *found = NULL, *want = calloc(1000, sizeof *want);
+    size_t n = 0;
+    const int32_t n_want = genarm_tokenize(m, text, strlen(text), true, false, want, 1000);
+    must(spell_tokens(&found, &n, m, text, true, false, &err), &err);
+    assert_int_equal(n, n_want);
+    assert_true(n >= n_least);
+    if (n > 0) {
+        assert_memory_equal(found, want, n * sizeof *want);
+    }
+    free(found);
+    free(want);
+}
+
+static void test_a_text_is_spelled_however_many_tokens_it_has(void **state) {
+    (void)state;
+    static const char *const names[] = {"llama.gguf", "qwen2.gguf"}; /* with BOS and without */
+    for (int i = 0; i < 2; i++) {
+        struct genarm_model *m = golden_model(names[i]);
+        assert_spelled(m, "", 0);
+        assert_spelled(m, "a", 1);
+        assert_spelled(m, "the hen and the hat", 2);
+        genarm_model_free(m);
+    }
+    struct edit e;
+    size_t n;
+    edit_open(&e, spm_model(true));
+    char **texts = edit_strings(&e, tokens_key, &n);
+    free(texts[285]);
+    texts[285] = strdup("filler285"); /* the space: each is the three bytes of its sign then */
+    edit_set_strings(&e, tokens_key, texts, n);
+    struct genarm_model *m = load(edit_save(&e, temp_path("spaces.gguf")));
+    char spaces[101] = {0};
+    assert_spelled(m, "a", 1);
+    assert_spelled(m, memset(spaces, ' ', 100), 300);
     genarm_model_free(m);
 }
 
@@ -430,6 +470,7 @@ int main(void) {
         cmocka_unit_test(test_special_texts_become_tokens_only_when_asked),
         cmocka_unit_test(test_bos_comes_first_where_the_model_wants_one),
         cmocka_unit_test(test_too_little_room_gives_the_number_needed),
+        cmocka_unit_test(test_a_text_is_spelled_however_many_tokens_it_has),
         cmocka_unit_test(test_ids_outside_the_vocabulary_are_nothing),
         cmocka_unit_test(test_end_of_turn_is_found),
         cmocka_unit_test(test_sentencepiece_vocabularies_work),
