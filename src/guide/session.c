@@ -192,24 +192,43 @@ static void find_references(struct genarm_session *s) {
     }
 }
 
-static int check_length(const struct genarm_guide *g, int32_t policy, size_t n, struct genarm_error *err) {
+/* `least`: "at least " where nobody has counted to the end. */
+static int check_length(const struct genarm_guide *g, int32_t policy, const char *least, size_t n, struct genarm_error *err) {
     if (n < (size_t)g->params.n_ctx) {
         return GENARM_OK;
     }
-    const int rc = error_set(err, GENARM_ECONTEXT, "the prompt has %zu tokens for %s, the context %d", n,
+    const int rc = error_set(err, GENARM_ECONTEXT, "the prompt has %s%zu tokens for %s, the context %d", least, n,
                              g->policies[policy].name, g->params.n_ctx);
     return error_hint(err, rc, "shorten the prompt or raise the context size (-c)");
+}
+
+/* Tokens that messages have at least. Only messages that are long are rendered for it. */
+static size_t at_least(const struct policy *p, const struct genarm_message *messages, size_t n_messages, int32_t n_ctx) {
+    size_t n_bytes = 0, n = 0;
+    char *text = NULL;
+    for (size_t i = 0; i < n_messages; i++) {
+        n_bytes += messages[i].content ? strlen(messages[i].content) : 0;
+    }
+    const size_t longest = p->model->measure.longest;
+    const bool is_long = longest > 0 && n_bytes / longest >= (size_t)n_ctx;
+    if (is_long && genarm_template_apply(&text, p->model, p->template_name, messages, n_messages, NULL) == GENARM_OK) {
+        n = vocab_at_least(&p->model->measure, text, strlen(text));
+    }
+    free(text);
+    return n < INT32_MAX ? n : INT32_MAX;
 }
 
 int guide_prompt_tokens(const struct genarm_guide *g, const struct genarm_message *messages, size_t n_messages,
                         struct prompt_tokens *out, struct genarm_error *err) {
     for (int32_t i = 0; i < g->n_policies; i++) {
         const struct policy *p = &g->policies[i];
-        int rc = template_tokens(&out->tokens[i], &out->n[i], p->model, p->template_name, messages, n_messages, err);
+        out->n[i] = (int32_t)at_least(p, messages, n_messages, g->params.n_ctx);
+        int rc = check_length(g, i, "at least ", (size_t)out->n[i], err);
         if (rc == GENARM_OK) {
-            out->longest = out->n[i] > out->longest ? out->n[i] : out->longest;
-            rc = check_length(g, i, (size_t)out->n[i], err);
+            rc = template_tokens(&out->tokens[i], &out->n[i], p->model, p->template_name, messages, n_messages, err);
+            rc = rc == GENARM_OK ? check_length(g, i, "", (size_t)out->n[i], err) : rc;
         }
+        out->longest = out->n[i] > out->longest ? out->n[i] : out->longest;
         if (rc != GENARM_OK) {
             return rc;
         }
@@ -266,7 +285,7 @@ int genarm_session_prompt_tokens(struct genarm_session *s, const int32_t *tokens
     if (n == 0) {
         return error_set(err, GENARM_EINVAL, "a prompt of no tokens");
     }
-    const int rc = check_length(g, 0, n, err);
+    const int rc = check_length(g, 0, "", n, err);
     if (rc != GENARM_OK) {
         return rc;
     }

@@ -99,7 +99,7 @@ int session_reserve_pass(struct genarm_session **sessions, size_t n, struct gena
 struct prompt_tokens {
     int32_t *tokens[GUIDE_MAX_POLICIES]; /* [n of it] malloc'ed */
     int32_t n[GUIDE_MAX_POLICIES];
-    int32_t longest; /* of those looked at: on GENARM_ECONTEXT what does not fit */
+    int32_t longest; /* of those looked at: on GENARM_ECONTEXT what does not fit, or as much as it is at least */
 };
 
 /* Messages under the templates of a guide that has started. It reads only what never changes, so any thread may do it while

@@ -86,6 +86,7 @@ static int describe(struct genarm_model *m, struct genarm_error *err) {
         return error_nomem(err, "a chat template");
     }
     m->turn_end = vocab_turn_end(m->vocab, gguf);
+    vocab_measure(&m->measure, m->vocab);
     name_file_type(m);
     fingerprint(m);
     m->sample = sample_weights(&m->weights.file);

@@ -12,6 +12,7 @@
 #include "model/controls.h"
 #include "model/hparams.h"
 #include "model/runtime.h"
+#include "model/vocab.h"
 #include "model/weights.h"
 #include "model/words.h"
 
@@ -34,6 +35,7 @@ struct genarm_model {
     char file_type[16];  /* e.g. "Q4_1": of most weights */
     char *chat_template; /* or NULL */
     int32_t turn_end;    /* token, -1: none */
+    struct vocab_measure measure;
     int64_t n_params;
     size_t size; /* bytes of all tensors */
 };

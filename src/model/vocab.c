@@ -140,6 +140,56 @@ uint64_t vocab_hash(uint64_t hash, const struct llama_vocab *vocab) {
     return hash;
 }
 
+static size_t n_counted(const struct vocab_measure *m, const char *text, size_t n) {
+    size_t n_counted = 0;
+    for (size_t i = 0; i < n; i++) {
+        n_counted += m->counts[(unsigned char)text[i]];
+    }
+    return n_counted;
+}
+
+/* A token's bytes in a text, made in a room of MAX_TOKEN_BYTES; of SentencePiece with its sign for a space, which a text may have
+ * as well. */
+static size_t token_piece(const char **piece, char *room, const struct llama_vocab *vocab, int32_t token) {
+    *piece = llama_vocab_get_text(vocab, token);
+    if (llama_vocab_type(vocab) == LLAMA_VOCAB_TYPE_BPE) {
+        const int32_t n = guard_token_to_piece(vocab, token, room, MAX_TOKEN_BYTES, true);
+        *piece = n >= 0 ? room : *piece;
+        return n >= 0 ? (size_t)n : strlen(*piece);
+    }
+    return strlen(*piece);
+}
+
+void vocab_measure(struct vocab_measure *out, const struct llama_vocab *vocab) {
+    const enum llama_vocab_type type = llama_vocab_type(vocab);
+    const int32_t n_vocab = llama_vocab_n_tokens(vocab);
+    const char *piece;
+    char room[MAX_TOKEN_BYTES];
+    *out = (struct vocab_measure){0};
+    if (type != LLAMA_VOCAB_TYPE_BPE && type != LLAMA_VOCAB_TYPE_SPM) {
+        return;
+    }
+    for (int i = 0; i < 256; i++) {
+        out->counts[i] = type == LLAMA_VOCAB_TYPE_SPM;
+    }
+    for (int32_t i = 0; i < n_vocab && type == LLAMA_VOCAB_TYPE_BPE; i++) {
+        if (token_piece(&piece, room, vocab, i) == 1) {
+            out->counts[(unsigned char)piece[0]] = true;
+        }
+    }
+    for (const char *space = " \t\n\v\f\r"; *space; space++) {
+        out->counts[(unsigned char)*space] = false;
+    }
+    for (int32_t i = 0; i < n_vocab; i++) {
+        const size_t n = token_piece(&piece, room, vocab, i), n_of_it = n_counted(out, piece, n);
+        out->longest = n_of_it > out->longest ? n_of_it : out->longest;
+    }
+}
+
+size_t vocab_at_least(const struct vocab_measure *m, const char *text, size_t n) {
+    return m->longest ? (n_counted(m, text, n) + m->longest - 1) / m->longest : 0;
+}
+
 /* ---- public ---- */
 
 static bool in_vocab(const struct genarm_model *model, int32_t token) {

@@ -4,6 +4,7 @@
 
 #include <gguf.h>
 #include <llama.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -20,6 +21,17 @@ int vocab_check_tokens(const struct gguf_context *gguf, int32_t n_vocab, struct 
 
 /* The token that ends a turn: what the metadata says, else what libllama finds; -1: there is none. */
 int32_t vocab_turn_end(const struct llama_vocab *vocab, const struct gguf_context *gguf);
+
+/* What the length of a text tells of the number of its tokens. */
+struct vocab_measure {
+    bool counts[256]; /* bytes that some token of a text holds: not white space, which control tokens swallow, nor what the
+                         vocabulary has no token for, which is left out */
+    size_t longest;   /* a token holds so many of them at most; 0: nothing is known of this kind of tokenizer */
+};
+void vocab_measure(struct vocab_measure *out, const struct llama_vocab *vocab);
+
+/* Tokens that a text has at least, without making them: what is far too long need not be tokenised to be refused. */
+size_t vocab_at_least(const struct vocab_measure *m, const char *text, size_t n);
 
 /* Continues a hash over every token's text. */
 uint64_t vocab_hash(uint64_t hash, const struct llama_vocab *vocab);

@@ -40,7 +40,8 @@ static int fit_prompt(struct job_prompt *p, const struct serve_model *m, int32_t
         *n = (int32_t)p->n_tokens;
         const int rc = p->n_tokens < (size_t)m->n_ctx
                            ? GENARM_OK
-                           : error_set(err, GENARM_ECONTEXT, "the prompt has %zu tokens, the context %d", p->n_tokens, m->n_ctx);
+                           : error_set(err, GENARM_ECONTEXT, "the prompt has %s%zu tokens, the context %d",
+                                       p->tokens ? "" : "at least ", p->n_tokens, m->n_ctx);
         return error_hint(err, rc, "shorten the prompt or raise the context size (-c)");
     }
     p->each = calloc(1, sizeof *p->each);

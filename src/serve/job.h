@@ -20,7 +20,7 @@ struct job_prompt {
     struct genarm_message *messages; /* [n_messages] their strings are the request's; NULL: tokens */
     size_t n_messages;
     struct prompt_tokens *each; /* what the messages are to each policy: job_params_fit */
-    int32_t *tokens; /* [n_tokens] seen by every policy without a template */
+    int32_t *tokens; /* [n_tokens] seen by every policy without a template; NULL: at least so many, which do not fit */
     size_t n_tokens;
 };
 

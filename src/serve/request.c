@@ -7,6 +7,7 @@
 #include <sys/random.h>
 
 #include "base/utf8.h"
+#include "model/model.h"
 #include "model/spell.h"
 
 struct request request_default(const struct serve_model *m) {
@@ -132,9 +133,14 @@ int request_messages(struct job_prompt *out, const json_t *messages, struct gena
 static int add_prompt(struct job_params *out, const struct serve_model *m, const json_t *prompt, struct genarm_error *err) {
     struct genarm_model_info info;
     struct job_prompt *p = &out->prompts[out->n_prompts++];
+    const char *text = json_string_value(prompt);
     genarm_model_get_info(m->base, &info);
-    int rc = json_is_string(prompt) ? spell_tokens(&p->tokens, &p->n_tokens, m->base, json_string_value(prompt), true, true, err)
-                                    : fields_tokens(&p->tokens, &p->n_tokens, prompt, "prompt", info.n_vocab, err);
+    p->n_tokens = vocab_at_least(&m->base->measure, text ? text : "", text ? strlen(text) : 0);
+    if (p->n_tokens >= (size_t)m->n_ctx) {
+        return GENARM_OK;
+    }
+    int rc = text ? spell_tokens(&p->tokens, &p->n_tokens, m->base, text, true, true, err)
+                  : fields_tokens(&p->tokens, &p->n_tokens, prompt, "prompt", info.n_vocab, err);
     if (rc == GENARM_OK && p->n_tokens == 0) {
         const int32_t bos = genarm_token_eos(m->base); /* of models that begin with nothing: a text begins where another ended */
         free(p->tokens);

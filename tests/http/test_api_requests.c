@@ -244,6 +244,42 @@ static void test_a_full_context_is_told(void **state) {
     free(text);
 }
 
+static char *repeated(const char *piece, size_t n) {
+    char *text = calloc(n, strlen(piece) + 1);
+    for (size_t i = 0; i < n; i++) {
+        strcat(text + i * strlen(piece), piece);
+    }
+    return text;
+}
+
+/* What the server says of a prompt of n pieces: it fits, or has so many tokens, or at least so many. */
+static void expect_length(const struct api *a, const char *path, const char *piece, size_t n, const char *says) {
+    char *text = repeated(piece, n);
+    const bool chats = strcmp(path, CHAT) == 0;
+    struct got *g = ask_api(a, path, chats ? chat(text, "{}") : json_pack("{s:s, s:i}", "prompt", text, "max_tokens", 1));
+    assert_int_equal(g->status, says ? 400 : 200);
+    if (says) {
+        assert_string_equal(text_at(g->json, "error.type"), "exceed_context_size_error");
+        assert_non_null(strstr(text_at(g->json, "error.message"), says));
+        assert_true(number_at(g->json, "error.n_prompt_tokens") >= 256);
+    }
+    got_free(g);
+    free(text);
+}
+
+static void test_a_prompt_far_beyond_the_context_is_not_tokenised_to_be_refused(void **state) {
+    const struct api *a = *state;
+    static const char longest[] = "<|endoftext|>"; /* piece of the vocabulary: a token, where prompts may spell those */
+    static const char *const paths[] = {CHAT, COMPLETIONS, "/completion"};
+    for (size_t i = 0; i < 3; i++) {
+        expect_length(a, paths[i], "a few words ", 1 << 17, "the prompt has at least ");
+        expect_length(a, paths[i], " ", 3000, "the prompt has 3"); /* tokens may swallow spaces: they are not counted */
+    }
+    expect_length(a, COMPLETIONS, longest, 254, NULL); /* and BOS */
+    expect_length(a, COMPLETIONS, longest, 255, "has 256 tokens");
+    expect_length(a, COMPLETIONS, longest, 256, "has at least 256 tokens");
+}
+
 static void test_what_is_null_or_neutral_is_not_given(void **state) {
     const struct api *a = *state;
     static const char *const more[] = {
@@ -480,6 +516,7 @@ int main(void) {
         cmocka_unit_test(test_deep_nesting_is_refused),
         cmocka_unit_test(test_a_stop_text_has_a_limit),
         cmocka_unit_test(test_a_full_context_is_told),
+        cmocka_unit_test(test_a_prompt_far_beyond_the_context_is_not_tokenised_to_be_refused),
         cmocka_unit_test(test_what_is_null_or_neutral_is_not_given),
         cmocka_unit_test(test_all_kinds_take_the_fields_of_both_apis_that_change_nothing),
         cmocka_unit_test(test_an_empty_prompt_is_one),

@@ -129,6 +129,10 @@ static void test_too_little_room_gives_the_number_needed(void **state) {
     genarm_model_free(m);
 }
 
+static size_t at_least(const struct genarm_model *m, const char *text) {
+    return vocab_at_least(&m->measure, text, strlen(text));
+}
+
 static void assert_spelled(const struct genarm_model *m, const char *text, size_t n_least) {
     struct genarm_error err;
     int32_t *found = NULL, *want = calloc(1000, sizeof *want);
@@ -136,7 +140,7 @@ static void assert_spelled(const struct genarm_model *m, const char *text, size_
     const int32_t n_want = genarm_tokenize(m, text, strlen(text), true, false, want, 1000);
     must(spell_tokens(&found, &n, m, text, true, false, &err), &err);
     assert_int_equal(n, n_want);
-    assert_true(n >= n_least);
+    assert_true(n >= n_least && n >= at_least(m, text));
     if (n > 0) {
         assert_memory_equal(found, want, n * sizeof *want);
     }
@@ -165,6 +169,31 @@ static void test_a_text_is_spelled_however_many_tokens_it_has(void **state) {
     char spaces[101] = {0};
     assert_spelled(m, "a", 1);
     assert_spelled(m, memset(spaces, ' ', 100), 300);
+    genarm_model_free(m);
+}
+
+/* What a vocabulary has no token for is left out, and control tokens may swallow spaces: neither is counted. */
+static void test_a_text_has_as_many_tokens_at_least_as_its_length_tells(void **state) {
+    (void)state;
+    struct genarm_model *m = golden_model("llama.gguf");
+    assert_int_equal(m->measure.longest, strlen("<|endoftext|>"));
+    assert_int_equal(at_least(m, "thirteen~byte thirteen~byte "), 2);
+    assert_int_equal(at_least(m, "thirteen~byte thirteen~bytes"), 3);
+    assert_int_equal(at_least(m, " \n"), 0);
+    genarm_model_free(m);
+    struct edit e;
+    size_t n, i = 0;
+    edit_open(&e, golden_path("llama.gguf"));
+    char **texts = edit_strings(&e, tokens_key, &n);
+    while (strcmp(texts[i], "~") != 0) {
+        assert_true(++i < n);
+    }
+    free(texts[i]);
+    texts[i] = strdup("no tilde");
+    edit_set_strings(&e, tokens_key, texts, n);
+    m = load(edit_save(&e, temp_path("no-tilde.gguf")));
+    assert_int_equal(at_least(m, "thirteen~byte thirteen~bytes"), 2);
+    assert_spelled(m, "~~~~~~~~~~~~~~~~~~~~", 0);
     genarm_model_free(m);
 }
 
@@ -471,6 +500,7 @@ int main(void) {
         cmocka_unit_test(test_bos_comes_first_where_the_model_wants_one),
         cmocka_unit_test(test_too_little_room_gives_the_number_needed),
         cmocka_unit_test(test_a_text_is_spelled_however_many_tokens_it_has),
+        cmocka_unit_test(test_a_text_has_as_many_tokens_at_least_as_its_length_tells),
         cmocka_unit_test(test_ids_outside_the_vocabulary_are_nothing),
         cmocka_unit_test(test_end_of_turn_is_found),
         cmocka_unit_test(test_sentencepiece_vocabularies_work),
