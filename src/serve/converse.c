@@ -89,7 +89,7 @@ static void log_job(struct server *s, const struct job *job) {
     for (size_t i = 0; i < job->n_choices; i++) {
         n_tokens += job->choices[i].answer.n_tokens;
     }
-    const double rate = answer_rate(&first->answer), waited = first->answer.first - job->submitted;
+    const double rate = answer_rate(&first->answer), waited = first->answer.first - job->arrived;
     const int n_prompt = first->n_prompt, n_known = first->n_reused;
     const struct genarm_error error = job->error;
     const char *end = job->n_done < job->n_choices ? "the client left" : told_finish(first);
@@ -115,7 +115,8 @@ struct job *converse_run(struct http_call *call, struct server *s, const char *p
     if (!job) {
         return NULL;
     }
-    job->deadline = s->p.time_limit > 0 ? job->submitted + s->p.time_limit : 0;
+    job->arrived = http_call_arrived(call);
+    job->deadline = s->p.time_limit > 0 ? job->arrived + s->p.time_limit : 0;
     if (!worker_submit(s->worker, job, &retry_after)) {
         refuse(call, s, retry_after);
         worker_release(s->worker, job);

@@ -84,6 +84,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
         return take_body(c, bytes, taken);
     }
     c->complete = true;
+    c->arrived = http_now_ms();
     http_conn_expect(c->conn, HTTP_NEVER);
     if (c->refused) {
         http_reply_refusal(c);

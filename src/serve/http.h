@@ -59,6 +59,7 @@ const char *http_call_header(const struct http_call *c, const char *name); /* NU
 const char *http_call_body(const struct http_call *c, size_t *n);          /* NUL-terminated, never NULL; n may be NULL */
 const char *http_call_id(const struct http_call *c);                       /* the request's id, as in X-Request-Id */
 const char *http_call_client(const struct http_call *c); /* who asks, for fairness: "key-1" for the first key, or its address */
+double http_call_arrived(const struct http_call *c);     /* when all of it was there: seconds of clock_seconds */
 /* The client has closed the connection, or its sending side; cheap, may be asked often. Also while streaming. */
 bool http_call_gone(struct http_call *c);
 

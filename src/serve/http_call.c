@@ -86,6 +86,8 @@ const char *http_call_id(const struct http_call *c) { return c->id; }
 
 const char *http_call_client(const struct http_call *c) { return c->client; }
 
+double http_call_arrived(const struct http_call *c) { return 1e-3 * (double)c->arrived; }
+
 /* The end of the stream shows although bytes of a next request may come before it. */
 bool http_call_gone(struct http_call *c) {
     struct pollfd p = {.fd = c->conn->fd, .events = POLLRDHUP};

@@ -125,7 +125,7 @@ struct http_call {
     struct http_server *server;
     struct MHD_Connection *mhd;
     struct http_conn *conn;
-    int64_t start; /* ms: when its first line was there */
+    int64_t start, arrived; /* ms: when its first line was there, and all of it */
     char id[HTTP_ID_MAX + 1];
     char client[INET6_ADDRSTRLEN + 16];
 

@@ -101,7 +101,7 @@ struct job {
     char id[JOB_ID_LENGTH];
     char client[CLIENT_LENGTH];
     char request[72];  /* the HTTP request's id, for the log */
-    double submitted, deadline; /* of clock_seconds; deadline 0: none */
+    double arrived, submitted, deadline; /* of clock_seconds: its request, itself; 0: no deadline */
     struct choice *choices; /* [n_choices] */
     size_t n_choices;
     /* Shared: */

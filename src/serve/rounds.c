@@ -504,7 +504,7 @@ static void take_token(struct worker *w, struct choice *c, int32_t token, double
     int rc = answer_push(a, token, now, &error);
     if (a->n_tokens == 1) {
         note_reused(c);
-        counters_time(w->p.counters, COUNT_FIRST_TOKEN, now - c->job->submitted);
+        counters_time(w->p.counters, COUNT_FIRST_TOKEN, now - c->job->arrived);
     }
     if (rc == GENARM_OK && c->job->params.n_logprobs >= 0) {
         rc = choice_add_kept(c, start, &error);
