@@ -97,9 +97,10 @@ void api_score(struct http_call *call, void *user) {
     }
     struct request r = request_default(m);
     r.arms = in.arms;
+    params.source = root;
     params.prompts = calloc(1, sizeof *params.prompts);
     params.n_prompts = 1;
-    int rc = params.prompts ? request_params(&params, s, m, &r, root, &err) : error_nomem(&err, "a request");
+    int rc = params.prompts ? request_params(&params, s, m, &r, &err) : error_nomem(&err, "a request");
     params.n_predict = -1; /* none is asked for, but that is no end */
     rc = rc == GENARM_OK ? read_prompt(&params.prompts[0], &in, &err) : rc;
     rc = rc == GENARM_OK ? read_response(&params, m, &in, &err) : rc;
@@ -113,5 +114,4 @@ void api_score(struct http_call *call, void *user) {
         api_error(call, &err);
         job_params_deinit(&params, m->n_arms);
     }
-    json_decref(root);
 }

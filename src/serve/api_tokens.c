@@ -8,6 +8,22 @@
 #include "serve/fields.h"
 #include "serve/request.h"
 
+/* {"tokens": [ID...]} or [{"id", "piece"}...]: as text at once, since values would take a hundred times as much. */
+static int put_tokens(struct buf *out, const struct serve_model *m, const int32_t *tokens, size_t n, bool with_pieces,
+                      struct genarm_error *err) {
+    int rc = buf_puts(out, "{\"tokens\":[", err);
+    for (size_t i = 0; i < n && rc == GENARM_OK; i++) {
+        rc = buf_printf(out, err, with_pieces ? "%s{\"id\":%d,\"piece\":" : "%s%d", i ? "," : "", tokens[i]);
+        if (with_pieces && rc == GENARM_OK) {
+            json_t *piece = spell_token_json(m->base, tokens[i]);
+            rc = piece ? json_dump(out, piece, err) : error_nomem(err, "a reply");
+            rc = rc == GENARM_OK ? buf_puts(out, "}", err) : rc;
+            json_decref(piece);
+        }
+    }
+    return rc == GENARM_OK ? buf_puts(out, "]}", err) : rc;
+}
+
 void api_tokenize(struct http_call *call, void *user) {
     struct {
         const char *content;
@@ -27,20 +43,18 @@ void api_tokenize(struct http_call *call, void *user) {
     if (!root) {
         return;
     }
-    if (spell_tokens(&tokens, &n, m->base, in.content, in.add_special, in.parse_special, &err) == GENARM_OK) {
-        json_t *list = json_array();
-        for (size_t i = 0; i < n; i++) {
-            json_t *id = json_integer(tokens[i]);
-            json_array_append_new(list, in.with_pieces
-                                            ? json_pack("{s:o, s:o}", "id", id, "piece", spell_token_json(m->base, tokens[i]))
-                                            : id);
-        }
-        api_reply(call, json_pack("{s:o}", "tokens", list));
+    struct buf out;
+    buf_init(&out, SIZE_MAX - 1);
+    int rc = spell_tokens(&tokens, &n, m->base, in.content, in.add_special, in.parse_special, &err);
+    json_decref(root);
+    rc = rc == GENARM_OK ? put_tokens(&out, m, tokens, n, in.with_pieces, &err) : rc;
+    if (rc == GENARM_OK) {
+        http_reply(call, 200, "application/json; charset=utf-8", out.data, out.len);
     } else {
         api_error(call, &err);
     }
     free(tokens);
-    json_decref(root);
+    buf_deinit(&out);
 }
 
 void api_detokenize(struct http_call *call, void *user) {

@@ -366,9 +366,10 @@ void converse(struct http_call *call, struct server *s, const struct dialect *di
     if (!root) {
         return;
     }
+    params.source = root;
     int rc = request_stream_options(&r, &err);
     rc = rc == GENARM_OK ? dialect->read(&params, m, &r, &err) : rc;
-    rc = rc == GENARM_OK ? request_params(&params, s, m, &r, root, &err) : rc;
+    rc = rc == GENARM_OK ? request_params(&params, s, m, &r, &err) : rc;
     rc = rc == GENARM_OK ? request_logprobs_fit(&params, m, dialect->logprobs, &err) : rc;
     if (rc == GENARM_OK) {
         reply(call, s, dialect, &r, &params);
@@ -376,5 +377,4 @@ void converse(struct http_call *call, struct server *s, const struct dialect *di
         api_error(call, &err);
         job_params_deinit(&params, m->n_arms);
     }
-    json_decref(root);
 }

@@ -40,7 +40,7 @@ struct conversation {
     struct server *server;
     const struct serve_model *model;
     const struct dialect *dialect;
-    struct request request;
+    struct request request; /* its JSON and its texts are gone */
     struct job *job;
     struct reader *readers; /* [n_choices] */
     int64_t created;

@@ -50,6 +50,9 @@ static int fit_prompt(struct job_prompt *p, const struct serve_model *m, int32_t
     }
     const int rc = guide_prompt_tokens(m->guide, p->messages, p->n_messages, p->each, err);
     *n = p->each->longest;
+    free(p->messages);
+    p->messages = NULL;
+    p->n_messages = 0;
     return rc;
 }
 
@@ -58,6 +61,8 @@ int job_params_fit(struct job_params *p, const struct serve_model *m, int32_t *n
     for (size_t i = 0; i < p->n_prompts && rc == GENARM_OK; i++) {
         rc = fit_prompt(&p->prompts[i], m, n_tokens, err);
     }
+    json_decref(p->source);
+    p->source = NULL;
     const int32_t n_left = m->n_ctx - *n_tokens;
     if (rc == GENARM_OK && p->response && p->n_response > (size_t)n_left) {
         *n_tokens += (int32_t)p->n_response;

@@ -17,9 +17,9 @@
 enum { JOB_ID_LENGTH = 48, CLIENT_LENGTH = 64 };
 
 struct job_prompt {
-    struct genarm_message *messages; /* [n_messages] their strings are the request's; NULL: tokens */
+    struct genarm_message *messages; /* [n_messages] their strings are the request's; NULL once they are tokens */
     size_t n_messages;
-    struct prompt_tokens *each; /* what the messages are to each policy: job_params_fit */
+    struct prompt_tokens *each; /* what the messages are to each policy; NULL: there were none */
     int32_t *tokens; /* [n_tokens] seen by every policy without a template; NULL: at least so many, which do not fit */
     size_t n_tokens;
 };
@@ -36,7 +36,7 @@ struct job_schedule {
 
 /* All of it is owned by the job. */
 struct job_params {
-    json_t *source;             /* the request, whose strings are used */
+    json_t *source;             /* the request, whose strings messages are; NULL once they are tokens */
     struct job_prompt *prompts; /* [n_prompts] */
     size_t n_prompts, n_each;   /* choices of each prompt */
     int32_t n_predict;          /* -1: no limit */
@@ -56,8 +56,8 @@ struct job_params {
 };
 void job_params_deinit(struct job_params *p, size_t n_arms); /* safe on a zeroed struct */
 
-/* Turns messages into tokens, here rather than in the worker's thread, and sees whether all fits in the context: GENARM_ECONTEXT,
- * and *n_tokens says what did not. */
+/* Turns messages into tokens, here rather than in the worker's thread, lets go of the request, which may be large, and sees
+ * whether all fits in the context: GENARM_ECONTEXT, and *n_tokens says what did not. */
 int job_params_fit(struct job_params *p, const struct serve_model *m, int32_t *n_tokens, struct genarm_error *err);
 
 /* A token of an answer with its log-probabilities. Does not change once it is published. */

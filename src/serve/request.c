@@ -435,9 +435,8 @@ static int read_arms(struct job_params *out, struct server *s, const struct serv
     return rc == GENARM_OK ? read_by_arm(out, m, r->schedules, "arm_schedules", err) : rc;
 }
 
-int request_params(struct job_params *out, struct server *s, const struct serve_model *m, const struct request *r, json_t *root,
+int request_params(struct job_params *out, struct server *s, const struct serve_model *m, const struct request *r,
                    struct genarm_error *err) {
-    out->source = json_incref(root);
     out->n_each = (size_t)r->n;
     const int64_t most = r->max_completion_tokens >= 0 ? r->max_completion_tokens
                          : r->max_tokens >= 0          ? r->max_tokens

@@ -91,8 +91,8 @@ int request_messages(struct job_prompt *out, const json_t *messages, struct gena
 /* Reads "stream_options". */
 int request_stream_options(struct request *r, struct genarm_error *err);
 
-/* Everything but prompts, for a job: sampling, weights, steering, what ends an answer. Takes a reference of `root`. */
-int request_params(struct job_params *out, struct server *s, const struct serve_model *m, const struct request *r, json_t *root,
+/* Everything but prompts, for a job: sampling, weights, steering, what ends an answer. */
+int request_params(struct job_params *out, struct server *s, const struct serve_model *m, const struct request *r,
                    struct genarm_error *err);
 
 /* Whether the log-probabilities that a job would keep have room; `field` is how its kind of request calls them. One answer that

@@ -237,7 +237,7 @@ static int set_steering(const struct choice *c, struct genarm_error *err) {
 /* The whole prompt as what is to be continued, or the first token of it where the others are to be scored. */
 static int set_prompt(struct choice *c, bool to_score, struct genarm_error *err) {
     const struct job_prompt *p = c->prompt;
-    if (p->messages) {
+    if (p->each) {
         return session_prompt_each(c->session, p->each, err);
     }
     return genarm_session_prompt_tokens(c->session, p->tokens, to_score ? 1 : p->n_tokens, err);

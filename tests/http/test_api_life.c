@@ -1,4 +1,5 @@
 /* Requests that wait, are given up, take too long or are overtaken by the server's end. */
+#include <malloc.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -472,6 +473,38 @@ static void test_weights_of_a_request_that_waits_can_be_changed(void **state) {
     api_stop(&a);
 }
 
+/* Bytes that are in use in this process: the server's and its clients'. */
+static size_t in_use(void) {
+    const struct mallinfo2 m = mallinfo2();
+    return m.uordblks + m.hblkhd;
+}
+
+static void test_a_request_that_waits_holds_little_memory(void **state) {
+    struct api a;
+    struct holder h;
+    struct raw r;
+    struct buf body;
+    (void)state;
+    api_start(&a, &(struct api_options){.n_slots = 1, .n_ctx = 512, .max_queue = 4});
+    holder_start(&h, &a, NULL, 8);
+    buf_init(&body, 4 << 20);
+    buf_puts(&body, "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"max_tokens\": 1, \"metadata\": [0", NULL);
+    for (int i = 0; i < 1000000; i++) { /* 32 bytes each as a value */
+        buf_puts(&body, ",1", NULL);
+    }
+    buf_puts(&body, "]}", NULL);
+    const size_t before = in_use();
+    raw_open(&r, a.port);
+    raw_send(&r, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n", body.len);
+    assert_true(raw_try_send(&r, body.data, body.len));
+    assert_true(metric_reaches(&a, "genarm_requests_queued ", 1, NULL));
+    assert_true(in_use() < before + (8 << 20));
+    raw_close(&r);
+    buf_deinit(&body);
+    holder_end(&h);
+    api_stop(&a);
+}
+
 /* ---- the end ---- */
 
 static void *stop_server(void *user) {
@@ -590,6 +623,7 @@ int main(void) {
         cmocka_unit_test(test_an_answer_ends_when_its_time_is_over),
         cmocka_unit_test(test_a_lone_answer_whose_time_is_over_has_a_length),
         cmocka_unit_test(test_weights_of_a_request_that_waits_can_be_changed),
+        cmocka_unit_test(test_a_request_that_waits_holds_little_memory),
         cmocka_unit_test(test_at_the_end_streams_say_so_and_who_waits_is_refused),
         cmocka_unit_test(test_a_request_for_several_answers_that_waits_at_the_end_is_refused_at_once),
         cmocka_unit_test(test_what_runs_at_the_end_may_come_to_its_own),
