@@ -30,7 +30,7 @@ static void *on_line(void *cls, const char *target, struct MHD_Connection *mhd) 
     if (!conn) {
         return NULL;
     }
-    http_conn_expect(conn, conn->surplus ? HTTP_SURPLUS_MS : timeout_ms(s));
+    http_conn_arrives(conn, conn->surplus ? HTTP_SURPLUS_MS : timeout_ms(s));
     return http_call_new(s, mhd, conn, target);
 }
 

@@ -26,11 +26,24 @@ static void cut(struct http_conn *c) {
     shutdown(c->fd, SHUT_RDWR);
 }
 
+/* A request that is still arriving when the server is to end has to be quick. The connection's own thread may change the deadline
+ * meanwhile, and then knows better. */
+static void hurry(struct http_conn *c, int64_t until) {
+    int64_t deadline = atomic_load(&c->deadline);
+    if (atomic_load(&c->arriving) && deadline > until) {
+        atomic_compare_exchange_strong(&c->deadline, &deadline, until);
+    }
+}
+
 /* Closes what is overdue; and, when the server is to end, what has nothing to do. */
 static void sweep(struct http_conns *t) {
     const int64_t now = http_now_ms();
-    const int64_t idle_before = atomic_load(&t->closing) ? now - HTTP_IDLE_MS : INT64_MIN;
+    const bool closing = atomic_load(&t->closing);
+    const int64_t idle_before = closing ? now - HTTP_IDLE_MS : INT64_MIN;
     for (struct http_conn *c = t->first; c; c = c->next) {
+        if (closing) {
+            hurry(c, now + HTTP_CLOSING_MS);
+        }
         if (atomic_load(&c->deadline) < now || atomic_load(&c->idle) < idle_before) {
             cut(c);
         }
@@ -197,12 +210,19 @@ void http_conn_close(struct http_conns *t, struct http_conn *c) {
 }
 
 void http_conn_expect(struct http_conn *c, int64_t ms) {
+    atomic_store(&c->arriving, false);
     atomic_store(&c->idle, HTTP_NEVER);
     atomic_store(&c->deadline, ms == HTTP_NEVER ? HTTP_NEVER : http_now_ms() + ms);
 }
 
+void http_conn_arrives(struct http_conn *c, int64_t ms) {
+    http_conn_expect(c, ms);
+    atomic_store(&c->arriving, true);
+}
+
 void http_conn_idle(struct http_conn *c, int64_t ms) {
     const int64_t now = http_now_ms();
+    atomic_store(&c->arriving, false);
     atomic_store(&c->deadline, now + ms);
     atomic_store(&c->idle, now);
 }

@@ -31,6 +31,7 @@ enum {
     HTTP_SURPLUS_MS = 5000,        /* how long one connection too many may take to ask and be refused */
     HTTP_FD_RESERVE = 128,         /* open files for everything else */
     HTTP_IDLE_MS = 250,            /* who has been idle for less is not closed to make room */
+    HTTP_CLOSING_MS = 1000,        /* how long the rest of a request may take when the server is to end */
     HTTP_HEADERS_MAX = 64,         /* of a reply */
     HTTP_ID_MAX = 64,              /* characters of a request id */
     HTTP_KEY_MAX = 512,            /* bytes of a key */
@@ -43,6 +44,7 @@ struct http_conn {
     int fd;
     atomic_int_least64_t deadline; /* ms of the monotonic clock, or HTTP_NEVER */
     atomic_int_least64_t idle;     /* since when no request is there; HTTP_NEVER: one is */
+    atomic_bool arriving;          /* a request has begun, but not all of it is there */
     atomic_bool cut;               /* by us, because of the deadline or to make room */
     bool surplus;                  /* one too many: gets a 503 */
     char address[INET6_ADDRSTRLEN];
@@ -55,7 +57,7 @@ struct http_conns {
     pthread_cond_t wake;
     pthread_t keeper;
     bool running, stop;
-    atomic_bool closing; /* idle connections are closed */
+    atomic_bool closing; /* idle connections are closed, and those whose request does not arrive */
     struct http_conn *first;
     int32_t n, max;
     int32_t timeout; /* s */
@@ -77,7 +79,8 @@ int64_t http_now_ms(void);
 
 /* From now on the client has `ms` to do its part; HTTP_NEVER: it is our turn. */
 void http_conn_expect(struct http_conn *c, int64_t ms);
-void http_conn_idle(struct http_conn *c, int64_t ms); /* the same, between requests */
+void http_conn_arrives(struct http_conn *c, int64_t ms); /* the same, for a request that has begun */
+void http_conn_idle(struct http_conn *c, int64_t ms);    /* the same, between requests */
 
 /* Sends what is left and throws away what still arrives, for a short while: closing with unread bytes would take the reply back
  * from the client's hands. */

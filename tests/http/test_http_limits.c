@@ -388,13 +388,15 @@ static void test_open_files_suffice_for_all_connections(void **state) {
 
 static void test_a_quiesced_server_ends_what_it_has_begun(void **state) {
     struct fixture *f = *state;
-    struct raw r, idle, late;
+    struct raw r, idle, late, half;
     raw_open(&r, f->port);
+    raw_open(&half, f->port);
     raw_open(&idle, f->port);
     raw_open(&late, f->port);
     raw_send(&r, "GET /gated HTTP/1.1\r\nHost: localhost\r\n\r\n");
     raw_send(&idle, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n");
     raw_send(&late, "GET /block HTTP/1.1\r\nHost: localhost\r\nX-Ms: 500\r\n\r\n");
+    raw_send(&half, "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf");
     assert_reply(&idle, 200);
     assert_true(reaches(&f->world.running, 1));
     sem_post(&f->world.go);
@@ -413,10 +415,12 @@ static void test_a_quiesced_server_ends_what_it_has_begun(void **state) {
     reply_free(p);
     assert_true(raw_ended(&late, 10000));
     assert_true(raw_ended(&idle, 10000));
+    assert_true(raw_ended(&half, 10000)); /* long before its 20 s are over */
     sem_post(&f->world.go);
     assert_true(raw_more(&r, 10000));
     raw_close(&idle);
     raw_close(&late);
+    raw_close(&half);
     raw_close(&r);
     assert_true(reaches(&f->world.streams_done, 1));
 }
