@@ -62,6 +62,6 @@ void api_ui(struct http_call *call, void *user) {
     if (file) {
         reply_file(call, file);
     } else {
-        http_reply_error(call, 404, NULL, NULL, "File Not Found");
+        http_reply_error(call, 404, NULL, NULL, "no such path: see /openapi.json");
     }
 }

@@ -106,7 +106,7 @@ void http_route_find(struct http_call *c) {
     char methods[64];
     http_route_methods(s, c->path, methods, sizeof methods);
     if (!methods[0]) {
-        http_refuse(c, 404, "File Not Found");
+        http_refuse(c, 404, "no such path: see /openapi.json");
     } else if (s->params.cors && strcmp(c->method, "OPTIONS") == 0) {
         http_header(c, "Access-Control-Allow-Methods", methods);
         http_refuse(c, 204, "");

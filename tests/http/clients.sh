@@ -160,6 +160,7 @@ head -c 5000000 /dev/zero | tr '\0' ' ' >large
 get 413 /v1/chat/completions -H "Content-Type: application/json" -H Expect: --data-binary @large
 get 404 /nothing
 said 'r[0]["error"]["type"] == "not_found_error" and r[0]["error"]["code"] == 404'
+says out "no such path: see /openapi.json"
 get 405 /v1/chat/completions
 check "Allow says what may be" grep -qi '^allow:.*POST' head
 get 405 /health -X DELETE
