@@ -216,6 +216,10 @@ void http_head_check(struct http_call *c, const char *method, const char *versio
     if (!c->refused) {
         check_key(c);
     }
+    const char *coding = http_call_header(c, MHD_HTTP_HEADER_CONTENT_ENCODING);
+    if (coding && strcasecmp(coding, "identity") != 0) {
+        http_refuse(c, 415, "bodies must not be compressed");
+    }
     if (http_head_body_size(c) > c->server->params.max_body && http_head_body_size(c) != UINT64_MAX) {
         http_refuse(c, 413, "the body of the request is too large");
     }

@@ -66,6 +66,12 @@ static void test_a_chunked_body_arrives(void **state) {
     raw_close(&r);
 }
 
+static void test_a_compressed_body_is_refused(void **state) {
+    const struct fixture *f = *state;
+    assert_refused(f->port, "POST", "/echo", "Content-Encoding: gzip\r\n", "\x1f\x8b", 415, "invalid_request_error");
+    assert_status(f->port, "POST", "/echo", "Content-Encoding: identity\r\n", "plain", 200);
+}
+
 static void test_requests_in_a_row_are_answered_in_order(void **state) {
     struct fixture *f = *state;
     struct raw r;
@@ -420,6 +426,7 @@ int main(void) {
         SERVED(test_a_body_comes_back_and_the_connection_is_kept),
         SERVED(test_a_chunked_body_arrives),
         SERVED(test_requests_in_a_row_are_answered_in_order),
+        SERVED(test_a_compressed_body_is_refused),
         SERVED(test_a_head_is_a_get_without_its_body),
         SERVED(test_paths_and_methods_that_no_route_has),
         SERVED(test_exact_paths_come_before_those_with_a_star),
