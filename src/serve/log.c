@@ -84,9 +84,11 @@ static void put_line(struct serve_log *log, struct buf *line) {
     if (buf_puts(line, "\n", NULL) != GENARM_OK) {
         return;
     }
+    int failed = 0;
     pthread_mutex_lock(&log->lock);
     if (atomic_exchange(&log->reopen, false) && log->path) {
         const int fd = open_file(log->path);
+        failed = fd < 0 ? errno : 0;
         if (fd >= 0) {
             close(log->fd);
             log->fd = fd;
@@ -104,6 +106,9 @@ static void put_line(struct serve_log *log, struct buf *line) {
         }
     }
     pthread_mutex_unlock(&log->lock);
+    if (failed) { /* into the old file, which goes on */
+        serve_log_line(log, GENARM_LOG_WARN, NULL, "cannot open the log anew: %s: %s", log->path, strerror(failed));
+    }
 }
 
 static void time_text(char out[static 32]) {

@@ -107,6 +107,28 @@ static void test_a_rotated_file_is_opened_anew(void **state) {
     buf_deinit(&b);
 }
 
+static void test_a_file_that_cannot_be_opened_anew_goes_on(void **state) {
+    (void)state;
+    char folder[512], path[600], old[600];
+    snprintf(folder, sizeof folder, "%s", temp_path("rotated"));
+    snprintf(path, sizeof path, "%s/x.log", folder);
+    snprintf(old, sizeof old, "%s", temp_path("old.log"));
+    assert_int_equal(mkdir(folder, 0700), 0);
+    struct serve_log *log = open_log(path, false, false);
+    assert_int_equal(rename(path, old), 0);
+    assert_int_equal(rmdir(folder), 0);
+    serve_log_reopen(log);
+    serve_log_line(log, GENARM_LOG_INFO, "id", "first");
+    serve_log_line(log, GENARM_LOG_INFO, "id", "second");
+    serve_log_free(log);
+    struct buf b = read_all(old);
+    const char *warning = strstr(b.data, " warn  - cannot open the log anew: ");
+    assert_non_null(strstr(b.data, "first\n"));
+    assert_true(warning && strstr(warning, "No such file or directory\n") && strstr(warning, "second\n"));
+    assert_null(strstr(strstr(warning, "anew") + 1, "anew"));
+    buf_deinit(&b);
+}
+
 static void *write_many(void *arg) {
     for (int i = 0; i < 500; i++) {
         serve_log_line(arg, GENARM_LOG_INFO, "id", "0123456789012345678901234567890123456789");
@@ -174,6 +196,7 @@ int main(void) {
         cmocka_unit_test(test_lines_of_text),
         cmocka_unit_test(test_lines_of_json),
         cmocka_unit_test(test_a_rotated_file_is_opened_anew),
+        cmocka_unit_test(test_a_file_that_cannot_be_opened_anew_goes_on),
         cmocka_unit_test(test_threads_do_not_mix_their_lines),
         cmocka_unit_test(test_long_texts_are_cut),
         cmocka_unit_test(test_no_log_and_no_file),
