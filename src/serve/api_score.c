@@ -108,7 +108,7 @@ void api_score(struct http_call *call, void *user) {
         struct job *job = converse_run(call, s, "score-", &params, true);
         if (job) {
             api_reply(call, score_json(s, m, job));
-            worker_release(s->worker, job);
+            converse_end(s, job);
         }
     } else {
         api_error(call, &err);

@@ -92,18 +92,26 @@ static void log_job(struct server *s, const struct job *job) {
     const double rate = answer_rate(&first->answer), waited = first->answer.first - job->arrived;
     const int n_prompt = first->n_prompt, n_known = first->n_reused;
     const struct genarm_error error = job->error;
-    const char *end = job->n_done < job->n_choices ? "the client left" : told_finish(first);
+    const bool scores = job->params.response != NULL;
+    const size_t n_scored = first->n_facts;
+    const char *end = job->n_done < job->n_choices ? "the client left" : scores ? "scored" : told_finish(first);
     worker_unlock(s->worker);
     const bool failed = error.code != GENARM_OK, warns = failed && error.code != GENARM_ECANCELED;
-    serve_log_line(s->p.log, warns ? GENARM_LOG_WARN : GENARM_LOG_INFO, job->request,
+    const enum genarm_log_level level = warns ? GENARM_LOG_WARN : GENARM_LOG_INFO;
+    const char *start = failed ? "error: " : "";
+    end = failed ? error.what : end;
+    if (scores) {
+        serve_log_line(s->p.log, level, job->request, "%s: prompt of %d tokens (%d known), %zu of a response's %zu (%s%s)",
+                       job->id, n_prompt, n_known, n_scored, job->params.n_response, start, end);
+        return;
+    }
+    serve_log_line(s->p.log, level, job->request,
                    "%s: prompt of %d tokens (%d known), answer of %zu (%s%s), "
                    "the first after %.3f s, %.1f a second",
-                   job->id, n_prompt, n_known, n_tokens, failed ? "error: " : "", failed ? error.what : end,
-                   waited > 0 ? waited : 0, rate);
+                   job->id, n_prompt, n_known, n_tokens, start, end, waited > 0 ? waited : 0, rate);
 }
 
-/* Of a job whose reply is over, or that has none. */
-static void let_go(struct server *s, struct job *job) {
+void converse_end(struct server *s, struct job *job) {
     log_job(s, job);
     worker_release(s->worker, job);
 }
@@ -123,13 +131,13 @@ struct job *converse_run(struct http_call *call, struct server *s, const char *p
         return NULL;
     }
     if (!wait_for(call, s->worker, job, until_done)) {
-        let_go(s, job);
+        converse_end(s, job);
         return NULL;
     }
     const struct genarm_error error = error_of(s->worker, job);
     if (error.code != GENARM_OK) {
         api_error(call, &error);
-        let_go(s, job);
+        converse_end(s, job);
         return NULL;
     }
     return job;
@@ -139,7 +147,7 @@ struct job *converse_run(struct http_call *call, struct server *s, const char *p
 
 static void conversation_free(void *user) {
     struct conversation *c = user;
-    let_go(c->server, c->job);
+    converse_end(c->server, c->job);
     buf_deinit(&c->text);
     free(c->readers);
     free(c);

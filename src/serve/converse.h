@@ -64,9 +64,12 @@ json_t *converse_event(struct conversation *c, const struct piece *piece, json_t
                        json_t *logprobs);
 json_t *converse_whole(const struct conversation *c, json_t *head, json_t *choices);
 
-/* Waits until the job is done, its client gone, or it could not be queued: then it was answered and NULL is returned. To be
- * released. */
+/* Waits until the job is done, its client gone, or it could not be queued: then it was answered and NULL is returned. For
+ * converse_end. */
 struct job *converse_run(struct http_call *call, struct server *s, const char *prefix, struct job_params *params,
                          bool until_done);
+
+/* Logs what came of a job and releases it, when its reply is over. */
+void converse_end(struct server *s, struct job *job);
 
 #endif

@@ -240,7 +240,7 @@ static void test_an_answer_that_fails_takes_the_others_of_its_request_along(void
 }
 
 /* Whether its reply has begun or not; the status of one that has is 200. */
-static void test_why_an_answer_failed_is_logged_without_what_was_said(void **state) {
+static void test_what_came_of_an_answer_is_logged_without_what_was_said(void **state) {
     struct api a;
     struct genarm_error err;
     struct serve_log *log;
@@ -259,6 +259,7 @@ static void test_why_an_answer_failed_is_logged_without_what_was_said(void **sta
         assert_true(g->status == 400 || (stream && g->status == 200));
         got_free(g);
     }
+    got_free(ask_api(&a, "/v1/score", json_pack("{s:s, s:s}", "prompt", "quixotic", "response", "uvwxyz")));
     api_stop(&a);
     serve_log_free(log);
     struct buf text;
@@ -271,6 +272,11 @@ static void test_why_an_answer_failed_is_logged_without_what_was_said(void **sta
         assert_non_null(strstr(line, "the grammar allows no token that the model can give), the first after "));
     }
     assert_int_equal(n, 2);
+    const char *score = strstr(text.data, " score-");
+    int n_scored = 0, n_response = 0;
+    assert_non_null(score);
+    assert_int_equal(sscanf(strstr(score, " known), "), " known), %d of a response's %d (scored)", &n_scored, &n_response), 2);
+    assert_true(n_scored > 1 && n_scored == n_response);
     assert_null(strstr(text.data, "quixotic"));
     assert_null(strstr(text.data, "wxy"));
     buf_deinit(&text);
@@ -614,7 +620,7 @@ int main(void) {
         cmocka_unit_test(test_who_leaves_within_a_long_prompt_or_score_frees_its_slot),
         cmocka_unit_test(test_who_leaves_before_the_reply_is_logged_and_counted_so),
         cmocka_unit_test(test_an_answer_that_fails_takes_the_others_of_its_request_along),
-        cmocka_unit_test(test_why_an_answer_failed_is_logged_without_what_was_said),
+        cmocka_unit_test(test_what_came_of_an_answer_is_logged_without_what_was_said),
         cmocka_unit_test(test_a_full_queue_says_when_to_come_back),
         cmocka_unit_test(test_without_a_queue_free_slots_are_given),
         cmocka_unit_test(test_who_asks_much_does_not_keep_others_waiting),
