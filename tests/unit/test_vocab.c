@@ -189,7 +189,7 @@ static void test_a_text_has_as_many_tokens_at_least_as_its_length_tells(void **s
         assert_true(++i < n);
     }
     free(texts[i]);
-    texts[i] = strdup("no tilde");
+    texts[i] = strdup("notilde");
     edit_set_strings(&e, tokens_key, texts, n);
     m = load(edit_save(&e, temp_path("no-tilde.gguf")));
     assert_int_equal(at_least(m, "thirteen~byte thirteen~bytes"), 2);
