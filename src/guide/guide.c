@@ -197,7 +197,8 @@ static int start_engines(struct genarm_guide *g, struct genarm_error *err) {
     for (int32_t i = 0; i < g->n_engines; i++) {
         const struct genarm_model *model = g->engines[i].model;
         if (g->params.n_ctx > model->hp.n_ctx_train) {
-            log_line(GENARM_LOG_WARN, "%s was trained for %d tokens, not for a context of %d: beyond them its text loses its sense",
+            log_line(GENARM_LOG_WARN, "%s was trained for %d tokens, not for a context of %d: beyond them its text loses its "
+                     "sense",
                      model->path, model->hp.n_ctx_train, g->params.n_ctx);
         }
         const int32_t n_seq = g->engines[i].n_policies + g->engines[i].n_branches; /* of a slot */

@@ -47,8 +47,9 @@ struct weights {
 /* Whether weights of a linear map can have this type. */
 bool weights_type_supported(enum ggml_type type);
 
-/* Loads the tensors that hp implies; those of the CPU stay in the file's map or are copied, as `mode` says. Every shape is checked against hp, every type against the supported list;
- * an error names the tensor. hp->n_vocab is set from the token embedding. Takes over *file, also on failure. */
+/* Loads the tensors that hp implies; those of the CPU stay in the file's map or are copied, as `mode` says. Every shape is checked
+ * against hp, every type against the supported list; an error names the tensor. hp->n_vocab is set from the token embedding. Takes
+ * over *file, also on failure. */
 int weights_load(struct weights *w, struct hparams *hp, struct gguf_file *file, const struct placement *where,
                  enum genarm_load_mode mode, struct genarm_error *err);
 void weights_deinit(struct weights *w);
