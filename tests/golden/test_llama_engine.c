@@ -236,45 +236,15 @@ static void test_shifted_sequence_is_the_one_without_the_middle(void **state) {
     genarm_model_free(model);
 }
 
-/* A state that knows no places. */
-static void test_recurrent_model_is_fed_what_follows_a_forgotten_middle(void **state) {
-    (void)state;
+/* Where libllama does not shift what it has, a sequence without its middle continues as if it had been fed anew, and the one
+ * beside it as before. Frees the model. */
+static void check_fed_again(struct genarm_model *model) {
     enum { KEEP = 4, DROP = 10, END = 40 };
-    struct genarm_model *model = load_kind("mamba");
-    struct engine *e = start(model, 2);
-    struct genarm_error err = {0};
-    struct row rows[END];
-    int32_t n = 0;
-    float *want = new_logits(e), *got = new_logits(e);
-    for (int32_t p = 0; p < END; p++) {
-        if (p < KEEP || p >= KEEP + DROP) {
-            rows[n] = (struct row){.token = token_at(p), .seq = 1, .pos = n, .adapter = ENGINE_NO_ADAPTER};
-            n++;
-        }
-    }
-    rows[n - 1].output = true;
-    must(engine_forward(e, rows, n, want, &err), &err);
-    feed(e, 0, ENGINE_NO_ADAPTER, 0, END - 1, NULL);
-    must(engine_shift(e, 0, KEEP, DROP, &err), &err);
-    rows[n - 1].seq = 0;
-    must(engine_forward(e, &rows[n - 1], 1, got, &err), &err);
-    expect_close("shifted", e, got, want, 1, 1e-3f);
-    free(want);
-    free(got);
-    engine_free(e);
-    genarm_model_free(model);
-}
-
-/* A shift by libllama would scale every key of every sequence once more. */
-static void test_a_shift_under_yarn_touches_no_other_sequence(void **state) {
-    (void)state;
-    enum { KEEP = 4, DROP = 10, END = 40 };
-    struct genarm_model *model = load(golden_path("llama-yarn.gguf"), GENARM_ENGINE_LLAMA);
     struct engine *e = start(model, 4);
     struct genarm_error err = {0};
-    float *want = new_logits(e), *got = new_logits(e);
     struct row rows[END];
     int32_t n = 0;
+    float *want = new_logits(e), *got = new_logits(e);
     for (int32_t p = 0; p < END; p++) {
         if (p < KEEP || p >= KEEP + DROP) {
             rows[n] = (struct row){.token = token_at(p), .seq = 3, .pos = n, .adapter = ENGINE_NO_ADAPTER};
@@ -288,14 +258,26 @@ static void test_a_shift_under_yarn_touches_no_other_sequence(void **state) {
     must(engine_shift(e, 0, KEEP, DROP, &err), &err);
     rows[n - 1].seq = 0;
     must(engine_forward(e, &rows[n - 1], 1, got, &err), &err);
-    expect_close("shifted", e, got, want, 1, 1e-4f);
+    expect_close("shifted", e, got, want, 1, 1e-3f);
     feed(e, 1, ENGINE_NO_ADAPTER, END - 1, END, got);
     feed(e, 2, ENGINE_NO_ADAPTER, 0, END, want);
-    expect_close("beside it", e, got, want + (size_t)(END - 1) * (size_t)model->hp.n_vocab, 1, 1e-4f);
+    expect_close("beside it", e, got, want + (size_t)(END - 1) * (size_t)model->hp.n_vocab, 1, 1e-3f);
     free(want);
     free(got);
     engine_free(e);
     genarm_model_free(model);
+}
+
+/* A state that knows no places. */
+static void test_recurrent_model_is_fed_what_follows_a_forgotten_middle(void **state) {
+    (void)state;
+    check_fed_again(load_kind("mamba"));
+}
+
+/* A shift by libllama would scale every key of every sequence once more. */
+static void test_a_shift_under_yarn_touches_no_other_sequence(void **state) {
+    (void)state;
+    check_fed_again(load(golden_path("llama-yarn.gguf"), GENARM_ENGINE_LLAMA));
 }
 
 /* Positions that hold what is no number reach rows that look past them, until they are cleared; other sequences go on. */
