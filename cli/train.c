@@ -53,9 +53,10 @@ static const struct option train_options[] = {
          "reward model of whole responses (genarm score --reward)"},
     {OPTION_NUMBER, "--beta", "X", ARGS(beta), 0, 1000, .fallback = "0",
      .help = "scale of the difference of log-probabilities or, for dpo and ipo, of log-ratios to the reference; 0: 0.05, "
-             "for dpo and ipo 0.1; not for sft and bt"},
+             "for simpo 2, for dpo and ipo 0.1; not for sft and bt"},
     {OPTION_NUMBER, "--margin", "X", ARGS(margin), -1000, 1000, .fallback = "0",
-     .help = "how much larger the chosen response's scaled reward should be; not for sft and ipo"},
+     .help = "how much larger the chosen response's scaled reward should be; 0: no more than that, for simpo half of beta; not "
+             "for sft and ipo"},
     {OPTION_NUMBER, "--label-smoothing", "X", ARGS(label_smoothing), 0, 0.5, .fallback = "0",
      .help = "share of pairs that are taken to be labelled wrongly; for arm, simpo and dpo"},
     {OPTION_FLAG, "--length-normalize", "", ARGS(length_normalize),

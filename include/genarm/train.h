@@ -62,7 +62,7 @@ struct genarm_objective {
 struct genarm_train_params {
     enum genarm_loss loss;
     float beta;            /* 0 (default): the loss's own, genarm_loss_default_beta; sft and bt have none */
-    float margin;          /* subtracted inside the sigmoid; default 0; not for sft and ipo */
+    float margin;          /* subtracted inside the sigmoid; 0 (default): none, for simpo half of beta; not for sft and ipo */
     float label_smoothing; /* [0, .5); default 0; arm, simpo and dpo only */
     bool length_normalize; /* mean instead of sum over a response's tokens; default false (simpo, sft and ipo: always; bt:
                               never) */
@@ -121,7 +121,7 @@ struct genarm_train_params {
 };
 struct genarm_train_params genarm_train_default_params(void);
 
-float genarm_loss_default_beta(enum genarm_loss loss); /* .05; dpo and ipo: .1, as TRL; bt: 1; that of sft is of margins only */
+float genarm_loss_default_beta(enum genarm_loss loss); /* .05; simpo: 2; dpo and ipo: .1, as TRL; bt: 1; that of sft is of margins only */
 
 /* What happened to the pairs that were read. */
 struct genarm_data_report {

@@ -340,14 +340,15 @@ static json_t *pair_value(const json_t *record, const char *key) {
                                  : copy(record, key);
 }
 
-/* beta of the training by preferences of log-probabilities that made a model; 0: it was not made so. */
+/* beta of the training by preferences of summed log-probabilities that made a model; 0: it was not made so. */
 static double beta_of(const struct item *made) {
     double beta = 0;
     json_t *options = made->kind == ITEM_MODEL && strcmp(made->words[0], "train") == 0 ? item_options(made) : NULL;
     const char *loss = json_string_value(json_object_get(options, "loss"));
     const char *given = json_string_value(json_object_get(options, "beta"));
 #define LOSS_BETA(id, name, text)                                                                                             \
-    if (options && (id) != GENARM_LOSS_SFT && (id) != GENARM_LOSS_BT && strcmp(loss ? loss : "arm", name) == 0) {             \
+    if (options && (id) != GENARM_LOSS_SFT && (id) != GENARM_LOSS_SIMPO && (id) != GENARM_LOSS_BT &&                          \
+        strcmp(loss ? loss : "arm", name) == 0) {                                                                             \
         beta = given ? strtod(given, NULL) : 0;                                                                               \
         beta = beta > 0 ? beta : (double)genarm_loss_default_beta(id);                                                        \
     }

@@ -76,7 +76,8 @@ static const struct loss losses[] = {
                            .smooths = true,
                            .has_margin = true,
                            .has_beta = true,
-                           .default_beta = 0.05f,
+                           .default_beta = 2,
+                           .default_ratio = 0.5f,
                            .value = log_sigmoid_loss},
     [GENARM_LOSS_SFT] = {.always_normalizes = true, .default_beta = 0.05f, .value = sft_loss},
     [GENARM_LOSS_DPO] = {.uses_rejected = true,
@@ -115,8 +116,10 @@ float genarm_loss_default_beta(enum genarm_loss id) { return loss_get(id) ? loss
 
 struct loss_params loss_params_from(const struct genarm_train_params *p) {
     const struct loss *loss = loss_get(p->loss);
-    return (struct loss_params){.beta = p->beta > 0 ? p->beta : genarm_loss_default_beta(p->loss),
-                                .margin = p->margin,
+    const float beta = p->beta > 0 ? p->beta : genarm_loss_default_beta(p->loss);
+    const bool has_own = p->margin < 0 || p->margin > 0;
+    return (struct loss_params){.beta = beta,
+                                .margin = has_own ? p->margin : loss ? loss->default_ratio * beta : 0,
                                 .label_smoothing = p->label_smoothing,
                                 .length_normalize = p->length_normalize || (loss && loss->always_normalizes)};
 }

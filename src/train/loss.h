@@ -37,6 +37,7 @@ struct loss {
     bool has_margin;     /* margin has one */
     bool has_beta;       /* beta can be chosen; that of sft only scales the margins that are told */
     float default_beta;
+    float default_ratio; /* of margin to beta */
     struct loss_value (*value)(const struct loss_input *in, const struct loss_params *p);
 };
 

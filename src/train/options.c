@@ -138,6 +138,7 @@ static bool copy(const char **to, const char *from) {
 int options_copy(struct genarm_train_params *to, const struct genarm_train_params *from, struct genarm_error *err) {
     *to = *from;
     to->beta = (float)loss_params_from(from).beta;
+    to->margin = (float)loss_params_from(from).margin;
     to->preference_rank = from->preference_rank ? from->preference_rank : (from->lora_rank + 1) / 2;
     to->objectives = NULL; /* what is kept of them is in struct data */
     to->lora_targets = to->init_adapter = to->reference_adapter = to->template_name = to->log_path = NULL;

@@ -10,7 +10,7 @@
 /* Errors name the option and its range. */
 int options_check(const struct genarm_train_params *p, struct genarm_error *err);
 
-/* Copies params with their strings; a beta of 0 becomes the loss's own. */
+/* Copies params with their strings; a beta or margin of 0 becomes the loss's own. */
 int options_copy(struct genarm_train_params *to, const struct genarm_train_params *from, struct genarm_error *err);
 void options_deinit(struct genarm_train_params *p);
 

@@ -69,6 +69,20 @@ static void test_a_head_starts_at_log_two(void **state) {
     assert_true(run(&p)->val_loss == log(2));
 }
 
+/* Published: beta 2, a margin of half of it. B is zero at first, so the first loss is that of the model alone. */
+static void test_simpo_has_its_published_scale(void **state) {
+    (void)state;
+    struct genarm_train_params p = params_of(GENARM_LOSS_SIMPO);
+    const struct genarm_train_status own = *run(&p);
+    p.beta = 2;
+    p.margin = 1;
+    assert_true(run(&p)->val_loss == own.val_loss && calls.status[0].val_margin == own.val_margin);
+    struct genarm_train_params arm = params_of(GENARM_LOSS_ARM);
+    arm.beta = 2;
+    arm.length_normalize = true;
+    assert_true(run(&arm)->val_margin == own.val_margin && calls.status[0].val_loss != own.val_loss);
+}
+
 /* ---- the reference ---- */
 
 static void test_the_reference_is_the_model_alone_or_a_named_adapter(void **state) {
@@ -191,6 +205,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_dpo_starts_at_log_two_to_the_bit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_ipo_starts_at_the_square_of_its_target, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_head_starts_at_log_two, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_simpo_has_its_published_scale, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_reference_is_the_model_alone_or_a_named_adapter, setup, teardown),
         cmocka_unit_test_setup_teardown(test_another_reference_is_another_run, setup, teardown),
         cmocka_unit_test_setup_teardown(test_resumed_equals_uninterrupted_to_the_bit, setup, teardown),

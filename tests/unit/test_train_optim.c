@@ -157,14 +157,20 @@ static void test_ipo_ends_at_its_target(void **state) {
     assert_near(value_of(GENARM_LOSS_IPO, -22.5, -19.75, params).loss, 4, 1e-12);
 }
 
-static void test_every_loss_has_its_own_beta(void **state) {
+static void test_every_loss_has_its_own_beta_and_margin(void **state) {
     (void)state;
     for (int id = GENARM_LOSS_ARM; id <= GENARM_LOSS_BT; id++) {
         const struct genarm_train_params params = {.loss = (enum genarm_loss)id};
         assert_near(loss_params_from(&params).beta, (double)genarm_loss_default_beta(params.loss), 0);
         assert_true(genarm_loss_default_beta(params.loss) > 0);
+        assert_near(loss_params_from(&params).margin, id == GENARM_LOSS_SIMPO ? 1 : 0, 0);
     }
+    struct genarm_train_params simpo = {.loss = GENARM_LOSS_SIMPO, .beta = 10};
+    assert_near(loss_params_from(&simpo).margin, 5, 0);
+    simpo.margin = 0.5f;
+    assert_near(loss_params_from(&simpo).margin, 0.5, 0);
     assert_true(genarm_loss_default_beta(GENARM_LOSS_ARM) == 0.05f);
+    assert_true(genarm_loss_default_beta(GENARM_LOSS_SIMPO) == 2);
     assert_true(genarm_loss_default_beta(GENARM_LOSS_DPO) == 0.1f);
     assert_true(genarm_loss_default_beta((enum genarm_loss)99) == 0);
 }
@@ -180,7 +186,7 @@ int main(void) {
         cmocka_unit_test(test_equal_responses_cost_log_two),
         cmocka_unit_test(test_equal_ratios_to_the_reference_cost_log_two),
         cmocka_unit_test(test_ipo_ends_at_its_target),
-        cmocka_unit_test(test_every_loss_has_its_own_beta),
+        cmocka_unit_test(test_every_loss_has_its_own_beta_and_margin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
