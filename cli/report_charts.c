@@ -31,6 +31,7 @@ static const struct kind {
     {"loss", "Loss", "", NAN, NAN, false, false},
     {"accuracy", "Accuracy", "share of pairs", 0, 1, false, false},
     {"margin", "Margin", "nats", NAN, NAN, false, false},
+    {"responses", "Rewards of the responses", "nats", NAN, NAN, false, false},
     {"learning_rate", "Learning rate", "", 0, NAN, false, true},
     {"grad_norm", "Norm of the gradient", "before clipping", NAN, NAN, true, false},
     {"pairs_per_second", "Speed", "pairs a second", 0, NAN, false, false},
@@ -51,9 +52,15 @@ static const struct kind *kind_of(const char *key) {
     return NULL;
 }
 
-/* The name of a reward's source in a key: "rewards/NAME", "reward/NAME" or "reward_NAME"; NULL: none. */
+static bool is_response(const char *key) { return strcmp(key, "chosen") == 0 || strcmp(key, "rejected") == 0; }
+
+/* What of its chart a key is: the name of a reward's source in "rewards/NAME", "reward/NAME" or "reward_NAME", or the response
+ * that has the reward; NULL: all. */
 static const char *source_of(const char *key) {
     static const char *const prefixes[] = {"rewards/", "reward/", "rewards_", "reward_"};
+    if (is_response(key)) {
+        return key;
+    }
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes && !kind_of(key); i++) {
         const size_t n = strlen(prefixes[i]);
         if (strncmp(key, prefixes[i], n) == 0 && key[n]) {
@@ -66,7 +73,7 @@ static const char *source_of(const char *key) {
 /* The key of the chart that a curve belongs to. */
 static const char *chart_key(const char *key) {
     const char *plain = is_held_out(key) ? key + sizeof held_out_prefix - 1 : key;
-    return source_of(plain) ? "rewards" : plain;
+    return is_response(plain) ? "responses" : source_of(plain) ? "rewards" : plain;
 }
 
 const char *report_key_title(const char *key) {
@@ -111,7 +118,8 @@ static int add_column(struct report_chart *c, const struct report_run *runs, siz
     int code = buf_printf(&column->name, err, "%s%s%s%s%s", label, colon, source, (*label || *source) && *part ? ", " : "",
                           part);
     if (code == 0) {
-        code = buf_printf(&column->legend, err, "%s%s%s%s", label, colon, source, *label || *source ? "" : part);
+        const char *end = n_runs == 1 && column->held_out && *source ? ", held out" : *label || *source ? "" : part;
+        code = buf_printf(&column->legend, err, "%s%s%s%s", label, colon, source, end);
     }
     return code;
 }

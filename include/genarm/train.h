@@ -121,7 +121,8 @@ struct genarm_train_params {
 };
 struct genarm_train_params genarm_train_default_params(void);
 
-float genarm_loss_default_beta(enum genarm_loss loss); /* .05; simpo: 2; dpo and ipo: .1, as TRL; bt: 1; that of sft is of margins only */
+/* .05; simpo: 2; dpo and ipo: .1, as TRL; bt: 1; that of sft is of margins only. */
+float genarm_loss_default_beta(enum genarm_loss loss);
 
 /* What happened to the pairs that were read. */
 struct genarm_data_report {
@@ -136,19 +137,20 @@ struct genarm_data_report {
 };
 
 /* Where a run is, for progress and logs. Losses are means per pair; a margin is beta (r_w - r_l), in nats, r being what the
- * loss compares: log-probabilities, for dpo and ipo log-ratios to the reference, for bt the head's rewards; accuracy is
- * the share of pairs with a positive margin. With objectives the loss of a training step is weighted by the preferences drawn,
- * and validation is at the even preference. Those three are of the step at hand, over its pairs so far, until the step is
- * finished, and NaN before the first; accuracy and margin are NaN where the loss does not look at the rejected response.
- * Within a step of a team pairs are this rank's; what is finished is of all ranks. */
+ * loss compares: log-probabilities, for dpo and ipo log-ratios to the reference, for bt the head's rewards; chosen and
+ * rejected are beta r_w and beta r_l; accuracy is the share of pairs with a positive margin. With objectives the loss of a
+ * training step is weighted by the preferences drawn, and validation is at the even preference. All these are of the step at
+ * hand, over its pairs so far, until the step is finished, and NaN before the first; all but the loss are NaN where the loss
+ * does not look at the rejected response. Within a step of a team pairs are this rank's; what is finished is of all ranks. */
 struct genarm_train_status {
     int64_t step, n_steps; /* optimiser steps finished, and to do in all */
     int64_t pairs_done, pairs_total, pairs_before; /* pairs_before: done before this process (resumed) */
     int32_t epoch;         /* from 0 */
-    double loss, accuracy, margin, learning_rate, grad_norm; /* grad_norm: before clipping, of the last finished step */
+    double loss, accuracy, margin, chosen, rejected, learning_rate;
+    double grad_norm;      /* before clipping, of the last finished step */
     double pairs_per_second; /* of training, in this process */
-    bool has_validation;   /* the next three are new: at the start, after each epoch and at the end */
-    double val_loss, val_accuracy, val_margin;
+    bool has_validation;   /* the next five are new: at the start, after each epoch and at the end */
+    double val_loss, val_accuracy, val_margin, val_chosen, val_rejected;
 };
 
 struct genarm_trainer;

@@ -161,10 +161,8 @@ static json_t *rewards_to_json(const struct genarm_rl_params *p) {
 
 /* What training of pairs has and this has not. */
 static void drop_options_of_pairs(json_t *object) {
-    static const char *const names[] = {"loss",           "beta",
-                                        "margin",         "label smoothing",
-                                        "share held out", "length normalisation",
-                                        "label of the pairs", "format of the pairs"};
+    static const char *const names[] = {"loss",      "beta",             "margin", "label_smoothing",
+                                        "val_split", "length_normalize", "label",  "format"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         json_object_del(object, names[i]);
     }
@@ -173,23 +171,23 @@ static void drop_options_of_pairs(json_t *object) {
 json_t *rl_options_to_json(const struct genarm_rl_params *p) {
     const struct option_value members[] = {
         {"method", json_string(rl_method_name(p->method))},
-        {"sum of rewards", rewards_to_json(p)},
-        {"KL coefficient", json_real(p->kl_coef)},
-        {"penalty of a missing end", json_real(p->missing_eos_penalty)},
-        {"masking of truncated responses", json_boolean(p->mask_truncated)},
-        {"group size", json_integer(p->group_size)},
-        {"number of iterations", json_integer(p->num_iterations)},
-        {"range of the ratio", json_real(p->clip_eps)},
-        {"scaling of rewards", json_boolean(p->scale_rewards)},
-        {"average over tokens", json_string(rl_average_name(p->average))},
-        {"largest number of new tokens", json_integer(p->max_new_tokens)},
-        {"temperature", json_real(p->temperature)},
-        {"top-k", json_integer(p->top_k)},
-        {"top-p", json_real(p->top_p)},
-        {"min-p", json_real(p->min_p)},
-        {"number of parallel responses", json_integer(p->n_parallel)},
-        {"f32 cache", json_boolean(p->kv_f32)},
-        {"number of steps", json_integer((json_int_t)p->steps)},
+        {"reward", rewards_to_json(p)},
+        {"kl_coef", json_real(p->kl_coef)},
+        {"missing_eos_penalty", json_real(p->missing_eos_penalty)},
+        {"mask_truncated", json_boolean(p->mask_truncated)},
+        {"group_size", json_integer(p->group_size)},
+        {"num_iterations", json_integer(p->num_iterations)},
+        {"clip_eps", json_real(p->clip_eps)},
+        {"scale_rewards", json_string(p->scale_rewards ? "group" : "none")},
+        {"loss_type", json_string(rl_average_name(p->average))},
+        {"max_new_tokens", json_integer(p->max_new_tokens)},
+        {"temp", json_real(p->temperature)},
+        {"top_k", json_integer(p->top_k)},
+        {"top_p", json_real(p->top_p)},
+        {"min_p", json_real(p->min_p)},
+        {"parallel", json_integer(p->n_parallel)},
+        {"kv_f32", json_boolean(p->kv_f32)},
+        {"steps", json_integer((json_int_t)p->steps)},
     };
     json_t *object = options_add(options_to_json(&p->training), members, sizeof members / sizeof *members);
     drop_options_of_pairs(object);

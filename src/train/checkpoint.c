@@ -16,7 +16,7 @@
 #define FILE_NAME "checkpoint"
 #define MAGIC "GENARMCK"
 
-enum { VERSION = 1, MAX_HEAD = 1 << 20 /* bytes */, N_ARRAYS = 3 };
+enum { VERSION = 2, MAX_HEAD = 1 << 20 /* bytes */, N_ARRAYS = 3 };
 
 /* Layout: magic[8], u32 version, u32 bytes of the head, head (JSON), theta, m, v (f32), u64 hash of all before.
  * Numbers are in the machine's order: a checkpoint goes on where it was made. */
@@ -118,7 +118,8 @@ static int check_bytes(const struct buf *bytes, const char *path, struct prefix 
     if (prefix->version != VERSION) {
         const int rc = error_set(err, GENARM_EUNSUPPORTED, "the checkpoint has version %u, this program writes %d",
                                  prefix->version, VERSION);
-        return error_at(err, rc, "%s", path);
+        error_at(err, rc, "%s", path);
+        return error_hint(err, rc, "go on with the program that wrote it, or start anew without resuming");
     }
     const size_t n_hashed = bytes->len - sizeof hash;
     memcpy(&hash, bytes->data + n_hashed, sizeof hash);

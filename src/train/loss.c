@@ -22,12 +22,18 @@ static double scaled_difference(const struct loss_input *in, const struct loss_p
     return p->beta * (reward(in, p, CHOSEN) - reward(in, p, REJECTED));
 }
 
+static struct loss_value new_value(const struct loss_input *in, const struct loss_params *p, double loss) {
+    return (struct loss_value){
+        .loss = loss,
+        .rewards = {[CHOSEN] = p->beta * reward(in, p, CHOSEN), [REJECTED] = p->beta * reward(in, p, REJECTED)}};
+}
+
 /* The value of a loss f(z), z = beta (r_w - r_l) - margin, with derivative df = f'(z). */
 static struct loss_value of_difference(const struct loss_input *in, const struct loss_params *p, double f, double df) {
-    return (struct loss_value){
-        .loss = f,
-        .d_logp = {[CHOSEN] = df * p->beta * slope(in, p, CHOSEN), [REJECTED] = -df * p->beta * slope(in, p, REJECTED)},
-        .margin = scaled_difference(in, p)};
+    struct loss_value v = new_value(in, p, f);
+    v.d_logp[CHOSEN] = df * p->beta * slope(in, p, CHOSEN);
+    v.d_logp[REJECTED] = -df * p->beta * slope(in, p, REJECTED);
+    return v;
 }
 
 /* -(1 - e) log sigma(z) - e log sigma(-z)     (GenARM, eq. 6; e: conservative DPO's label smoothing)
@@ -55,8 +61,9 @@ static struct loss_value ipo_loss(const struct loss_input *in, const struct loss
 /* - mean log-probability of the chosen response's tokens */
 static struct loss_value sft_loss(const struct loss_input *in, const struct loss_params *p) {
     const double n = in->n_tokens[CHOSEN];
-    return (struct loss_value){
-        .loss = -in->logp[CHOSEN] / n, .d_logp = {[CHOSEN] = -1 / n}, .margin = scaled_difference(in, p)};
+    struct loss_value v = new_value(in, p, -in->logp[CHOSEN] / n);
+    v.d_logp[CHOSEN] = -1 / n;
+    return v;
 }
 
 static const struct loss losses[] = {

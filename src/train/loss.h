@@ -19,8 +19,8 @@ struct loss_input {
 struct loss_value {
     double loss;
     double d_logp[SIDES]; /* derivative by logp[side] */
-    double margin; /* beta (r_w - r_l); positive: the pair is ranked right. Without meaning where the rejected response
-                             was not computed */
+    double rewards[SIDES]; /* beta r_w, beta r_l; the first is larger: the pair is ranked right. Of a response that was not
+                              computed it has no meaning */
 };
 
 struct loss_params {

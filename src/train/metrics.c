@@ -114,6 +114,8 @@ int metrics_step(struct metrics *m, const struct genarm_train_status *s, struct 
     metrics_number(object, "loss", s->loss);
     metrics_number(object, "accuracy", s->accuracy);
     metrics_number(object, "margin", s->margin);
+    metrics_number(object, "chosen", s->chosen);
+    metrics_number(object, "rejected", s->rejected);
     metrics_number(object, "learning_rate", s->learning_rate);
     metrics_number(object, "grad_norm", s->grad_norm);
     json_object_set_new(object, "pairs", json_integer((json_int_t)s->pairs_done));
@@ -129,6 +131,8 @@ int metrics_validation(struct metrics *m, const struct genarm_train_status *s, s
     metrics_number(object, "val_loss", s->val_loss);
     metrics_number(object, "val_accuracy", s->val_accuracy);
     metrics_number(object, "val_margin", s->val_margin);
+    metrics_number(object, "val_chosen", s->val_chosen);
+    metrics_number(object, "val_rejected", s->val_rejected);
     return metrics_write(m, object, err);
 }
 

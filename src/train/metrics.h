@@ -23,9 +23,10 @@ void metrics_close(struct metrics *m);
 /* Whether there is a log without a line in it. A pipe is taken for one. */
 bool metrics_is_empty(const struct metrics *m);
 
-/* {"step", "epoch", "loss", "accuracy", "margin", "learning_rate", "grad_norm", "pairs", "pairs_per_second"} */
+/* {"step", "epoch", "loss", "accuracy", "margin", "chosen", "rejected", "learning_rate", "grad_norm", "pairs",
+ * "pairs_per_second"} */
 int metrics_step(struct metrics *m, const struct genarm_train_status *s, struct genarm_error *err);
-/* {"step", "epoch", "val_loss", "val_accuracy", "val_margin"} */
+/* {"step", "epoch", "val_loss", "val_accuracy", "val_margin", "val_chosen", "val_rejected"} */
 int metrics_validation(struct metrics *m, const struct genarm_train_status *s, struct genarm_error *err);
 
 /* Writes any other object as a line, if a log is wanted. Takes it over; NULL: there was no memory to make it. */

@@ -193,38 +193,38 @@ json_t *options_to_json(const struct genarm_train_params *p) {
         {"loss", json_string(loss_name(p->loss))},
         {"beta", decimal(p->beta)},
         {"margin", decimal(p->margin)},
-        {"label smoothing", decimal(p->label_smoothing)},
-        {"length normalisation", json_boolean(p->length_normalize)},
-        {"LoRA rank", json_integer(p->lora_rank)},
-        {"LoRA alpha", decimal(p->lora_alpha)},
-        {"LoRA dropout", decimal(p->lora_dropout)},
-        {"LoRA targets", json_string(p->lora_targets)},
-        {"learning rate", decimal(p->learning_rate)},
-        {"schedule", json_string(schedules[p->schedule])},
-        {"warm-up", json_integer(p->warmup)},
-        {"weight decay", decimal(p->weight_decay)},
-        {"adam beta1", json_real(p->adam_beta1)},
-        {"adam beta2", json_real(p->adam_beta2)},
-        {"adam eps", json_real(p->adam_eps)},
-        {"gradient norm", decimal(p->max_grad_norm)},
-        {"batch size", json_integer(p->batch_size)},
-        {"micro-batch", json_integer(p->micro_batch)},
+        {"label_smoothing", decimal(p->label_smoothing)},
+        {"length_normalize", json_boolean(p->length_normalize)},
+        {"lora_rank", json_integer(p->lora_rank)},
+        {"lora_alpha", decimal(p->lora_alpha)},
+        {"lora_dropout", decimal(p->lora_dropout)},
+        {"lora_targets", json_string(p->lora_targets)},
+        {"learning_rate", decimal(p->learning_rate)},
+        {"lr_schedule", json_string(schedules[p->schedule])},
+        {"warmup", json_integer(p->warmup)},
+        {"weight_decay", decimal(p->weight_decay)},
+        {"adam_beta1", json_real(p->adam_beta1)},
+        {"adam_beta2", json_real(p->adam_beta2)},
+        {"adam_eps", json_real(p->adam_eps)},
+        {"max_grad_norm", decimal(p->max_grad_norm)},
+        {"batch_size", json_integer(p->batch_size)},
+        {"micro_batch", json_integer(p->micro_batch)},
         {"epochs", json_integer(p->epochs)},
-        {"maximum length", json_integer(p->max_length)},
-        {"share held out", decimal(p->val_split)},
+        {"max_length", json_integer(p->max_length)},
+        {"val_split", decimal(p->val_split)},
         {"bf16", json_boolean(p->bf16)},
-        {"shuffling", json_boolean(p->shuffle)},
+        {"no_shuffle", json_boolean(!p->shuffle)},
         {"seed", json_integer((json_int_t)p->seed)},
-        {"template", json_string(p->template_name ? p->template_name : "")},
-        {"format of the pairs", json_string(format_name(p->format))},
-        {"label of the pairs", json_string(label_name(p->label))},
+        {"chat_template", json_string(p->template_name ? p->template_name : "")},
+        {"format", json_string(format_name(p->format))},
+        {"label", json_string(label_name(p->label))},
     };
     return options_add(json_object(), members, sizeof members / sizeof *members);
 }
 
-const char *const options_that_may_change[] = {"learning rate", "schedule",   "warm-up",       "weight decay", "adam beta1",
-                                               "adam beta2",    "adam eps",   "gradient norm", "LoRA dropout", "micro-batch",
-                                               "bf16",          "label smoothing", "concentration of preferences", NULL};
+const char *const options_that_may_change[] = {
+    "learning_rate", "lr_schedule",  "warmup",      "weight_decay", "adam_beta1",      "adam_beta2",               "adam_eps",
+    "max_grad_norm", "lora_dropout", "micro_batch", "bf16",         "label_smoothing", "preference_concentration", NULL};
 
 bool options_add_objectives(json_t *run, const struct genarm_train_params *p, const struct objectives *o) {
     if (o->n == 0) {
@@ -234,8 +234,8 @@ bool options_add_objectives(json_t *run, const struct genarm_train_params *p, co
     for (int32_t i = 0; i < o->n; i++) { /* no name has a comma */
         strcat(strcat(names, i ? "," : ""), o->names[i]);
     }
-    return json_object_set_new(run, "objectives", json_string(names)) == 0 &&
-           json_object_set_new(run, "rank of the preference", json_integer(p->preference_rank)) == 0 &&
-           json_object_set_new(run, "concentration of preferences", decimal(p->preference_concentration)) == 0 &&
-           json_object_set_new(run, "preferences of a step", json_integer(p->preference_draws)) == 0;
+    return json_object_set_new(run, "objective", json_string(names)) == 0 &&
+           json_object_set_new(run, "preference_rank", json_integer(p->preference_rank)) == 0 &&
+           json_object_set_new(run, "preference_concentration", decimal(p->preference_concentration)) == 0 &&
+           json_object_set_new(run, "preference_draws", json_integer(p->preference_draws)) == 0;
 }

@@ -27,8 +27,8 @@ struct option_value {
  * also when it is NULL. */
 json_t *options_add(json_t *object, const struct option_value *members, size_t n);
 
-/* A new object with every option that the result depends on. Not: threads, paths, how often is saved. NULL when out of
- * memory. */
+/* A new object with every option that the result depends on, called as on the command line, with _ for -. Not: threads, paths,
+ * how often is saved. NULL when out of memory. */
 json_t *options_to_json(const struct genarm_train_params *p);
 
 /* Names in it that a resumed run may change when it is told to: what the optimiser's steps are like, not which they are. Ends

@@ -122,10 +122,10 @@ void record_add_pairs(json_t *record, const struct data *d, const struct plan *p
 
 json_t *record_options(json_t *options, const struct genarm_train_params *p) {
     if (p->init_adapter) {
-        json_object_set_new(options, "start from", text(p->init_adapter));
+        json_object_set_new(options, "init_adapter", text(p->init_adapter));
     }
     if (p->reference_adapter) {
-        json_object_set_new(options, "reference", text(p->reference_adapter));
+        json_object_set_new(options, "reference_adapter", text(p->reference_adapter));
     }
     return options;
 }

@@ -7,8 +7,8 @@
 
 struct tally {
     int64_t n;
-    double loss, margin;
-    int64_t right; /* pairs with a positive margin */
+    double loss, rewards[SIDES];
+    int64_t right; /* pairs whose chosen response has the larger reward */
     const struct pair *worst; /* of this rank, with the largest loss; NULL: none yet */
     double worst_loss;
 };

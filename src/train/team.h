@@ -13,7 +13,7 @@
 #include "genarm/train.h"
 #include "train/lora.h"
 
-enum { TEAM_VALUES = 4 /* of team_add, at most */ };
+enum { TEAM_VALUES = 6 /* of team_add, at most */ };
 
 bool team_works(const struct genarm_team *t); /* has more than one rank */
 bool team_leads(const struct genarm_team *t); /* this rank writes what the run writes: the first, or one alone */

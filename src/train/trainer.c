@@ -320,7 +320,9 @@ static struct genarm_train_status status_of(const struct genarm_trainer *t, int6
         .epoch = (int32_t)(step / t->plan.steps_per_epoch),
         .loss = tally->loss / n,
         .accuracy = (double)tally->right / ranked,
-        .margin = tally->margin / ranked,
+        .margin = (tally->rewards[CHOSEN] - tally->rewards[REJECTED]) / ranked,
+        .chosen = tally->rewards[CHOSEN] / ranked,
+        .rejected = tally->rewards[REJECTED] / ranked,
         .learning_rate = learning_rate(t, step),
         .grad_norm = t->grad_norm,
         .pairs_per_second = t->seconds > 0 ? (double)t->pairs / t->seconds : 0,
@@ -405,7 +407,9 @@ static int validate(struct genarm_trainer *t, struct genarm_error *err) {
     status.has_validation = true;
     status.val_loss = tally.loss / n;
     status.val_accuracy = (double)tally.right / n;
-    status.val_margin = tally.margin / n;
+    status.val_margin = (tally.rewards[CHOSEN] - tally.rewards[REJECTED]) / n;
+    status.val_chosen = tally.rewards[CHOSEN] / n;
+    status.val_rejected = tally.rewards[REJECTED] / n;
     t->validated = t->step;
     rc = metrics_validation(&t->log, &status, err);
     return team_agree(t->params.team, rc == GENARM_OK ? report(t, &status, err) : rc, err);

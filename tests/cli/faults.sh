@@ -40,7 +40,7 @@ run 1 "${settings[@]}" "${again[@]}" --beta 0.2
 says err "its beta is 0.05, not 0.2"
 says err "start anew without resuming"
 run 1 "${settings[@]}" "${again[@]}" -lr 1e-5
-says err "its learning rate is 0.0005, not 1e-05"
+says err "its learning_rate is 0.0005, not 1e-05"
 says err "--resume-changed"
 head -n 47 pairs.jsonl >fewer.jsonl
 run 1 train -m "$tiny" -d fewer.jsonl "${settings[@]:5}" "${again[@]}"
@@ -48,20 +48,20 @@ says err "its data is "
 run 1 "${settings[@]}" "${again[@]}" -m "$golden/mistral.gguf"
 says err "its model is "
 run 1 "${settings[@]}" "${again[@]}" --resume-changed --lora-rank 8
-says err "its LoRA rank is 4, not 8"
+says err "its lora_rank is 4, not 8"
 
 # A run that diverges keeps its checkpoint, says which pair, and goes on with another learning rate.
 cp -r stopped.gguf.ckpt kept
 bad=(-lr 10 --weight-decay 10 --lr-schedule constant) # every step makes the adapter a hundred times as large
 run 1 "${settings[@]}" "${again[@]}" --log stopped.jsonl --resume-changed "${bad[@]}" --save-every 0
-says err "goes on with another learning rate: 10, not 0.0005"
+says err "goes on with another learning_rate: 10, not 0.0005"
 check "step and pair are named" grep -qE 'error: pairs.jsonl:[0-9]+, record [0-9]+: the (loss is -?(nan|inf)|gradient is not finite) in step [0-9]+' err
 check "so is the way out" grep -qE 'hint: .*go on after step [0-9]+ from stopped.gguf.ckpt with a lower learning rate: --resume-changed -lr X' err
 check "the checkpoint is as before" diff -r kept stopped.gguf.ckpt
 check "there is no adapter" [ ! -e stopped.gguf ]
 run 0 "${settings[@]}" "${again[@]}" --log stopped.jsonl --resume-changed -lr 1e-4
 check "an adapter is there" [ -s stopped.gguf ]
-json_true stopped.jsonl '[x["changed"] for x in r if "resumed" in x] == [{"learning rate": [0.0005, 0.0001]}]'
+json_true stopped.jsonl '[x["changed"] for x in r if "resumed" in x] == [{"learning_rate": [0.0005, 0.0001]}]'
 run 0 report stopped.jsonl
 run 1 "${settings[@]}" -o fresh.gguf "${bad[@]}" --save-every 0
 says err "lower the learning rate"

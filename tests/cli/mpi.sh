@@ -94,7 +94,7 @@ apart() { # TEXT, what rank 1 does otherwise…
     check "it is said once" [ "$(grep -c "error: rank 1" err)" = 1 ]
     check "nothing is written" [ ! -e x.gguf ]
 }
-apart "the batch size is 4 here, but 8 on rank 0" --batch-size 4
+apart "the batch_size is 4 here, but 8 on rank 0" --batch-size 4
 apart "the data is " -d few.jsonl
 apart "none.jsonl: cannot open" -d none.jsonl
 apart "the loss is " --loss hinge

@@ -47,7 +47,7 @@ print(json.dumps({"prompt": "p", "chosen": "same", "rejected": "same"}))
 END_PYTHON
 settings=(train -m "$tiny" -d pairs.jsonl --lora-rank 2 --batch-size 4 --save-every 1 --val-split 0.2)
 run 0 "${settings[@]}" -o arm.gguf --log first.jsonl --epochs 3
-json_true first.jsonl 'r[0]["run"]["options"]["loss"] == "arm" and r[0]["run"]["options"]["LoRA rank"] == 2'
+json_true first.jsonl 'r[0]["run"]["options"]["loss"] == "arm" and r[0]["run"]["options"]["lora_rank"] == 2'
 json_true first.jsonl 'r[0]["run"]["pairs"]["read"] == 41 and r[0]["run"]["pairs"]["dropped: chosen equals rejected"] == 1'
 json_true first.jsonl 'r[0]["run"]["data"] == [{"path": "pairs.jsonl", "pairs": 40}] and r[0]["run"]["output"] == "arm.gguf"'
 json_true first.jsonl '0 < r[0]["run"]["tokens"]["chosen"]["mean"] <= r[0]["run"]["tokens"]["chosen"]["max"]'
@@ -55,15 +55,17 @@ run 0 info "$tiny" --json
 fingerprint=$(json out 'r[0]["fingerprint"]')
 json_true first.jsonl "r[0]['run']['model']['fingerprint'] == '$fingerprint'"
 run 0 report first.jsonl
-says out "first.html: 1 run, 6 curves"
-page first.html 6
+says out "first.html: 1 run, 7 curves"
+page first.html 7
 says first.html "Loss, held out"
+says first.html "Rewards of the responses"
+says first.html "rejected, held out"
 says first.html "pairs.jsonl"
 cp first.html kept.html
 run 0 report arm.gguf -o by_adapter.html --svg curves.svg
 says err "the log of arm.gguf is first.jsonl"
 same first.html kept.html
-page by_adapter.html 6
+page by_adapter.html 7
 check "the picture is XML" python3 -c 'import xml.etree.ElementTree as t; t.parse("curves.svg")'
 says curves.svg prefers-color-scheme
 
@@ -83,7 +85,7 @@ check "stopped with 143 ($status)" [ "$status" = 143 ]
 run 0 report stopped.gguf.ckpt/
 says out "stopped.html"
 says err "is second.jsonl"
-page stopped.html 6
+page stopped.html 7
 run 0 "${settings[@]}" -o stopped.gguf --log second.jsonl --epochs 60 --resume
 json_true second.jsonl '[x["step"] for x in r if "loss" in x] == list(range(1, r[0]["run"]["steps"] + 1))'
 json_true second.jsonl 'sum("run" in x for x in r) == 1 and sum("resumed" in x for x in r) == 1'
@@ -93,8 +95,8 @@ says second.html "the run was stopped and went on after step"
 # Several runs: one chart for each curve, and what differs.
 run 0 "${settings[@]}" -o other.gguf --log other.jsonl --epochs 2 --beta 0.1
 run 0 report first.jsonl other.jsonl -o both.html --title '<b>Two & more</b>'
-says out "2 runs, 6 curves"
-page both.html 6
+says out "2 runs, 7 curves"
+page both.html 7
 says both.html "What differs"
 says both.html "Options: beta"
 says both.html "&lt;b&gt;Two &amp; more&lt;/b&gt;"
@@ -124,11 +126,11 @@ printf '{"step": 99, "lo' >>torn.jsonl
 run 0 report torn.jsonl
 says err "torn.jsonl:$(wc -l <first.jsonl | awk '{print $1 + 1}'): the last line is cut off"
 says torn.html "is cut off"
-page torn.html 6
+page torn.html 7
 grep -v '"run"' first.jsonl >old.jsonl
 run 0 report old.jsonl
 says old.html "does not say how the run was configured"
-page old.html 6
+page old.html 7
 refuse() { # WHERE WHAT FILE
     run 1 report "$3" -o never.html
     says err "genarm: error: $1"

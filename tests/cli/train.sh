@@ -14,6 +14,8 @@ settings=(-m "$tiny" -d pairs.jsonl --lora-rank 4 --beta 0.5 -lr 1e-2 --batch-si
 run 0 train "${settings[@]}" -o arm.gguf --log log.jsonl --json
 json_true out 'r[0]["output"] == "arm.gguf" and r[0]["steps"] > 5 and r[0]["val_accuracy"] > 0.8'
 json_true log.jsonl 'len(r) > 5'
+json_true log.jsonl 'all(abs(x[v + "margin"] - (x[v + "chosen"] - x[v + "rejected"])) < 1e-9 and x[v + "chosen"] < 0 for x in r[1:] for v in ("", "val_") if v + "loss" in x)'
+json_true log.jsonl 'r[0]["run"]["options"].items() >= {"max_grad_norm": 1, "val_split": 0.05, "lora_rank": 4, "learning_rate": 0.01, "no_shuffle": False}.items()'
 check "the adapter is there" [ -s arm.gguf ]
 check "the checkpoint is gone" [ ! -e arm.gguf.ckpt ]
 says err "48 of 48 pairs are used"

@@ -271,12 +271,12 @@ static void test_another_run_is_not_resumed(void **state) {
     reward.weight = 0.5;
     p.rewards = &reward;
     assert_int_equal(rl_run(&r, &p, NULL, NULL, &err), GENARM_EMISMATCH);
-    assert_non_null(strstr(err.what, "sum of rewards is \"1 letter\", not \"0.5 letter\""));
+    assert_non_null(strstr(err.what, "its reward is \"1 letter\", not \"0.5 letter\""));
     p = rl_run_params(&r);
     p.training.resume = true;
     p.group_size = 4;
     assert_int_equal(rl_run(&r, &p, NULL, NULL, &err), GENARM_EMISMATCH);
-    assert_non_null(strstr(err.what, "group size is 8, not 4"));
+    assert_non_null(strstr(err.what, "group_size is 8, not 4"));
     p = rl_run_params(&r);
     p.training.resume = true;
     run(&p);

@@ -187,7 +187,8 @@ static void test_log_is_cut_to_the_lines_of_the_checkpoint(void **state) {
     char path[96];
     struct metrics m;
     int64_t size;
-    struct genarm_train_status s = {.step = 1, .val_loss = 0.5, .val_accuracy = 0.75, .val_margin = 0.125};
+    struct genarm_train_status s = {
+        .step = 1, .val_loss = 0.5, .val_accuracy = 0.75, .val_margin = 0.125, .val_chosen = -1, .val_rejected = -1.125};
     snprintf(path, sizeof path, "%s/log.jsonl", folder);
     assert_int_equal(metrics_open(&m, path, 0, NULL), GENARM_OK);
     assert_int_equal(metrics_validation(&m, &s, NULL), GENARM_OK);
@@ -199,8 +200,10 @@ static void test_log_is_cut_to_the_lines_of_the_checkpoint(void **state) {
     s.step = 3;
     assert_int_equal(metrics_validation(&m, &s, NULL), GENARM_OK);
     metrics_close(&m);
-    assert_log(path, "{\"step\":1,\"epoch\":0,\"val_loss\":0.5,\"val_accuracy\":0.75,\"val_margin\":0.125}\n"
-                     "{\"step\":3,\"epoch\":0,\"val_loss\":0.5,\"val_accuracy\":0.75,\"val_margin\":0.125}\n");
+    assert_log(path, "{\"step\":1,\"epoch\":0,\"val_loss\":0.5,\"val_accuracy\":0.75,\"val_margin\":0.125,\"val_chosen\":-1.0,"
+                     "\"val_rejected\":-1.125}\n"
+                     "{\"step\":3,\"epoch\":0,\"val_loss\":0.5,\"val_accuracy\":0.75,\"val_margin\":0.125,\"val_chosen\":-1.0,"
+                     "\"val_rejected\":-1.125}\n");
     assert_int_equal(metrics_open(&m, path, 0, NULL), GENARM_OK); /* a new run */
     metrics_close(&m);
     assert_log(path, "");

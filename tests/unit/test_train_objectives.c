@@ -232,8 +232,8 @@ static void test_resumed_equals_uninterrupted_to_the_bit(void **state) {
 static void test_another_conditioned_run_is_not_resumed(void **state) {
     (void)state;
     struct genarm_train_params good = params_of(2), others[6];
-    static const char *const says[] = {"objectives", "objectives", "rank of the preference", "concentration",
-                                       "preferences of a step"};
+    static const char *const says[] = {"objective", "objective", "preference_rank", "preference_concentration",
+                                       "preference_draws"};
     static struct train_calls c;
     struct genarm_error err = {0};
     c = (struct train_calls){.stop_at_step = 2};

@@ -210,7 +210,7 @@ static void test_another_run_is_not_resumed(void **state) {
     struct genarm_train_params p = original;
     p.resume = true;
     p.lora_rank = 8;
-    expect_mismatch(&p, "LoRA rank is 4, not 8");
+    expect_mismatch(&p, "lora_rank is 4, not 8");
     p.lora_rank = 4;
     p.beta = 0.05f;
     expect_mismatch(&p, "beta is 0.5, not 0.05");
@@ -219,13 +219,13 @@ static void test_another_run_is_not_resumed(void **state) {
     expect_mismatch(&p, "seed");
     p.seed = 0;
     p.learning_rate = 1;
-    expect_mismatch(&p, "learning rate");
+    expect_mismatch(&p, "learning_rate");
     p.learning_rate = original.learning_rate;
     p.label = GENARM_LABEL_SAFER;
-    expect_mismatch(&p, "label of the pairs is \"better\", not \"safer\"");
+    expect_mismatch(&p, "label is \"better\", not \"safer\"");
     p.label = original.label;
     p.format = GENARM_DATA_GENARM;
-    expect_mismatch(&p, "format of the pairs is \"auto\", not \"genarm\"");
+    expect_mismatch(&p, "format is \"auto\", not \"genarm\"");
     p.format = original.format;
     train_run_write_pairs(&r, N_PAIRS + 1);
     expect_mismatch(&p, "data");
@@ -350,10 +350,10 @@ static void test_a_diverged_run_goes_on_with_a_lower_learning_rate(void **state)
     assert_non_null(strstr(err.where, r.pairs));
     p.learning_rate = 1e-3f;
     p.resume_changed = false;
-    expect_mismatch(&p, "learning rate is 0.01, not 0.001");
+    expect_mismatch(&p, "learning_rate is 0.01, not 0.001");
     p.resume_changed = true;
     p.lora_rank = 8;
-    expect_mismatch(&p, "LoRA rank is 4, not 8");
+    expect_mismatch(&p, "lora_rank is 4, not 8");
     p.lora_rank = 4;
     c = (struct train_calls){.stop_at_step = -1};
     must(train_run(&r, &p, train_note, &c, &err), &err);
@@ -362,7 +362,7 @@ static void test_a_diverged_run_goes_on_with_a_lower_learning_rate(void **state)
     assert_true(file_exists(r.output));
     size_t n = 0;
     char *log = read_whole(r.log, &n);
-    assert_non_null(strstr(log, "\"changed\":{\"learning rate\":[0.01"));
+    assert_non_null(strstr(log, "\"changed\":{\"learning_rate\":[0.01"));
     free(log);
 }
 

@@ -36,7 +36,7 @@ static int teardown(void **state) {
 /* ---- curves ---- */
 
 struct curve {
-    double values[MAX_CURVE]; /* losses of steps and validations, and gradient norms */
+    double values[MAX_CURVE]; /* losses of steps and validations, rewards, and gradient norms */
     int n;
 };
 
@@ -57,6 +57,9 @@ static struct curve read_curve(void) {
         add_value(&c, line, "val_loss");
         add_value(&c, line, "grad_norm");
         add_value(&c, line, "val_margin");
+        add_value(&c, line, "accuracy");
+        add_value(&c, line, "rejected");
+        add_value(&c, line, "val_chosen");
     }
     fclose(f);
     assert_true(c.n > 4);
