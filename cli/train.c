@@ -13,6 +13,7 @@
 #include "ranks.h"
 #include "terminal.h"
 #include "train/options.h"
+#include "train/start.h"
 #include "train/team.h"
 #include "training.h"
 
@@ -24,7 +25,7 @@ struct train_args {
     const char *output;
     int32_t loss, preference_rank, preference_draws;
     double beta, margin, label_smoothing, val_split, preference_concentration;
-    bool length_normalize, resume_changed, json;
+    bool length_normalize, save_epochs, resume_changed, json;
 };
 
 #define LOSS_NAME(id, name, text) name "|"
@@ -76,6 +77,8 @@ static const struct option train_options[] = {
     OPTIONS_OPTIMISER(struct train_args, "5e-4", "cosine", "0.05"),
     OPTIONS_BATCHES(struct train_args, "32", "pairs"),
     OPTIONS_RUN(struct train_args, "the order, the split, the dropout and the adapter's start"),
+    {OPTION_FLAG, "--save-epochs", "", ARGS(save_epochs), .free = true,
+     .help = "keep the adapter of every epoch, after its validation: FILE.epochN.gguf beside FILE.gguf, which is the last one's"},
     {OPTION_FLAG, "--resume-changed", "", ARGS(resume_changed),
      .help = "as --resume, with other optimiser options from here on: -lr, --lr-schedule, --warmup, --weight-decay, "
              "--max-grad-norm, --adam-*, --lora-dropout, --label-smoothing, --micro-batch, --bf16, --preference-concentration"},
@@ -97,6 +100,7 @@ static struct genarm_train_params params_from(const struct train_args *args) {
     p.format = (enum genarm_data_format)args->formats.format;
     p.label = (enum genarm_data_label)args->formats.label;
     training_apply(&p, &args->training, &args->model);
+    p.save_epochs = args->save_epochs;
     p.resume = p.resume || args->resume_changed;
     p.resume_changed = args->resume_changed;
     return p;
@@ -280,17 +284,28 @@ static int check_options(const struct train_args *args, const struct objective_s
 }
 
 /* What is read must not be written over. */
-static int check_outputs(const struct train_args *args, const struct objective_set *objectives,
-                         const struct genarm_model *model, struct genarm_error *err) {
+static int check_output(const struct train_args *args, const char *output, const struct objective_set *objectives,
+                        const struct genarm_model *model, struct genarm_error *err) {
     const struct training_args *t = &args->training;
-    int code = training_check_outputs(t, args->output, model, err);
+    int code = training_check_outputs(t, output, model, err);
     for (size_t i = 0; i < args->data.n && code == 0; i++) {
-        code = training_keep_input(t, args->output, args->data.items[i], err);
+        code = training_keep_input(t, output, args->data.items[i], err);
     }
     for (size_t i = 0; i < objectives->n; i++) {
         for (size_t j = 0; j < objectives->items[i].n_paths && code == 0; j++) {
-            code = training_keep_input(t, args->output, objectives->items[i].paths[j], err);
+            code = training_keep_input(t, output, objectives->items[i].paths[j], err);
         }
+    }
+    return code;
+}
+
+static int check_outputs(const struct train_args *args, const struct objective_set *objectives,
+                         const struct genarm_model *model, struct genarm_error *err) {
+    int code = check_output(args, args->output, objectives, model, err);
+    for (int32_t epoch = 1; args->save_epochs && epoch < args->training.epochs && code == 0; epoch++) {
+        char *path = start_epoch_output(args->output, epoch);
+        code = path ? check_output(args, path, objectives, model, err) : error_nomem(err, "a file name");
+        free(path);
     }
     return code;
 }

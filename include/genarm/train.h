@@ -109,6 +109,8 @@ struct genarm_train_params {
     enum genarm_data_label label;   /* where records carry two; default GENARM_LABEL_BETTER */
 
     int32_t save_every;    /* steps between checkpoints; 0: none but the last; default 10 */
+    bool save_epochs;      /* keep the adapter of every epoch: of the Nth as <output> with .epochN before .gguf, of the last as
+                              <output> itself; default false */
     bool resume;           /* continue from <output>.ckpt if it is there, to the bit; else start anew */
     bool resume_changed;   /* with resume: go on although options of the optimiser differ from the checkpoint's: learning rate,
                               schedule, warm-up, weight decay, Adam's numbers, gradient norm, dropout, label smoothing,

@@ -21,7 +21,7 @@ struct checkpoint {
     json_t *changed; /* filled when read: name to [was, is] of those that do not; owned by the caller, NULL for none */
     int64_t step;      /* optimiser steps done */
     int64_t n_steps;   /* of the run: a checkpoint with more is damaged */
-    int64_t validated; /* step of the last validation; -1: none */
+    int64_t validated; /* step of the last validation, or of the last epoch that was kept; -1: none */
     int64_t log_size;  /* bytes of the metrics log that belong to those steps; 0 without a log */
     size_t n;
     float *theta, *m, *v;

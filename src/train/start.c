@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -132,11 +133,32 @@ static int lock_folder(int *lock, const char *output, const char *folder, struct
     return GENARM_OK;
 }
 
-int start_output(int *lock, const char *output, const char *folder, struct genarm_error *err) {
+char *start_epoch_output(const char *output, int32_t epoch) {
+    static const char end[] = ".gguf";
+    size_t n = strlen(output);
+    if (n >= sizeof end && strcmp(output + n - (sizeof end - 1), end) == 0) {
+        n -= sizeof end - 1;
+    }
+    const size_t size = n + sizeof ".epoch-2147483648.gguf";
+    char *path = malloc(size);
+    if (path) {
+        snprintf(path, size, "%.*s.epoch%d%s", (int)n, output, epoch, end);
+    }
+    return path;
+}
+
+int start_try_output(const char *path, struct genarm_error *err) {
     struct file_writer w;
-    int rc = file_open(&w, output, err); /* first: a folder that is not there may be a slip */
+    const int rc = file_open(&w, path, err);
     if (rc == GENARM_OK) {
         file_abort(&w);
+    }
+    return rc;
+}
+
+int start_output(int *lock, const char *output, const char *folder, struct genarm_error *err) {
+    int rc = start_try_output(output, err); /* first: a folder that is not there may be a slip */
+    if (rc == GENARM_OK) {
         rc = file_make_folder(folder, err);
     }
     return rc == GENARM_OK ? lock_folder(lock, output, folder, err) : rc;

@@ -24,6 +24,12 @@ void start_warmup(const struct genarm_train_params *p, int64_t n_updates);
 /* An adapter can be written to this path, as far as can be told before there is one. */
 int start_check_output(const char *output, struct genarm_error *err);
 
+/* Where the adapter of an epoch, from 1, is kept: "arm.gguf" becomes "arm.epoch1.gguf"; malloc'ed. NULL: no memory. */
+char *start_epoch_output(const char *output, int32_t epoch);
+
+/* Sees that a file can be written there, without writing it. */
+int start_try_output(const char *path, struct genarm_error *err);
+
 /* Sees that the adapter can be written, not only after the whole run, makes the folder of the checkpoint beside it, and takes
  * that for this run alone until start_release. *lock was -1. */
 int start_output(int *lock, const char *output, const char *folder, struct genarm_error *err);

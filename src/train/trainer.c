@@ -49,7 +49,7 @@ struct genarm_trainer {
 
     int64_t step;       /* optimiser steps finished */
     int64_t first_step; /* of this process */
-    int64_t validated;  /* step of the last validation; -1: none */
+    int64_t validated;  /* step of the last validation, or of the last epoch that was kept where nothing is held out; -1: none */
     int64_t saved;      /* step of the last checkpoint; -1: none */
     double seconds;     /* spent training in this process */
     int64_t pairs;      /* trained in this process */
@@ -161,10 +161,22 @@ static int log_start(struct genarm_trainer *t, bool resumed, json_t *changed, st
     return rc == GENARM_OK && resumed ? metrics_write(&t->log, record_resumed(t->step, changed), err) : rc;
 }
 
+/* The adapters of epochs can be written too. */
+static int try_epochs(const struct genarm_trainer *t, struct genarm_error *err) {
+    int rc = GENARM_OK;
+    for (int32_t epoch = 1; t->params.save_epochs && epoch < t->params.epochs && rc == GENARM_OK; epoch++) {
+        char *path = start_epoch_output(t->output, epoch);
+        rc = path ? start_try_output(path, err) : error_nomem(err, "a file name");
+        free(path);
+    }
+    return rc;
+}
+
 /* Continues from the checkpoint, or starts anew; then opens the log. */
 static int start_leader(struct genarm_trainer *t, struct genarm_error *err) {
     struct checkpoint c = checkpoint_of(t);
     int rc = start_output(&t->lock, t->output, t->folder, err);
+    rc = rc == GENARM_OK ? try_epochs(t, err) : rc;
     if (rc != GENARM_OK) {
         return rc;
     }
@@ -353,6 +365,52 @@ static int save_checkpoint(struct genarm_trainer *t, struct genarm_error *err) {
     return rc;
 }
 
+/* ---- saving the adapter ---- */
+
+/* The head on the host. */
+static float *head_of(const struct genarm_trainer *t) {
+    return t->adapter.head ? t->theta + t->adapter.head->view_offs / sizeof(float) : NULL;
+}
+
+static int save_adapter(const struct genarm_trainer *t, const char *path, struct genarm_error *err) {
+    struct genarm_model_info model;
+    char data[17];
+    genarm_model_get_info(t->model, &model);
+    run_hex(data, t->data.hash);
+    /* adapter_save only reads the strings and the head */
+    const struct adapter_info info = {.loss = (char *)(uintptr_t)loss_name(t->params.loss),
+                                      .beta = t->loss->has_beta ? t->params.beta : 0,
+                                      .template_ = (char *)(uintptr_t)t->params.template_name,
+                                      .base_hash = (char *)(uintptr_t)model.fingerprint,
+                                      .data_hash = data,
+                                      .head = head_of(t),
+                                      .n_head = t->adapter.head ? (size_t)t->model->hp.n_embd : 0};
+    return t->data.objectives.n > 0
+               ? conditioned_save(path, &t->model->hp, &t->adapter, &t->data.objectives, &info, err)
+               : adapter_save(path, &t->model->hp, t->adapter.layers, t->adapter.alpha, &info, err);
+}
+
+/* Whether an epoch has ended whose adapter is kept beside that of the last one. */
+static bool keeps_epoch(const struct genarm_trainer *t) {
+    return t->params.save_epochs && t->step > 0 && t->step < t->plan.n_steps && t->step % t->plan.steps_per_epoch == 0;
+}
+
+/* The adapter of the epoch that has ended, then a checkpoint which knows that it is there: a run that resumes neither misses it
+ * nor writes it again. */
+static int keep_epoch(struct genarm_trainer *t, struct genarm_error *err) {
+    const int32_t epoch = (int32_t)(t->step / t->plan.steps_per_epoch);
+    int rc = GENARM_OK;
+    if (team_leads(t->params.team)) {
+        char *path = start_epoch_output(t->output, epoch);
+        rc = path ? save_adapter(t, path, err) : error_nomem(err, "a file name");
+        if (rc == GENARM_OK) {
+            log_line(GENARM_LOG_INFO, "%s: the adapter after epoch %d of %d", path, epoch, t->params.epochs);
+        }
+        free(path);
+    }
+    return rc == GENARM_OK ? save_checkpoint(t, err) : rc;
+}
+
 /* ---- computing ---- */
 
 /* What can be done when the numbers have grown without bounds. */
@@ -384,18 +442,18 @@ static void draw_preference(struct genarm_trainer *t, int32_t draw) {
 }
 
 /* The losses of the held-out pairs, with both responses whatever the loss looks at. */
-static int validate(struct genarm_trainer *t, struct genarm_error *err) {
+static int validate(struct genarm_trainer *t, struct genarm_train_status *status, struct genarm_error *err) {
     const struct backprop_job job = {.gradient = false};
     const enum pack_form form = batches_form(&t->batches, true);
     struct tally tally = {0};
-    struct genarm_train_status status = status_of(t, t->step > 0 ? t->step - 1 : 0, &t->last);
     int rc = GENARM_OK;
+    *status = status_of(t, t->step > 0 ? t->step - 1 : 0, &t->last);
     prefer(t, NULL);
     share_split(&t->share, &t->data, t->plan.val, t->plan.n_val, form);
     for (int32_t done = 0; done < t->share.n && rc == GENARM_OK;) {
         rc = batches_run(&t->batches, t->share.pairs, t->share.n, &done, form, &job, t->step + 1, &tally, err);
         if (rc == GENARM_OK && done < t->share.n) {
-            rc = report(t, &status, err);
+            rc = report(t, status, err);
         }
     }
     rc = rc == GENARM_EDIVERGED ? diverged_hint(t, rc, "look at this pair, or ", err) : rc;
@@ -404,15 +462,13 @@ static int validate(struct genarm_trainer *t, struct genarm_error *err) {
         return rc;
     }
     const double n = (double)tally.n;
-    status.has_validation = true;
-    status.val_loss = tally.loss / n;
-    status.val_accuracy = (double)tally.right / n;
-    status.val_margin = (tally.rewards[CHOSEN] - tally.rewards[REJECTED]) / n;
-    status.val_chosen = tally.rewards[CHOSEN] / n;
-    status.val_rejected = tally.rewards[REJECTED] / n;
-    t->validated = t->step;
-    rc = metrics_validation(&t->log, &status, err);
-    return team_agree(t->params.team, rc == GENARM_OK ? report(t, &status, err) : rc, err);
+    status->has_validation = true;
+    status->val_loss = tally.loss / n;
+    status->val_accuracy = (double)tally.right / n;
+    status->val_margin = (tally.rewards[CHOSEN] - tally.rewards[REJECTED]) / n;
+    status->val_chosen = tally.rewards[CHOSEN] / n;
+    status->val_rejected = tally.rewards[REJECTED] / n;
+    return metrics_validation(&t->log, status, err);
 }
 
 /* Clips the gradient and updates the adapter. */
@@ -513,49 +569,39 @@ static int train_step(struct genarm_trainer *t, struct genarm_error *err) {
     return rc;
 }
 
-static bool validation_due(const struct genarm_trainer *t) {
-    return t->plan.n_val > 0 && t->validated != t->step &&
-           (t->step % t->plan.steps_per_epoch == 0 || t->step == t->plan.n_steps);
+/* Whether something is still to be done before the first step, after an epoch or at the end. */
+static bool pause_due(const struct genarm_trainer *t) {
+    const bool between = t->step % t->plan.steps_per_epoch == 0 || t->step == t->plan.n_steps;
+    return between && t->validated != t->step && (t->plan.n_val > 0 || keeps_epoch(t));
+}
+
+/* Validates, and keeps the adapter of an epoch. */
+static int pause_training(struct genarm_trainer *t, struct genarm_error *err) {
+    const bool validates = t->plan.n_val > 0;
+    struct genarm_train_status status;
+    int rc = validates ? validate(t, &status, err) : GENARM_OK;
+    if (rc == GENARM_OK) {
+        t->validated = t->step;
+        rc = keeps_epoch(t) ? keep_epoch(t, err) : GENARM_OK;
+    }
+    return team_agree(t->params.team, rc == GENARM_OK && validates ? report(t, &status, err) : rc, err);
 }
 
 static int train(struct genarm_trainer *t, struct genarm_error *err) {
     int rc = GENARM_OK;
-    if (validation_due(t)) {
-        rc = validate(t, err);
+    if (pause_due(t)) {
+        rc = pause_training(t, err);
     } else if (t->step == t->plan.n_steps) { /* resumed when only the adapter was left to write */
         const struct genarm_train_status status = status_of(t, t->step - 1, &t->last);
         rc = team_agree(t->params.team, report(t, &status, err), err);
     }
     while (rc == GENARM_OK && t->step < t->plan.n_steps) {
         rc = train_step(t, err);
-        if (rc == GENARM_OK && validation_due(t)) {
-            rc = validate(t, err);
+        if (rc == GENARM_OK && pause_due(t)) {
+            rc = pause_training(t, err);
         }
     }
     return rc;
-}
-
-/* The head on the host. */
-static float *head_of(const struct genarm_trainer *t) {
-    return t->adapter.head ? t->theta + t->adapter.head->view_offs / sizeof(float) : NULL;
-}
-
-static int save_adapter(const struct genarm_trainer *t, struct genarm_error *err) {
-    struct genarm_model_info model;
-    char data[17];
-    genarm_model_get_info(t->model, &model);
-    run_hex(data, t->data.hash);
-    /* adapter_save only reads the strings and the head */
-    const struct adapter_info info = {.loss = (char *)(uintptr_t)loss_name(t->params.loss),
-                                      .beta = t->loss->has_beta ? t->params.beta : 0,
-                                      .template_ = (char *)(uintptr_t)t->params.template_name,
-                                      .base_hash = (char *)(uintptr_t)model.fingerprint,
-                                      .data_hash = data,
-                                      .head = head_of(t),
-                                      .n_head = t->adapter.head ? (size_t)t->model->hp.n_embd : 0};
-    return t->data.objectives.n > 0
-               ? conditioned_save(t->output, &t->model->hp, &t->adapter, &t->data.objectives, &info, err)
-               : adapter_save(t->output, &t->model->hp, t->adapter.layers, t->adapter.alpha, &info, err);
 }
 
 /* Saves the last step unless it is saved. */
@@ -567,7 +613,7 @@ static int keep_step(struct genarm_trainer *t, struct genarm_error *err) {
 static int finish(struct genarm_trainer *t, struct genarm_error *err) {
     int rc = keep_step(t, err);
     if (rc == GENARM_OK) {
-        rc = save_adapter(t, err);
+        rc = save_adapter(t, t->output, err);
     }
     return rc == GENARM_OK ? checkpoint_remove(t->folder, err) : rc;
 }

@@ -110,6 +110,37 @@ run 0 "${long[@]}" --resume
 run 0 train "${settings[@]}" --epochs 40 -o straight.gguf
 same stopped.gguf straight.gguf
 
+# Adapters of epochs: the last one's is the output; killed and resumed, none is missing, none is written again.
+epochs=("${settings[@]}" --epochs 8 --save-epochs)
+run 0 train "${epochs[@]}" -o whole.gguf
+run 0 train "${settings[@]}" --epochs 8 -o plain.gguf
+same whole.gguf plain.gguf
+check "seven are kept" [ "$(echo whole.epoch?.gguf | wc -w)" = 7 ]
+check "the last is the output itself" [ ! -e whole.epoch8.gguf ]
+"$genarm" train "${epochs[@]}" -o killed.gguf --save-every 4 --log killed.jsonl >out 2>err </dev/null &
+pid=$!
+for _ in $(seq 600); do
+    [ "$(cat killed.jsonl 2>/dev/null | grep -c '"loss"')" -lt 15 ] || break # in the third epoch
+    sleep 0.02
+done
+kill -KILL $pid
+wait $pid 2>/dev/null
+inodes=$(stat -c %i killed.epoch1.gguf killed.epoch2.gguf)
+run 0 train "${epochs[@]}" -o killed.gguf --log killed.jsonl --resume
+check "what was there is as it was" [ "$(stat -c %i killed.epoch1.gguf killed.epoch2.gguf)" = "$inodes" ]
+for name in "" .epoch1 .epoch2 .epoch3 .epoch4 .epoch5 .epoch6 .epoch7; do
+    same killed$name.gguf whole$name.gguf
+done
+mkdir taken.epoch2.gguf
+run 1 train "${epochs[@]}" -o taken.gguf
+says err "taken.epoch2.gguf: "
+check "no checkpoint is left" [ ! -e taken.gguf.ckpt ]
+cp pairs.jsonl taken.epoch3.gguf
+run 2 train "${epochs[@]}" -d taken.epoch3.gguf -o taken.gguf
+says err "taken.epoch3.gguf is read as well"
+run 2 train "${epochs[@]}" -o taken.gguf --log taken.epoch4.gguf
+says err "taken.epoch4.gguf is the adapter's file"
+
 # The default model: train, then steer. The reward of what it says must rise.
 run 0 train -m "$model" -d pairs.jsonl -o joy.gguf --batch-size 8 --val-split 0 -lr 2e-3 --epochs 2
 says out "joy.gguf: "

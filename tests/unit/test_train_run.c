@@ -434,6 +434,95 @@ static void test_an_adapter_that_cannot_be_written_can_be_written_later(void **s
     assert_true(same_files(whole, r.output));
 }
 
+/* ---- adapters of epochs ---- */
+
+static const char *epoch_path(int epoch) {
+    static char path[4][128];
+    snprintf(path[epoch], sizeof path[epoch], "%s/arm.epoch%d.gguf", r.folder, epoch);
+    return path[epoch];
+}
+
+static ino_t inode(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 ? st.st_ino : 0;
+}
+
+static void test_the_adapter_of_every_epoch_is_kept(void **state) {
+    (void)state;
+    char first[128], second[128];
+    struct genarm_train_params p = train_run_params(&r);
+    p.schedule = GENARM_SCHEDULE_CONSTANT; /* so that a longer run begins as a shorter one does */
+    run(&p);
+    train_run_keep(&r, first, sizeof first, r.output, "first.gguf");
+    p.epochs = 2;
+    run(&p);
+    train_run_keep(&r, second, sizeof second, r.output, "second.gguf");
+    assert_false(file_exists(epoch_path(1)));
+    p.epochs = 3;
+    p.save_epochs = true;
+    p.save_every = 0;
+    for (int held_out = 1; held_out >= 0; held_out--) {
+        run(&p);
+        assert_true(same_files(epoch_path(1), first) == held_out && same_files(epoch_path(2), second) == held_out);
+        assert_true(file_exists(r.output) && !file_exists(epoch_path(3)));
+        assert_false(file_exists(r.checkpoint));
+        unlink(epoch_path(1));
+        unlink(epoch_path(2));
+        p.val_split = 0; /* epochs end without a validation as well */
+    }
+}
+
+/* Stopped anywhere, a run that resumes has all of them, and those that were there before are not written again. */
+static void test_a_resumed_run_neither_misses_nor_repeats_an_epochs_adapter(void **state) {
+    (void)state;
+    static struct train_calls c;
+    char whole[3][128];
+    struct genarm_error err = {0};
+    struct genarm_train_params p = train_run_params(&r);
+    p.epochs = 3;
+    p.save_epochs = true;
+    for (int round = 0; round < 2; round++) {
+        p.save_every = round ? 0 : 1;
+        p.val_split = round ? 0 : 0.1f;
+        p.resume = false;
+        c = (struct train_calls){.stop_at_step = -1};
+        must(train_run(&r, &p, train_note, &c, &err), &err);
+        const int n_calls = c.n;
+        train_run_keep(&r, whole[0], sizeof whole[0], r.output, "whole.gguf");
+        train_run_keep(&r, whole[1], sizeof whole[1], epoch_path(1), "whole1.gguf");
+        train_run_keep(&r, whole[2], sizeof whole[2], epoch_path(2), "whole2.gguf");
+        for (int stop = 1; stop < n_calls; stop++) {
+            p.resume = false;
+            c = (struct train_calls){.stop_at_call = stop, .stop_at_step = -1};
+            assert_int_equal(train_run(&r, &p, train_note, &c, &err), GENARM_ECANCELED);
+            const ino_t before[] = {inode(epoch_path(1)), inode(epoch_path(2))};
+            p.resume = true;
+            must(train_run(&r, &p, NULL, NULL, &err), &err);
+            for (int epoch = 1; epoch <= 2; epoch++) {
+                assert_true(same_files(epoch_path(epoch), whole[epoch]));
+                assert_true(before[epoch - 1] == 0 || inode(epoch_path(epoch)) == before[epoch - 1]);
+                unlink(epoch_path(epoch));
+            }
+            assert_true(same_files(r.output, whole[0]));
+        }
+    }
+}
+
+static void test_an_epoch_whose_adapter_cannot_be_written_is_refused_at_once(void **state) {
+    (void)state;
+    static struct train_calls c;
+    struct genarm_error err = {0};
+    struct genarm_train_params p = train_run_params(&r);
+    p.epochs = 3;
+    p.save_epochs = true;
+    assert_int_equal(mkdir(epoch_path(2), 0777), 0); /* in the way */
+    c = (struct train_calls){.stop_at_step = -1};
+    assert_int_equal(train_run(&r, &p, train_note, &c, &err), GENARM_EINVAL);
+    assert_string_equal(err.where, epoch_path(2));
+    assert_int_equal(c.n, 0);
+    assert_int_equal(rmdir(epoch_path(2)), 0);
+}
+
 /* Two of one output would mix their checkpoints and logs; the one that is refused takes nothing away. */
 static void test_two_runs_cannot_have_one_output(void **state) {
     (void)state;
@@ -536,6 +625,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_nothing_changed_is_nothing_changed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_full_disk_loses_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_adapter_that_cannot_be_written_can_be_written_later, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_adapter_of_every_epoch_is_kept, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_resumed_run_neither_misses_nor_repeats_an_epochs_adapter, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_an_epoch_whose_adapter_cannot_be_written_is_refused_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_two_runs_cannot_have_one_output, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_options_are_refused_by_name, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_prompt_longer_than_the_context_is_cut_to_it, setup, teardown),
