@@ -38,8 +38,9 @@ static const struct option data_options[] = {
      .help = "with -m: a name that llama.cpp knows, or raw:TEXT with {system} and {prompt}"},
     {OPTION_GROUP, .help = "Writing"},
     {OPTION_FILE, "-o --output", "OUT.jsonl", ARGS(output),
-     .help = "write the usable pairs as JSON lines {\"prompt\", \"chosen\", \"rejected\"}, with \"system\" where there "
-             "is one; a prompt of several turns is a list of {\"role\", \"content\"}"},
+     .help = "write the usable pairs as JSON lines {\"prompt\", \"chosen\", \"rejected\"}, or {\"prompt\", \"completion\"} of "
+             "records with one answer, with \"system\" where there is one; a prompt of several turns is a list of {\"role\", "
+             "\"content\"}"},
     {OPTION_FLAG, "--dedupe", "", ARGS(dedupe), .help = "leave out what is the same as an earlier record"},
     {OPTION_NUMBER, "--split", "X", ARGS(split), 0, 1, .fallback = "0",
      .help = "write about a share X of the prompts to OUT.test.jsonl and the others to OUT.train.jsonl: equal prompts "
@@ -82,6 +83,9 @@ static int token_lengths(struct run *run, const struct preference *p, int64_t le
     lengths[SURVEY_PROMPT] = n;
     free(tokens);
     for (int i = 0; i < 2 && code == 0; i++) {
+        if (!*responses[i]) {
+            continue; /* nothing is rejected */
+        }
         tokens = NULL;
         code = response_tokens(&tokens, &n, run->model, name, run->messages, p->n_messages, responses[i], true, err);
         lengths[SURVEY_CHOSEN + i] = n;
@@ -209,8 +213,9 @@ static int read_records(struct run *run, struct pref_reader *reader, struct gena
 }
 
 static int read_file(struct run *run, struct data_file *file, struct genarm_error *err) {
-    const struct pref_params params = formats_from(&run->args->formats);
+    struct pref_params params = formats_from(&run->args->formats);
     struct pref_reader *reader = NULL;
+    params.use = PREF_AS_FOUND;
     const char *path = strcmp(file->path, "-") == 0 ? "/dev/stdin" : file->path;
     int code = pref_open(&reader, path, &params, err);
     if (code == 0) {
@@ -321,7 +326,7 @@ const struct command command_data = {
     .details =
         "Reads files of preference pairs as genarm train does and says what is in them: format, usable records, what is "
         "dropped and why, lengths, repetitions, and how often the longer answer is the chosen one. With -o the pairs are "
-        "written as JSON lines. Files may be larger than the memory.",
+        "written as JSON lines. Records with one answer, for --loss sft, are read as well. Files may be larger than the memory.",
     .examples = "genarm data pairs.jsonl\n"
                 "genarm data train.jsonl.gz -m model.gguf\n"
                 "genarm data pku.jsonl.xz --label safer -o harmless.jsonl --dedupe --split 0.05\n"

@@ -24,9 +24,7 @@ static int64_t column(const struct lengths *l, size_t i) {
 
 static double mean(const struct lengths *l) { return l->n ? (double)l->sum / (double)l->n : 0; }
 
-static double mean_difference(const struct survey *s) {
-    return mean(&s->lengths[SURVEY_CHOSEN]) - mean(&s->lengths[SURVEY_REJECTED]);
-}
+static double mean_difference(const struct survey *s) { return s->pairs ? (double)s->difference / (double)s->pairs : 0; }
 
 /* Sums of all files. */
 static struct pref_counts totals(const struct data_report *r) {
@@ -145,6 +143,9 @@ static void print_lengths(FILE *out, const struct data_report *r) {
     fprintf(out, "%*s\n", NUMBER_COLUMNS, "mean");
     for (int part = 0; part < SURVEY_PARTS; part++) {
         const struct lengths *l = &r->survey.lengths[part];
+        if (l->n == 0) {
+            continue; /* nothing is rejected */
+        }
         fprintf(out, "  %-20s", part_names[part]);
         for (size_t i = 0; i < N_COLUMNS; i++) {
             fprintf(out, "%*" PRId64, NUMBER_COLUMNS, column(l, i));
@@ -171,14 +172,14 @@ static void print_bar(FILE *out, double chosen, double rejected) {
 
 static void print_longer(FILE *out, const struct data_report *r) {
     const struct survey *s = &r->survey;
-    const double n = (double)s->n, difference = mean_difference(s);
+    const double n = (double)s->pairs, difference = mean_difference(s);
     heading(out, "Which answer is longer");
     if (terminal_colors(out)) {
         print_bar(out, (double)s->chosen_longer / n, (double)s->rejected_longer / n);
     }
     fprintf(out, "  chosen in %.1f %%, rejected in %.1f %%, neither in %.1f %%; chosen has %.1f %s %s on average\n",
             100 * (double)s->chosen_longer / n, 100 * (double)s->rejected_longer / n,
-            100 * (double)(s->n - s->chosen_longer - s->rejected_longer) / n, difference < 0 ? -difference : difference,
+            100 * (double)(s->pairs - s->chosen_longer - s->rejected_longer) / n, difference < 0 ? -difference : difference,
             r->tokens ? "tokens" : "words", difference < 0 ? "fewer" : "more");
 }
 
@@ -189,6 +190,8 @@ void data_report_print(FILE *out, const struct data_report *r) {
     if (r->survey.n > 0) {
         print_prompts(out, &r->survey);
         print_lengths(out, r);
+    }
+    if (r->survey.pairs > 0) {
         print_longer(out, r);
     }
     for (int i = 0; i < 2 && r->outputs[i].path; i++) {
@@ -262,7 +265,7 @@ static json_t *outputs_json(const struct data_report *r) {
 json_t *data_report_json(const struct data_report *r) {
     const struct survey *s = &r->survey;
     const struct pref_counts sum = totals(r);
-    const double n = s->n ? (double)s->n : 1;
+    const double n = s->pairs ? (double)s->pairs : 1;
     return json_pack(
         "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:o, s:o, s:o, s:o}", "files", files_json(r), "records",
         (json_int_t)sum.read, "usable", (json_int_t)sum.kept, "prompts", (json_int_t)s->prompts.n, "several_turns",

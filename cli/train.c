@@ -33,7 +33,8 @@ struct train_args {
 
 static const struct option train_options[] = {
     {OPTION_GROUP, .help = "Data"},
-    {OPTION_FILES, "-d --data", "PAIRS", ARGS(data), .help = PAIRS_HELP "; repeatable"},
+    {OPTION_FILES, "-d --data", "PAIRS", ARGS(data),
+     .help = PAIRS_HELP "; for sft the rejected response may be missing; repeatable"},
     {OPTION_TEXTS, "--objective", OBJECTIVE_FORM, ARGS(objectives),
      .help = "instead of -d: pairs of one of several objectives, among which a preference is given when the adapter is used "
              "(--preference). A step takes --batch-size pairs of each. LABEL, better or safer, takes the place of --label; a "

@@ -10,7 +10,8 @@
 extern "C" {
 #endif
 
-/* The one list of formats: id, name, the members of a record. */
+/* The one list of formats: id, name, the members of a record. The last two have one answer, without a worse one: they are for
+ * supervised fine-tuning (GENARM_LOSS_SFT). */
 #define GENARM_DATA_FORMATS(X)                                                                               \
     X(GENARM_DATA_AUTO, "auto", "")                                                                          \
     X(GENARM_DATA_GENARM, "genarm", "prompt, chosen, rejected")                                              \
@@ -19,7 +20,9 @@ extern "C" {
     X(GENARM_DATA_PKU_SAFERLHF, "pku-saferlhf", "prompt, response_0, response_1, better_response_id")        \
     X(GENARM_DATA_ULTRAFEEDBACK, "ultrafeedback", "prompt, chosen[], rejected[]")                            \
     X(GENARM_DATA_TRL_STANDARD, "trl-standard", "chosen, rejected")                                          \
-    X(GENARM_DATA_TRL_CONVERSATIONAL, "trl-conversational", "chosen[], rejected[]")
+    X(GENARM_DATA_TRL_CONVERSATIONAL, "trl-conversational", "chosen[], rejected[]")                          \
+    X(GENARM_DATA_PROMPT_COMPLETION, "prompt-completion", "prompt, completion")                              \
+    X(GENARM_DATA_MESSAGES, "messages", "messages[]")
 
 /* GENARM_DATA_AUTO: what the first record of each file looks like. */
 enum genarm_data_format {

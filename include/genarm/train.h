@@ -123,7 +123,7 @@ struct genarm_train_params {
 };
 struct genarm_train_params genarm_train_default_params(void);
 
-/* .05; simpo: 2; dpo and ipo: .1, as TRL; bt: 1; that of sft is of margins only. */
+/* .05; simpo: 2; dpo and ipo: .1, as TRL; sft and bt, which know none: 1. */
 float genarm_loss_default_beta(enum genarm_loss loss);
 
 /* What happened to the pairs that were read. */
@@ -142,8 +142,9 @@ struct genarm_data_report {
  * loss compares: log-probabilities, for dpo and ipo log-ratios to the reference, for bt the head's rewards; chosen and
  * rejected are beta r_w and beta r_l; accuracy is the share of pairs with a positive margin. With objectives the loss of a
  * training step is weighted by the preferences drawn, and validation is at the even preference. All these are of the step at
- * hand, over its pairs so far, until the step is finished, and NaN before the first; all but the loss are NaN where the loss
- * does not look at the rejected response. Within a step of a team pairs are this rank's; what is finished is of all ranks. */
+ * hand, over its pairs so far, until the step is finished, and NaN before the first. All but the loss are over pairs of which
+ * both responses are computed, and NaN where there is none: sft trains on the chosen response alone, and computes rejected ones
+ * of held-out pairs only. Within a step of a team pairs are this rank's; what is finished is of all ranks. */
 struct genarm_train_status {
     int64_t step, n_steps; /* optimiser steps finished, and to do in all */
     int64_t pairs_done, pairs_total, pairs_before; /* pairs_before: done before this process (resumed) */
@@ -158,9 +159,9 @@ struct genarm_train_status {
 struct genarm_trainer;
 
 /* Reads the pair files, tokenises them and prepares (or resumes) a run whose adapter will be written to `output`; creates
- * the folder <output>.ckpt. Pair files are of any format of data.h: the prompt's messages are what the template wraps, the
- * responses are what follows. Errors in them name file:line; dropped pairs are counted and the first of them logged. The
- * model must outlive the trainer; strings in `params` are copied.
+ * the folder <output>.ckpt. Pair files are of any format of data.h (with one answer: for sft only): the prompt's messages are
+ * what the template wraps, the responses are what follows. Errors in them name file:line; dropped pairs are counted and the
+ * first of them logged. The model must outlive the trainer; strings in `params` are copied.
  * `params` and `report` may be NULL. When resuming, GENARM_EMISMATCH names the option, data or model that differs. In a team
  * it names the rank too on which one differs from rank 0's; output, log and checkpoint are rank 0's alone. */
 int genarm_trainer_new(struct genarm_trainer **out, const struct genarm_model *model, const char *const *pair_paths,

@@ -1,6 +1,7 @@
-/* Formats whose responses are lists of {role, content}: ultrafeedback and trl-conversational. See formats.h.
+/* Formats whose responses are lists of {role, content}: ultrafeedback and trl-conversational, and those of one answer,
+ * prompt-completion and messages. See formats.h.
  *
- * The lists are either the answer alone or the whole conversation again; what both begin with is the prompt. */
+ * Two lists are either the answers alone or the whole conversation again; what both begin with is the prompt. */
 #include <string.h>
 
 #include "data/formats.h"
@@ -161,9 +162,9 @@ static bool answers_at_once(const json_t *list) {
 
 static int get_lists(struct conversion *c, const json_t **chosen, const json_t **rejected, struct genarm_error *err) {
     *chosen = json_object_get(c->out->source, "chosen");
-    *rejected = json_object_get(c->out->source, "rejected");
+    *rejected = json_object_get(c->out->source, rejected_member(c));
     const int rc = check_list(*chosen, "chosen", c->where, err);
-    return rc == GENARM_OK ? check_list(*rejected, "rejected", c->where, err) : rc;
+    return rc == GENARM_OK ? check_list(*rejected, rejected_member(c), c->where, err) : rc;
 }
 
 /* {prompt, chosen[], rejected[]}: the prompt is a string, and the lists begin with it as the user's turn. Where they are
@@ -205,5 +206,48 @@ int convert_trl_conversational(struct conversion *c, struct genarm_error *err) {
         const bool repeated = common_messages(prompt, chosen, n) == n && common_messages(prompt, rejected, n) == n;
         set_responses(c, chosen, rejected, repeated ? n : 0);
     }
+    return rc;
+}
+
+/* ---- one answer ---- */
+
+/* The last turn of the assistant is the answer, what is before it the prompt. */
+static void take_answer(struct conversion *c) {
+    struct preference *p = c->out;
+    while (p->n_messages > 0) {
+        const struct preference_message *last = &p->messages[--p->n_messages];
+        if (strcmp(last->role, "assistant") == 0) {
+            p->chosen = last->content;
+            return;
+        }
+    }
+    c->drop = PREF_EMPTY;
+}
+
+/* {messages[]} */
+int convert_messages(struct conversion *c, struct genarm_error *err) {
+    const json_t *messages = json_object_get(c->out->source, "messages");
+    int rc = add_system(c, messages, err);
+    rc = rc == GENARM_OK ? conversation_add(c, messages, "messages", err) : rc;
+    take_answer(c);
+    return rc;
+}
+
+/* {prompt, completion}, either of them a string or a list of messages. */
+int convert_prompt_completion(struct conversion *c, struct genarm_error *err) {
+    const json_t *prompt = json_object_get(c->out->source, "prompt"), *completion = json_object_get(c->out->source, "completion");
+    const char *text = NULL;
+    int rc = add_system(c, prompt, err);
+    if (rc == GENARM_OK && json_is_array(prompt)) {
+        rc = conversation_add(c, prompt, "prompt", err);
+    } else if (rc == GENARM_OK) {
+        rc = json_get_string(&text, c->out->source, "prompt", c->where, err);
+        rc = rc == GENARM_OK ? preference_add(c->out, "user", text, err) : rc;
+    }
+    if (rc == GENARM_OK && !json_is_array(completion)) {
+        return json_get_string(&c->out->chosen, c->out->source, "completion", c->where, err);
+    }
+    rc = rc == GENARM_OK ? conversation_add(c, completion, "completion", err) : rc;
+    take_answer(c);
     return rc;
 }

@@ -109,7 +109,7 @@ int convert_hh_rlhf(struct conversion *c, struct genarm_error *err) {
     const char *chosen, *rejected;
     int rc = json_get_string(&chosen, c->out->source, "chosen", c->where, err);
     if (rc == GENARM_OK) {
-        rc = json_get_string(&rejected, c->out->source, "rejected", c->where, err);
+        rc = json_get_string(&rejected, c->out->source, rejected_member(c), c->where, err);
     }
     if (rc == GENARM_OK && (!begins(chosen) || !begins(rejected))) {
         return no_dialogue(c, begins(chosen) ? "rejected" : "chosen", " …", err);
@@ -135,7 +135,7 @@ int convert_full_hh_rlhf(struct conversion *c, struct genarm_error *err) {
         rc = json_get_string(&chosen, c->out->source, "chosen", c->where, err);
     }
     if (rc == GENARM_OK) {
-        rc = json_get_string(&rejected, c->out->source, "rejected", c->where, err);
+        rc = json_get_string(&rejected, c->out->source, rejected_member(c), c->where, err);
     }
     if (rc == GENARM_OK && !dialogue_is_prompt(prompt)) {
         return no_dialogue(c, "prompt", "", err);

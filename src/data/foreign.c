@@ -67,7 +67,8 @@ int foreign_check_bytes(const void *bytes, size_t n, const char *path, struct ge
 
 /* Whether one of the names in the first line is one that preference data has. */
 static bool names_preferences(const char *line, size_t n, char separator) {
-    static const char *const names[] = {"prompt", "chosen", "rejected", "response_0", "response_1", "instruction"};
+    static const char *const names[] = {"prompt", "chosen", "rejected", "response_0", "response_1", "instruction",
+                                        "completion"};
     for (size_t from = 0; from < n;) {
         const char *end = memchr(line + from, separator, n - from);
         size_t to = end ? (size_t)(end - line) : n, next = to + 1;

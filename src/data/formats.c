@@ -44,19 +44,38 @@ static enum genarm_data_format detect_texts(const json_t *record, const json_t *
     return text && dialogue_is_prompt(text) ? GENARM_DATA_FULL_HH_RLHF : GENARM_DATA_GENARM;
 }
 
+static enum genarm_data_format detect_responses(const json_t *record, const json_t *prompt, const json_t *chosen) {
+    if (!json_is_array(chosen)) {
+        return detect_texts(record, prompt, chosen);
+    }
+    return json_is_string(prompt) ? GENARM_DATA_ULTRAFEEDBACK : GENARM_DATA_TRL_CONVERSATIONAL;
+}
+
 enum genarm_data_format format_detect(const json_t *record) {
     const json_t *prompt = json_object_get(record, "prompt"), *chosen = json_object_get(record, "chosen");
     if (prompt && has(record, "response_0") && has(record, "response_1") &&
         (has(record, "better_response_id") || has(record, "safer_response_id"))) {
         return GENARM_DATA_PKU_SAFERLHF;
     }
-    if (!chosen || !has(record, "rejected")) {
+    if (chosen || has(record, "rejected")) {
+        return chosen && has(record, "rejected") ? detect_responses(record, prompt, chosen) : GENARM_DATA_AUTO;
+    }
+    return prompt && has(record, "completion") ? GENARM_DATA_PROMPT_COMPLETION
+           : has(record, "messages")           ? GENARM_DATA_MESSAGES
+                                               : GENARM_DATA_AUTO;
+}
+
+enum genarm_data_format format_detect_alone(const json_t *record) {
+    const json_t *chosen = json_object_get(record, "chosen");
+    if (!chosen || has(record, "rejected")) {
         return GENARM_DATA_AUTO;
     }
-    if (!json_is_array(chosen)) {
-        return detect_texts(record, prompt, chosen);
-    }
-    return json_is_string(prompt) ? GENARM_DATA_ULTRAFEEDBACK : GENARM_DATA_TRL_CONVERSATIONAL;
+    const enum genarm_data_format format = detect_responses(record, json_object_get(record, "prompt"), chosen);
+    return format == GENARM_DATA_TRL_STANDARD ? GENARM_DATA_AUTO : format; /* the rejected text would tell the prompt */
+}
+
+bool format_is_alone(enum genarm_data_format format) {
+    return format == GENARM_DATA_PROMPT_COMPLETION || format == GENARM_DATA_MESSAGES;
 }
 
 /* ---- no format ---- */
@@ -173,6 +192,10 @@ int format_convert(struct conversion *c, enum genarm_data_format format, struct 
         return convert_trl_standard(c, err);
     case GENARM_DATA_TRL_CONVERSATIONAL:
         return convert_trl_conversational(c, err);
+    case GENARM_DATA_PROMPT_COMPLETION:
+        return convert_prompt_completion(c, err);
+    case GENARM_DATA_MESSAGES:
+        return convert_messages(c, err);
     }
     return error_set(err, GENARM_EINVAL, "unknown format %d", (int)format);
 }

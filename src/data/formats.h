@@ -31,12 +31,16 @@ enum pref_reason {
 struct conversion {
     struct preference *out; /* cleared; its source is the record */
     enum genarm_data_label label;
+    bool alone;             /* the rejected response does not count, if there is one */
     enum pref_reason drop; /* PREF_NONE, or why `out` is to be dropped */
     const char *where;
 };
 
 /* The format that an object's members make it, GENARM_DATA_AUTO when it is none. */
 enum genarm_data_format format_detect(const json_t *record);
+/* The same of one whose chosen response alone counts, where the rejected one is missing. */
+enum genarm_data_format format_detect_alone(const json_t *record);
+bool format_is_alone(enum genarm_data_format format); /* its records have no rejected response */
 const char *format_name(enum genarm_data_format format);
 const char *label_name(enum genarm_data_label label);
 
@@ -45,6 +49,9 @@ int format_unknown(const json_t *record, const char *where, struct genarm_error 
 
 /* Fills c->out or c->drop; what cannot be a record of the format is an error. */
 int format_convert(struct conversion *c, enum genarm_data_format format, struct genarm_error *err);
+
+/* The member that is read as the rejected response. Of a chosen one alone that is itself: the prompt is told by it. */
+static inline const char *rejected_member(const struct conversion *c) { return c->alone ? "chosen" : "rejected"; }
 
 /* ---- the converters, by the files they are in ---- */
 
@@ -66,6 +73,8 @@ int dialogue_question(struct conversion *c, struct genarm_error *err);
 /* conversations.c: lists of {role, content} */
 int convert_ultrafeedback(struct conversion *c, struct genarm_error *err);
 int convert_trl_conversational(struct conversion *c, struct genarm_error *err);
+int convert_prompt_completion(struct conversion *c, struct genarm_error *err);
+int convert_messages(struct conversion *c, struct genarm_error *err);
 int conversation_add(struct conversion *c, const json_t *list, const char *key, struct genarm_error *err);
 int conversion_system(const char **system, const struct conversion *c, struct genarm_error *err); /* NULL: none, or empty */
 

@@ -99,7 +99,9 @@ int preference_write(struct buf *line, const struct preference *p, struct genarm
     const bool has_system = p->n_messages == 2 && strcmp(p->messages[0].role, "system") == 0;
     const bool one_turn = p->n_messages == 1 || has_system;
     json_t *prompt = one_turn ? json_string(p->messages[p->n_messages - 1].content) : preference_prompt(p);
-    json_t *record = prompt ? json_pack("{s:o, s:s, s:s}", "prompt", prompt, "chosen", p->chosen, "rejected", p->rejected)
+    const char *rejected = *p->rejected ? p->rejected : NULL;
+    json_t *record = prompt ? json_pack("{s:o, s:s, s:s*}", "prompt", prompt, rejected ? "chosen" : "completion", p->chosen,
+                                        "rejected", rejected)
                             : NULL;
     bool ok = record;
     if (ok && has_system) {

@@ -1,5 +1,5 @@
-/* One preference: what was asked, the better and the worse answer. Made by the formats, read by training, scoring and
- * the data command. */
+/* One preference: what was asked, the better and the worse answer, or a good one alone. Made by the formats, read by training,
+ * scoring and the data command. */
 #ifndef DATA_PREFERENCE_H
 #define DATA_PREFERENCE_H
 
@@ -15,7 +15,7 @@ struct preference_message {
 struct preference {
     struct preference_message *messages; /* [n_messages] the prompt; its last message is the user's */
     size_t n_messages, cap_messages;
-    const char *chosen, *rejected;
+    const char *chosen, *rejected; /* rejected: "" where there is none */
     int64_t line;   /* where it begins in its file, from 1 */
     int64_t record; /* which one of the file it is, from 1 */
 
@@ -48,8 +48,8 @@ uint64_t preference_hash(const struct preference *p, bool swapped);
 /* The prompt as a list of {role, content}. New reference; NULL without memory. */
 json_t *preference_prompt(const struct preference *p);
 
-/* Appends the preference as one JSON line of the format genarm: the prompt is a string, with "system" beside it, or, when
- * it has several turns, a list of messages. */
+/* Appends the preference as one JSON line of the format genarm, or prompt-completion where nothing is rejected: the prompt is a
+ * string, with "system" beside it, or, when it has several turns, a list of messages. */
 int preference_write(struct buf *line, const struct preference *p, struct genarm_error *err);
 
 #endif

@@ -53,7 +53,10 @@ static int settle_format(struct pref_reader *r, const json_t *record, struct gen
         return GENARM_OK;
     }
     const char *where = values_where(r->values);
-    const enum genarm_data_format seen = format_detect(record);
+    enum genarm_data_format seen = format_detect(record);
+    if (seen == GENARM_DATA_AUTO && r->params.use == PREF_CHOSEN) {
+        seen = format_detect_alone(record);
+    }
     if (r->format == GENARM_DATA_AUTO) {
         r->format = seen;
         return seen != GENARM_DATA_AUTO ? GENARM_OK : format_unknown(record, where, err);
@@ -80,9 +83,20 @@ static void count(struct pref_reader *r, enum pref_reason reason) {
 
 static bool has_prefix(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
 
+/* Whether the format has what is wanted. */
+static int check_format(const struct pref_reader *r, struct genarm_error *err) {
+    if (r->params.use != PREF_PAIRS || !format_is_alone(r->format)) {
+        return GENARM_OK;
+    }
+    int rc = error_set(err, GENARM_EFORMAT, "a record of the format %s has one answer, and two are needed",
+                       format_name(r->format));
+    rc = error_at(err, rc, "%s", values_where(r->values));
+    return error_hint(err, rc, "genarm train --loss sft learns from such records");
+}
+
 /* Why a converted record cannot be used, or PREF_NONE. */
-static enum pref_reason check(const struct preference *p) {
-    if (!*p->chosen || !*p->rejected) {
+static enum pref_reason check(const struct preference *p, bool alone) {
+    if (!*p->chosen || (!*p->rejected && !alone)) {
         return PREF_EMPTY;
     }
     if (strcmp(p->chosen, p->rejected) == 0) {
@@ -98,7 +112,7 @@ static enum pref_reason check(const struct preference *p) {
 static void note(struct pref_reader *r) {
     const struct preference *p = &r->preference;
     const char *question = p->messages[p->n_messages - 1].content;
-    if (has_prefix(p->chosen, p->rejected) || has_prefix(p->rejected, p->chosen)) {
+    if (*p->rejected && (has_prefix(p->chosen, p->rejected) || has_prefix(p->rejected, p->chosen))) {
         count(r, PREF_PREFIX);
     }
     if (strlen(question) >= REPEATED_BYTES && has_prefix(p->chosen, question) && has_prefix(p->rejected, question)) {
@@ -106,24 +120,48 @@ static void note(struct pref_reader *r) {
     }
 }
 
-/* Takes `record` over. 1: it is in r->preference; 0: it was dropped. */
-static int take_record(struct pref_reader *r, json_t *record, struct genarm_error *err) {
+/* Fills r->preference with `record`, as a pair or as the chosen response alone; *drop: why that cannot be used, or PREF_NONE. */
+static int convert(struct pref_reader *r, json_t *record, bool alone, enum pref_reason *drop, struct genarm_error *err) {
     struct preference *p = &r->preference;
+    json_incref(record);
     preference_clear(p);
     p->source = record;
     p->line = values_line(r->values);
     p->record = values_record(r->values);
     struct conversion c = {
-        .out = p, .label = r->params.label, .drop = PREF_NONE, .where = values_where(r->values)};
-    int rc = settle_format(r, record, err);
+        .out = p, .label = r->params.label, .alone = alone, .drop = PREF_NONE, .where = values_where(r->values)};
+    const int rc = format_convert(&c, r->format, err);
     if (rc == GENARM_OK) {
-        rc = format_convert(&c, r->format, err);
+        p->rejected = alone ? "" : p->rejected;
+        *drop = c.drop != PREF_NONE ? c.drop : check(p, alone);
     }
+    return rc;
+}
+
+/* Whether a record of a format of pairs has no rejected response. */
+static bool lacks_rejected(const struct pref_reader *r, const json_t *record) {
+    const json_t *rejected = json_object_get(record, "rejected");
+    return r->format != GENARM_DATA_PKU_SAFERLHF && (!rejected || json_is_null(rejected));
+}
+
+/* Takes `record` over. 1: it is in r->preference; 0: it was dropped. */
+static int take_record(struct pref_reader *r, json_t *record, struct genarm_error *err) {
+    enum pref_reason drop = PREF_NONE;
+    int rc = settle_format(r, record, err);
+    rc = rc == GENARM_OK ? check_format(r, err) : rc;
+    const bool chosen = r->params.use == PREF_CHOSEN;
+    const bool alone = format_is_alone(r->format) || (chosen && lacks_rejected(r, record));
+    if (rc == GENARM_OK) {
+        rc = convert(r, record, alone, &drop, err);
+    }
+    if (rc == GENARM_OK && drop != PREF_NONE && chosen && !alone) {
+        rc = convert(r, record, true, &drop, err);
+    }
+    json_decref(record);
     if (rc != GENARM_OK) {
         return rc;
     }
     r->counts.read++;
-    const enum pref_reason drop = c.drop != PREF_NONE ? c.drop : check(p);
     if (drop != PREF_NONE) {
         count(r, drop);
         return 0;

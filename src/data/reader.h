@@ -16,9 +16,18 @@ enum {
     PREF_NAMED = 5             /* records of one reason that are remembered, and logged; the rest is only counted */
 };
 
+/* What is wanted of a record. */
+enum pref_use {
+    PREF_PAIRS,    /* both responses; a format that has one is an error */
+    PREF_AS_FOUND, /* both, or, of a format that has one, that */
+    PREF_CHOSEN    /* the chosen one: the rejected response may be missing, and nothing depends on it. It is there where the
+                      record would make a pair as well */
+};
+
 struct pref_params {
     enum genarm_data_format format;
     enum genarm_data_label label; /* for pku-saferlhf; of no meaning elsewhere */
+    enum pref_use use;
 };
 
 /* What was read so far. */

@@ -103,12 +103,13 @@ int survey_is_new(struct survey *s, const struct preference *p, struct genarm_er
 }
 
 int survey_add(struct survey *s, const struct preference *p, const int64_t lengths[3], struct genarm_error *err) {
-    const int64_t chosen = lengths[SURVEY_CHOSEN], rejected = lengths[SURVEY_REJECTED];
+    const bool pair = *p->rejected;
+    const int64_t chosen = lengths[SURVEY_CHOSEN], rejected = pair ? lengths[SURVEY_REJECTED] : 0;
     const int64_t all[SURVEY_PARTS] = {lengths[SURVEY_PROMPT], chosen, rejected,
                                        lengths[SURVEY_PROMPT] + (chosen > rejected ? chosen : rejected)};
     int rc = seen_add(&s->prompts, preference_prompt_hash(p), err);
     for (int i = 0; i < SURVEY_PARTS && rc >= 0; i++) {
-        rc = lengths_add(&s->lengths[i], all[i], err);
+        rc = i != SURVEY_REJECTED || pair ? lengths_add(&s->lengths[i], all[i], err) : rc;
     }
     if (rc < 0) {
         return rc;
@@ -117,8 +118,12 @@ int survey_add(struct survey *s, const struct preference *p, const int64_t lengt
     s->n++;
     s->with_system += system;
     s->several_turns += p->n_messages > 1u + system;
-    s->chosen_longer += chosen > rejected;
-    s->rejected_longer += chosen < rejected;
+    if (pair) {
+        s->pairs++;
+        s->chosen_longer += chosen > rejected;
+        s->rejected_longer += chosen < rejected;
+        s->difference += chosen - rejected;
+    }
     return GENARM_OK;
 }
 

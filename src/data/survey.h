@@ -31,7 +31,8 @@ struct survey {
     int64_t n, several_turns, with_system;
     int64_t duplicates;     /* the same record as an earlier one */
     int64_t contradictions; /* the same as an earlier one with chosen and rejected swapped */
-    int64_t chosen_longer, rejected_longer;
+    int64_t pairs; /* of n, those with a rejected response; the next three are of them */
+    int64_t chosen_longer, rejected_longer, difference; /* difference: sum of chosen minus rejected */
     struct lengths lengths[SURVEY_PARTS]; /* pair: the prompt and the longer response */
     struct seen records, prompts;
 };
@@ -39,7 +40,7 @@ struct survey {
 /* Whether the same was seen before. 1: it is new; 0: it is a duplicate, and counted as such; negative: error. */
 int survey_is_new(struct survey *s, const struct preference *p, struct genarm_error *err);
 
-/* Counts a preference; `lengths` of its prompt, chosen and rejected. */
+/* Counts a preference; `lengths` of its prompt, chosen and rejected, which is not looked at where there is none. */
 int survey_add(struct survey *s, const struct preference *p, const int64_t lengths[3], struct genarm_error *err);
 void survey_deinit(struct survey *s);
 

@@ -30,7 +30,7 @@ int convert_genarm(struct conversion *c, struct genarm_error *err) {
             rc = preference_add(c->out, "user", text, err);
         }
     }
-    return rc == GENARM_OK ? get_responses(c, "chosen", "rejected", err) : rc;
+    return rc == GENARM_OK ? get_responses(c, "chosen", rejected_member(c), err) : rc;
 }
 
 /* ---- pku-saferlhf ---- */
@@ -59,7 +59,8 @@ int convert_pku_saferlhf(struct conversion *c, struct genarm_error *err) {
     if (better != 0 && better != 1) {
         c->drop = PREF_UNLABELLED;
     }
-    return get_responses(c, better == 1 ? "response_1" : "response_0", better == 1 ? "response_0" : "response_1", err);
+    const char *const responses[] = {"response_0", "response_1"};
+    return get_responses(c, responses[better == 1], responses[(better == 1) == c->alone], err);
 }
 
 /* ---- trl-standard ---- */
@@ -95,14 +96,15 @@ static size_t common_prompt(const char *a, const char *b) {
     return n > 0 && a[n - 1] == ' ' ? n - 1 : n;
 }
 
-/* {prompt?, chosen, rejected}: without a prompt both texts begin with it, and with one they may as well. */
+/* {prompt?, chosen, rejected}: without a prompt both texts begin with it, and with one they may as well. Without one the rejected
+ * text is needed in any case. */
 int convert_trl_standard(struct conversion *c, struct genarm_error *err) {
     struct preference *p = c->out;
     const char *prompt = NULL;
     char *copy = NULL;
     int rc = json_opt_string(&prompt, p->source, "prompt", NULL, c->where, err);
     if (rc == GENARM_OK) {
-        rc = get_responses(c, "chosen", "rejected", err);
+        rc = get_responses(c, "chosen", prompt ? rejected_member(c) : "rejected", err);
     }
     if (rc != GENARM_OK) {
         return rc;

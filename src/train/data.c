@@ -15,6 +15,7 @@ struct reader {
     const struct genarm_model *model;
     const char *template_name;
     int32_t max_length;
+    bool chosen_alone; /* the rejected response decides nothing */
     int32_t file, objective;
     struct pref_reader *records;
     struct genarm_message *messages; /* [n_messages] of the record at hand */
@@ -123,8 +124,8 @@ static int cut_prompt(struct tokens *prompt, struct reader *r, int32_t budget, b
 /* ---- pairs ---- */
 
 /* Tokens of a prompt, at most: either response follows it within the maximum length, and both are one tree of rows. */
-static int32_t room_for_prompt(const struct reader *r, const struct tokens responses[SIDES]) {
-    const int32_t chosen = responses[CHOSEN].n, rejected = responses[REJECTED].n;
+static int32_t room_for_prompt(const struct reader *r, const struct tokens responses[SIDES], bool both) {
+    const int32_t chosen = responses[CHOSEN].n, rejected = both ? responses[REJECTED].n : 0;
     const int32_t in_length = r->max_length - (chosen > rejected ? chosen : rejected);
     const int32_t in_tree = ATTENTION_MAX_TREE - chosen - rejected;
     return in_length < in_tree ? in_length : in_tree;
@@ -203,11 +204,19 @@ static int take_messages(struct reader *r, const struct preference *p, struct ge
 /* Whether a text of the pair spells control tokens that are text there. */
 static bool spells_controls(const struct reader *r, const struct preference *p) {
     const struct controls *c = &r->model->controls;
-    bool spelled = controls_spelled(c, p->chosen) || controls_spelled(c, p->rejected);
+    bool spelled = controls_spelled(c, p->chosen) || (!r->chosen_alone && controls_spelled(c, p->rejected));
     for (size_t i = 0; i < r->n_messages && template_is_format(r->model, r->template_name); i++) {
         spelled |= controls_spelled(c, r->messages[i].content);
     }
     return spelled;
+}
+
+/* Leaves out a rejected response that decides nothing and cannot be compared with the chosen one. */
+static void fit_rejected(const struct reader *r, const struct tokens *prompt, struct tokens responses[SIDES]) {
+    if (r->chosen_alone && (responses[REJECTED].n < 2 || equal_tokens(&responses[CHOSEN], &responses[REJECTED]) ||
+                            prompt->n > room_for_prompt(r, responses, true))) {
+        responses[REJECTED].n = 0;
+    }
 }
 
 /* Tokenises a record and keeps it or drops it. */
@@ -226,16 +235,16 @@ static int take_record(struct reader *r, const struct preference *p, struct gena
     if (rc != GENARM_OK) {
         goto done;
     }
-    if (responses[CHOSEN].n < 2 || responses[REJECTED].n < 2) {
+    if (responses[CHOSEN].n < 2 || (responses[REJECTED].n < 2 && !r->chosen_alone)) {
         drop(r, &report->dropped_empty, "a response is empty");
         goto done;
     }
-    if (equal_tokens(&responses[CHOSEN], &responses[REJECTED])) {
+    if (equal_tokens(&responses[CHOSEN], &responses[REJECTED]) && !r->chosen_alone) {
         drop(r, &report->dropped_equal, "chosen equals rejected");
         goto done;
     }
     pair.prompt_hash = hash_bytes(HASH_START, prompt.ids, (size_t)prompt.n * sizeof *prompt.ids);
-    const int32_t room = room_for_prompt(r, responses);
+    const int32_t room = room_for_prompt(r, responses, !r->chosen_alone);
     if (prompt.n > room) {
         bool fits;
         rc = cut_prompt(&prompt, r, room, &fits, err);
@@ -248,6 +257,7 @@ static int take_record(struct reader *r, const struct preference *p, struct gena
         }
         report->cut++;
     }
+    fit_rejected(r, &prompt, responses);
     rc = append_pair(r->data, &pair, &prompt, responses, err);
     report->kept += rc == GENARM_OK;
     report->spelled += rc == GENARM_OK && spells_controls(r, p);
@@ -371,7 +381,11 @@ static int start(struct reader *r, struct genarm_error *err) {
 int data_read(struct data *d, const struct genarm_model *model, const char *const *paths, size_t n_paths,
               const struct pref_params *params, const char *template_name, int32_t max_length,
               struct genarm_error *err) {
-    struct reader r = {.data = d, .model = model, .template_name = template_name, .max_length = max_length};
+    struct reader r = {.data = d,
+                       .model = model,
+                       .template_name = template_name,
+                       .max_length = max_length,
+                       .chosen_alone = params && params->use == PREF_CHOSEN};
     int rc = start(&r, err);
     rc = rc == GENARM_OK ? read_files(&r, paths, n_paths, params, err) : rc;
     free(r.messages);
@@ -387,7 +401,8 @@ int data_read(struct data *d, const struct genarm_model *model, const char *cons
 static int read_objective(struct reader *r, const struct genarm_objective *objective, const struct pref_params *params,
                           struct genarm_error *err) {
     struct data *d = r->data;
-    const struct pref_params own = {.format = params ? params->format : GENARM_DATA_AUTO, .label = objective->label};
+    struct pref_params own = params ? *params : (struct pref_params){0};
+    own.label = objective->label;
     const size_t before = d->n_pairs;
     int rc = objectives_add(&d->objectives, objective->name, err);
     if (rc == GENARM_OK) {
@@ -404,7 +419,11 @@ static int read_objective(struct reader *r, const struct genarm_objective *objec
 int data_read_objectives(struct data *d, const struct genarm_model *model, const struct genarm_objective *objectives,
                          size_t n_objectives, const struct pref_params *params, const char *template_name,
                          int32_t max_length, struct genarm_error *err) {
-    struct reader r = {.data = d, .model = model, .template_name = template_name, .max_length = max_length};
+    struct reader r = {.data = d,
+                       .model = model,
+                       .template_name = template_name,
+                       .max_length = max_length,
+                       .chosen_alone = params && params->use == PREF_CHOSEN};
     int rc = start(&r, err);
     for (size_t i = 0; i < n_objectives && rc == GENARM_OK; i++) {
         rc = read_objective(&r, &objectives[i], params, err);

@@ -1,4 +1,5 @@
-/* Preference pairs as tokens: what src/data reads, wrapped in the prompt template, cut to length.
+/* Preference pairs as tokens: what src/data reads, wrapped in the prompt template, cut to length. Where the chosen response
+ * alone counts (PREF_CHOSEN), prompts are cut for it, and a rejected one that does not fit beside them is left out.
  *
  * The prompt's messages go through the template; a response is its text, without control tokens, and the token that
  * ends a turn. Prompt and responses are tokenised apart, as decoding sees them. Where prompt and longer response exceed
@@ -19,7 +20,7 @@ enum side { CHOSEN, REJECTED, SIDES };
 struct pair {
     size_t first;              /* of its tokens in data.tokens: prompt, chosen, rejected */
     int32_t n_prompt;          /* >= 1 */
-    int32_t n_response[SIDES]; /* >= 2, the token that ends the turn included */
+    int32_t n_response[SIDES]; /* >= 2, the token that ends the turn included; rejected 0: there is none */
     int32_t file;              /* index into data.paths */
     int32_t objective;         /* index into data.objectives; 0 without objectives */
     int64_t line, record;      /* where it begins in its file, and which one it is; from 1 */
@@ -38,9 +39,9 @@ struct data {
     struct genarm_data_report report;
 };
 
-/* Reads every file. `params` (formats) and `template_name` may be NULL; `max_length` is at least 2. A record that is no
- * pair is an error naming file:line; a pair that cannot be used is dropped, counted and logged. No pair left is an error.
- * On failure *d is empty. */
+/* Reads every file. `params` (formats, what is wanted) and `template_name` may be NULL; `max_length` is at least 2. A record
+ * that is no pair is an error naming file:line; a pair that cannot be used is dropped, counted and logged. No pair left is an
+ * error. On failure *d is empty. */
 int data_read(struct data *d, const struct genarm_model *model, const char *const *paths, size_t n_paths,
               const struct pref_params *params, const char *template_name, int32_t max_length,
               struct genarm_error *err);

@@ -86,7 +86,7 @@ static const struct loss losses[] = {
                            .default_beta = 2,
                            .default_ratio = 0.5f,
                            .value = log_sigmoid_loss},
-    [GENARM_LOSS_SFT] = {.always_normalizes = true, .default_beta = 0.05f, .value = sft_loss},
+    [GENARM_LOSS_SFT] = {.always_normalizes = true, .default_beta = 1, .value = sft_loss},
     [GENARM_LOSS_DPO] = {.uses_rejected = true,
                          .uses_reference = true,
                          .smooths = true,

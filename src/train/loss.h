@@ -13,7 +13,7 @@ struct loss_input {
     double logp[SIDES];      /* sum over the response's tokens, nats; [REJECTED] is 0 when the loss does not use it. For a
                                 loss with a head its reward of the whole response */
     double reference[SIDES]; /* the same sums under the reference; 0 when the loss has none */
-    int32_t n_tokens[SIDES]; /* tokens of each response, the last one included */
+    int32_t n_tokens[SIDES]; /* tokens of each response, the last one included; rejected 0: there is none */
 };
 
 struct loss_value {
@@ -35,7 +35,7 @@ struct loss {
     bool always_normalizes;
     bool smooths;        /* label_smoothing has a meaning */
     bool has_margin;     /* margin has one */
-    bool has_beta;       /* beta can be chosen; that of sft only scales the margins that are told */
+    bool has_beta;       /* beta can be chosen; else it is 1 */
     float default_beta;
     float default_ratio; /* of margin to beta */
     struct loss_value (*value)(const struct loss_input *in, const struct loss_params *p);

@@ -120,7 +120,7 @@ int options_check(const struct genarm_train_params *p, struct genarm_error *err)
         return error_set(err, GENARM_EINVAL, "unknown %s %d", loss ? "schedule" : "loss",
                          loss ? (int)p->schedule : (int)p->loss);
     }
-    if ((size_t)p->format > GENARM_DATA_TRL_CONVERSATIONAL || (size_t)p->label > GENARM_LABEL_SAFER) {
+    if ((size_t)p->format > GENARM_DATA_MESSAGES || (size_t)p->label > GENARM_LABEL_SAFER) {
         return error_set(err, GENARM_EINVAL, "unknown format %d or label %d of the data", (int)p->format, (int)p->label);
     }
     if (!p->lora_targets && !p->init_adapter) {
@@ -219,7 +219,11 @@ json_t *options_to_json(const struct genarm_train_params *p) {
         {"format", json_string(format_name(p->format))},
         {"label", json_string(label_name(p->label))},
     };
-    return options_add(json_object(), members, sizeof members / sizeof *members);
+    json_t *object = options_add(json_object(), members, sizeof members / sizeof *members);
+    if (!loss_get(p->loss)->has_beta) {
+        json_object_del(object, "beta");
+    }
+    return object;
 }
 
 const char *const options_that_may_change[] = {

@@ -8,13 +8,17 @@
 
 enum key_kind { KEY_ROW = 1, KEY_SCORED = 2 };
 
+static bool has_branch(const struct pair *pair, enum side side, enum pack_form form) {
+    return side == CHOSEN || (form != PACK_CHOSEN && pair->n_response[side] > 0);
+}
+
 /* Rows of one response. */
 static int32_t branch_rows(const struct pair *pair, enum side side, enum pack_form form) {
-    return side == REJECTED && form == PACK_CHOSEN ? 0 : pair->n_response[side] - (form != PACK_ENDS);
+    return has_branch(pair, side, form) ? pair->n_response[side] - (form != PACK_ENDS) : 0;
 }
 
 static int32_t branch_scored(const struct pair *pair, enum side side, enum pack_form form) {
-    return side == REJECTED && form == PACK_CHOSEN ? 0 : form == PACK_ENDS ? 1 : pair->n_response[side];
+    return !has_branch(pair, side, form) ? 0 : form == PACK_ENDS ? 1 : pair->n_response[side];
 }
 
 int32_t pack_rows_of(const struct pair *pair, enum pack_form form) {
@@ -101,7 +105,7 @@ static void add_pair(struct pack *p, const struct data *d, const struct pair *pa
     tree[1] = pair->n_prompt;
     tree[2 + REJECTED] = 0;
     add_branch(p, d, pair, CHOSEN, row, form);
-    if (form != PACK_CHOSEN) {
+    if (has_branch(pair, REJECTED, form)) {
         add_branch(p, d, pair, REJECTED, row, form);
     }
     fill_keys(p->row_keys + row, p->n_rows - row, KEY_ROW, pair - d->pairs);

@@ -13,7 +13,7 @@
 
 enum pack_form {
     PACK_CHOSEN, /* the tokens of the chosen response */
-    PACK_BOTH,   /* the tokens of both responses */
+    PACK_BOTH,   /* the tokens of both responses, or of the chosen one where there is no other */
     PACK_ENDS    /* both responses, each at its last token */
 };
 

@@ -93,11 +93,15 @@ static json_t *tokens_record(const struct data *d) {
     json_t *object = json_object();
     int32_t *lengths = malloc(d->n_pairs * sizeof *lengths);
     for (int part = 0; lengths && part < 3; part++) {
+        size_t n = 0;
         for (size_t i = 0; i < d->n_pairs; i++) {
             const struct pair *p = &d->pairs[i];
-            lengths[i] = part == 0 ? p->n_prompt : p->n_response[part - 1 + CHOSEN];
+            lengths[n] = part == 0 ? p->n_prompt : p->n_response[part - 1 + CHOSEN];
+            n += lengths[n] > 0;
         }
-        json_object_set_new(object, names[part], lengths_record(lengths, d->n_pairs));
+        if (n > 0) { /* something is rejected */
+            json_object_set_new(object, names[part], lengths_record(lengths, n));
+        }
     }
     free(lengths);
     return object;

@@ -24,16 +24,19 @@ int tally_add(struct tally *t, const struct pack *p, const struct loss_value *va
             t->worst_loss = v->loss;
         }
         t->loss += weights ? weights[p->pairs[i]->objective] * v->loss : v->loss;
-        t->rewards[CHOSEN] += v->rewards[CHOSEN];
-        t->rewards[REJECTED] += v->rewards[REJECTED];
-        t->right += v->rewards[CHOSEN] > v->rewards[REJECTED];
+        if (p->trees[4 * i + 2 + REJECTED] > 0) {
+            t->n_ranked++;
+            t->rewards[CHOSEN] += v->rewards[CHOSEN];
+            t->rewards[REJECTED] += v->rewards[REJECTED];
+            t->right += v->rewards[CHOSEN] > v->rewards[REJECTED];
+        }
     }
     t->n += p->n_pairs;
     return GENARM_OK;
 }
 
 int tally_of_all(struct tally *t, const struct genarm_team *team, int rc, struct genarm_error *err) {
-    double sums[] = {(double)t->n, t->loss, t->rewards[CHOSEN], t->rewards[REJECTED], (double)t->right};
+    double sums[] = {(double)t->n, t->loss, t->rewards[CHOSEN], t->rewards[REJECTED], (double)t->right, (double)t->n_ranked};
     _Static_assert(sizeof sums / sizeof *sums <= TEAM_VALUES, "all fit into one message");
     rc = team_add(team, rc, sums, sizeof sums / sizeof *sums, err);
     if (rc == GENARM_OK) {
@@ -42,6 +45,7 @@ int tally_of_all(struct tally *t, const struct genarm_team *team, int rc, struct
         t->rewards[CHOSEN] = sums[2];
         t->rewards[REJECTED] = sums[3];
         t->right = (int64_t)sums[4];
+        t->n_ranked = (int64_t)sums[5];
     }
     return rc;
 }

@@ -6,7 +6,7 @@
 #include "train/pack.h"
 
 struct tally {
-    int64_t n;
+    int64_t n, n_ranked; /* ranked: both responses were computed; rewards and right are of those */
     double loss, rewards[SIDES];
     int64_t right; /* pairs whose chosen response has the larger reward */
     const struct pair *worst; /* of this rank, with the largest loss; NULL: none yet */

@@ -66,7 +66,8 @@ static int load_data(struct genarm_trainer *t, const char *const *paths, size_t 
                      const struct genarm_objective *objectives, struct genarm_error *err) {
     struct genarm_train_params *p = &t->params;
     start_max_length(p, t->model);
-    const struct pref_params formats = {.format = p->format, .label = p->label};
+    const struct pref_params formats = {
+        .format = p->format, .label = p->label, .use = t->loss->uses_rejected ? PREF_PAIRS : PREF_CHOSEN};
     if (p->n_objectives > 0 && n_paths > 0) {
         return error_set(err, GENARM_EINVAL, "pairs belong to an objective when there are objectives");
     }
@@ -321,7 +322,7 @@ static double learning_rate(const struct genarm_trainer *t, int64_t step) {
 
 /* `step` is the one that the tally is of. */
 static struct genarm_train_status status_of(const struct genarm_trainer *t, int64_t step, const struct tally *tally) {
-    const double n = tally->n > 0 ? (double)tally->n : NAN, ranked = t->loss->uses_rejected ? n : NAN;
+    const double n = tally->n > 0 ? (double)tally->n : NAN, ranked = tally->n_ranked > 0 ? (double)tally->n_ranked : NAN;
     const int64_t in_step = t->step == step ? tally->n : 0;
     return (struct genarm_train_status){
         .step = t->step,
@@ -441,7 +442,7 @@ static void draw_preference(struct genarm_trainer *t, int32_t draw) {
     }
 }
 
-/* The losses of the held-out pairs, with both responses whatever the loss looks at. */
+/* The losses of the held-out pairs, with both responses whatever the loss looks at, where there are two. */
 static int validate(struct genarm_trainer *t, struct genarm_train_status *status, struct genarm_error *err) {
     const struct backprop_job job = {.gradient = false};
     const enum pack_form form = batches_form(&t->batches, true);
@@ -461,13 +462,13 @@ static int validate(struct genarm_trainer *t, struct genarm_train_status *status
     if (rc != GENARM_OK) {
         return rc;
     }
-    const double n = (double)tally.n;
+    const double ranked = tally.n_ranked > 0 ? (double)tally.n_ranked : NAN;
     status->has_validation = true;
-    status->val_loss = tally.loss / n;
-    status->val_accuracy = (double)tally.right / n;
-    status->val_margin = (tally.rewards[CHOSEN] - tally.rewards[REJECTED]) / n;
-    status->val_chosen = tally.rewards[CHOSEN] / n;
-    status->val_rejected = tally.rewards[REJECTED] / n;
+    status->val_loss = tally.loss / (double)tally.n;
+    status->val_accuracy = (double)tally.right / ranked;
+    status->val_margin = (tally.rewards[CHOSEN] - tally.rewards[REJECTED]) / ranked;
+    status->val_chosen = tally.rewards[CHOSEN] / ranked;
+    status->val_rejected = tally.rewards[REJECTED] / ranked;
     return metrics_validation(&t->log, status, err);
 }
 

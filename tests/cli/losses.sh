@@ -35,6 +35,50 @@ run 0 train "${settings[@]}" --loss sft -o sft.gguf
 run 0 info sft.gguf --json
 json_true out 'r[0]["loss"] == "sft" and r[0]["beta"] is None'
 
+# SFT depends on no rejected response, and none need be there. Where held-out pairs have one they are ranked, with beta 1.
+sft=(-m "$tiny" "${settings[@]:4}" --loss sft)
+run 0 train "${sft[@]}" -d pairs.jsonl -o sft.gguf --log sft.jsonl
+json_true sft.jsonl '"beta" not in r[0]["run"]["options"]'
+json_true sft.jsonl 'all(abs(x["val_chosen"] + x["val_loss"]) < 1e-9 and x["val_accuracy"] >= 0 for x in r if "val_loss" in x)'
+json_true sft.jsonl 'not any(k in x for x in r for k in ("accuracy", "margin", "chosen", "rejected"))'
+python3 - <<'END'
+import json
+def lines(name, records):
+    with open(name, "w") as f:
+        f.writelines(json.dumps(x) + "\n" for x in records)
+def turn(role, text): return {"role": role, "content": text}
+pairs = [json.loads(line) for line in open("pairs.jsonl")]
+lines("completion.jsonl", [{"prompt": x["prompt"], "completion": x["chosen"]} for x in pairs])
+lines("turns.jsonl", [{"prompt": [turn("user", x["prompt"])], "completion": [turn("assistant", x["chosen"])]} for x in pairs])
+lines("messages.jsonl", [{"messages": [turn("user", x["prompt"]), turn("assistant", x["chosen"])]} for x in pairs])
+lines("chosen.jsonl", [{"prompt": x["prompt"], "chosen": x["chosen"]} for x in pairs])
+rejected = ["word " * 400, "", "Good.", None, "Bad."]
+lines("five.jsonl", [{"prompt": f"{i}?", "chosen": "Good.", "rejected": x} for i, x in enumerate(rejected)])
+END
+losses='[x.get("loss", x.get("val_loss")) for x in r if "step" in x]'
+for kind in completion turns messages chosen; do
+    run 0 train "${sft[@]}" -d $kind.jsonl -o x.gguf --log x.jsonl
+    check "sft learns the same from $kind" [ "$(json x.jsonl "$losses")" = "$(json sft.jsonl "$losses")" ]
+    json_true x.jsonl 'not any("val_accuracy" in x for x in r) and "rejected" not in r[0]["run"]["tokens"]'
+done
+rm x.gguf
+run 0 train "${sft[@]}" -d five.jsonl --max-length 256 --val-split 0.4 -o five.gguf --log x.jsonl
+says err "5 of 5 pairs are used"
+check "no prompt is cut" [ "$(grep -c cut err)" = 0 ]
+run 0 train "${sft[@]}" -d five.jsonl --val-split 0 -o five.gguf
+run 0 report x.jsonl
+run 1 train -m "$tiny" -d messages.jsonl -o x.gguf
+says err "messages.jsonl:1: a record of the format messages has one answer, and two are needed"
+says err "hint: genarm train --loss sft"
+run 1 train -m "$tiny" -d five.jsonl -o x.gguf
+says err '"rejected" '
+run 0 data messages.jsonl -o written.jsonl
+says out "messages.jsonl: messages, JSON lines, 48 records, 48 usable"
+check "no answer is compared with none" [ "$(grep -c -e rejected -e 'Which answer' out)" = 0 ]
+check "it is written as completions" [ "$(json written.jsonl r)" = "$(json completion.jsonl r)" ]
+run 0 data turns.jsonl pairs.jsonl -m "$tiny" --json
+json_true out 'r[0]["records"] == 96 and r[0]["contradictions"] == 0 and r[0]["lengths"]["rejected"]["max"] > 0'
+
 # A policy steers like any adapter; a reward model of whole responses does not.
 run 0 score -m "$tiny" -d pairs.jsonl --arm dpo.gguf --json
 json_true out 'r[0]["arms"]["dpo"]["minus_reference"]["accuracy"] > 0.8'

@@ -241,6 +241,79 @@ static void test_texts_that_repeat_a_string_prompt_are_noted_and_on_request_cut(
                  "2: user(Hi) -> , you! |  there\n");
 }
 
+/* ---- one answer ---- */
+
+static const struct pref_params as_found = {.use = PREF_AS_FOUND}, alone = {.use = PREF_CHOSEN};
+
+static void test_a_completion_or_the_last_turn_is_an_answer_without_a_worse_one(void **state) {
+    (void)state;
+    prefs_expect("{\"prompt\": \"p\", \"completion\": \"a\"}\n"
+                 "{\"prompt\": \"p\", \"completion\": \" a\", \"system\": \"s\"}\n"
+                 "{\"prompt\": [" U("p") "], \"completion\": [" V("a") "]}\n"
+                 "{\"prompt\": [" S("s") ", " U("p") "], \"completion\": [" V("x") ", " U("q") ", " V("a") "]}\n"
+                 "{\"prompt\": \"p\", \"completion\": \"\"}\n",
+                 &as_found,
+                 "1: user(p) -> a | \n"
+                 "2: system(s) user(p) ->  a | \n"
+                 "3: user(p) -> a | \n"
+                 "4: system(s) user(p) assistant(x) user(q) -> a | \n"
+                 "empty 1\n");
+    prefs_expect("{\"prompt\": \"p\", \"messages\": [" S("s") ", " U("p") ", " V("x") ", " U("q") ", " V("a") "]}\n"
+                 "{\"messages\": [" U("p") ", " V("a") ", " U("thanks") "]}\n"
+                 "{\"messages\": [" U("p") ", " V("a") "], \"system\": \"s\"}\n"
+                 "{\"messages\": [" U("p") "]}\n"
+                 "{\"messages\": [" V("a") "]}\n",
+                 &alone,
+                 "1: system(s) user(p) assistant(x) user(q) -> a | \n"
+                 "2: user(p) -> a | \n"
+                 "3: system(s) user(p) -> a | \n"
+                 "empty 1\nno_question 1\n");
+    prefs_refuse("{\"messages\": []}", &alone, 1, "\"messages\" has no messages");
+    prefs_refuse("{\"messages\": [" U("p") ", {\"role\": \"assistant\"}]}", &alone, 1, "messages[1]: \"content\" is missing");
+    prefs_refuse("{\"prompt\": \"p\", \"completion\": 7}", &alone, 1, "\"completion\" must be a string");
+}
+
+static void test_one_answer_is_refused_where_two_are_needed(void **state) {
+    (void)state;
+    prefs_refuse("{\"prompt\": \"p\", \"completion\": \"a\"}", NULL, 1, "prompt-completion has one answer, and two are needed");
+    prefs_refuse("{\"messages\": [" U("p") ", " V("a") "]}", NULL, 1, "messages has one answer, and two are needed");
+    prefs_refuse("{\"prompt\": \"p\", \"chosen\": \"a\"}", &as_found, 1, "not a known format");
+}
+
+/* What a record would be dropped for as a pair is no reason where its chosen response counts alone. */
+static void test_a_chosen_response_does_not_depend_on_the_rejected_one(void **state) {
+    (void)state;
+    prefs_expect("{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"b\"}\n"
+                 "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"a\"}\n"
+                 "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"\"}\n"
+                 "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": null}\n"
+                 "{\"prompt\": \"p\", \"chosen\": \"a\"}\n"
+                 "{\"prompt\": \"p\", \"chosen\": \"\", \"rejected\": \"b\"}\n",
+                 &alone,
+                 "1: user(p) -> a | b\n2: user(p) -> a | \n3: user(p) -> a | \n4: user(p) -> a | \n5: user(p) -> a | \n"
+                 "empty 1\n");
+    prefs_expect("{\"chosen\": \"" H "q" AS "r" H "s" AS "a\", \"rejected\": \"" H "other" AS "b\"}\n"
+                 "{\"chosen\": \"" H "q" AS "a\", \"rejected\": \"" H "q" AS "a\"}\n"
+                 "{\"chosen\": \"" H "q" AS "a\"}\n",
+                 &alone, "1: user(q) assistant(r) user(s) -> a | \n2: user(q) -> a | \n3: user(q) -> a | \n");
+    prefs_expect("{\"prompt\": \"" H "q" AS "\", \"response\": \" a\", \"chosen\": \" a\", \"rejected\": \"\"}\n"
+                 "{\"prompt\": \"" H "q" AS "\", \"chosen\": \" a\"}\n",
+                 &alone, "1: user(q) -> a | \n2: user(q) -> a | \n");
+    prefs_expect("{\"prompt\": \"p\", \"response_0\": \"\", \"response_1\": \"one\", \"better_response_id\": 1}\n"
+                 PKU("null", "0"),
+                 &alone, "1: user(p) -> one | \nunlabelled 1\n");
+    prefs_expect("{\"prompt\": \"p\", \"chosen\": [" U("p") ", " V("a") "]}\n"
+                 "{\"prompt\": \"p\", " LISTS(U("p") ", " V("a"), U("q") ", " V("b"))
+                 "{\"prompt\": \"p\", \"chosen\": [" V("a") "]}\n",
+                 &alone, "1: user(p) -> a | \n2: user(p) -> a | \n3: user(p) -> a | \n");
+    prefs_expect("{\"chosen\": [" S("s") ", " U("p") ", " V("x") ", " U("q") ", " V("a") "]}\n"
+                 "{" LISTS(U("p") ", " V("a"), U("p") ", " V("a"))
+                 "{\"prompt\": [" U("p") "], \"chosen\": [" V("a") "]}\n",
+                 &alone, "1: system(s) user(p) assistant(x) user(q) -> a | \n2: user(p) -> a | \n3: user(p) -> a | \n");
+    prefs_expect("{\"chosen\": \"The sky is blue.\", \"rejected\": \"The sky\"}\n", &alone, "1: user(The sky) ->  is blue. | \n");
+    prefs_refuse("{\"chosen\": \"The sky is blue.\"}\n", &alone, 1, "not a known format"); /* where does the prompt end? */
+}
+
 /* ---- no format, or several ---- */
 
 static void test_an_unknown_format_names_keys_and_the_nearest_format(void **state) {
@@ -357,6 +430,25 @@ static void test_written_preferences_read_back_equal(void **state) {
     }
 }
 
+static void test_one_answer_is_written_as_a_completion(void **state) {
+    (void)state;
+    struct preference p = {.chosen = "a", .rejected = ""};
+    struct buf line;
+    buf_init(&line, 4096);
+    preference_add(&p, "system", "s", NULL);
+    preference_add(&p, "user", "p", NULL);
+    assert_int_equal(preference_write(&line, &p, NULL), GENARM_OK);
+    assert_string_equal(line.data, "{\"prompt\":\"p\",\"completion\":\"a\",\"system\":\"s\"}\n");
+    prefs_expect(line.data, &as_found, "1: system(s) user(p) -> a | \n");
+    preference_add(&p, "assistant", "x", NULL);
+    preference_add(&p, "user", "q", NULL);
+    buf_clear(&line);
+    assert_int_equal(preference_write(&line, &p, NULL), GENARM_OK);
+    prefs_expect(line.data, &as_found, "1: system(s) user(p) assistant(x) user(q) -> a | \n");
+    buf_deinit(&line);
+    preference_deinit(&p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_genarm_is_a_prompt_and_two_responses),
@@ -374,6 +466,10 @@ int main(void) {
         cmocka_unit_test(test_broken_messages_are_refused_by_their_place),
         cmocka_unit_test(test_texts_without_a_prompt_begin_with_it),
         cmocka_unit_test(test_texts_that_repeat_a_string_prompt_are_noted_and_on_request_cut),
+        cmocka_unit_test(test_a_completion_or_the_last_turn_is_an_answer_without_a_worse_one),
+        cmocka_unit_test(test_one_answer_is_refused_where_two_are_needed),
+        cmocka_unit_test(test_a_chosen_response_does_not_depend_on_the_rejected_one),
+        cmocka_unit_test(test_one_answer_is_written_as_a_completion),
         cmocka_unit_test(test_an_unknown_format_names_keys_and_the_nearest_format),
         cmocka_unit_test(test_the_hint_at_an_unknown_format_keeps_what_the_record_has),
         cmocka_unit_test(test_mixed_formats_are_refused_by_line_unless_the_format_is_given),

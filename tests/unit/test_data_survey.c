@@ -30,7 +30,7 @@ static void test_repetitions_are_found_by_content(void **state) {
     add(&s, NULL, "p", "a", "b", lengths);
     add(&s, NULL, "p", "a", "b", lengths); /* duplicate */
     add(&s, NULL, "p", "b", "a", lengths); /* contradiction */
-    add(&s, NULL, "p", "ab", "", lengths);
+    add(&s, NULL, "p", "ab", "", lengths); /* nothing is rejected */
     add(&s, "be kind", "p", "a", "b", lengths);
     add(&s, NULL, "q", "a", "b", lengths);
     assert_int_equal(s.n, 5);
@@ -39,7 +39,10 @@ static void test_repetitions_are_found_by_content(void **state) {
     assert_int_equal(s.prompts.n, 2);
     assert_int_equal(s.with_system, 1);
     assert_int_equal(s.several_turns, 0);
-    assert_int_equal(s.chosen_longer, 5);
+    assert_int_equal(s.pairs, 4);
+    assert_int_equal(s.chosen_longer, 4);
+    assert_int_equal(s.difference, 4);
+    assert_int_equal(s.lengths[SURVEY_REJECTED].n, 4);
     survey_deinit(&s);
 }
 

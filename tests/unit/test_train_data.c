@@ -269,6 +269,45 @@ static void test_unusable_pairs_are_dropped_and_counted(void **state) {
     data_deinit(&d);
 }
 
+/* What is not trained on neither drops nor cuts: it is left out where it does not fit. */
+static void test_the_chosen_response_alone_is_checked_and_sized_where_it_counts_alone(void **state) {
+    (void)state;
+    static const bool ranked[] = {false, false, false, false, true};
+    static const uint32_t all[] = {0, 1, 2, 3, 4};
+    static const struct pref_params params = {.use = PREF_CHOSEN};
+    static const char text[] =
+        "{\"prompt\": \"a\", \"chosen\": \"same\", \"rejected\": \"same\"}\n"
+        "{\"prompt\": \"a\", \"chosen\": \"\", \"rejected\": \"x\"}\n"
+        "{\"prompt\": \"a\", \"chosen\": \"x\", \"rejected\": \"\"}\n"
+        "{\"prompt\": \"a\", \"chosen\": \"x\", \"rejected\": \"!\\\"#$%&'()*+,-/0123456789:;<=>?@ABCDEFGHIJ\"}\n"
+        "{\"prompt\": \"a\", \"chosen\": \"x\"}\n"
+        "{\"prompt\": \"a\", \"chosen\": \"x\", \"rejected\": \"y\"}\n";
+    const char *paths[] = {path};
+    struct data d;
+    struct pack pack;
+    struct genarm_error err = {0};
+    assert_int_equal(file_write(path, text, strlen(text), NULL), GENARM_OK);
+    must(data_read(&d, model, paths, 1, &params, NULL, 48, &err), &err);
+    assert_int_equal(d.report.kept, 5);
+    assert_int_equal(d.report.dropped_empty, 1);
+    assert_int_equal(d.report.cut, 0);
+    must(pack_init(&pack, &d, all, 5, PACK_BOTH, &err), &err);
+    int32_t n_rows = 0, n_scored = 0;
+    for (int i = 0; i < 5; i++) {
+        const struct pair *p = &d.pairs[i];
+        const int32_t *tree = pack.trees + 4 * i;
+        assert_string_equal(spell(data_prompt(&d, p), p->n_prompt), PROMPT("a"));
+        assert_int_equal(p->n_response[REJECTED] > 0, ranked[i]);
+        assert_true(tree[0] == n_rows && tree[1] == p->n_prompt && tree[2 + CHOSEN] == p->n_response[CHOSEN] - 1);
+        assert_int_equal(tree[2 + REJECTED], ranked[i] ? p->n_response[REJECTED] - 1 : 0);
+        n_rows += tree[1] + tree[2] + tree[3];
+        n_scored += p->n_response[CHOSEN] + p->n_response[REJECTED];
+    }
+    assert_true(pack.n_rows == n_rows && pack.n_scored == n_scored);
+    pack_deinit(&pack);
+    data_deinit(&d);
+}
+
 /* n words of one letter, in JSON's quotes */
 static void put_words(FILE *f, int n) {
     fputc('"', f);
@@ -575,6 +614,7 @@ int main(void) {
         cmocka_unit_test(test_long_conversations_lose_their_earliest_turns),
         cmocka_unit_test(test_reasons_of_every_format_reach_the_report),
         cmocka_unit_test(test_unusable_pairs_are_dropped_and_counted),
+        cmocka_unit_test(test_the_chosen_response_alone_is_checked_and_sized_where_it_counts_alone),
         cmocka_unit_test(test_a_prompt_is_cut_to_what_one_tree_takes),
         cmocka_unit_test(test_broken_files_are_refused_by_line),
         cmocka_unit_test(test_a_nul_byte_is_refused),

@@ -175,6 +175,7 @@ static void test_every_loss_has_its_own_beta_and_margin(void **state) {
     assert_near(loss_params_from(&simpo).margin, 0.5, 0);
     assert_true(genarm_loss_default_beta(GENARM_LOSS_ARM) == 0.05f);
     assert_true(genarm_loss_default_beta(GENARM_LOSS_SIMPO) == 2);
+    assert_true(genarm_loss_default_beta(GENARM_LOSS_SFT) == 1 && genarm_loss_default_beta(GENARM_LOSS_BT) == 1);
     assert_true(genarm_loss_default_beta(GENARM_LOSS_DPO) == 0.1f);
     assert_true(genarm_loss_default_beta((enum genarm_loss)99) == 0);
 }

@@ -14,7 +14,8 @@ static struct pair pairs[N] = {{.line = 1, .record = 1}, {.line = 2, .record = 2
 static const struct pair *const packed[N] = {&pairs[0], &pairs[1], &pairs[2]};
 static char *paths[] = {(char[]){"pairs.jsonl"}};
 static const struct data data = {.pairs = pairs, .n_pairs = N, .paths = paths, .n_paths = 1};
-static const struct pack pack = {.n_pairs = N, .pairs = (const struct pair **)(uintptr_t)packed};
+static int32_t trees[4 * N] = {0, 9, 5, 4, 18, 9, 5, 4, 36, 9, 5, 4};
+static const struct pack pack = {.n_pairs = N, .trees = trees, .pairs = (const struct pair **)(uintptr_t)packed};
 
 static void test_rewards_add_up_by_response(void **state) {
     (void)state;
@@ -31,6 +32,18 @@ static void test_rewards_add_up_by_response(void **state) {
     assert_true(t.rewards[CHOSEN] == -16 && t.rewards[REJECTED] == -10);
 }
 
+static void test_pairs_of_one_response_are_not_ranked(void **state) {
+    (void)state;
+    static const struct loss_value values[N] = {
+        {.loss = 1, .rewards = {-2, -3}}, {.loss = 4, .rewards = {-5, (double)NAN}}, {.loss = 2, .rewards = {-1, -1}}};
+    struct tally t = {0};
+    trees[4 + 2 + REJECTED] = 0;
+    assert_int_equal(tally_add(&t, &pack, values, NULL, &data, 1, NULL), GENARM_OK);
+    trees[4 + 2 + REJECTED] = 4;
+    assert_true(t.n == 3 && t.n_ranked == 2 && t.loss == 7 && t.right == 1);
+    assert_true(t.rewards[CHOSEN] == -3 && t.rewards[REJECTED] == -4);
+}
+
 static void test_a_loss_that_is_no_number_names_its_pair(void **state) {
     (void)state;
     static const struct loss_value values[N] = {{.loss = 1}, {.loss = 1}, {.loss = (double)NAN}};
@@ -44,6 +57,7 @@ static void test_a_loss_that_is_no_number_names_its_pair(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rewards_add_up_by_response),
+        cmocka_unit_test(test_pairs_of_one_response_are_not_ranked),
         cmocka_unit_test(test_a_loss_that_is_no_number_names_its_pair),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
