@@ -122,6 +122,9 @@ static void say_data(const struct genarm_data_report *r, const struct train_args
     if (r->dropped_turns) {
         note("dropped: no two answers to one prompt in %lld", (long long)r->dropped_turns);
     }
+    if (r->dropped_large) {
+        note("dropped: responses together leave no room for a prompt within 8192 tokens in %lld", (long long)r->dropped_large);
+    }
     if (r->dropped_long) {
         note("dropped: responses leave no room for a prompt within %s in %lld",
              training_limit(limit, sizeof limit, &args->training, model), (long long)r->dropped_long);

@@ -131,6 +131,7 @@ struct genarm_data_report {
     int64_t read, kept, cut;           /* cut: prompts that lost their earliest turns or words to fit max_length */
     int64_t dropped_equal;             /* chosen equals rejected */
     int64_t dropped_empty;             /* a response is empty */
+    int64_t dropped_large;             /* both responses together leave no room for the prompt's template within 8192 tokens */
     int64_t dropped_long;              /* the responses leave no room for the prompt's template within max_length */
     int64_t dropped_unlabelled;        /* no response is labelled as the better one */
     int64_t dropped_turns;             /* a conversation that is not one prompt of the user with two answers */

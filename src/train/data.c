@@ -123,12 +123,14 @@ static int cut_prompt(struct tokens *prompt, struct reader *r, int32_t budget, b
 
 /* ---- pairs ---- */
 
-/* Tokens of a prompt, at most: either response follows it within the maximum length, and both are one tree of rows. */
-static int32_t room_for_prompt(const struct reader *r, const struct tokens responses[SIDES], bool both) {
+/* Tokens of a prompt, at most: either response follows it within the maximum length, and both are one tree of rows, which is the
+ * lower limit where *together. */
+static int32_t room_for_prompt(const struct reader *r, const struct tokens responses[SIDES], bool both, bool *together) {
     const int32_t chosen = responses[CHOSEN].n, rejected = both ? responses[REJECTED].n : 0;
     const int32_t in_length = r->max_length - (chosen > rejected ? chosen : rejected);
     const int32_t in_tree = ATTENTION_MAX_TREE - chosen - rejected;
-    return in_length < in_tree ? in_length : in_tree;
+    *together = in_tree < in_length;
+    return *together ? in_tree : in_length;
 }
 
 static int append_tokens(struct data *d, const struct tokens *t, struct genarm_error *err) {
@@ -213,8 +215,9 @@ static bool spells_controls(const struct reader *r, const struct preference *p) 
 
 /* Leaves out a rejected response that decides nothing and cannot be compared with the chosen one. */
 static void fit_rejected(const struct reader *r, const struct tokens *prompt, struct tokens responses[SIDES]) {
+    bool together;
     if (r->chosen_alone && (responses[REJECTED].n < 2 || equal_tokens(&responses[CHOSEN], &responses[REJECTED]) ||
-                            prompt->n > room_for_prompt(r, responses, true))) {
+                            prompt->n > room_for_prompt(r, responses, true, &together))) {
         responses[REJECTED].n = 0;
     }
 }
@@ -244,7 +247,8 @@ static int take_record(struct reader *r, const struct preference *p, struct gena
         goto done;
     }
     pair.prompt_hash = hash_bytes(HASH_START, prompt.ids, (size_t)prompt.n * sizeof *prompt.ids);
-    const int32_t room = room_for_prompt(r, responses, !r->chosen_alone);
+    bool together;
+    const int32_t room = room_for_prompt(r, responses, !r->chosen_alone, &together);
     if (prompt.n > room) {
         bool fits;
         rc = cut_prompt(&prompt, r, room, &fits, err);
@@ -252,7 +256,8 @@ static int take_record(struct reader *r, const struct preference *p, struct gena
             goto done;
         }
         if (!fits) {
-            drop(r, &report->dropped_long, "the responses leave no room for a prompt");
+            drop(r, together ? &report->dropped_large : &report->dropped_long,
+                 together ? "the responses together leave no room for a prompt" : "the responses leave no room for a prompt");
             goto done;
         }
         report->cut++;
@@ -337,6 +342,10 @@ static int read_files(struct reader *r, const char *const *paths, size_t n_paths
 
 /* What may help when no pair can be used. */
 static int look(int rc, const struct reader *r, struct genarm_error *err) {
+    if (r->data->report.dropped_large > 0) {
+        return error_hint(err, rc, "a prompt and both responses to it are one tree, of %d tokens at most: shorten the responses",
+                          ATTENTION_MAX_TREE);
+    }
     if (r->max_length < r->model->hp.n_ctx_train) {
         return error_hint(err, rc, "look at the data with genarm data, or raise the maximum length");
     }
@@ -355,6 +364,7 @@ static int check_some_left(const struct reader *reader, struct genarm_error *err
                    {r->dropped_equal, "with equal responses"},
                    {r->dropped_unlabelled, "without a label"},
                    {r->dropped_turns, "that are no two answers to one prompt"},
+                   {r->dropped_large, "whose responses are too long together"},
                    {r->dropped_long, "longer than"}};
     char text[400] = "";
     for (size_t i = 0, at = 0; i < sizeof reasons / sizeof *reasons; i++) {

@@ -60,6 +60,7 @@ static json_t *pairs_record(const struct data *d, const struct plan *p) {
                   {"dropped: no label", r->dropped_unlabelled},
                   {"dropped: no two answers to one prompt", r->dropped_turns},
                   {"dropped: too long", r->dropped_long},
+                  {"dropped: too long together", r->dropped_large},
                   {"prompts cut", r->cut},
                   {"one response begins the other", r->prefixes},
                   {"texts spell control tokens", r->spelled}};

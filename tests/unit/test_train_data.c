@@ -338,7 +338,7 @@ static void test_a_prompt_is_cut_to_what_one_tree_takes(void **state) {
     must(read_text(&d, text, 1 << 20, &err), &err);
     assert_int_equal(d.n_pairs, 1);
     assert_int_equal(d.report.cut, 1);
-    assert_int_equal(d.report.dropped_long, 1);
+    assert_int_equal(d.report.dropped_large, 1);
     assert_in_range(d.pairs[0].n_prompt + d.pairs[0].n_response[CHOSEN] + d.pairs[0].n_response[REJECTED], 8000,
                     ATTENTION_MAX_TREE);
     data_deinit(&d);
