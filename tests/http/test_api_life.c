@@ -492,7 +492,7 @@ static void test_a_request_that_waits_holds_little_memory(void **state) {
     struct buf body;
     (void)state;
     api_start(&a, &(struct api_options){.n_slots = 1, .n_ctx = 512, .max_queue = 4});
-    holder_start(&h, &a, NULL, 8);
+    holder_start(&h, &a, NULL, 64);
     buf_init(&body, 4 << 20);
     buf_puts(&body, "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"max_tokens\": 1, \"metadata\": [0", NULL);
     for (int i = 0; i < 1000000; i++) { /* 32 bytes each as a value */
@@ -504,7 +504,7 @@ static void test_a_request_that_waits_holds_little_memory(void **state) {
     raw_send(&r, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n", body.len);
     assert_true(raw_try_send(&r, body.data, body.len));
     assert_true(metric_reaches(&a, "genarm_requests_queued ", 1, NULL));
-    assert_true(in_use() < before + (8 << 20));
+    assert_true(in_use() < before + (20 << 20)); /* and what the holder was told meanwhile */
     raw_close(&r);
     buf_deinit(&body);
     holder_end(&h);
