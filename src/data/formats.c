@@ -60,6 +60,9 @@ enum genarm_data_format format_detect(const json_t *record) {
     if (chosen || has(record, "rejected")) {
         return chosen && has(record, "rejected") ? detect_responses(record, prompt, chosen) : GENARM_DATA_AUTO;
     }
+    if (json_is_boolean(json_object_get(record, "label"))) { /* as KTO's: an answer that may be a bad one */
+        return GENARM_DATA_AUTO;
+    }
     return prompt && has(record, "completion") ? GENARM_DATA_PROMPT_COMPLETION
            : has(record, "messages")           ? GENARM_DATA_MESSAGES
                                                : GENARM_DATA_AUTO;
