@@ -225,7 +225,7 @@ class Chat(PageTest):
         self.assertEqual(float(number.get_property("value")), 0)
 
     def test_side_by_side_with_weights_of_zero_both_say_the_same(self):
-        self.settings(max_tokens=24)
+        self.settings(max_tokens=24, seed=5)  # batches of other sizes round otherwise, which may decide a close draw
         self.press(Keys.ALT, "b")
         self.ask("Name three birds.")
         guided, unguided = self.answers()
@@ -348,7 +348,7 @@ class Chat(PageTest):
         self.assertEqual(len(self.all(".t")), len(token))
 
     def test_escape_stops_the_server_too(self):
-        self.settings(max_tokens=2000)
+        self.settings(max_tokens=2000, seed=1)  # of which the answer is a long one
         self.ask("Count to ten thousand.", wait=False)
         self.wait(lambda: len(self.all(".running .t")) >= 3)
         self.assertEqual(self.id("send").text, "Stop")
