@@ -155,8 +155,9 @@ const char *find_default_model(char *path, size_t max);
 
 /* Loads the model that -m names or the default one, which is said on stderr. */
 int load_model(struct genarm_model **out, const struct model_args *args, struct genarm_error *err);
-int load_model_mapped(struct genarm_model **out, const struct model_args *args, struct genarm_error *err); /* for what reads few
-                                                        weights, or each once */
+
+/* The same for what reads few weights, or each once: they stay in the mapped file unless another --load-mode is given. */
+int load_model_mapped(struct genarm_model **out, const struct model_args *args, struct genarm_error *err);
 
 /* Where models are to be loaded. */
 struct genarm_model_params model_params_from(const struct model_args *args);

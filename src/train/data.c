@@ -380,10 +380,16 @@ static int check_some_left(const struct reader *reader, struct genarm_error *err
     return look(rc, reader, err);
 }
 
-/* An empty *r->data. */
-static int start(struct reader *r, struct genarm_error *err) {
-    *r->data = (struct data){.hash = HASH_START};
-    return genarm_token_eos(r->model) >= 0
+/* A reader into an empty *d. */
+static int start(struct reader *r, struct data *d, const struct genarm_model *model, const struct pref_params *params,
+                 const char *template_name, int32_t max_length, struct genarm_error *err) {
+    *d = (struct data){.hash = HASH_START};
+    *r = (struct reader){.data = d,
+                         .model = model,
+                         .template_name = template_name,
+                         .max_length = max_length,
+                         .chosen_alone = params && params->use == PREF_CHOSEN};
+    return genarm_token_eos(model) >= 0
                ? GENARM_OK
                : error_set(err, GENARM_EUNSUPPORTED, "the model has no token that ends a turn");
 }
@@ -391,12 +397,8 @@ static int start(struct reader *r, struct genarm_error *err) {
 int data_read(struct data *d, const struct genarm_model *model, const char *const *paths, size_t n_paths,
               const struct pref_params *params, const char *template_name, int32_t max_length,
               struct genarm_error *err) {
-    struct reader r = {.data = d,
-                       .model = model,
-                       .template_name = template_name,
-                       .max_length = max_length,
-                       .chosen_alone = params && params->use == PREF_CHOSEN};
-    int rc = start(&r, err);
+    struct reader r;
+    int rc = start(&r, d, model, params, template_name, max_length, err);
     rc = rc == GENARM_OK ? read_files(&r, paths, n_paths, params, err) : rc;
     free(r.messages);
     if (rc == GENARM_OK) {
@@ -429,12 +431,8 @@ static int read_objective(struct reader *r, const struct genarm_objective *objec
 int data_read_objectives(struct data *d, const struct genarm_model *model, const struct genarm_objective *objectives,
                          size_t n_objectives, const struct pref_params *params, const char *template_name,
                          int32_t max_length, struct genarm_error *err) {
-    struct reader r = {.data = d,
-                       .model = model,
-                       .template_name = template_name,
-                       .max_length = max_length,
-                       .chosen_alone = params && params->use == PREF_CHOSEN};
-    int rc = start(&r, err);
+    struct reader r;
+    int rc = start(&r, d, model, params, template_name, max_length, err);
     for (size_t i = 0; i < n_objectives && rc == GENARM_OK; i++) {
         rc = read_objective(&r, &objectives[i], params, err);
     }
