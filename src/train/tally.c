@@ -72,3 +72,12 @@ int tally_find_worst(struct tally *t, const struct data *d, const struct genarm_
     free(all);
     return rc;
 }
+
+struct tally_means tally_means(const struct tally *t) {
+    const double n = t->n > 0 ? (double)t->n : NAN, ranked = t->n_ranked > 0 ? (double)t->n_ranked : NAN;
+    return (struct tally_means){.loss = t->loss / n,
+                                .accuracy = (double)t->right / ranked,
+                                .margin = (t->rewards[CHOSEN] - t->rewards[REJECTED]) / ranked,
+                                .chosen = t->rewards[CHOSEN] / ranked,
+                                .rejected = t->rewards[REJECTED] / ranked};
+}

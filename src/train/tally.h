@@ -27,4 +27,10 @@ int tally_find_worst(struct tally *t, const struct data *d, const struct genarm_
 /* Sums the tallies of all ranks, each of which says with `rc` whether its own is whole: team_agree. */
 int tally_of_all(struct tally *t, const struct genarm_team *team, int rc, struct genarm_error *err);
 
+/* Means of a tally: the loss over all its pairs, the rest over those ranked; NaN where there are none. */
+struct tally_means {
+    double loss, accuracy, margin, chosen, rejected;
+};
+struct tally_means tally_means(const struct tally *t);
+
 #endif

@@ -322,7 +322,7 @@ static double learning_rate(const struct genarm_trainer *t, int64_t step) {
 
 /* `step` is the one that the tally is of. */
 static struct genarm_train_status status_of(const struct genarm_trainer *t, int64_t step, const struct tally *tally) {
-    const double n = tally->n > 0 ? (double)tally->n : NAN, ranked = tally->n_ranked > 0 ? (double)tally->n_ranked : NAN;
+    const struct tally_means means = tally_means(tally);
     const int64_t in_step = t->step == step ? tally->n : 0;
     return (struct genarm_train_status){
         .step = t->step,
@@ -331,11 +331,11 @@ static struct genarm_train_status status_of(const struct genarm_trainer *t, int6
         .pairs_total = plan_pairs_before(&t->plan, t->plan.n_steps),
         .pairs_before = plan_pairs_before(&t->plan, t->first_step),
         .epoch = (int32_t)(step / t->plan.steps_per_epoch),
-        .loss = tally->loss / n,
-        .accuracy = (double)tally->right / ranked,
-        .margin = (tally->rewards[CHOSEN] - tally->rewards[REJECTED]) / ranked,
-        .chosen = tally->rewards[CHOSEN] / ranked,
-        .rejected = tally->rewards[REJECTED] / ranked,
+        .loss = means.loss,
+        .accuracy = means.accuracy,
+        .margin = means.margin,
+        .chosen = means.chosen,
+        .rejected = means.rejected,
         .learning_rate = learning_rate(t, step),
         .grad_norm = t->grad_norm,
         .pairs_per_second = t->seconds > 0 ? (double)t->pairs / t->seconds : 0,
@@ -462,13 +462,13 @@ static int validate(struct genarm_trainer *t, struct genarm_train_status *status
     if (rc != GENARM_OK) {
         return rc;
     }
-    const double ranked = tally.n_ranked > 0 ? (double)tally.n_ranked : NAN;
+    const struct tally_means means = tally_means(&tally);
     status->has_validation = true;
-    status->val_loss = tally.loss / (double)tally.n;
-    status->val_accuracy = (double)tally.right / ranked;
-    status->val_margin = (tally.rewards[CHOSEN] - tally.rewards[REJECTED]) / ranked;
-    status->val_chosen = tally.rewards[CHOSEN] / ranked;
-    status->val_rejected = tally.rewards[REJECTED] / ranked;
+    status->val_loss = means.loss;
+    status->val_accuracy = means.accuracy;
+    status->val_margin = means.margin;
+    status->val_chosen = means.chosen;
+    status->val_rejected = means.rejected;
     return metrics_validation(&t->log, status, err);
 }
 
