@@ -85,9 +85,10 @@ apt_install() {
     local sudo=()
     [ "$(id -u)" = 0 ] || sudo=(sudo)
     say "installing $*"
-    # sudo drops what tells the way out.
+    # sudo drops what tells the way out. A fresh machine's own upgrades may hold the lock for minutes.
     local apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive ${http_proxy:+"http_proxy=$http_proxy"}
-        ${https_proxy:+"https_proxy=$https_proxy"} ${no_proxy:+"no_proxy=$no_proxy"} apt-get -q -y -o Dpkg::Use-Pty=0)
+        ${https_proxy:+"https_proxy=$https_proxy"} ${no_proxy:+"no_proxy=$no_proxy"} apt-get -q -y -o Dpkg::Use-Pty=0
+        -o DPkg::Lock::Timeout=600)
     "${apt[@]}" update >&2 </dev/null || say "apt-get update failed, trying with the lists at hand"
     "${apt[@]}" install --no-install-recommends ca-certificates "$@" >&2 </dev/null
 }
