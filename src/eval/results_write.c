@@ -340,15 +340,17 @@ static json_t *pair_value(const json_t *record, const char *key) {
                                  : copy(record, key);
 }
 
-/* beta of the training by preferences of summed log-probabilities that made a model; 0: it was not made so. */
-static double beta_of(const struct item *made) {
+/* beta of the training that made a model by the log-sigmoid (or hinge) of a difference of log-probabilities, of their means over
+ * tokens or of their sums; 0: it was not made so. */
+static double beta_of(const struct item *made, bool of_means) {
     double beta = 0;
     json_t *options = made->kind == ITEM_MODEL && strcmp(made->words[0], "train") == 0 ? item_options(made) : NULL;
     const char *loss = json_string_value(json_object_get(options, "loss"));
     const char *given = json_string_value(json_object_get(options, "beta"));
+    const bool normalizes = json_is_true(json_object_get(options, "length-normalize"));
 #define LOSS_BETA(id, name, text)                                                                                             \
-    if (options && (id) != GENARM_LOSS_SFT && (id) != GENARM_LOSS_SIMPO && (id) != GENARM_LOSS_BT &&                          \
-        strcmp(loss ? loss : "arm", name) == 0) {                                                                             \
+    if (options && (id) != GENARM_LOSS_SFT && (id) != GENARM_LOSS_IPO && (id) != GENARM_LOSS_BT &&                            \
+        of_means == (normalizes || (id) == GENARM_LOSS_SIMPO) && strcmp(loss ? loss : "arm", name) == 0) {                    \
         beta = given ? strtod(given, NULL) : 0;                                                                               \
         beta = beta > 0 ? beta : (double)genarm_loss_default_beta(id);                                                        \
     }
@@ -358,13 +360,14 @@ static double beta_of(const struct item *made) {
     return beta;
 }
 
-/* What log-probabilities under a model are multiplied with to be the exponent of a preference: beta of the one training by
+/* What a reward of log-probabilities is multiplied with to be the exponent of a preference: beta of the one training by such
  * preferences among what made the models that the item needs. null: there is none, or several. New reference. */
-static json_t *pair_scale(const struct writer *w, const struct item *item) {
+static json_t *pair_scale(const struct writer *w, const struct item *item, const char *reward) {
+    const bool of_means = reward && (strncmp(reward, "arm-mean:", 9) == 0 || strncmp(reward, "ratio-mean:", 11) == 0);
     double scale = 0;
     size_t n = 0;
     for (size_t i = 0; i < item->n_needs; i++) {
-        const double beta = beta_of(&w->run->list->items[item->needs[i]]);
+        const double beta = beta_of(&w->run->list->items[item->needs[i]], of_means);
         scale = beta > 0 ? beta : scale;
         n += beta > 0;
     }
@@ -375,7 +378,8 @@ static json_t *pair_scale(const struct writer *w, const struct item *item) {
 static json_t *about_pairs(const struct writer *w, const struct item *item) {
     json_t *options = item_options(item), *data = json_object_get(options, "data");
     const char *file = json_is_array(data) ? json_string_value(json_array_get(data, 0)) : json_string_value(data);
-    json_t *about = json_pack("{s:s, s:o}", "data", file ? file : "", "scale", pair_scale(w, item));
+    const char *reward = json_string_value(json_object_get(options, "reward"));
+    json_t *about = json_pack("{s:s, s:o}", "data", file ? file : "", "scale", pair_scale(w, item, reward));
     json_decref(options);
     return about;
 }

@@ -6,7 +6,8 @@
 
 static inline int any_option(struct eval_option *out, const char *command, const char *key, struct genarm_error *err) {
     (void)command;
-    *out = (struct eval_option){.form = strcmp(key, "per-pair") == 0 ? EVAL_FLAG : EVAL_VALUE};
+    const bool flag = strcmp(key, "per-pair") == 0 || strcmp(key, "length-normalize") == 0;
+    *out = (struct eval_option){.form = flag ? EVAL_FLAG : EVAL_VALUE};
     snprintf(out->name, sizeof out->name, "--%s", key + strspn(key, "-"));
     return strcmp(key, "resume") == 0 || strcmp(key, "log") == 0 ? error_set(err, GENARM_EINVAL, "no") : 0;
 }

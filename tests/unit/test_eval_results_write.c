@@ -138,15 +138,19 @@ static void test_all_files_become_one(void **state) {
 /* The other model that a reward needs may be one that no preferences made. */
 static void test_the_scale_of_pairs_is_the_beta_of_what_preferences_made(void **state) {
     (void)state;
-    static const double scales[] = {0.05, 0.3, 0.1, 0, 0, 0, 0};
+    static const double scales[] = {0.05, 0.3, 0.1, 0, 0, 0, 0, 2, 0, 0, 1.5, 0};
+    enum { N = sizeof scales / sizeof *scales };
     open_run("model: m.gguf\nmodels:\n  small: {train: {loss: sft, beta: 7}}\n  arm: {train: {}}\n"
              "  dpo: {train: {loss: dpo}}\n  rm: {train: {loss: bt}}\n  strong: {train: {loss: arm, beta: 0.3}}\n"
-             "  means: {train: {loss: simpo}}\naccuracy:\n"
+             "  means: {train: {loss: simpo}}\n  ipo: {train: {loss: ipo}}\n"
+             "  normalized: {train: {length-normalize: true, beta: 1.5}}\naccuracy:\n"
              "  a: {data: d, reward: \"arm:$small+$arm\"}\n  b: {data: d, reward: \"arm:$strong\"}\n"
              "  c: {data: d, reward: \"ratio:$dpo\"}\n  d: {data: d, reward: \"rm:$rm\"}\n"
              "  e: {data: d, reward: \"arm:$small\"}\n  f: {data: d, reward: \"arm:$dpo+$arm\"}\n"
-             "  g: {data: d, reward: \"arm:$means\"}\n");
-    for (char name = 'a'; name <= 'g'; name++) {
+             "  g: {data: d, reward: \"arm:$means\"}\n  h: {data: d, reward: \"arm-mean:$means\"}\n"
+             "  i: {data: d, reward: \"ratio-mean:$ipo\"}\n  j: {data: d, reward: \"arm:$normalized\"}\n"
+             "  k: {data: d, reward: \"ratio-mean:$normalized\"}\n  l: {data: d, reward: \"arm-mean:$arm\"}\n");
+    for (char name = 'a'; name < 'a' + N; name++) {
         char file[32];
         snprintf(file, sizeof file, "pairs/%c.jsonl", name);
         put(file, "{\"index\":0,\"chosen\":{\"x\":1},\"rejected\":{\"x\":-1}}\n");
@@ -156,9 +160,11 @@ static void test_the_scale_of_pairs_is_the_beta_of_what_preferences_made(void **
     }
     must(eval_results_write(experiment, &run, NULL, &err), &err);
     json_t *all = results();
-    for (size_t i = 0; i < 7; i++) {
+    for (size_t i = 0; i < N; i++) {
         const json_t *scale = json_object_get(json_array_get(all, 1 + i), "scale");
-        assert_true(scales[i] > 0 ? fabs(json_number_value(scale) - scales[i]) < 1e-6 : json_is_null(scale));
+        if (scales[i] > 0 ? !(fabs(json_number_value(scale) - scales[i]) < 1e-6) : !json_is_null(scale)) {
+            fail_msg("%c: %g, expected %g", 'a' + (int)i, json_number_value(scale), scales[i]);
+        }
     }
     json_decref(all);
 }
