@@ -2,17 +2,45 @@
 #include <ggml.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "base/buf.h"
 #include "base/file.h"
 #include "base/utf8.h"
 #include "model/gguf_check.h"
 #include "model/llama_guard.h"
 #include "model/runtime.h"
 
+static bool folder_has(const char *folder, const char *name) {
+    struct buf path;
+    buf_init(&path, 1 << 16);
+    const bool has = buf_printf(&path, NULL, "%s/%s", folder, name) == GENARM_OK && file_exists(path.data);
+    buf_deinit(&path);
+    return has;
+}
+
+/* Those who come from Hugging Face name its folders: they are told what makes a GGUF file of them. */
+static int check_no_folder(const char *path, struct genarm_error *err) {
+    struct stat st;
+    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) {
+        return GENARM_OK;
+    }
+    const bool adapter = folder_has(path, "adapter_config.json"), model = !adapter && folder_has(path, "config.json");
+    const int rc = error_set(err, GENARM_EIO, "is a folder%s",
+                             adapter ? " with a PEFT adapter" : model ? " with a Hugging Face model" : "");
+    if (adapter) {
+        error_hint(err, rc, "make a GGUF file of it: genarm convert -m BASE.gguf %s -o ARM.gguf", path);
+    } else if (model) {
+        error_hint(err, rc, "make a GGUF file of it with llama.cpp's convert_hf_to_gguf.py");
+    }
+    return error_at(err, rc, "%s", path);
+}
+
 int gguf_file_open(struct gguf_file *f, const char *path, struct genarm_error *err) {
     model_runtime_init();
     struct gguf_file opened = {.path = strdup(path)};
-    int rc = opened.path ? file_map(&opened.map, &opened.size, path, err) : error_nomem(err, "a file name");
+    int rc = opened.path ? check_no_folder(path, err) : error_nomem(err, "a file name");
+    rc = rc == GENARM_OK ? file_map(&opened.map, &opened.size, path, err) : rc;
     rc = rc == GENARM_OK ? gguf_check_bytes(opened.map, opened.size, path, err) : rc;
     if (rc == GENARM_OK) {
         runtime_forget_error();
