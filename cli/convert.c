@@ -140,7 +140,8 @@ const struct command command_convert = {
         "adapter_model.safetensors), or the other way; the input says which. The base model given with -m tells how "
         "rows are ordered: GGUF permutes those of q and k in models of the llama architecture. Numbers are written as "
         "F32. From GGUF to PEFT and back gives the same file.\n"
-        "A PEFT adapter with DoRA, biases, modules_to_save or an initialisation that changes its base is refused, as a "
+        "A reward model's head is PEFT's module score of a sequence classifier (task type SEQ_CLS, one label), both ways.\n"
+        "A PEFT adapter with DoRA, biases, other modules_to_save or an initialisation that changes its base is refused, as a "
         "LoRA file cannot say it; with alpha_pattern, the scales are multiplied into B.",
     .examples = "genarm convert -m model.gguf arm.gguf -o arm-peft --base-model org/model\n"
                 "genarm convert -m model.gguf arm-peft -o arm.gguf",

@@ -19,13 +19,15 @@ extern "C" {
 
 /* A GGUF adapter of `model` becomes a PEFT adapter: `folder` (created) gets adapter_config.json and
  * adapter_model.safetensors (F32). `base_model` becomes base_model_name_or_path; NULL: what an earlier PEFT adapter said,
- * else null. The GGUF's metadata is kept, so that the way back gives the same file. Errors as of genarm_adapter_load. */
+ * else null. The head of a reward model becomes that of a sequence classifier, score.weight. The GGUF's metadata is kept, so
+ * that the way back gives the same file. Errors as of genarm_adapter_load. */
 int genarm_adapter_to_peft(const struct genarm_model *model, const char *adapter, const char *folder,
                            const char *base_model, struct genarm_error *err);
 
 /* A PEFT adapter (F32, F16 or BF16) of the model that `model` was converted from becomes a GGUF adapter (F32). What LoRA in
- * GGUF cannot say (DoRA, biases, modules_to_save, …) is GENARM_EUNSUPPORTED; shapes that do not fit the model are
- * GENARM_EMISMATCH; both name the option or tensor. A scale per module (alpha_pattern) is multiplied into B. */
+ * GGUF cannot say (DoRA, biases, modules_to_save, …) is GENARM_EUNSUPPORTED, but for the head of a reward model (task type
+ * SEQ_CLS, one label: score.weight), which becomes the adapter's; shapes that do not fit the model are GENARM_EMISMATCH; both
+ * name the option or tensor. A scale per module (alpha_pattern) is multiplied into B. */
 int genarm_adapter_from_peft(const struct genarm_model *model, const char *folder, const char *output,
                              struct genarm_error *err);
 

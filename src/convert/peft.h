@@ -14,6 +14,8 @@
 #define PEFT_TENSORS "adapter_model.safetensors"
 #define PEFT_METADATA "gguf" /* member of the safetensors' __metadata__: metadata_to_json of the GGUF it came from */
 #define PEFT_BASE_KEY "genarm.peft.base_model" /* GGUF key: base_model_name_or_path of the PEFT adapter it came from */
+#define PEFT_HEAD_MODULE "score" /* the head of Hugging Face's ...ForSequenceClassification of decoders */
+#define PEFT_HEAD "base_model.model." PEFT_HEAD_MODULE ".weight" /* [1, n_embd]: genarm.head */
 
 enum { PEFT_NAME_MAX = 128 };
 
@@ -52,6 +54,7 @@ struct peft_config {
     long long rank;
     double alpha;
     bool rslora; /* the scale is alpha / sqrt(rank) */
+    bool classifies; /* task_type SEQ_CLS: a reward model, which has a head */
     const json_t *targets, *ranks, *alphas; /* list; objects from module patterns; NULL when they say nothing */
 };
 

@@ -18,7 +18,8 @@ static const struct {
 } refused[] = {
     {"use_dora", "DoRA, which also rescales the weights", "merge the adapter into its model with PEFT instead"},
     {"bias", "biases that were trained", "train with bias=\"none\""},
-    {"modules_to_save", "modules that were trained whole", "train with LoRA alone, without modules_to_save"},
+    {"modules_to_save", "modules that were trained whole",
+     "train with LoRA alone, without modules_to_save; only the head of a reward model (\"" PEFT_HEAD_MODULE "\") can be one"},
     {"lora_bias", "a bias of B", "train with lora_bias=False"},
     {"trainable_token_indices", "trained token embeddings", "train with LoRA on the linear maps alone"},
     {"target_parameters", "adapted parameters that are no linear map", NULL},
@@ -49,9 +50,21 @@ static bool says_nothing(const json_t *value) {
            (json_is_string(value) && strcmp(json_string_value(value), "none") == 0);
 }
 
+/* Whether modules_to_save names heads of classifiers alone: PEFT adds both names to what is trained for SEQ_CLS. */
+static bool saves_heads_only(const json_t *modules) {
+    bool heads = json_array_size(modules) > 0;
+    for (size_t i = 0; i < json_array_size(modules); i++) {
+        const char *name = json_string_value(json_array_get(modules, i));
+        heads = heads && name && (strcmp(name, PEFT_HEAD_MODULE) == 0 || strcmp(name, "classifier") == 0);
+    }
+    return heads;
+}
+
 static int check_refused(const struct peft_config *c, struct genarm_error *err) {
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
-        if (!says_nothing(json_object_get(c->root, refused[i].key))) {
+        const json_t *value = json_object_get(c->root, refused[i].key);
+        const bool head = strcmp(refused[i].key, "modules_to_save") == 0 && saves_heads_only(value);
+        if (!head && !says_nothing(value)) {
             const int rc = error_set(err, GENARM_EUNSUPPORTED, "the adapter has %s: %s, which a LoRA file cannot say",
                                      refused[i].key, refused[i].what);
             return refused[i].hint ? error_hint(err, rc, "%s", refused[i].hint) : rc;
@@ -161,6 +174,7 @@ static int read_numbers(struct peft_config *c, struct genarm_error *err) {
 
 int peft_config_read(struct peft_config *c, const char *path, struct genarm_error *err) {
     struct peft_config read = {.where = path};
+    const char *task = NULL;
     struct buf text;
     buf_init(&text, MAX_CONFIG);
     int rc = file_read(&text, path, err);
@@ -171,6 +185,7 @@ int peft_config_read(struct peft_config *c, const char *path, struct genarm_erro
     rc = rc == GENARM_OK ? check_init(&read, err) : rc;
     rc = rc == GENARM_OK ? read_numbers(&read, err) : rc;
     rc = rc == GENARM_OK ? json_opt_string(&read.base_model, read.root, "base_model_name_or_path", NULL, path, err) : rc;
+    rc = rc == GENARM_OK ? json_opt_string(&task, read.root, "task_type", NULL, path, err) : rc;
     rc = rc == GENARM_OK ? read_targets(&read, err) : rc;
     rc = rc == GENARM_OK ? check_pattern(&read, "rank_pattern", &read.ranks, true, err) : rc;
     rc = rc == GENARM_OK ? check_pattern(&read, "alpha_pattern", &read.alphas, false, err) : rc;
@@ -178,6 +193,7 @@ int peft_config_read(struct peft_config *c, const char *path, struct genarm_erro
         peft_config_deinit(&read);
         return error_at(err, rc, "%s", path);
     }
+    read.classifies = task && strcmp(task, "SEQ_CLS") == 0;
     warn_unknown(&read);
     *c = read;
     return GENARM_OK;

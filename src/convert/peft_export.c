@@ -68,7 +68,7 @@ static int add_tensor(struct exporter *ex, const struct peft_place *p, const str
 
 static int add_tensors(struct exporter *ex) {
     const int32_t n_layer = ex->adapter->n_layer;
-    const size_t n = 2 * LINEAR_COUNT * (size_t)n_layer;
+    const size_t n = 2 * LINEAR_COUNT * (size_t)n_layer + 1; /* and a head */
     ex->tensors = calloc(n, sizeof *ex->tensors);
     ex->names = calloc(n, sizeof *ex->names);
     ex->values = calloc(n, sizeof *ex->values);
@@ -83,6 +83,24 @@ static int add_tensors(struct exporter *ex) {
         }
     }
     return rc;
+}
+
+/* The head of a reward model, as PEFT keeps a module that was trained whole. */
+static int add_head(struct exporter *ex) {
+    const struct adapter_info *info = &ex->adapter->info;
+    const size_t i = ex->n_tensors, size = info->n_head * sizeof *info->head;
+    ex->values[i] = malloc(size);
+    if (!ex->values[i]) {
+        return error_nomem(ex->err, "an adapter");
+    }
+    memcpy(ex->values[i], info->head, size);
+    ex->tensors[i] = (struct safetensors_tensor){.name = PEFT_HEAD,
+                                                 .type = SAFETENSORS_F32,
+                                                 .n_dims = 2,
+                                                 .shape = {1, (int64_t)info->n_head},
+                                                 .data = ex->values[i]};
+    ex->n_tensors++;
+    return GENARM_OK;
 }
 
 static int write_tensors(struct exporter *ex, const char *path) {
@@ -160,11 +178,14 @@ static json_t *make_config(const struct exporter *ex) {
     /* Without an alpha every scale is 1: each module's alpha is its rank. */
     json_t *alphas = ad->alpha == 0 ? json_deep_copy(ranks) : json_object();
     json_t *alpha = ad->alpha == 0 ? json_integer((json_int_t)rank) : alpha_json(ad->alpha);
-    return json_pack("{s:s, s:s, s:s?, s:I, s:o, s:o, s:o, s:o, s:f, s:s, s:b, s:b, s:b, s:n, s:b, s:b}", "peft_type",
-                     "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path", ex->base_model, "r",
-                     (json_int_t)rank, "lora_alpha", alpha, "target_modules", target_modules(ad), "rank_pattern",
+    const bool head = ad->info.head != NULL;
+    json_t *saved = head ? json_pack("[s]", PEFT_HEAD_MODULE) : json_null();
+    return json_pack("{s:s, s:s, s:s?, s:I, s:o, s:o, s:o, s:o, s:f, s:s, s:b, s:b, s:b, s:o, s:b, s:b}", "peft_type",
+                     "LORA", "task_type", head ? "SEQ_CLS" : "CAUSAL_LM", "base_model_name_or_path", ex->base_model,
+                     "r", (json_int_t)rank, "lora_alpha", alpha, "target_modules", target_modules(ad), "rank_pattern",
                      ranks, "alpha_pattern", alphas, "lora_dropout", 0.0, "bias", "none", "fan_in_fan_out", 0,
-                     "use_rslora", 0, "use_dora", 0, "modules_to_save", "init_lora_weights", 1, "inference_mode", 1);
+                     "use_rslora", 0, "use_dora", 0, "modules_to_save", saved, "init_lora_weights", 1, "inference_mode",
+                     1);
 }
 
 static int write_config(const struct exporter *ex, const char *path) {
@@ -224,6 +245,7 @@ int genarm_adapter_to_peft(const struct genarm_model *model, const char *adapter
         rc = error_at(err, gguf_opt_str(&ex.base_model, ex.file.gguf, PEFT_BASE_KEY, NULL, err), "%s", adapter);
     }
     rc = rc == GENARM_OK ? add_tensors(&ex) : rc;
+    rc = rc == GENARM_OK && ex.adapter->info.head ? add_head(&ex) : rc;
     rc = rc == GENARM_OK ? error_at(err, write_folder(&ex, folder), "%s", adapter) : rc;
     for (size_t i = 0; i < ex.n_tensors; i++) {
         free(ex.values[i]);

@@ -26,6 +26,7 @@ struct importer {
     struct peft_config config;
     struct safetensors file;
     struct pair (*pairs)[LINEAR_COUNT]; /* [n_layer] */
+    const struct safetensors_tensor *head; /* of a reward model; NULL: none */
     struct adapter_draft draft;
     struct gguf_context *metadata;
     float alpha; /* of the file; 0: none is written and every scale is 1 */
@@ -60,20 +61,45 @@ static int find_pair(struct importer *im, struct pair **pair, struct peft_place 
     return GENARM_OK;
 }
 
+static int check_number_type(struct importer *im, const struct safetensors_tensor *t) {
+    if (t->type == SAFETENSORS_F32 || t->type == SAFETENSORS_F16 || t->type == SAFETENSORS_BF16) {
+        return GENARM_OK;
+    }
+    const int rc = error_set(im->err, GENARM_EUNSUPPORTED, "type %s; adapters can be F32, F16 and BF16",
+                             safetensors_type_name(t->type));
+    return error_at(im->err, rc, "%.150s: %.100s", im->tensors_path, t->name);
+}
+
+static int add_head(struct importer *im, const struct safetensors_tensor *t) {
+    const int64_t n_embd = im->model->hp.n_embd;
+    int rc = check_number_type(im, t);
+    if (rc == GENARM_OK && t->n_dims == 2 && t->shape[0] > 1 && t->shape[1] == n_embd) {
+        rc = error_set(im->err, GENARM_EUNSUPPORTED, "a classifier with %lld outputs; a reward model has one",
+                       (long long)t->shape[0]);
+        error_hint(im->err, rc, "train with num_labels=1");
+        return error_at(im->err, rc, "%.150s: %.100s", im->tensors_path, t->name);
+    }
+    if (rc == GENARM_OK && (t->n_dims != 2 || t->shape[0] != 1 || t->shape[1] != n_embd)) {
+        rc = error_set(im->err, GENARM_EMISMATCH, "the head is not [1, %lld], as the model needs it", (long long)n_embd);
+        return another_model(im, rc, t->name);
+    }
+    im->head = t;
+    return rc;
+}
+
 static int add_tensor(struct importer *im, const struct safetensors_tensor *t) {
     struct pair *pair = NULL;
     struct peft_place p;
+    if (strcmp(t->name, PEFT_HEAD) == 0) {
+        return add_head(im, t);
+    }
     int rc = find_pair(im, &pair, &p, t);
+    rc = rc == GENARM_OK ? check_number_type(im, t) : rc;
     if (rc != GENARM_OK) {
         return rc;
     }
     const struct hparams *hp = &im->model->hp;
     const int64_t expected = p.is_b ? linear_n_out(p.linear, hp) : linear_n_in(p.linear, hp);
-    if (t->type != SAFETENSORS_F32 && t->type != SAFETENSORS_F16 && t->type != SAFETENSORS_BF16) {
-        rc = error_set(im->err, GENARM_EUNSUPPORTED, "type %s; adapters can be F32, F16 and BF16",
-                       safetensors_type_name(t->type));
-        return error_at(im->err, rc, "%.150s: %.100s", im->tensors_path, t->name);
-    }
     if (t->n_dims != 2 || t->shape[!p.is_b] != expected || t->shape[p.is_b] < 1) {
         rc = error_set(im->err, GENARM_EMISMATCH, "%d dimensions, [%lld, %lld]; the model needs %s%lld%s", t->n_dims,
                        t->n_dims > 0 ? (long long)t->shape[0] : 0, t->n_dims > 1 ? (long long)t->shape[1] : 0,
@@ -123,6 +149,11 @@ static int read_tensors(struct importer *im) {
         rc = error_at(im->err, error_set(im->err, GENARM_EFORMAT, "the adapter has no tensors"), "%s",
                       im->tensors_path);
     }
+    if (rc == GENARM_OK && im->config.classifies && !im->head) {
+        rc = error_set(im->err, GENARM_EFORMAT, "task_type is SEQ_CLS, but there is no " PEFT_HEAD);
+        error_hint(im->err, rc, "a reward model's head is saved with its adapter: modules_to_save=[\"" PEFT_HEAD_MODULE "\"]");
+        error_at(im->err, rc, "%s", im->tensors_path);
+    }
     return rc;
 }
 
@@ -141,9 +172,8 @@ static void to_f32(float *to, const struct safetensors_tensor *t) {
     }
 }
 
-static int check_finite(struct importer *im, const struct ggml_tensor *t, const char *name) {
-    const float *values = t->data;
-    for (int64_t i = 0; i < ggml_nelements(t); i++) {
+static int check_finite(struct importer *im, const float *values, int64_t n, const char *name) {
+    for (int64_t i = 0; i < n; i++) {
         if (!isfinite(values[i])) {
             const int rc = error_set(im->err, GENARM_EFORMAT, "a value that is not finite (%g at %lld)",
                                      (double)values[i], (long long)i);
@@ -185,8 +215,8 @@ static int fill_pair(struct importer *im, int32_t layer, enum linear l) {
             *value = (float)(*value * factor);
         }
     }
-    rc = check_finite(im, x->a, pair->a->name);
-    return rc == GENARM_OK ? check_finite(im, x->b, pair->b->name) : rc;
+    rc = check_finite(im, x->a->data, ggml_nelements(x->a), pair->a->name);
+    return rc == GENARM_OK ? check_finite(im, x->b->data, ggml_nelements(x->b), pair->b->name) : rc;
 }
 
 static int fill(struct importer *im) {
@@ -256,6 +286,23 @@ static int keep_alpha(struct importer *im) {
     return rc;
 }
 
+/* The head that the tensors say; one that was kept stays where it is the same, so that the file comes out as it was. */
+static int set_head(struct importer *im) {
+    const size_t n = (size_t)im->model->hp.n_embd;
+    float *head = malloc(n * sizeof *head);
+    if (!head) {
+        return error_nomem(im->err, "a head");
+    }
+    to_f32(head, im->head);
+    const int rc = check_finite(im, head, (int64_t)n, im->head->name);
+    const int64_t id = gguf_find_key(im->metadata, "genarm.head");
+    if (rc == GENARM_OK && (id < 0 || memcmp(gguf_get_arr_data(im->metadata, id), head, n * sizeof *head) != 0)) {
+        gguf_set_arr_data(im->metadata, "genarm.head", GGUF_TYPE_FLOAT32, head, n);
+    }
+    free(head);
+    return rc;
+}
+
 static int make_metadata(struct importer *im) {
     json_t *kept = NULL;
     int rc = kept_metadata(im, &kept);
@@ -275,6 +322,7 @@ static int make_metadata(struct importer *im) {
             gguf_set_val_str(im->metadata, PEFT_BASE_KEY, im->config.base_model);
         }
     }
+    rc = rc == GENARM_OK && im->head ? set_head(im) : rc;
     json_decref(kept);
     return error_at(im->err, rc, "%s", im->tensors_path);
 }
@@ -290,13 +338,18 @@ static char *join(const char *folder, const char *name) {
 }
 
 static int check_folder(const struct importer *im, const char *folder) {
-    char *pickled = join(folder, "adapter_model.bin");
+    char *pickled = join(folder, "adapter_model.bin"), *model = join(folder, "config.json");
     int rc = GENARM_OK;
-    if (!file_exists(im->tensors_path) && pickled && file_exists(pickled)) {
+    if (!file_exists(im->config_path) && model && file_exists(model)) {
+        rc = error_set(im->err, GENARM_EUNSUPPORTED, "a whole model, no adapter: there is no " PEFT_CONFIG);
+        error_hint(im->err, rc, "llama.cpp's convert_hf_to_gguf.py makes a GGUF file of it, which goes as an ARM as it is");
+        error_at(im->err, rc, "%s", folder);
+    } else if (!file_exists(im->tensors_path) && pickled && file_exists(pickled)) {
         rc = error_set(im->err, GENARM_EUNSUPPORTED, "the adapter is a pickle, which can run code and is not read");
         error_hint(im->err, rc, "save it with safe_serialization=True");
         error_at(im->err, rc, "%s", pickled);
     }
+    free(model);
     free(pickled);
     return rc;
 }

@@ -47,6 +47,12 @@ run 0 info peft.gguf --json
 json_true out 'r[0]["architecture"] == "qwen2" and r[0]["rank"] == 4 and abs(r[0]["alpha"] - 6) < 1e-6' # 3 sqrt(4)
 run 0 generate -m "$golden/qwen2.gguf" --arm peft.gguf:1 -p x -n 4
 
+# A reward model that PEFT saved as a sequence classifier rewards whole responses.
+run 0 convert -m "$golden/qwen3.gguf" "$golden/peft/qwen3" -o rm.gguf
+echo '{"prompt": "x", "response": "y"}' >answers.jsonl
+run 0 score -m "$golden/qwen3.gguf" --reward rm.gguf --answers answers.jsonl
+check "a reward" grep -q '"rm": *-\?[0-9]' out
+
 # Wrong use, wrong files.
 run 2 convert -m "$tiny" -o x
 says err "the adapter to convert is missing"
@@ -71,6 +77,15 @@ bad "made for another model" -m "$golden/qwen2.gguf" arm.gguf -o x
 bad "fingerprint" -m "$golden/llama-padded.gguf" arm-peft -o x.gguf
 bad "the model has" -m "$golden/llama-mismatch.gguf" "$golden/peft/llama" -o x.gguf
 bad "the model needs" -m "$golden/mistral.gguf" "$golden/peft/llama" -o x.gguf
+mkdir model
+echo '{}' >model/config.json
+bad "a whole model, no adapter" -m "$tiny" model -o x.gguf
+says err "convert_hf_to_gguf.py"
+bad "model: is a folder with a Hugging Face model" -m model arm.gguf -o x
+says err "convert_hf_to_gguf.py"
+run 1 generate -m "$tiny" --arm arm-peft -p x -n 1
+says err "arm-peft: is a folder with a PEFT adapter"
+says err "genarm convert -m BASE.gguf arm-peft -o ARM.gguf"
 mkdir empty
 bad "adapter_config.json" -m "$tiny" empty -o x.gguf
 : >file

@@ -13,6 +13,7 @@
 #include "convert/peft.h"
 #include "convert/safetensors.h"
 #include "engine/engine.h"
+#include "genarm/reward.h"
 #include "model/adapter.h"
 #include "model/model.h"
 #include "support/edit.h"
@@ -185,26 +186,28 @@ static float max_difference(const float *a, const float *b, size_t n) {
     return max;
 }
 
-static float *engine_logits(const struct genarm_model *model, const char *adapter_path, const int32_t *tokens,
-                            size_t n) {
+/* Logits of every token; of an adapter with a head, whose hidden states are asked for, those. */
+static float *engine_outputs(const struct genarm_model *model, const char *adapter_path, const int32_t *tokens, size_t n,
+                             bool hidden) {
     struct genarm_error err = {0};
     struct genarm_adapter *adapter = NULL;
     struct engine *engine = NULL;
     struct row rows[64];
-    float *logits = calloc(n * (size_t)model->hp.n_vocab, sizeof *logits);
-    assert_non_null(logits);
+    float *outputs = calloc(n * (size_t)(hidden ? model->hp.n_embd : model->hp.n_vocab), sizeof *outputs);
+    assert_non_null(outputs);
     must(genarm_adapter_load(&adapter, model, adapter_path, &err), &err);
     must(engine_rows_new(&engine, model,
-                         &(struct engine_params){.n_seq = 1, .n_ctx = 64, .n_batch = 64, .n_threads = 1, .kv_type = GENARM_KV_F32},
+                         &(struct engine_params){.n_seq = 1, .n_ctx = 64, .n_batch = 64, .n_threads = 1, .hidden = hidden,
+                                                 .kv_type = GENARM_KV_F32},
                          &err), &err);
     must(engine_add_adapter(engine, adapter, &err), &err);
     for (size_t i = 0; i < n; i++) {
         rows[i] = (struct row){.token = tokens[i], .pos = (int32_t)i, .output = true};
     }
-    must(engine_forward(engine, rows, (int32_t)n, logits, &err), &err);
+    must(engine_forward(engine, rows, (int32_t)n, outputs, &err), &err);
     engine_free(engine);
     genarm_adapter_free(adapter);
-    return logits;
+    return outputs;
 }
 
 static void test_logits_of_a_converted_adapter_equal_pefts(void **state) {
@@ -221,7 +224,7 @@ static void test_logits_of_a_converted_adapter_equal_pefts(void **state) {
         const char *adapter = temp_path("frompeft.gguf");
         from_peft(model, golden_path(name), adapter);
         float *libllama = libllama_logits(file_of(peft[i], ".gguf"), &adapter, &(float){1}, 1, tokens, n);
-        float *ours = engine_logits(model, adapter, tokens, n);
+        float *ours = engine_outputs(model, adapter, tokens, n, false);
         float *base = libllama_logits(file_of(peft[i], ".gguf"), NULL, NULL, 0, tokens, n);
         print_message("%-8s ours %.1e libllama %.1e effect %.1f\n", peft[i],
                       (double)max_difference(ours, want, n_logits), (double)max_difference(libllama, want, n_logits),
@@ -235,6 +238,40 @@ static void test_logits_of_a_converted_adapter_equal_pefts(void **state) {
         genarm_model_free(model);
         golden_close(&g);
     }
+}
+
+/* A sequence classifier with one label, saved by PEFT: its output for each beginning of the tokens, and back to the byte. */
+static void test_rewards_of_a_converted_classifier_equal_pefts(void **state) {
+    (void)state;
+    struct golden g;
+    struct genarm_adapter *ad = NULL;
+    struct genarm_error err = {0};
+    size_t n, n_rewards;
+    golden_open(&g, "peft/qwen3");
+    const int32_t *tokens = golden_i32(&g, &n, "seq0.tokens");
+    const float *want = golden_f32(&g, &n_rewards, "seq0.rewards_peft");
+    struct genarm_model *model = model_of("qwen3");
+    from_peft(model, golden_path("peft/qwen3"), temp_path("rm.gguf"));
+    must(genarm_adapter_load(&ad, model, temp_path("rm.gguf"), &err), &err);
+    assert_int_equal(ad->info.n_head, model->hp.n_embd);
+    assert_int_equal(n_rewards, n);
+    float *hidden = engine_outputs(model, temp_path("rm.gguf"), tokens, n, true), most = 0;
+    for (size_t t = 0; t < n; t++) {
+        float reward = 0;
+        for (size_t i = 0; i < ad->info.n_head; i++) {
+            reward += ad->info.head[i] * hidden[t * ad->info.n_head + i];
+        }
+        assert_true(fabsf(reward - want[t]) <= 1e-4f);
+        most = fabsf(reward) > most ? fabsf(reward) : most;
+    }
+    assert_true(most > 1);
+    free(hidden);
+    genarm_adapter_free(ad);
+    to_peft(model, temp_path("rm.gguf"), temp_path("rm"));
+    from_peft(model, temp_path("rm"), temp_path("rm2.gguf"));
+    assert_same_bytes(temp_path("rm.gguf"), temp_path("rm2.gguf"));
+    genarm_model_free(model);
+    golden_close(&g);
 }
 
 static void test_what_peft_says_is_kept(void **state) {
@@ -302,6 +339,7 @@ int main(void) {
         cmocka_unit_test(test_an_adapter_without_alpha_survives),
         cmocka_unit_test(test_rows_are_permuted_as_llama_cpp_does),
         cmocka_unit_test(test_logits_of_a_converted_adapter_equal_pefts),
+        cmocka_unit_test(test_rewards_of_a_converted_classifier_equal_pefts),
         cmocka_unit_test(test_what_peft_says_is_kept),
         cmocka_unit_test(test_peft_to_gguf_and_back_keeps_every_number),
     };

@@ -164,6 +164,8 @@ static void test_what_lora_cannot_say_is_refused(void **state) {
     expect_option("\"bias\": \"all\"", GENARM_EUNSUPPORTED, "bias");
     expect_option("\"lora_bias\": true", GENARM_EUNSUPPORTED, "lora_bias");
     expect_option("\"modules_to_save\": [\"lm_head\"]", GENARM_EUNSUPPORTED, "modules_to_save");
+    expect_option("\"modules_to_save\": [\"score\", \"lm_head\"]", GENARM_EUNSUPPORTED, "modules_to_save");
+    expect_option("\"modules_to_save\": \"score\"", GENARM_EUNSUPPORTED, "modules_to_save");
     expect_option("\"trainable_token_indices\": [1]", GENARM_EUNSUPPORTED, "trainable_token_indices");
     expect_option("\"layer_replication\": [[0, 2], [1, 2]]", GENARM_EUNSUPPORTED, "layer_replication");
     expect_option("\"alora_invocation_tokens\": [1, 2]", GENARM_EUNSUPPORTED, "alora_invocation_tokens");
@@ -250,6 +252,53 @@ static void test_tensors_that_do_not_fit_are_named(void **state) {
     }
 }
 
+/* ---- heads of reward models ---- */
+
+#define SEQ_CLS "\"task_type\": \"SEQ_CLS\", \"modules_to_save\": [\"classifier\", \"score\"]"
+
+static void expect_head(const char *more, int64_t rows, int64_t columns, int code, const char *where, const char *what) {
+    struct matrix m[5];
+    memcpy(m, good, sizeof good);
+    m[4] = (struct matrix){"base_model.model.score", ".weight", rows, columns};
+    expect_folder(write_adapter(config_with(more), m, 4 + (rows > 0), NULL), code, where, what);
+}
+
+static void test_heads_that_are_none_are_refused(void **state) {
+    (void)state;
+    expect_head(SEQ_CLS, 1, 96, GENARM_EMISMATCH, "base_model.model.score.weight", "the head is not [1, 64]");
+    expect_head(SEQ_CLS, 2, 64, GENARM_EUNSUPPORTED, "base_model.model.score.weight", "a classifier with 2 outputs");
+    expect_head(SEQ_CLS, 0, 0, GENARM_EFORMAT, PEFT_TENSORS, "there is no base_model.model.score.weight");
+    expect_head("\"task_type\": [\"SEQ_CLS\"]", 1, 64, GENARM_EFORMAT, PEFT_CONFIG, "\"task_type\" must be");
+}
+
+/* What a head was when the folder was made, and what it is now: the tensor is right. */
+static void test_the_tensor_wins_over_a_kept_head(void **state) {
+    (void)state;
+    struct genarm_error err = {0};
+    struct genarm_adapter *ad = NULL;
+    struct matrix m[5];
+    json_t *numbers = json_array();
+    for (int i = 0; i < 64; i++) {
+        json_array_append_new(numbers, json_real(i));
+    }
+    json_t *kept = json_pack("{s:[s, s], s:[s, s], s:[s, s], s:[s, o]}", "general.architecture", "str", "llama", "general.type",
+                             "str", "adapter", "adapter.type", "str", "lora", "genarm.head", "f32[]", numbers);
+    char *text = json_dumps(kept, 0);
+    json_t *metadata = json_pack("{s:s}", PEFT_METADATA, text);
+    memcpy(m, good, sizeof good);
+    m[4] = (struct matrix){"base_model.model.score", ".weight", 1, 64};
+    must(genarm_adapter_from_peft(model, write_adapter(config_with(SEQ_CLS), m, 5, metadata), temp_path("out.gguf"), &err), &err);
+    must(genarm_adapter_load(&ad, model, temp_path("out.gguf"), &err), &err);
+    assert_int_equal(ad->info.n_head, 64);
+    for (int i = 0; i < 64; i++) {
+        assert_true(ad->info.head[i] == 0.25f);
+    }
+    genarm_adapter_free(ad);
+    json_decref(metadata);
+    free(text);
+    json_decref(kept);
+}
+
 static void test_numbers_that_are_not_finite_are_named(void **state) {
     (void)state;
     const char *folder = write_adapter(config_with(""), good, 4, NULL);
@@ -265,13 +314,18 @@ static void test_numbers_that_are_not_finite_are_named(void **state) {
 
 static void test_folders_that_are_none(void **state) {
     (void)state;
-    const char *folder = write_adapter(config_with(""), good, 4, NULL);
+    char *folder = strdup(write_adapter(config_with(""), good, 4, NULL)); /* temp_path keeps a few */
     remove(temp_path("in/" PEFT_TENSORS));
     expect_folder(folder, GENARM_EIO, PEFT_TENSORS, "No such file");
     assert_int_equal(file_write(temp_path("in/adapter_model.bin"), "x", 1, NULL), GENARM_OK);
     expect_folder(folder, GENARM_EUNSUPPORTED, "adapter_model.bin", "pickle");
     remove(temp_path("in/adapter_model.bin"));
+    remove(temp_path("in/" PEFT_CONFIG));
+    assert_int_equal(file_write(temp_path("in/config.json"), "{}", 2, NULL), GENARM_OK);
+    expect_folder(folder, GENARM_EUNSUPPORTED, "in", "a whole model, no adapter");
+    remove(temp_path("in/config.json"));
     expect_folder(temp_path("nowhere"), GENARM_EIO, PEFT_CONFIG, "No such file");
+    free(folder);
 }
 
 /* ---- metadata that a file brings along ---- */
@@ -333,6 +387,8 @@ int main(void) {
         cmocka_unit_test(test_wrong_types_are_refused),
         cmocka_unit_test(test_broken_configurations_are_refused),
         cmocka_unit_test(test_tensors_that_do_not_fit_are_named),
+        cmocka_unit_test(test_heads_that_are_none_are_refused),
+        cmocka_unit_test(test_the_tensor_wins_over_a_kept_head),
         cmocka_unit_test(test_numbers_that_are_not_finite_are_named),
         cmocka_unit_test(test_folders_that_are_none),
         cmocka_unit_test(test_kept_metadata_is_not_trusted),
