@@ -12,9 +12,9 @@
 
 #include "ops/cpu.h"
 
-enum { N_IN = 2048, N_OUT = 96, MAX_ROWS = 16, ROUNDS = 200 };
+enum { N_IN = 2048, N_OUT = 96, MAX_ROWS = 48, ROUNDS = 100 };
 
-static const int row_counts[] = {1, 2, 3, 4, 8, 16};
+static const int row_counts[] = {1, 2, 3, 4, 8, 16, 32, 48};
 static const char *const sets[] = {"avx512", "avx512vnni", "avx2", "dotprod", "neon", "plain"};
 static const enum ggml_type types[] = {GGML_TYPE_F16,  GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
                                        GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K};
@@ -79,6 +79,14 @@ static void by_few_int16(struct problem *p, const void *table, int n_rows) {
     }
 }
 
+static void by_few_bf16(struct problem *p, const void *table, int n_rows) {
+    const struct few_bf16 *few = table;
+    for (int r = 0; r < n_rows; r++) {
+        few->pack((uint16_t *)p->packed + r * N_IN, p->x + r * N_IN, N_IN);
+    }
+    few->product(p->y, N_OUT, p->w, p->type, ggml_row_size(p->type, N_IN), (uint16_t *)p->packed, N_IN, N_IN, n_rows, 0, N_OUT);
+}
+
 static void by_few_f16(struct problem *p, const void *table, int n_rows) {
     const struct kernels *k = table;
     k->few_product_f16(p->y, N_OUT, p->w, ggml_row_size(p->type, N_IN), p->x, N_IN, N_IN, n_rows, 0, N_OUT);
@@ -87,7 +95,7 @@ static void by_few_f16(struct problem *p, const void *table, int n_rows) {
 /* The best of ROUNDS for each number of rows */
 static void measure(struct problem *p, const char *name, void (*multiply)(struct problem *, const void *, int),
                     const void *table) {
-    printf("%-6s %-8s", ggml_type_name(p->type), name);
+    printf("%-6s %-10s", ggml_type_name(p->type), name);
     for (size_t c = 0; c < sizeof row_counts / sizeof *row_counts; c++) {
         double best = INFINITY;
         for (int i = 0; i < ROUNDS; i++) {
@@ -103,7 +111,7 @@ static void measure(struct problem *p, const char *name, void (*multiply)(struct
 
 int main(void) {
     ggml_cpu_init();
-    printf("picoseconds for a weight and a row, %d x %d\n%-15s", N_IN, N_OUT, "rows");
+    printf("picoseconds for a weight and a row, %d x %d\n%-17s", N_IN, N_OUT, "rows");
     for (size_t c = 0; c < sizeof row_counts / sizeof *row_counts; c++) {
         printf(" %7d", row_counts[c]);
     }
@@ -119,6 +127,10 @@ int main(void) {
             } else if (few && few->form(types[t], N_IN) != FEW_INT16_NONE) {
                 measure(&p, few->name, by_few_int16, few);
             }
+        }
+        const struct few_bf16 *bf16 = cpu_few_bf16();
+        if (bf16 && bf16->reads(types[t], N_IN)) {
+            measure(&p, "bf16", by_few_bf16, bf16);
         }
         problem_free(&p);
     }

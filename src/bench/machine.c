@@ -44,7 +44,7 @@ static void describe_kernels(struct machine *m, const struct genarm_model *model
         snprintf(m->kernels, sizeof m->kernels, "libllama's");
     } else {
         snprintf(m->kernels, sizeof m->kernels, "%s, few rows by %s%s, many by %s", kernels->name,
-                 few ? few->name : kernels->name, cpu_few_bf16() ? " and bf16" : "", product);
+                 few ? few->name : kernels->name, cpu_bf16_is_fast() ? " and bf16" : "", product);
     }
 }
 

@@ -291,7 +291,8 @@ int fused_new(struct fused **out, const struct fused_params *params, struct gena
         return error_nomem(err, "an engine");
     }
     *f = (struct fused){.params = *params, .hp = &model->hp, .weights = &model->weights,
-                        .kernels = cpu_kernels(NULL), .few_int16 = cpu_few_int16(NULL), .few_bf16 = cpu_few_bf16()};
+                        .kernels = cpu_kernels(NULL), .few_int16 = cpu_few_int16(NULL), .few_bf16 = cpu_few_bf16(),
+                        .bf16_is_fast = cpu_bf16_is_fast()};
     f->max_rows = weights_all_maps(&model->weights, model->hp.n_layer, unpacked_once, f) ? FUSED_MAX_ROWS : DOT_MAX_ROWS;
     const size_t rows = (size_t)f->max_rows;
     f->scratch = calloc((size_t)params->n_threads, sizeof *f->scratch);

@@ -13,6 +13,7 @@ struct fused {
     const struct kernels *kernels;
     const struct few_int16 *few_int16; /* or NULL */
     const struct few_bf16 *few_bf16;   /* or NULL */
+    bool bf16_is_fast;                 /* than few_int16, for more rows than that takes at once */
     int32_t max_rows;
     float **scratch; /* [n_threads], see struct work */
     size_t scratch_floats;

@@ -105,7 +105,7 @@ static void int16_product(const struct few_int16 *few, enum few_int16_form form,
 static void weigh(const struct fused *f, const struct ggml_tensor *w, struct input *in, float *y, int64_t stride, int64_t first,
                   int64_t end) {
     const bool bf16 = f->few_bf16 && f->few_bf16->reads(w->type, in->n_in);
-    const bool few = f->few_int16 && (in->n <= FEW_INT16_MAX_ROWS || !bf16);
+    const bool few = f->few_int16 && (in->n <= FEW_INT16_MAX_ROWS || !bf16 || !f->bf16_is_fast);
     const enum few_int16_form form = few ? f->few_int16->form(w->type, in->n_in) : FEW_INT16_NONE;
     if (w->type == GGML_TYPE_F16 && f->kernels->few_product_f16) {
         f->kernels->few_product_f16(y, stride, w->data, w->nb[1], in->x, in->n_in, in->n_in, in->n, first, end);

@@ -24,4 +24,8 @@ const struct gemm_kernel *cpu_gemm(const struct kernels *kernels, enum ops_preci
 const struct few_int16 *cpu_few_int16(const char *name);
 const struct few_bf16 *cpu_few_bf16(void);
 
+/* Whether vectors of bf16 are multiplied faster than those of f32 and of whole numbers. They also are to be where GENARM_CPU says
+ * avx512bf16 itself. */
+bool cpu_bf16_is_fast(void);
+
 #endif
