@@ -15,7 +15,7 @@
 enum { N_IN = 2048, N_OUT = 96, MAX_ROWS = 48, ROUNDS = 100 };
 
 static const int row_counts[] = {1, 2, 3, 4, 8, 16, 32, 48};
-static const char *const sets[] = {"avx512", "avx512vnni", "avx2", "dotprod", "neon", "plain"};
+static const char *const sets[] = {"avx512", "avx512vnni", "avxvnni", "avx2", "dotprod", "neon", "plain"};
 static const enum ggml_type types[] = {GGML_TYPE_F16,  GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
                                        GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K};
 

@@ -5,12 +5,13 @@
 #   genarm_select_kernels(VARIABLE)   drops the files of other architectures from the
 #                                     list in VARIABLE and sets the flags of the rest
 
-set(GENARM_KERNEL_SUFFIXES avx2 avx512 avx512vnni avx512bf16 amx neon dotprod)
+set(GENARM_KERNEL_SUFFIXES avx2 avxvnni avx512 avx512vnni avx512bf16 amx neon dotprod)
 set(GENARM_KERNEL_ARCH_neon "aarch64|arm64")
 set(GENARM_KERNEL_ARCH_dotprod "${GENARM_KERNEL_ARCH_neon}")
 
 # No more than src/ops/cpu.c asks the processor for: -march=haswell would let in lzcnt and movbe.
 set(GENARM_KERNEL_FLAGS_avx2 -mavx2 -mfma -mbmi2 -mf16c -mtune=haswell)
+set(GENARM_KERNEL_FLAGS_avxvnni ${GENARM_KERNEL_FLAGS_avx2} -mavxvnni)
 set(GENARM_KERNEL_FLAGS_avx512 ${GENARM_KERNEL_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq
     -mavx512vl -mavx512cd -mtune=skylake-avx512 -mprefer-vector-width=512)
 set(GENARM_KERNEL_FLAGS_avx512vnni ${GENARM_KERNEL_FLAGS_avx512} -mavx512vnni)

@@ -47,7 +47,7 @@ done
 include=(-idirafter /usr/include -idirafter "/usr/include/$(cc -print-multiarch 2>/dev/null || true)")
 for source in src/*/*.c; do
     case $source in
-    *_avx2.c | *_avx512.c | *_avx512vnni.c | *_avx512bf16.c | *_amx.c) continue ;;
+    *_avx2.c | *_avxvnni.c | *_avx512.c | *_avx512vnni.c | *_avx512bf16.c | *_amx.c) continue ;;
     *_dotprod.c) flags=("${dotprod[@]}") ;;
     *) flags=() ;;
     esac

@@ -15,10 +15,10 @@
 
 /* ---- GENARM_CPU ------------------------------------------------------------------------------------------------- */
 
-/* Of this architecture, each with those before it. */
+/* Of this architecture, each with those before it that the processor has. */
 #if defined(__x86_64__)
-enum set { PLAIN, AVX2, AVX512, AVX512VNNI, AVX512BF16, AMX, N_SETS };
-static const char *const set_names[N_SETS] = {"plain", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx"};
+enum set { PLAIN, AVX2, AVXVNNI, AVX512, AVX512VNNI, AVX512BF16, AMX, N_SETS };
+static const char *const set_names[N_SETS] = {"plain", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx"};
 #elif defined(__aarch64__)
 enum set { PLAIN, NEON, DOTPROD, N_SETS };
 static const char *const set_names[N_SETS] = {"plain", "neon", "dotprod"};
@@ -60,6 +60,11 @@ static bool has_avx2(void) {
     __builtin_cpu_init();
     return limit() >= AVX2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
            __builtin_cpu_supports("bmi2") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
+static bool has_avxvnni(void) {
+    unsigned a, b, c, d;
+    return has_avx2() && limit() >= AVXVNNI && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
 }
 
 static bool has_avx512(void) {
@@ -143,6 +148,9 @@ const struct few_int16 *cpu_few_int16(const char *name) {
 #if defined(__x86_64__)
     if (has_vnni() && is_asked_for(few_int16_avx512vnni.name, name)) {
         return &few_int16_avx512vnni;
+    }
+    if (has_avxvnni() && is_asked_for(few_int16_avxvnni.name, name)) {
+        return &few_int16_avxvnni;
     }
     return has_avx2() && is_asked_for(few_int16_avx2.name, name) ? &few_int16_avx2 : NULL;
 #elif defined(__aarch64__)

@@ -1,5 +1,5 @@
 /* What this processor can run. The variable GENARM_CPU, where it is set, names the last of its instruction sets that may be
- * used: plain, avx2, avx512, avx512vnni, avx512bf16, amx; on ARM plain, neon, dotprod. */
+ * used: plain, avx2, avxvnni, avx512, avx512vnni, avx512bf16, amx; on ARM plain, neon, dotprod. */
 #ifndef OPS_CPU_H
 #define OPS_CPU_H
 

@@ -32,7 +32,7 @@ struct few_int16 {
 };
 
 #if defined(__x86_64__)
-extern const struct few_int16 few_int16_avx512vnni, few_int16_avx2;
+extern const struct few_int16 few_int16_avx512vnni, few_int16_avxvnni, few_int16_avx2;
 #elif defined(__aarch64__)
 extern const struct few_int16 few_int16_neon, few_int16_dotprod;
 #endif

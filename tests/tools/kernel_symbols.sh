@@ -11,7 +11,7 @@ shift
 n_files=0
 failed=0
 for object in "$@"; do
-    [[ $object =~ _(avx2|avx512|avx512vnni|avx512bf16|amx|neon|dotprod)\.c\.o(bj)?$ ]] || continue
+    [[ $object =~ _(avx2|avxvnni|avx512|avx512vnni|avx512bf16|amx|neon|dotprod)\.c\.o(bj)?$ ]] || continue
     n_files=$((n_files + 1))
     symbols=$("$nm" -g "$object")
     functions=$(awk '$(NF - 1) ~ /^[TtWwVvui]$/ && NF == 3 {print $3}' <<<"$symbols")

@@ -15,7 +15,7 @@
 
 enum { N_OUT = 5, FIRST = 1 /* of the outputs that are asked for */, N_ROWS = FEW_INT16_MAX_ROWS, LARGEST = 32000 };
 
-static const char *const instruction_sets[] = {"avx512vnni", "avx2", "dotprod", "neon"};
+static const char *const instruction_sets[] = {"avx512vnni", "avxvnni", "avx2", "dotprod", "neon"};
 static const int64_t lengths[] = {32, 64, 96, 256, 288, 512, 576, 1536, 2336, 4352};
 static const enum ggml_type types[] = {GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
                                        GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K};

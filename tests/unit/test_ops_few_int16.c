@@ -163,6 +163,6 @@ static void test_what_is_not_read_is_refused(void **state) {
         FOR(set, test_rows_of_zeros_give_zero), FOR(set, test_what_is_not_read_is_refused)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {TESTS("avx512"), TESTS("avx2"), TESTS("dotprod"), TESTS("neon")};
+    const struct CMUnitTest tests[] = {TESTS("avx512vnni"), TESTS("avxvnni"), TESTS("avx2"), TESTS("dotprod"), TESTS("neon")};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
