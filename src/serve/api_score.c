@@ -43,7 +43,11 @@ static int read_prompt(struct job_prompt *out, const struct score_request *in, s
 static int read_response(struct job_params *out, const struct serve_model *m, const struct score_request *in,
                          struct genarm_error *err) {
     const struct job_prompt *prompt = &out->prompts[0];
+    const size_t least = in->response ? vocab_at_least(&m->base->measure, in->response, strlen(in->response)) : 0;
     int32_t n = 0;
+    if (least >= (size_t)m->n_ctx) { /* not counted to the end: that may take minutes */
+        return error_set(err, GENARM_ECONTEXT, "a response of at least %zu tokens does not fit: the context is %d", least, m->n_ctx);
+    }
     const int rc = in->response ? response_tokens(&out->response, &n, m->base, m->template_name, prompt->messages,
                                                   prompt->n_messages, in->response, in->complete, err)
                                 : field_error(err, "response", "'response' is missing");

@@ -252,6 +252,17 @@ static char *repeated(const char *piece, size_t n) {
     return text;
 }
 
+/* Nobody counts it to its end. */
+static void test_a_long_response_is_refused_at_once(void **state) {
+    char *text = repeated("x", 200000);
+    struct got *g = ask_api(*state, "/v1/score", json_pack("{s:s, s:s}", "prompt", "Hi", "response", text));
+    assert_int_equal(g->status, 400);
+    assert_string_equal(text_at(g->json, "error.type"), "exceed_context_size_error");
+    assert_non_null(strstr(text_at(g->json, "error.message"), "a response of at least "));
+    got_free(g);
+    free(text);
+}
+
 /* What the server says of a prompt of n pieces: it fits, or has so many tokens, or at least so many. */
 static void expect_length(const struct api *a, const char *path, const char *piece, size_t n, const char *says) {
     char *text = repeated(piece, n);
@@ -516,6 +527,7 @@ int main(void) {
         cmocka_unit_test(test_deep_nesting_is_refused),
         cmocka_unit_test(test_a_stop_text_has_a_limit),
         cmocka_unit_test(test_a_full_context_is_told),
+        cmocka_unit_test(test_a_long_response_is_refused_at_once),
         cmocka_unit_test(test_a_prompt_far_beyond_the_context_is_not_tokenised_to_be_refused),
         cmocka_unit_test(test_what_is_null_or_neutral_is_not_given),
         cmocka_unit_test(test_all_kinds_take_the_fields_of_both_apis_that_change_nothing),
