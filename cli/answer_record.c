@@ -3,10 +3,12 @@
 
 #include <stdlib.h>
 
+#include "base/json.h"
 #include "base/progress.h"
 #include "drafts.h"
 #include "logprobs.h"
 #include "preferences.h"
+#include "tell.h"
 
 int answer_record_start(struct answer_record *a, const struct setup *s, struct genarm_session *session,
                         const struct genarm_message *messages, size_t n_messages, int32_t n_predict, struct genarm_error *err) {

@@ -4,9 +4,9 @@
 
 #include <jansson.h>
 
-#include "common.h"
 #include "genarm/value.h"
 #include "guide/answer.h"
+#include "setup.h"
 
 struct answer_record {
     struct answer r;

@@ -10,6 +10,8 @@
 #include "bench/samples.h"
 #include "bench_rows.h"
 #include "commands.h"
+#include "setup.h"
+#include "tell.h"
 #include "terminal.h"
 
 struct bench_args {

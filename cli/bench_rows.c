@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "bench/samples.h"
+#include "tell.h"
 
 /* "tg128 @ d512" */
 static void test_name(char *out, size_t max, const struct contest_test *t) {

@@ -2,9 +2,11 @@
 #ifndef CLI_BENCH_ROWS_H
 #define CLI_BENCH_ROWS_H
 
+#include <jansson.h>
+#include <stdio.h>
+
 #include "bench/contest.h"
 #include "bench/machine.h"
-#include "common.h"
 
 #define BENCH_FORMATS "md|json|jsonl|csv"
 enum bench_format { BENCH_MD, BENCH_JSON, BENCH_JSONL, BENCH_CSV };

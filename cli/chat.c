@@ -10,6 +10,7 @@
 #include "drafts.h"
 #include "preferences.h"
 #include "prefill.h"
+#include "tell.h"
 #include "terminal.h"
 #include "transcript.h"
 

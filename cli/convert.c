@@ -6,8 +6,9 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "commands.h"
-#include "common.h"
 #include "convert/peft.h"
+#include "models.h"
+#include "tell.h"
 
 struct convert_args {
     struct model_args model;

@@ -6,9 +6,11 @@
 #include "base/progress.h"
 #include "base/rng.h"
 #include "commands.h"
-#include "common.h"
 #include "data_report.h"
+#include "formats.h"
 #include "model/model.h"
+#include "models.h"
+#include "tell.h"
 #include "terminal.h"
 
 enum {

@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "common.h"
+#include "tell.h"
 #include "terminal.h"
 
 enum { LABEL_COLUMNS = 46, NUMBER_COLUMNS = 10, BAR_COLUMNS = 50 };

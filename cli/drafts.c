@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "model/gguf_check.h"
+#include "tell.h"
 
 /* The name of the model that only drafts, as a reward model of weight 0: what messages call it. */
 static const char draft_name[] = "--model-draft";

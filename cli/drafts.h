@@ -4,7 +4,9 @@
 #ifndef CLI_DRAFTS_H
 #define CLI_DRAFTS_H
 
-#include "common.h"
+#include <jansson.h>
+
+#include "setup.h"
 
 struct draft_args {
     const char *model;

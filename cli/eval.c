@@ -5,14 +5,15 @@
 
 #include "base/file.h"
 #include "commands.h"
-#include "common.h"
 #include "eval/claims.h"
 #include "eval/report.h"
 #include "eval/results_write.h"
 #include "eval_show.h"
 #include "eval_vocabulary.h"
+#include "models.h"
 #include "prompts.h"
 #include "ranks.h"
+#include "tell.h"
 #include "terminal.h"
 
 struct eval_args {

@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "base/utf8.h"
-#include "common.h"
+#include "tell.h"
 #include "terminal.h"
 
 enum { COMMAND_MAX = 1 << 22, TAIL_BYTES = 4096, TAIL_LINES = 12 };

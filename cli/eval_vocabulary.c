@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "commands.h"
-#include "common.h"
 
 static const struct command *const commands[] = {&command_train,    &command_rl,    &command_merge,
                                                  &command_generate, &command_score, &command_judge};

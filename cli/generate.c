@@ -2,11 +2,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "generate.h"
 #include "base/file.h"
 #include "base/progress.h"
 #include "commands.h"
-#include "generate.h"
 #include "settings.h"
+#include "tell.h"
 #include "terminal.h"
 
 static const struct option generate_options[] = {

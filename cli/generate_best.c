@@ -6,6 +6,7 @@
 #include "base/progress.h"
 #include "generate.h"
 #include "records.h"
+#include "tell.h"
 #include "terminal.h"
 
 /* The samples of a job that can be rewarded. */

@@ -7,6 +7,7 @@
 #include "base/rng.h"
 #include "generate.h"
 #include "prefill.h"
+#include "tell.h"
 #include "terminal.h"
 
 /* ---- the prompt cache ---- */

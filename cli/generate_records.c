@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "generate.h"
+#include "tell.h"
 #include "terminal.h"
 
 /* ---- the prompt cache ---- */

@@ -5,12 +5,14 @@
 
 #include <ggml.h>
 
+#include "base/json.h"
 #include "base/utf8.h"
 #include "commands.h"
-#include "common.h"
 #include "model/adapter.h"
 #include "model/gguf_check.h"
 #include "model/objectives.h"
+#include "models.h"
+#include "tell.h"
 
 struct info_args {
     struct model_args model;

@@ -8,12 +8,13 @@
 #include "base/json.h"
 #include "base/progress.h"
 #include "commands.h"
-#include "common.h"
 #include "eval/judge.h"
 #include "judge_answers.h"
+#include "models.h"
 #include "partial.h"
 #include "rewards.h"
 #include "settings.h"
+#include "tell.h"
 #include "terminal.h"
 
 struct judge_args {

@@ -2,6 +2,7 @@
 #include "logprobs.h"
 
 #include "model/spell.h"
+#include "tell.h"
 
 
 static json_t *token_json(const struct setup *s, const struct genarm_token_logprob *t) {

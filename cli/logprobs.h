@@ -2,7 +2,9 @@
 #ifndef CLI_LOGPROBS_H
 #define CLI_LOGPROBS_H
 
-#include "common.h"
+#include <jansson.h>
+
+#include "setup.h"
 
 /* Appends those of the token that the last step gave: {"id", "text", "guided", "base", "arms", "top"}, where "top" lists the
  * likeliest tokens with the same members, and is missing when none are kept. A token without probability has null. */

@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "commands.h"
-#include "common.h"
 #include "help.h"
 #include "ranks.h"
+#include "tell.h"
 
 static const struct command *const commands[] = {
     &command_generate, &command_chat,  &command_serve,   &command_score, &command_judge,  &command_train, &command_rl,

@@ -4,12 +4,14 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/progress.h"
 #include "commands.h"
-#include "common.h"
 #include "convert/prune.h"
 #include "model/adapter.h"
+#include "models.h"
 #include "preferences.h"
+#include "tell.h"
 #include "terminal.h"
 
 struct merge_args {

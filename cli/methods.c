@@ -4,8 +4,10 @@
 #include <stdlib.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "genarm/value.h"
 #include "settings.h"
+#include "tell.h"
 
 enum { DEFAULT_BEST_OF = 16, DEFAULT_CANDIDATES = 10, DEFAULT_ROLLOUT = 20, DEFAULT_ROLLOUT_INDIRECT = 5 };
 

@@ -9,6 +9,8 @@
 #ifndef CLI_METHODS_H
 #define CLI_METHODS_H
 
+#include <jansson.h>
+
 #include "reward/source.h"
 #include "rewards.h"
 

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "data/formats.h"
+#include "tell.h"
 
 /* Where "@LABEL" begins at the end of a path, or the path's end. */
 static size_t path_length(const char *path, enum genarm_data_label *label) {

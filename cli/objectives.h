@@ -2,7 +2,10 @@
 #ifndef CLI_OBJECTIVES_H
 #define CLI_OBJECTIVES_H
 
-#include "common.h"
+#include <stdbool.h>
+
+#include "genarm/train.h"
+#include "options.h"
 
 #define OBJECTIVE_FORM "NAME=PAIRS[@LABEL]"
 

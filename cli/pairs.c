@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tell.h"
+
 /* Takes *p over, also on failure; leaves a zeroed one. */
 static int append(struct pair_list *list, struct preference *p, const struct pref_reader *reader, struct genarm_error *err) {
     const int64_t number = list->n_read + pref_counts(reader)->read - 1;

@@ -2,7 +2,10 @@
 #ifndef CLI_PAIRS_H
 #define CLI_PAIRS_H
 
-#include "common.h"
+#include <jansson.h>
+
+#include "data/reader.h"
+#include "genarm/model.h"
 
 struct pair {
     struct preference preference; /* owned */

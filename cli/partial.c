@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "common.h"
+#include "tell.h"
 #include "train/run.h"
 
 #define GENERATE "genarm generate --prompts"

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "tell.h"
 
 
 enum { MAX_OBJECTIVES = 16, ITEM_MAX = 128 };

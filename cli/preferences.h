@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "common.h"
+#include "setup.h"
 
 /* Fills weights[n], n the objectives, from "helpful=0.7,harmless=0.3", each objective once in any order, or "0.7,0.3", in
  * their order. CLI_USAGE says what is wrong with the text; the range of the weights is the library's to check. */

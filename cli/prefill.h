@@ -2,7 +2,7 @@
 #ifndef CLI_PREFILL_H
 #define CLI_PREFILL_H
 
-#include "common.h"
+#include "setup.h"
 
 /* Until the session's next step has at most `rest` rows left to evaluate before its last tokens, or a signal asks for a stop.
  * *left: how many it has then. */

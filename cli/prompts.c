@@ -8,9 +8,9 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/utf8.h"
-#include "common.h"
 #include "data/formats.h"
 #include "records.h"
+#include "tell.h"
 #include "train/run.h"
 
 enum { PROMPT_MAX_BYTES = 64 << 20 };

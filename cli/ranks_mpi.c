@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common.h"
 #include "ranks.h"
+#include "tell.h"
 
 enum {
     BLOCK = 1 << 22,      /* numbers that are summed at once: bounds the memory beside them */

@@ -4,8 +4,9 @@
 
 #include "base/file.h"
 #include "commands.h"
-#include "common.h"
+#include "models.h"
 #include "report_page.h"
+#include "tell.h"
 
 enum { MAX_PAGE = 256 << 20, MAX_RUNS = 64 };
 

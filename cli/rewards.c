@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "settings.h"
+#include "tell.h"
 #include "terminal.h"
 
 /* ---- loading ---- */

@@ -2,7 +2,9 @@
 #ifndef CLI_REWARDS_H
 #define CLI_REWARDS_H
 
-#include "common.h"
+#include <jansson.h>
+
+#include "setup.h"
 
 #define REWARD_PLAIN_FORM "[KIND:][NAME=]PATH[+ADAPTER]" /* where a weight has no meaning */
 #define REWARD_FORM REWARD_PLAIN_FORM "[:WEIGHT]"

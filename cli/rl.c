@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "prompts.h"
 #include "rewards.h"
+#include "tell.h"
 #include "terminal.h"
 #include "training.h"
 

@@ -12,8 +12,8 @@
 
 #include "base/cores.h"
 #include "commands.h"
-#include "common.h"
 #include "model/runtime.h"
+#include "tell.h"
 
 struct rpc_server_args {
     const char *host, *device;

@@ -13,6 +13,7 @@
 #include "partial.h"
 #include "reward/spec.h"
 #include "score.h"
+#include "tell.h"
 #include "terminal.h"
 
 enum { BATCH = 8 /* answers that a source is given at once: what Ctrl-C may lose */ };

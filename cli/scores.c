@@ -9,6 +9,7 @@
 #include "guide/guide.h"
 #include "model/model.h"
 #include "prefill.h"
+#include "tell.h"
 #include "terminal.h"
 
 enum { TOKEN_TEXT_MAX = 1 << 20 };

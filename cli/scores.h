@@ -2,7 +2,9 @@
 #ifndef CLI_SCORES_H
 #define CLI_SCORES_H
 
-#include "common.h"
+#include <jansson.h>
+
+#include "setup.h"
 
 struct scored_token {
     int32_t id;

@@ -11,6 +11,7 @@
 #include "drafts.h"
 #include "guide/guide.h"
 #include "serve/server.h"
+#include "tell.h"
 
 struct serve_args {
     struct model_args model;

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "train/run.h"
 
 /* What a file holds, as a hash. What is no regular file counts by its name. */

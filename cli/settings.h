@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "common.h"
+#include "setup.h"
 
 /* A new object from each option's first long name to its value, without those that are free and those whose name is in `except`
  * (up to a NULL). Of an option that names files to read it is what the files hold. */

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "common.h"
+#include "tell.h"
 
 enum { GRAMMAR_MAX_BYTES = 1 << 24 };
 

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "tell.h"
 #include "train/lora.h"
 
 void training_apply(struct genarm_train_params *p, const struct training_args *args, const struct model_args *model) {

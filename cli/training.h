@@ -6,7 +6,8 @@
 #ifndef CLI_TRAINING_H
 #define CLI_TRAINING_H
 
-#include "common.h"
+#include "genarm/train.h"
+#include "models.h"
 
 struct training_args {
     const char *chat_template, *init_adapter, *reference_adapter, *lora_targets, *log;

@@ -2,7 +2,9 @@
 #ifndef CLI_TRANSCRIPT_H
 #define CLI_TRANSCRIPT_H
 
-#include "common.h"
+#include <stdbool.h>
+
+#include "genarm/genarm.h"
 
 struct transcript {
     struct genarm_message *messages; /* [n] roles are literals, contents owned */

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "commands.h"
-#include "common.h"
+#include "genarm/genarm.h"
 #include "help.h"
 
 struct args {

@@ -1,58 +1,15 @@
-/* What the commands share: the options of models and guides, loading what they name, reporting.
+/* The options of guides and of drawing, and a guide made of them.
  *
- * OPTIONS_*(ARGS) are rows of a command's option table; ARGS is the command's struct of arguments, which has the
- * members `model`, `guide` and `sampling` of the types below.
+ * OPTIONS_*(ARGS) are rows of a command's option table; ARGS is the command's struct of arguments, which has the members `guide`,
+ * `sampling` and `shift` of the types below.
  */
-#ifndef CLI_COMMON_H
-#define CLI_COMMON_H
-
-#include <jansson.h>
+#ifndef CLI_SETUP_H
+#define CLI_SETUP_H
 
 #include "arms.h"
-#include "base/error.h"
-#include "data/reader.h"
 #include "genarm/genarm.h"
-#include "options.h"
+#include "models.h"
 #include "steer.h"
-
-struct model_args {
-    const char *path; /* NULL: the default model */
-    const char *device, *tensor_split, *rpc; /* as in genarm_model_params */
-    int32_t n_gpu_layers;
-    int32_t engine; /* enum genarm_engine */
-    int32_t n_threads;
-    int32_t load_mode; /* enum genarm_load_mode */
-    bool verbose;
-};
-
-#define OPTIONS_MODEL(ARGS)                                                                                           \
-    {OPTION_GROUP, .help = "Model"},                                                                                  \
-    {OPTION_FILE, "-m --model", "FILE", offsetof(ARGS, model.path), .env = "LLAMA_ARG_MODEL",                         \
-     .help = "the base model, a GGUF file; without it " DEFAULT_MODEL_NAME " where it is installed"},                 \
-    {OPTION_TEXT, "-dev --device", "NAME,...", offsetof(ARGS, model.device), .env = "LLAMA_ARG_DEVICE", .free = true, \
-     .help = "ggml devices that layers are divided over, such as CUDA0,RPC0; CPU or none: over none; without it, "      \
-             "where --rpc or -ngl is given, those of --rpc, then all GPUs"},                                          \
-    {OPTION_INT, "-ngl --gpu-layers --n-gpu-layers", "N", offsetof(ARGS, model.n_gpu_layers), -1, 1000000,            \
-     .free = true, .fallback = "-1", .also = "auto|all", .env = "LLAMA_ARG_N_GPU_LAYERS",                             \
-     .help = "how many layers devices hold, the last ones, or all; -1 or auto: all with -dev or --rpc, else none"},   \
-    {OPTION_TEXT, "-ts --tensor-split", "X,...", offsetof(ARGS, model.tensor_split),                                  \
-     .env = "LLAMA_ARG_TENSOR_SPLIT", .free = true,                                                                   \
-     .help = "shares of the devices, such as 3,1; without it by their free memory"},                                  \
-    {OPTION_TEXT, "--rpc", "HOST:PORT,...", offsetof(ARGS, model.rpc), .env = "LLAMA_ARG_RPC", .free = true,          \
-     .help = "RPC servers whose devices, RPC0 and so on, hold layers: see genarm rpc-server"},                        \
-    {OPTION_CHOICE, "--engine", "WHICH", offsetof(ARGS, model.engine), .choices = "auto|genarm|llama", .fallback = "auto",   \
-     .help = "what runs the models: genarm's own graph, or libllama, which knows more architectures but trains "     \
-             "none and takes a pass for each ARM; auto: the former where it can"},                                    \
-    {OPTION_CHOICE, "-lm --load-mode", "MODE", offsetof(ARGS, model.load_mode), .choices = "auto|mmap|none",             \
-     .fallback = "auto", .env = "LLAMA_ARG_LOAD_MODE", .free = true,                                                  \
-     .help = "mmap: weights stay in the mapped file, shared with other processes and read when needed; none: they "   \
-             "are copied into memory, in huge pages where the system has them, which makes decoding faster; auto: "   \
-             "copied if there is memory for twice the file"},                                                         \
-    {OPTION_INT, "-t --threads", "N", offsetof(ARGS, model.n_threads), -1, 512, .fallback = "0",                      \
-     .env = "LLAMA_ARG_THREADS", .free = true, .help = "threads; 0 or -1: one for each core"},                        \
-    {OPTION_FLAG, "-v --verbose", "", offsetof(ARGS, model.verbose), .free = true, .help = "log what is done to stderr"}
-
-#define DEFAULT_MODEL_NAME "SmolLM2-135M-Instruct"
 
 struct guide_args {
     int32_t n_ctx, n_batch, keys, values; /* keys, values: enum genarm_kv_type */
@@ -133,41 +90,6 @@ struct sampling_args {
     {OPTION_NUMBER, "--min-p", "X", offsetof(ARGS, sampling.min_p), 0, 0.999999, .fallback = "0",                     \
       .env = "LLAMA_ARG_MIN_P", .help = "only tokens at least X times as likely as the likeliest"}
 
-struct format_args {
-    int32_t format, label;
-};
-
-#define FORMAT_CHOICE(id, name, members) name "|"
-#define LABEL_CHOICE(id, name, member) name "|"
-#define PAIRS_HELP                                                                                                    \
-    "preference pairs: JSON lines or a JSON array, plain, gzip, xz or zstd, in one of the formats of --format"
-#define OPTIONS_FORMAT(ARGS)                                                                                          \
-    {OPTION_CHOICE, "--format", "NAME", offsetof(ARGS, formats.format),                                               \
-     .choices = GENARM_DATA_FORMATS(FORMAT_CHOICE), .fallback = "auto",                                               \
-     .help = "format of the records; auto: what the first one of a file looks like"},                                 \
-    {OPTION_CHOICE, "--label", "NAME", offsetof(ARGS, formats.label), .choices = GENARM_DATA_LABELS(LABEL_CHOICE),    \
-      .fallback = "better", .help = "which label of pku-saferlhf decides"}
-
-/* ---- loading ---- */
-
-/* The path of the default model, put into path[max]; NULL: it is not installed. */
-const char *find_default_model(char *path, size_t max);
-
-/* Loads the model that -m names or the default one, which is said on stderr. */
-int load_model(struct genarm_model **out, const struct model_args *args, struct genarm_error *err);
-
-/* The same for what reads few weights, or each once: they stay in the mapped file unless another --load-mode is given. */
-int load_model_mapped(struct genarm_model **out, const struct model_args *args, struct genarm_error *err);
-
-/* Where models are to be loaded. */
-struct genarm_model_params model_params_from(const struct model_args *args);
-
-/* Whether two paths are one file or folder, also when it is not there yet. */
-bool same_file(const char *a, const char *b);
-
-/* CLI_USAGE when the file that an option writes is one that is read. Paths may be NULL: none. */
-int keep_input(const char *option, const char *output, const char *input, struct genarm_error *err);
-
 /* A guide and all that it needs. */
 struct setup {
     struct genarm_guide *guide;
@@ -203,43 +125,5 @@ const char *setup_model_name(const struct setup *s);
 
 /* Sampling as the options say, with a random seed drawn for -1. */
 struct genarm_sampling sampling_from(const struct sampling_args *args);
-
-/* How pair files are to be read. */
-struct pref_params formats_from(const struct format_args *args);
-
-/* ---- reporting ---- */
-
-/* Wrong use found after parsing: returns CLI_USAGE. */
-int usage_error(struct genarm_error *err, const char *option, const char *fmt, ...) PRINTF_LIKE(3, 4);
-
-/* What the library refuses as an argument, GENARM_EINVAL, is wrong use: of `option`, NULL when the error says of what. Returns
- * CLI_USAGE then, else the code. */
-int as_usage(struct genarm_error *err, int code, const char *option);
-
-/* "genarm: error: WHERE: WHAT" and "hint: …" on stderr. */
-void report_error(const struct genarm_error *err);
-
-/* Messages of a process that mpirun started: those of ranks other than 0 say which one speaks, and are only errors, unless
- * everything is wanted. */
-void report_as_rank(int32_t rank);
-
-/* One line "genarm: …" on stderr. */
-void note(const char *fmt, ...) PRINTF_LIKE(1, 2);
-
-/* Sends the library's log to stderr: warnings and errors, or everything. */
-void log_to_stderr(bool verbose);
-
-/* One line of JSON without a newline into *out (malloc'ed). Takes over `value`; NULL means that there was no memory to make
- * it. */
-int json_line(char **out, json_t *value, struct genarm_error *err);
-
-/* Writes one line of JSON and flushes. Takes over `value`; NULL means that there was no memory to make it. */
-int print_json(FILE *out, json_t *value, struct genarm_error *err);
-
-/* A number for people and machines to read: rounded to `digits` after the point. New reference. */
-json_t *json_rounded(double x, int digits);
-
-/* Flushes a stream; an error when what was printed did not get there, as on a full disk. */
-int flush_output(FILE *out, struct genarm_error *err);
 
 #endif
