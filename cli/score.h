@@ -1,4 +1,5 @@
-/* genarm score: what its files share. score.c has the options and one response, score_pairs.c pairs, score_answers.c files of answers.
+/* genarm score: what its files share. score.c has the options and one response, score_pairs.c pairs, score_answers.c files of
+ * answers.
  */
 #ifndef CLI_SCORE_H
 #define CLI_SCORE_H
