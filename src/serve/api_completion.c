@@ -45,7 +45,7 @@ static void add_end(json_t *reply, const struct conversation *c, const struct ch
     json_object_set_new(reply, "truncated", json_boolean(a->finish == FINISH_CONTEXT));
     json_object_set_new(reply, "tokens_cached", json_integer(choice->n_reused));
     json_object_set_new(reply, "model", json_string(c->server->alias));
-    converse_add_facts(reply, c);
+    converse_add_facts(reply, c, choice);
 }
 
 /* Takes over `text`. */

@@ -45,8 +45,9 @@ static int read_response(struct job_params *out, const struct serve_model *m, co
     const struct job_prompt *prompt = &out->prompts[0];
     const size_t least = in->response ? vocab_at_least(&m->base->measure, in->response, strlen(in->response)) : 0;
     int32_t n = 0;
-    if (least >= (size_t)m->n_ctx) { /* not counted to the end: that may take minutes */
-        return error_set(err, GENARM_ECONTEXT, "a response of at least %zu tokens does not fit: the context is %d", least, m->n_ctx);
+    if (least >= (size_t)m->n_ctx) { /* not counted to the end: that may take minutes. job_params_fit refuses it */
+        out->n_response = least;
+        return GENARM_OK;
     }
     const int rc = in->response ? response_tokens(&out->response, &n, m->base, m->template_name, prompt->messages,
                                                   prompt->n_messages, in->response, in->complete, err)

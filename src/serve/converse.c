@@ -11,11 +11,16 @@ static const double look_around = 0.1; /* seconds after which one looks whether 
 
 /* ---- the job ---- */
 
-/* The error of a job; code 0: there is none. */
+/* The error of a job; code 0: there is none. What is wrong with a file of ours is no mistake of who asks, and where it lies is not
+ * told. */
 static struct genarm_error error_of(struct worker *w, const struct job *job) {
     worker_lock(w);
-    const struct genarm_error error = job->error;
+    struct genarm_error error = job->error;
     worker_unlock(w);
+    if (error.code == GENARM_EFORMAT) {
+        error.code = GENARM_EIO;
+        error.where[0] = '\0';
+    }
     return error;
 }
 
@@ -105,10 +110,12 @@ static void log_job(struct server *s, const struct job *job) {
                        job->id, n_prompt, n_known, n_scored, job->params.n_response, start, end);
         return;
     }
-    serve_log_line(s->p.log, level, job->request,
-                   "%s: prompt of %d tokens (%d known), answer of %zu (%s%s), "
-                   "the first after %.3f s, %.1f a second",
-                   job->id, n_prompt, n_known, n_tokens, start, end, waited > 0 ? waited : 0, rate);
+    char speed[64] = "";
+    if (n_tokens > 0) {
+        snprintf(speed, sizeof speed, ", the first after %.3f s, %.1f a second", waited > 0 ? waited : 0, rate);
+    }
+    serve_log_line(s->p.log, level, job->request, "%s: prompt of %d tokens (%d known), answer of %zu (%s%s)%s", job->id, n_prompt,
+                   n_known, n_tokens, start, end, speed);
 }
 
 void converse_end(struct server *s, struct job *job) {
@@ -278,11 +285,10 @@ static int stream_next(struct http_call *call, struct buf *out, void *user) {
 
 /* ---- what dialects add ---- */
 
-void converse_add_facts(json_t *reply, const struct conversation *c) {
-    const struct job *job = c->job;
-    json_object_set_new(reply, "timings", told_timings(&job->choices[0]));
-    json_object_set_new(reply, "arms", api_weights_json(c->model, job->params.weights));
-    json_object_set_new(reply, "seed", json_integer((json_int_t)job->params.sampling.seed));
+void converse_add_facts(json_t *reply, const struct conversation *c, const struct choice *choice) {
+    json_object_set_new(reply, "timings", told_timings(choice));
+    json_object_set_new(reply, "arms", api_weights_json(c->model, c->job->params.weights));
+    json_object_set_new(reply, "seed", json_integer((json_int_t)choice->seed));
 }
 
 void converse_add_to_event(json_t *event, struct conversation *c, const struct piece *piece) {
@@ -291,7 +297,7 @@ void converse_add_to_event(json_t *event, struct conversation *c, const struct p
     }
     worker_lock(c->server->worker);
     if (piece->last && c->n_ended == c->job->n_choices) {
-        converse_add_facts(event, c);
+        converse_add_facts(event, c, &c->job->choices[0]);
     } else if (c->request.timings_per_token && !piece->first) {
         json_object_set_new(event, "timings", told_timings(piece->choice));
     }
@@ -328,7 +334,7 @@ json_t *converse_whole(const struct conversation *c, json_t *head, json_t *choic
     if (head) {
         json_object_set_new(head, "choices", choices);
         json_object_set_new(head, "usage", told_usage(c->job));
-        converse_add_facts(head, c);
+        converse_add_facts(head, c, &c->job->choices[0]);
     }
     return head;
 }

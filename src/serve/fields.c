@@ -30,6 +30,10 @@ static int wrong_type(struct genarm_error *err, const struct field *f, const jso
 
 bool field_whole(const json_t *value, int64_t *out) {
     const double x = json_number_value(value);
+    if (json_is_integer(value)) {
+        *out = (int64_t)json_integer_value(value);
+        return true;
+    }
     if (!json_is_number(value) || x != floor(x) || fabs(x) > 9007199254740992.0) {
         return false;
     }

@@ -69,7 +69,8 @@ void http_route_methods(const struct http_server *s, const char *path, char *out
     }
     for (size_t i = 0; i < s->params.n_routes && http_path_sane(path); i++) {
         const struct http_route *r = &s->params.routes[i];
-        if ((!exact || strcmp(r->path, path) == 0) && fits(r->path, path, &param, &n_param)) {
+        const bool any = strcmp(r->path, "/*") == 0; /* it takes what no other does, and says nothing of this path */
+        if (!any && (!exact || strcmp(r->path, path) == 0) && fits(r->path, path, &param, &n_param)) {
             add_method(out, size, r->method);
             if (strcmp(r->method, "GET") == 0) {
                 add_method(out, size, "HEAD");

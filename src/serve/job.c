@@ -64,10 +64,10 @@ int job_params_fit(struct job_params *p, const struct serve_model *m, int32_t *n
     json_decref(p->source);
     p->source = NULL;
     const int32_t n_left = m->n_ctx - *n_tokens;
-    if (rc == GENARM_OK && p->response && p->n_response > (size_t)n_left) {
+    if (rc == GENARM_OK && p->n_response > (size_t)n_left) {
         *n_tokens += (int32_t)p->n_response;
-        rc = error_set(err, GENARM_ECONTEXT, "a response of %zu tokens does not fit: %d of %d are left", p->n_response, n_left,
-                       m->n_ctx);
+        rc = error_set(err, GENARM_ECONTEXT, "a response of %s%zu tokens does not fit: %d of %d are left",
+                       p->response ? "" : "at least ", p->n_response, n_left, m->n_ctx);
         rc = error_hint(err, rc, "shorten it or raise the context size (-c)");
     }
     return rc;

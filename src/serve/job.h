@@ -52,7 +52,7 @@ struct job_params {
     int32_t n_logprobs;             /* likeliest tokens that are kept; -1: no log-probabilities */
     bool score_prompt;              /* the prompt's tokens too have log-probabilities: only of prompts given as tokens */
     int32_t *response;              /* [n_response] is scored, nothing is generated; NULL: an answer is generated */
-    size_t n_response;
+    size_t n_response;              /* without a response: what one has at least that is too long to be counted */
 };
 void job_params_deinit(struct job_params *p, size_t n_arms); /* safe on a zeroed struct */
 

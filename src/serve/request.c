@@ -480,5 +480,13 @@ int request_logprobs_fit(struct job_params *out, const struct serve_model *m, co
                            "log-probabilities of %lld tokens with %d alternatives each are too many: in all at most %d",
                            (long long)n, out->n_logprobs, REQUEST_MAX_FACTS);
     }
+    if (out->n_predict < 0 && m->shift) { /* what the longest prompt that is scored leaves of it, again */
+        int64_t longest = 0;
+        for (size_t i = 0; i < out->n_prompts; i++) {
+            const int64_t n_scored = out->score_prompt ? (int64_t)out->prompts[i].n_tokens : 0;
+            longest = n_scored > longest ? n_scored : longest;
+        }
+        out->n_predict = (int32_t)(most > longest ? most - longest : 0);
+    }
     return GENARM_OK;
 }

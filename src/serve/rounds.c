@@ -479,6 +479,7 @@ static void score_some(struct worker *w, struct choice *c) {
     c->n_scored += rc == GENARM_OK ? n_now : 0;
     const bool scored = rc == GENARM_OK && c->n_scored == n;
     if (scored && p->score_prompt) {
+        c->answer.first = c->answer.last = clock_seconds(); /* where no token follows, this is when the prompt was done */
         rc = set_prompt(c, false, &error);
         rc = rc == GENARM_OK ? begin_answer(w, c, &error) : rc;
     }

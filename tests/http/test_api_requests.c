@@ -60,7 +60,7 @@ static const struct bad table[] = {
     {CHAT, HI "\"min_p\": 1}", "min_p", NULL},
     {CHAT, HI "\"top_k\": 1.5}", "top_k", "must be an integer"},
     {CHAT, HI "\"top_k\": 1e300}", "top_k", "must be an integer"},
-    {CHAT, HI "\"seed\": 9007199254740993}", "seed", NULL},
+    {CHAT, HI "\"seed\": 9223372036854775808}", "seed", NULL},
     {CHAT, HI "\"n\": 0}", "n", NULL},
     {CHAT, HI "\"n\": 129}", "n", NULL},
     {CHAT, HI "\"n\": true}", "n", NULL},
@@ -252,6 +252,41 @@ static char *repeated(const char *piece, size_t n) {
     return text;
 }
 
+/* OpenAI's seeds have 64 bits. */
+static void test_large_seeds_are_told_as_they_are(void **state) {
+    const json_int_t seed = 1234567890123456789;
+    struct got *g = ask_api(*state, CHAT, chat("Hi", "{s:I, s:i, s:i}", "seed", seed, "max_tokens", 1, "top_logprobs", 0));
+    assert_int_equal(g->status, 200);
+    assert_true(json_integer_value(json_object_get(g->json, "seed")) == seed);
+    got_free(g);
+}
+
+/* Each element of several has the facts of its own choice: asked alone with its seed, it is the same. */
+static void test_answers_to_several_prompts_tell_their_own_facts(void **state) {
+    const struct api *a = *state;
+    json_t *body = json_pack("{s:[s, s], s:i, s:i, s:b}", "prompt", "Hello", "quixotic lead waxes xyz", "n_predict", 6, "seed", 77,
+                             "return_tokens", 1);
+    struct got *g = ask_api(a, "/completion", body);
+    const json_t *second = json_array_get(g->json, 1);
+    const json_t *timings = json_object_get(second, "timings");
+    assert_int_equal(g->status, 200);
+    assert_int_equal(json_integer_value(json_object_get(timings, "prompt_n")) + json_integer_value(json_object_get(timings, "cache_n")),
+                     json_integer_value(json_object_get(second, "tokens_evaluated")));
+    const json_int_t seed = json_integer_value(json_object_get(second, "seed"));
+    assert_true(seed != 77);
+    body = json_pack("{s:s, s:i, s:I, s:b}", "prompt", "quixotic lead waxes xyz", "n_predict", 6, "seed", seed, "return_tokens", 1);
+    struct got *alone = ask_api(a, "/completion", body);
+    assert_true(json_equal(json_object_get(alone->json, "tokens"), json_object_get(second, "tokens")));
+    got_free(alone);
+    got_free(g);
+}
+
+static void test_a_path_that_nobody_has_is_not_found(void **state) {
+    struct got *g = ask_api(*state, "/embeddings", json_object());
+    assert_int_equal(g->status, 404);
+    got_free(g);
+}
+
 /* Nobody counts it to its end. */
 static void test_a_long_response_is_refused_at_once(void **state) {
     char *text = repeated("x", 200000);
@@ -259,6 +294,7 @@ static void test_a_long_response_is_refused_at_once(void **state) {
     assert_int_equal(g->status, 400);
     assert_string_equal(text_at(g->json, "error.type"), "exceed_context_size_error");
     assert_non_null(strstr(text_at(g->json, "error.message"), "a response of at least "));
+    assert_int_equal(number_at(g->json, "error.n_ctx"), 256);
     got_free(g);
     free(text);
 }
@@ -528,6 +564,9 @@ int main(void) {
         cmocka_unit_test(test_a_stop_text_has_a_limit),
         cmocka_unit_test(test_a_full_context_is_told),
         cmocka_unit_test(test_a_long_response_is_refused_at_once),
+        cmocka_unit_test(test_large_seeds_are_told_as_they_are),
+        cmocka_unit_test(test_answers_to_several_prompts_tell_their_own_facts),
+        cmocka_unit_test(test_a_path_that_nobody_has_is_not_found),
         cmocka_unit_test(test_a_prompt_far_beyond_the_context_is_not_tokenised_to_be_refused),
         cmocka_unit_test(test_what_is_null_or_neutral_is_not_given),
         cmocka_unit_test(test_all_kinds_take_the_fields_of_both_apis_that_change_nothing),
