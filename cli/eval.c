@@ -317,6 +317,9 @@ static int evaluate(struct evaluation *e, struct genarm_error *err) {
     if (!e->folder) {
         return error_nomem(err, "a path");
     }
+    for (size_t n = strlen(e->folder); n > 1 && e->folder[n - 1] == '/'; n--) { /* commands that go on compare what they were told */
+        e->folder[n - 1] = '\0';
+    }
     for (size_t i = 0; i < args->reuse.n && code == 0; i++) {
         code = reuse_add(&e->reuse, args->reuse.items[i], err);
     }

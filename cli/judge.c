@@ -71,8 +71,8 @@ static const struct option judge_options[] = {
     OPTIONS_MODEL(struct judge_args),
 };
 
-/* Another process may go on with verdicts that were begun under other values of these. */
-static const char *const not_compared[] = {"--output", "--restart", "--json", "--seed", NULL};
+/* Another process may go on with verdicts that were begun under other values of these; --judge is compared apart. */
+static const char *const not_compared[] = {"--output", "--restart", "--json", "--seed", "--judge", NULL};
 
 struct tally {
     size_t counts[4]; /* by enum judge_outcome */
@@ -286,7 +286,11 @@ static int open_partial(struct judging *g, struct genarm_error *err) {
     uint64_t seed = (uint64_t)args->seed;
     json_t *settings = NULL;
     int code = settings_options(&settings, judge_options, sizeof judge_options / sizeof *judge_options, args, not_compared, err);
-    code = code || judge_spec_is_program(args->judge) ? code : rewards_add_files(settings, args->judge, err);
+    if (code == 0 && judge_spec_is_program(args->judge)) {
+        code = json_object_set_new(settings, "--judge", text_json(args->judge)) == 0 ? 0 : error_nomem(err, "settings");
+    } else if (code == 0) {
+        code = rewards_add_setting(settings, "--judge", args->judge, err);
+    }
     run.settings = settings;
     code = code ? code : partial_open(&g->partial, &run, &seed, err);
     json_decref(settings);
@@ -312,6 +316,8 @@ static void add_pair(struct judging *g, size_t number) {
                                                    .n_messages = a->n_messages,
                                                    .texts = {a->text, b->text},
                                                    .finished = {a->finished, b->finished},
+                                                   .tokens = {a->tokens, b->tokens},
+                                                   .n_tokens = {a->n_tokens, b->n_tokens},
                                                    .number = number};
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "settings.h"
 #include "tell.h"
 #include "terminal.h"
@@ -60,12 +61,30 @@ int keep_rewards(const char *option, const char *output, const struct option_lis
     return code;
 }
 
-int rewards_add_files(json_t *settings, const char *text, struct genarm_error *err) {
+/* "KIND:NAME[#LABEL][:WEIGHT]" */
+static json_t *model_setting(const struct source_spec *spec) {
+    const struct arm_spec *part = &spec->part;
+    const bool label = spec->kind == SOURCE_RANK && part->adapter;
+    return json_sprintf("%s:%s%s%s:%.9g", source_kind_name(spec->kind), part->name, label ? "#" : "", label ? part->adapter : "",
+                        (double)part->weight);
+}
+
+int rewards_add_setting(json_t *settings, const char *option, const char *text, struct genarm_error *err) {
     struct source_spec spec = {0};
     const bool is_model = source_spec_parse(&spec, text, file_exists, NULL) == GENARM_OK && spec.kind != SOURCE_CMD &&
                           spec.kind != SOURCE_OPENAI;
-    int code = is_model ? settings_add_file_of(settings, "the file of", spec.part.name, spec.part.path, err) : 0;
-    if (code == 0 && is_model && spec.part.adapter) {
+    json_t *list = json_object_get(settings, option);
+    if (!list) {
+        json_object_set_new(settings, option, json_array());
+        list = json_object_get(settings, option);
+    }
+    int code = json_array_append_new(list, is_model ? model_setting(&spec) : text_json(text)) == 0
+                   ? 0
+                   : error_nomem(err, "settings");
+    if (code == 0 && is_model) {
+        code = settings_add_file_of(settings, "the file of", spec.part.name, spec.part.path, err);
+    }
+    if (code == 0 && is_model && spec.part.adapter && spec.kind != SOURCE_RANK) {
         code = settings_add_file_of(settings, "the adapter of", spec.part.name, spec.part.adapter, err);
     }
     source_spec_deinit(&spec);

@@ -73,8 +73,9 @@ struct source_spec;
 int keep_spec(const char *option, const char *output, const struct source_spec *spec, struct genarm_error *err);
 int keep_rewards(const char *option, const char *output, const struct option_list *specs, struct genarm_error *err);
 
-/* Adds to settings (settings.h) what the models that a reward names hold. A text that is no spec is left to who opens it. */
-int rewards_add_files(json_t *settings, const char *text, struct genarm_error *err);
+/* Appends what a reward or a judge is to the list settings[option] (settings.h): a spec of models by its kind, name and weight, with
+ * what its files hold beside it, wherever they lie; any other text as it is. */
+int rewards_add_setting(json_t *settings, const char *option, const char *text, struct genarm_error *err);
 
 const char *rewards_name(const struct reward_set *s, size_t i);
 

@@ -126,14 +126,14 @@ static int score_response(const struct score_args *args, struct scorers *s, cons
 
 /* ---- the command ---- */
 
-/* Another process may go on with rewards that were begun under other values of these; files of --reward have hashes. */
-static const char *const not_compared[] = {"--output", "--restart", "--json", NULL};
+/* Another process may go on with rewards that were begun under other values of these; --reward is compared apart. */
+static const char *const not_compared[] = {"--output", "--restart", "--json", "--reward", NULL};
 
 int score_settings(json_t **out, const struct score_args *args, struct genarm_error *err) {
     json_t *settings = NULL;
     int code = settings_options(&settings, score_options, sizeof score_options / sizeof *score_options, args, not_compared, err);
     for (size_t i = 0; i < args->rewards.specs.n && code == 0; i++) {
-        code = rewards_add_files(settings, args->rewards.specs.items[i], err);
+        code = rewards_add_setting(settings, "--reward", args->rewards.specs.items[i], err);
     }
     if (code) {
         json_decref(settings);

@@ -64,6 +64,8 @@ struct judge_pair {
     size_t n_messages;
     const char *texts[2]; /* A, B */
     bool finished[2];     /* an end-of-turn token follows */
+    const int32_t *tokens[2]; /* [n_tokens] that were drawn, as in struct genarm_sample; NULL: not known */
+    size_t n_tokens[2];
     uint64_t number;      /* for the random order */
 };
 

@@ -15,8 +15,9 @@ static int judge_reward_run(void *self, struct judge_round *r, size_t *at, struc
     for (size_t i = 0; i < r->batch->n && rc == GENARM_OK; i++) {
         const struct judge_pair *p = &r->batch->pairs[i];
         struct judge_verdict *v = &r->verdicts[i];
-        const struct genarm_sample samples[2] = {{p->messages, p->n_messages, p->texts[0], p->finished[0], NULL, 0},
-                                                 {p->messages, p->n_messages, p->texts[1], p->finished[1], NULL, 0}};
+        const struct genarm_sample samples[2] = {
+            {p->messages, p->n_messages, p->texts[0], p->finished[0], p->tokens[0], p->n_tokens[0]},
+            {p->messages, p->n_messages, p->texts[1], p->finished[1], p->tokens[1], p->n_tokens[1]}};
         *at = i;
         rc = genarm_source_score(j->source, samples, 2, v->rewards, err);
         if (rc == GENARM_ECONTEXT) { /* no reward, no verdict: the others have theirs */

@@ -39,7 +39,11 @@ static int judge_texts(struct result *out, const char *spec, const struct judge_
     struct judge *j = NULL;
     struct judge_pair pairs[N_MAX];
     for (size_t i = 0; i < n; i++) {
-        pairs[i] = (struct judge_pair){question, 1, {texts[i][0], texts[i][1]}, {true, true}, i};
+        pairs[i] = (struct judge_pair){.messages = question,
+                                       .n_messages = 1,
+                                       .texts = {texts[i][0], texts[i][1]},
+                                       .finished = {true, true},
+                                       .number = i};
     }
     must(judge_new(&j, spec, NULL, params, err), err);
     const struct judge_batch batch = {pairs, n, take, out};
