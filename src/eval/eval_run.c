@@ -327,6 +327,7 @@ static int do_item(struct eval_run *r, size_t i, const struct claim *claim, stru
     if (other) {
         record = (struct item_record){.fingerprint = item->fingerprint, .made_of = item_made_of(r->list, item, r->folder)};
     }
+    record.seconds = record.state == RECORD_DONE ? 0 : record.seconds; /* its file is gone: nothing goes on */
     record.state = RECORD_RUNNING;
     origin_here(&record.origin);
     code = code ? code : item_record_write(&record, item, r->folder, err);

@@ -290,7 +290,10 @@ static int judge_methods(struct part *p, const struct experiment *e, struct gena
         if (v) {
             code = find_method(&method, e, v->kind == YAML_LIST ? &v->items[i] : v, err);
         }
-        if (method && method != p->against) {
+        for (size_t k = 0; k < p->n_methods && code == 0; k++) {
+            code = p->methods[k] == method ? yaml_error(&v->items[i], err, "the method is there twice") : 0;
+        }
+        if (code == 0 && method && method != p->against) {
             p->methods[p->n_methods++] = method;
         }
     }

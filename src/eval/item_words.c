@@ -218,8 +218,9 @@ static bool will_exist(const char *path) {
                                                                  : file_exists(path);
 }
 
-/* The same of what a reward, a guide or a judge is made of. */
-static int check_spec(const struct setting *s, const char *value, const struct yaml_value *at, struct genarm_error *err) {
+/* The same of what a reward, a guide or a judge is made of; `weighs`: the command uses weights of rewards. */
+static int check_spec(const struct setting *s, const char *value, bool weighs, const struct yaml_value *at,
+                      struct genarm_error *err) {
     struct source_spec spec = {.kind = SOURCE_ARM};
     struct genarm_error said = {0};
     if (s->option.spec == EVAL_NO_SPEC || (s->option.spec == EVAL_JUDGE && strncmp(value, "pairwise:", 9) == 0)) {
@@ -231,7 +232,11 @@ static int check_spec(const struct setting *s, const char *value, const struct y
         return blame(at, s->key->text, &said, err);
     }
     const char *second = spec.kind == SOURCE_RANK ? NULL : spec.part.adapter;
-    if (spec.kind != SOURCE_CMD && spec.kind != SOURCE_OPENAI) {
+    if (s->option.spec != EVAL_PART && !weighs && (spec.part.weight < 1 || spec.part.weight > 1)) {
+        code = yaml_error(at, err, "%s: a weight has no meaning here; a command that ends in ':' and a number needs a blank "
+                                   "behind it", s->key->text);
+    }
+    if (code == 0 && spec.kind != SOURCE_CMD && spec.kind != SOURCE_OPENAI) {
         const char *missing = !will_exist(spec.part.path) ? spec.part.path : second && !will_exist(second) ? second : NULL;
         code = missing ? yaml_error(at, err, "%s: there is no file \"%.200s\"", s->key->text, missing) : 0;
     }
@@ -261,7 +266,8 @@ static int add_value(struct word_list *words, const struct wording *w, const str
         code = blame(at, s->key->text, &said, err);
     }
     code = code || !value ? code : check_file(s, value, at, err);
-    return code || !value ? code : check_spec(s, value, at, err);
+    const bool weighs = strcmp(w->part->command, "score") != 0 && strcmp(w->part->command, "judge") != 0;
+    return code || !value ? code : check_spec(s, value, weighs, at, err);
 }
 
 static int add_text(struct word_list *words, const struct wording *w, const struct setting *s, const struct yaml_value *v,

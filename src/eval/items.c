@@ -442,6 +442,9 @@ static int make_pairs(struct maker *m, const struct part *p, const struct point 
     struct draft d;
     const struct item item = {.kind = ITEM_PAIRS, .part = p, .point = point};
     int code = begin(&d, m, &item, err);
+    if (code == 0 && !(word_list_has(&d.words, "--reward") && word_list_has(&d.words, "--data"))) {
+        code = yaml_error(p->at, err, "the accuracy needs the options \"reward\" and \"data\"");
+    }
     code = code ? code : put(&d, "per-pair", NULL, NULL, false, err);
     code = code ? code : put(&d, "output", d.item.output, NULL, false, err);
     code = code ? code : keep(&d, err);

@@ -113,8 +113,8 @@ static int kl_of(struct numbers *n, size_t cell, struct genarm_error *err) {
     if (!at->plain) {
         return GENARM_OK; /* log pi is that of another distribution than was drawn from */
     }
-    if (strcmp(r->methods[at->method].how, "best-of-n") == 0) {
-        c->kl.value = at->best_of >= 1 ? kl_best_of((int64_t)at->best_of) : NAN;
+    if (isfinite(at->best_of)) { /* whatever other points of the method are */
+        c->kl.value = kl_best_of((int64_t)at->best_of);
         return GENARM_OK;
     }
     int rc = kl_per_answer(&c->kl, logprob, base, r->n_prompts, NULL, err);

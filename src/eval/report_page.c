@@ -183,9 +183,13 @@ static void found_judge(struct page *p, const struct numbers *n, size_t judge) {
         }
     }
     if (best < r->n_cells) {
+        const struct interval *rate = &all[best].verdicts.rate;
+        const size_t against = r->judges[judge].against;
         page_element(p, "<li>", r->judges[judge].label, ": ");
-        page_element(p, "prefers <b>", r->cells[best].name, "</b> most often, wins + ties/2 ");
-        page_text(p, value_text(n, &all[best].verdicts.rate, 100, " %"));
+        page_element(p, rate->value > 0.5 ? "prefers <b>" : "prefers none; the highest rate has <b>", r->cells[best].name, "</b>, ");
+        page_element(p, "wins + ties/2 against ", against < r->n_methods ? r->methods[against].label : "another method", " ");
+        page_text(p, value_text(n, rate, 100, " %"));
+        page_text(p, rate->low <= 0.5 && rate->high >= 0.5 ? ", which may be chance" : "");
         page_put(p, "</li>\n");
     }
 }

@@ -276,22 +276,36 @@ static void trade_offs(struct sheet *s, const struct numbers *n) {
 
 /* ---- rewards and models ---- */
 
+/* The first rows of a name: points of one accuracy. */
+static size_t first_of_name(const struct results *r, size_t pairs) {
+    size_t first = 0;
+    while (strcmp(r->pairs[first].name, r->pairs[pairs].name) != 0) {
+        first++;
+    }
+    return first;
+}
+
+/* What is best is marked only where all rank the same pairs. */
 static void accuracy(struct sheet *s, const struct numbers *n) {
     const struct results *r = n->results;
+    bool same = true;
+    for (size_t i = 1; i < r->n_pairs; i++) {
+        same = same && strcmp(r->pairs[i].data, r->pairs[0].data) == 0;
+    }
     sheet_init(s, n->pool, "accuracy", "Rewards on held-out pairs", 9, r->n_pairs);
     sheet_column(s, SHEET_TEXT, "name");
     sheet_column(s, SHEET_NUMBER, "pairs");
-    sheet_column(s, SHEET_HIGHER, "accuracy, %");
+    sheet_column(s, same ? SHEET_HIGHER : SHEET_NUMBER, "accuracy, %");
     sheet_column(s, SHEET_NUMBER, "margin");
     sheet_column(s, SHEET_NUMBER, "margin times");
-    sheet_column(s, SHEET_LOWER, "log loss");
-    sheet_column(s, SHEET_LOWER, "calibration error");
+    sheet_column(s, same ? SHEET_LOWER : SHEET_NUMBER, "log loss");
+    sheet_column(s, same ? SHEET_LOWER : SHEET_NUMBER, "calibration error");
     s->note = "Accuracy: the chosen response has the higher reward; a tie counts half. Margin: its reward minus that of the "
               "rejected one. Log loss and calibration are of sigmoid(margin times the number stated: beta of an ARM that was "
               "trained here, else 1), the probability that it is preferred; a reward that says nothing has log loss 0.693.";
     for (size_t i = 0; i < r->n_pairs; i++) {
         const struct calibration *c = &n->pairs[i];
-        sheet_row(s, i);
+        sheet_row(s, first_of_name(r, i));
         sheet_text(s, numbers_pairs_name(n, i));
         sheet_count(s, (double)c->n);
         sheet_interval(s, &c->accuracy, 100);

@@ -145,7 +145,12 @@ static bool is_plain(const struct writer *w, const struct item *item) {
     const char *method = json_string_value(json_object_get(options, "method"));
     const char *model = json_string_value(json_object_get(options, "model"));
     if (method && strcmp(method, "best-of-n") == 0) {
-        ok = ok && !json_object_get(options, "arm") && !json_object_get(options, "lora") &&
+        static const char *const steers[] = {"arm", "lora", "logit-bias", "grammar", "grammar-file", "json-schema",
+                                             "json-schema-file"};
+        for (size_t i = 0; i < sizeof steers / sizeof *steers; i++) {
+            ok = ok && !json_object_get(options, steers[i]);
+        }
+        ok = ok &&
              (!model || !w->model || strcmp(model, w->model) == 0);
     }
     json_decref(options);
@@ -184,6 +189,20 @@ static json_t *names_json(const struct writer *w, enum part_kind kind) {
     return list;
 }
 
+/* Values of a reference point, quoted or not. */
+static json_t *numbers_json(const struct yaml_value *map) {
+    json_t *object = json_object();
+    for (size_t i = 0; i < map->n && object; i++) {
+        struct yaml_value plain = map->items[i];
+        plain.plain = true; /* the experiment was checked: it is a number */
+        if (json_object_set_new(object, map->keys[i].text, yaml_json(&plain)) != 0) {
+            json_decref(object);
+            return NULL;
+        }
+    }
+    return object;
+}
+
 /* The section of the report, whose texts are names, also one such as 4; only the reference point has numbers. */
 static json_t *report_json(const struct yaml_value *v) {
     json_t *report = v->kind == YAML_MAP ? json_object() : NULL;
@@ -193,7 +212,7 @@ static json_t *report_json(const struct yaml_value *v) {
     }
     for (size_t i = 0; i < v->n && ok; i++) {
         const bool numbers = strcmp(v->keys[i].text, "reference-point") == 0;
-        ok = json_object_set_new(report, v->keys[i].text, numbers ? yaml_json(&v->items[i]) : report_json(&v->items[i])) == 0;
+        ok = json_object_set_new(report, v->keys[i].text, numbers ? numbers_json(&v->items[i]) : report_json(&v->items[i])) == 0;
     }
     if (!ok) {
         json_decref(report);

@@ -106,14 +106,14 @@ static int read_product(struct sweep *s, const struct yaml_value *map, struct ge
     return code;
 }
 
-/* What a point is equal by: 1 is 1.0. */
-static int point_key(struct buf *out, const struct point *p, struct genarm_error *err) {
+/* What a point is equal by: 1 is 1.0, in whatever order the variables are, those of `first`. */
+static int point_key(struct buf *out, const struct point *p, const struct point *first, struct genarm_error *err) {
     int code = buf_puts(out, "", err);
-    for (size_t i = 0; i < p->n && code == 0; i++) {
+    for (size_t i = 0; i < first->n && code == 0; i++) {
         double x;
-        const char *value = p->bindings[i].value;
-        code = yaml_reads_as_number(value, &x) ? buf_printf(out, err, ",%s==%.17g", p->bindings[i].name, x + 0.0)
-                                               : buf_printf(out, err, ",%s=%s", p->bindings[i].name, value);
+        const char *name = first->bindings[i].name, *given = point_get(p, name), *value = given ? given : "";
+        code = yaml_reads_as_number(value, &x) ? buf_printf(out, err, ",%s==%.17g", name, x + 0.0)
+                                               : buf_printf(out, err, ",%s=%s", name, value);
     }
     return code;
 }
@@ -128,7 +128,7 @@ static int check_distinct(const struct sweep *s, const struct yaml_value *at, st
     for (size_t i = 0; i < 2 * s->n && code == 0; i++) {
         const struct point *p = &s->points[i / 2];
         buf_clear(&name);
-        code = i % 2 ? point_key(&name, p, err) : buf_puts(&name, "", err);
+        code = i % 2 ? point_key(&name, p, s->points, err) : buf_puts(&name, "", err);
         code = i % 2 || code ? code : point_print(&name, p, err);
         names[i] = code ? NULL : strdup(name.data);
         code = code || names[i] ? code : error_nomem(err, "the points of a sweep");

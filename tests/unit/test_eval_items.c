@@ -145,7 +145,7 @@ static bool needs(const char *name, const char *other) {
     "  soup: {sweep: trade, lora: $soup, temp: null}\n"                                                                \
     "rewards:\n  x: \"cmd:echo $$HOME {{h}}\"\n  b: {reward: \"arm:$model\"}\n"                                        \
     "judges:\n  j: {judge: \"rm:$kind\", against: base, methods: [soup]}\n  k: \"rm:$dpo\"\n"                          \
-    "accuracy:\n  arm: {reward: \"arm:$kind\"}\n"                                                                      \
+    "accuracy:\n  arm: {data: README.md, reward: \"arm:$kind\"}\n"                                                     \
     "report: {objectives: {x: h, b: s}, reference: base, gap: {from: base, to: soup, reward: x}, kl: b}\n"
 
 static void test_an_experiment_becomes_commands(void **state) {
@@ -239,8 +239,10 @@ static void test_typos_name_line_and_nearest(void **state) {
     refused("prompts: p\nmethods: {m: }\nreport: {referense: m}\n", "e.yaml:3:10", "did you mean \"reference\"?");
     refused("prompts: p\nmethods: {m: }\nrewards: {r: {temp: 1}}\n", "e.yaml:3:11", "no option \"reward\"");
     refused("prompts: p\nmethods: {m: }\nrewards: {r: {reward: [a, b]}}\n", "e.yaml:3:23", "one reward is needed here, not 2");
+    refused("accuracy: {r: {data: README.md}}\n", "e.yaml:1:12", "needs the options \"reward\" and \"data\"");
+    refused("accuracy: {r: {data: README.md, reward: a, source: \"cmd:x:2\"}}\n", "e.yaml:1:52", "a weight has no meaning here");
     refused("accuracy: {r: {reward: [a, b]}}\n", "e.yaml:1:24", "one reward is needed here, not 2");
-    must(make("accuracy: {r: {reward: [a]}}\n"), &err);
+    must(make("accuracy: {r: {data: README.md, reward: [a]}}\n"), &err);
 }
 
 static void test_files_that_are_read_are_there(void **state) {

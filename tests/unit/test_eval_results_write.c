@@ -215,7 +215,7 @@ static void test_results_say_who_has_made_the_files(void **state) {
 static void test_names_that_read_as_numbers_are_names(void **state) {
     (void)state;
     open_run("prompts: p\nmethods: {1: {temp: 1}, 4: {temp: 2}}\nrewards: {7: cmd:x, true: cmd:y}\n"
-             "report: {reference: 4, kl: true, gap: {from: 1, to: 4, reward: 7}, reference-point: {7: 2}}\n");
+             "report: {reference: 4, kl: true, gap: {from: 1, to: 4, reward: 7}, reference-point: {7: \"2\"}}\n");
     must(eval_results_write(experiment, &run, NULL, &err), &err);
     json_t *all = results();
     json_t *expected = json_loads("{\"reference\":\"4\",\"kl\":\"true\",\"gap\":{\"from\":\"1\",\"to\":\"4\",\"reward\":\"7\"},"
