@@ -239,6 +239,9 @@ static void test_typos_name_line_and_nearest(void **state) {
     refused("prompts: p\nmethods: {m: }\nreport: {referense: m}\n", "e.yaml:3:10", "did you mean \"reference\"?");
     refused("prompts: p\nmethods: {m: }\nrewards: {r: {temp: 1}}\n", "e.yaml:3:11", "no option \"reward\"");
     refused("prompts: p\nmethods: {m: }\nrewards: {r: {reward: [a, b]}}\n", "e.yaml:3:23", "one reward is needed here, not 2");
+    refused("prompts: p\nmethods: {m: , n: }\njudges: {j: {judge: x, against: n, methods: [m, m]}}\n", "e.yaml:3:49",
+            "the method is there twice");
+    refused("sweeps: {t: [{h: 0, s: 1}, {s: 1.0, h: 0}]}\n", "e.yaml:1:13", "is there twice");
     refused("accuracy: {r: {data: README.md}}\n", "e.yaml:1:12", "needs the options \"reward\" and \"data\"");
     refused("accuracy: {r: {data: README.md, reward: a, source: \"cmd:x:2\"}}\n", "e.yaml:1:52", "a weight has no meaning here");
     refused("accuracy: {r: {reward: [a, b]}}\n", "e.yaml:1:24", "one reward is needed here, not 2");
