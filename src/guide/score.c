@@ -213,7 +213,7 @@ static int append_response(struct genarm_session *s, const int32_t *tokens, size
     return GENARM_OK;
 }
 
-static int score_all(struct genarm_session *s, const int32_t *start, const int32_t *tokens, struct scores *sc,
+static int score_all(struct genarm_session *s, const int32_t *start, const int32_t *tokens, bool references, struct scores *sc,
                      struct genarm_error *err) {
     struct genarm_guide *g = s->guide;
     size_t n_logits = 0;
@@ -225,7 +225,7 @@ static int score_all(struct genarm_session *s, const int32_t *start, const int32
         c1 = c0 + CHUNK < (int32_t)sc->n ? c0 + CHUNK : (int32_t)sc->n;
         rc = score_chunk(s, start, tokens, c0, c1, sc, err);
     }
-    for (int32_t p = 1; p <= g->n_arms && rc == GENARM_OK; p++) {
+    for (int32_t p = 1; p <= g->n_arms && rc == GENARM_OK && references; p++) {
         rc = score_reference(s, p, start[p], tokens, sc, err);
     }
     return rc;
@@ -243,9 +243,8 @@ static struct genarm_token_score score_of(const struct scores *sc, int32_t token
                                        .n_top = top ? top->n - 1 : 0};
 }
 
-int genarm_session_score(struct genarm_session *s, const int32_t *tokens, size_t n_tokens,
-                         int (*each)(const struct genarm_token_score *score, void *user), void *user,
-                         struct genarm_error *err) {
+int session_score(struct genarm_session *s, const int32_t *tokens, size_t n_tokens, bool references,
+                  int (*each)(const struct genarm_token_score *score, void *user), void *user, struct genarm_error *err) {
     int32_t start[GUIDE_MAX_POLICIES];
     struct scores sc = {0};
     int rc = append_response(s, tokens, n_tokens, start, err);
@@ -253,7 +252,7 @@ int genarm_session_score(struct genarm_session *s, const int32_t *tokens, size_t
         rc = scores_init(&sc, genarm_guide_n_arms(s->guide), n_tokens, s->steering.n_top, err);
     }
     if (rc == GENARM_OK) {
-        rc = score_all(s, start, tokens, &sc, err);
+        rc = score_all(s, start, tokens, references, &sc, err);
     }
     for (size_t c = 0; c < n_tokens && rc == GENARM_OK; c++) {
         const struct genarm_token_score score = score_of(&sc, tokens[c], c);
@@ -266,4 +265,10 @@ int genarm_session_score(struct genarm_session *s, const int32_t *tokens, size_t
         session_forget_cache(s);
     }
     return rc;
+}
+
+int genarm_session_score(struct genarm_session *s, const int32_t *tokens, size_t n_tokens,
+                         int (*each)(const struct genarm_token_score *score, void *user), void *user,
+                         struct genarm_error *err) {
+    return session_score(s, tokens, n_tokens, true, each, user, err);
 }

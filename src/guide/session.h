@@ -85,6 +85,11 @@ struct feed {
  * room for the rows. */
 int session_feed(struct genarm_session **sessions, size_t n, struct feed *feed, struct genarm_error *err);
 
+/* As genarm_session_score; `references`: theirs are wanted too. One that is computed apart costs its sequence anew with every
+ * call. */
+int session_score(struct genarm_session *s, const int32_t *tokens, size_t n_tokens, bool references,
+                  int (*each)(const struct genarm_token_score *score, void *user), void *user, struct genarm_error *err);
+
 /* Tokens that go through a policy for the session. */
 void session_count(struct genarm_session *s, int32_t policy, int64_t n);
 

@@ -474,7 +474,8 @@ static void score_some(struct worker *w, struct choice *c) {
     const size_t n_now = left < SCORED_AT_ONCE ? left : SCORED_AT_ONCE;
     struct genarm_error error = {0};
     struct scoring s = {w, c, &error};
-    int rc = n_now ? genarm_session_score(c->session, tokens + c->n_scored, n_now, take_score, &s, &error) : GENARM_OK;
+    const bool references = p->response != NULL; /* those of a prompt are not told */
+    int rc = n_now ? session_score(c->session, tokens + c->n_scored, n_now, references, take_score, &s, &error) : GENARM_OK;
     pthread_mutex_lock(&w->lock);
     c->n_scored += rc == GENARM_OK ? n_now : 0;
     const bool scored = rc == GENARM_OK && c->n_scored == n;
