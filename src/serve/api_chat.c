@@ -59,7 +59,7 @@ static json_t *usage(struct conversation *c) {
 
 static int read(struct job_params *out, const struct serve_model *m, struct request *r, struct genarm_error *err) {
     (void)m;
-    if (r->n_logprobs > 0 && !r->logprobs) {
+    if (r->n_logprobs >= 0 && !r->logprobs) {
         return field_error(err, "top_logprobs", "'top_logprobs' needs \"logprobs\": true");
     }
     r->n_logprobs = !r->logprobs ? -1 : r->n_logprobs < 0 ? 0 : r->n_logprobs;
