@@ -52,8 +52,9 @@ struct conversation {
 /* Answers a call. */
 void converse(struct http_call *call, struct server *s, const struct dialect *dialect);
 
-/* What dialects add: "timings" and "seed" of a choice and "arms" to a whole reply; to an event "usage": null where it comes last, and to the
- * last one of all the same as to a whole reply; the event with the usage, NULL where it is not asked for. Takes over `head`. */
+/* What dialects add: "arms", and "timings" and "seed" of a choice, to a whole reply; to an event "usage": null where it comes last,
+ * and to the last one of all the same as to a whole reply; the event with the usage, NULL where it is not asked for. Takes over
+ * `head`. */
 void converse_add_facts(json_t *reply, const struct conversation *c, const struct choice *choice);
 void converse_add_to_event(json_t *event, struct conversation *c, const struct piece *piece);
 json_t *converse_usage_event(struct conversation *c, json_t *head);

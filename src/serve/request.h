@@ -68,7 +68,7 @@ struct request {
         REQUEST_RANGE(FIELD_INTEGER, "n_predict", n_predict, -1, INT32_MAX),                                                  \
         REQUEST_RANGE(FIELD_NUMBER, "temperature", temperature, 0, 100), REQUEST_RANGE(FIELD_NUMBER, "top_p", top_p, 0, 1),   \
         REQUEST_RANGE(FIELD_NUMBER, "min_p", min_p, 0, 0.999999), REQUEST_RANGE(FIELD_INTEGER, "top_k", top_k, -1, INT32_MAX),\
-        REQUEST_RANGE(FIELD_INTEGER, "seed", seed, -9223372036854775808.0, 9223372036854775807.0),                                  \
+        REQUEST_RANGE(FIELD_INTEGER, "seed", seed, -9223372036854775808.0, 9223372036854775807.0),                            \
         REQUEST_FIELD(FIELD_OBJECT, "arms", arms), REQUEST_FIELD(FIELD_OBJECT, "preferences", preferences),                   \
         REQUEST_FIELD(FIELD_OBJECT, "arm_schedules", schedules),                                                              \
         REQUEST_RANGE(FIELD_NUMBER, "min_entropy", min_entropy, 0, 1000),                                                     \
