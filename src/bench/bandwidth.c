@@ -9,7 +9,6 @@
 #include "base/progress.h"
 
 enum { READ_BYTES = 64 << 20, READ_TIMES = 5 }; /* of each thread */
-enum { HUGE = 2 << 20 /* alignment of huge pages, in which weights lie too */ };
 
 struct reading {
     pthread_t thread;
@@ -33,11 +32,11 @@ static void *read_thread(void *user) {
 
 static bool make_data(struct reading *readings, int32_t n) {
     for (int32_t i = 0; i < n; i++) {
-        readings[i].data = aligned_alloc(HUGE, READ_BYTES);
+        readings[i].data = malloc(READ_BYTES);
         if (!readings[i].data) {
             return false;
         }
-        memory_want_huge_pages(readings[i].data, READ_BYTES);
+        memory_want_huge_pages(readings[i].data, READ_BYTES); /* as weights lie in them */
         memset(readings[i].data, i + 1, READ_BYTES);
     }
     return true;
