@@ -277,3 +277,11 @@ int file_make_folder(const char *path, struct genarm_error *err) {
 }
 
 bool file_exists(const char *path) { return access(path, F_OK) == 0; }
+
+bool file_exists_in(const char *folder, const char *name) {
+    struct buf path;
+    buf_init(&path, 1 << 16);
+    const bool has = buf_printf(&path, NULL, "%s/%s", folder, name) == GENARM_OK && file_exists(path.data);
+    buf_deinit(&path);
+    return has;
+}

@@ -50,6 +50,7 @@ int file_copy(const char *path, const char *from, struct genarm_error *err);
 /* Creates a folder and its parents (mode 0777 & ~umask). An existing folder is success. */
 int file_make_folder(const char *path, struct genarm_error *err);
 bool file_exists(const char *path);
+bool file_exists_in(const char *folder, const char *name);
 
 /* A name that is new in a folder survives a power failure only once the folder is on disk: that of `path`. False: errno says
  * why not. */

@@ -338,9 +338,9 @@ static char *join(const char *folder, const char *name) {
 }
 
 static int check_folder(const struct importer *im, const char *folder) {
-    char *pickled = join(folder, "adapter_model.bin"), *model = join(folder, "config.json");
+    char *pickled = join(folder, "adapter_model.bin");
     int rc = GENARM_OK;
-    if (!file_exists(im->config_path) && model && file_exists(model)) {
+    if (!file_exists(im->config_path) && file_exists_in(folder, "config.json")) {
         rc = error_set(im->err, GENARM_EUNSUPPORTED, "a whole model, no adapter: there is no " PEFT_CONFIG);
         error_hint(im->err, rc, "llama.cpp's convert_hf_to_gguf.py makes a GGUF file of it, which goes as an ARM as it is");
         error_at(im->err, rc, "%s", folder);
@@ -349,7 +349,6 @@ static int check_folder(const struct importer *im, const char *folder) {
         error_hint(im->err, rc, "save it with safe_serialization=True");
         error_at(im->err, rc, "%s", pickled);
     }
-    free(model);
     free(pickled);
     return rc;
 }

@@ -4,20 +4,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/buf.h"
 #include "base/file.h"
 #include "base/utf8.h"
 #include "model/gguf_check.h"
 #include "model/llama_guard.h"
 #include "model/runtime.h"
-
-static bool folder_has(const char *folder, const char *name) {
-    struct buf path;
-    buf_init(&path, 1 << 16);
-    const bool has = buf_printf(&path, NULL, "%s/%s", folder, name) == GENARM_OK && file_exists(path.data);
-    buf_deinit(&path);
-    return has;
-}
 
 /* Those who come from Hugging Face name its folders: they are told what makes a GGUF file of them. */
 static int check_no_folder(const char *path, struct genarm_error *err) {
@@ -25,7 +16,7 @@ static int check_no_folder(const char *path, struct genarm_error *err) {
     if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) {
         return GENARM_OK;
     }
-    const bool adapter = folder_has(path, "adapter_config.json"), model = !adapter && folder_has(path, "config.json");
+    const bool adapter = file_exists_in(path, "adapter_config.json"), model = !adapter && file_exists_in(path, "config.json");
     const int rc = error_set(err, GENARM_EIO, "is a folder%s",
                              adapter ? " with a PEFT adapter" : model ? " with a Hugging Face model" : "");
     if (adapter) {
