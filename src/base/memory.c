@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 enum { HUGE_PAGE = 1 << 21 /* of x86-64 and of ARM with small pages of 4 KiB */ };
 
@@ -80,4 +81,17 @@ void memory_want_huge_pages(void *p, size_t n) {
     (void)p;
     (void)n;
 #endif
+}
+
+void memory_zero(void *p, size_t n) {
+#if defined(__linux__) /* elsewhere the same call may leave what was there */
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)p;
+    const uintptr_t first = (at + page - 1) / page * page, end = (at + n) / page * page;
+    if (first < end && madvise((void *)first, end - first, MADV_DONTNEED) == 0) {
+        memset(p, 0, first - at);
+        memset((void *)end, 0, at + n - end);
+        return;
+    }
+#endif
+    memset(p, 0, n);
 }

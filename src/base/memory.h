@@ -12,4 +12,8 @@ size_t memory_available(void);
  * tables. A hint, without effect where the system has none. */
 void memory_want_huge_pages(void *p, size_t n);
 
+/* Makes n bytes at p zero, which came from malloc or its kin. Whole pages are taken when they are first used, where the system can
+ * do that: what never is costs neither time nor memory. */
+void memory_zero(void *p, size_t n);
+
 #endif

@@ -125,9 +125,10 @@ bool layer_tensors_allocate(struct layer_tensors *t, enum ggml_backend_buffer_us
         }
         ggml_backend_buffer_set_usage(t->buffers[i], usage);
         if (ggml_backend_buffer_is_host(t->buffers[i])) {
-            memory_want_huge_pages(ggml_backend_buffer_get_base(t->buffers[i]), ggml_backend_buffer_get_size(t->buffers[i]));
+            memory_zero(ggml_backend_buffer_get_base(t->buffers[i]), ggml_backend_buffer_get_size(t->buffers[i]));
+        } else {
+            ggml_backend_buffer_clear(t->buffers[i], 0);
         }
-        ggml_backend_buffer_clear(t->buffers[i], 0);
     }
     return true;
 }

@@ -1,0 +1,42 @@
+/* Memory that is made zero. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/memory.h"
+
+enum { SIZE = 5 << 20, BEFORE = 4001, AFTER = 77 };
+
+/* Of memory that was used, n bytes from BEFORE on and no others. */
+static void check(size_t n) {
+    unsigned char *p = malloc(SIZE);
+    assert_non_null(p);
+    memset(p, 0xa5, SIZE);
+    memory_zero(p + BEFORE, n);
+    for (size_t i = 0; i < SIZE; i++) {
+        if (p[i] != (i < BEFORE || i >= BEFORE + n ? 0xa5 : 0)) {
+            fail_msg("byte %zu of %zu is %d", i, n, p[i]);
+        }
+    }
+    memset(p, 1, SIZE); /* it can be used again */
+    free(p);
+}
+
+static void test_zero_is_what_was_asked_for_and_no_more(void **state) {
+    (void)state;
+    check(0);
+    check(1);
+    check(5000); /* no whole page, or one */
+    check(SIZE - BEFORE - AFTER);
+    check(SIZE - BEFORE);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_zero_is_what_was_asked_for_and_no_more)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
