@@ -14,7 +14,7 @@
 
 enum { N_IN = 2048, N_OUT = 96, MAX_ROWS = 48, ROUNDS = 100 };
 
-static const int row_counts[] = {1, 2, 3, 4, 8, 16, 32, 48};
+static const int row_counts[] = {1, 2, 3, 4, 6, 8, 16, 32, 48};
 static const char *const sets[] = {"avx512", "avx512vnni", "avxvnni", "avx2", "dotprod", "neon", "plain"};
 static const enum ggml_type types[] = {GGML_TYPE_F16,  GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
                                        GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K};
@@ -24,6 +24,7 @@ struct problem {
     void *w;      /* [N_IN, N_OUT] */
     float *x, *y; /* [N_IN, MAX_ROWS], [N_OUT, MAX_ROWS] */
     char *packed;
+    void *scratch; /* of many_run */
 };
 
 static double now(void) {
@@ -37,6 +38,7 @@ static struct problem problem_new(enum ggml_type type) {
     float *w = malloc(sizeof *w * N_IN * N_OUT);
     p.x = malloc(sizeof *p.x * N_IN * MAX_ROWS);
     p.y = malloc(sizeof *p.y * N_OUT * MAX_ROWS);
+    p.scratch = aligned_alloc(64, (many_scratch_bytes() + 63) / 64 * 64);
     p.packed = aligned_alloc(64, sizeof(float) * N_IN * MAX_ROWS);
     for (int i = 0; i < N_IN * N_OUT; i++) {
         w[i] = (float)(rand() % 2001 - 1000) / 1000;
@@ -87,6 +89,12 @@ static void by_few_bf16(struct problem *p, const void *table, int n_rows) {
     few->product(p->y, N_OUT, p->w, p->type, ggml_row_size(p->type, N_IN), (uint16_t *)p->packed, N_IN, N_IN, n_rows, 0, N_OUT);
 }
 
+static void by_many(struct problem *p, const void *table, int n_rows) {
+    const struct many_product product = {.w = p->w, .type = p->type, .w_stride = ggml_row_size(p->type, N_IN), .n_w = N_OUT, .n = N_IN,
+                                         .n_rows = n_rows, .x = p->x, .y = p->y, .x_stride = N_IN, .y_stride = N_OUT};
+    many_run(table, &product, p->scratch, 0, 1);
+}
+
 static void by_few_f16(struct problem *p, const void *table, int n_rows) {
     const struct kernels *k = table;
     k->few_product_f16(p->y, N_OUT, p->w, ggml_row_size(p->type, N_IN), p->x, N_IN, N_IN, n_rows, 0, N_OUT);
@@ -126,6 +134,10 @@ int main(void) {
                 measure(&p, k->name, by_few_f16, k);
             } else if (few && few->form(types[t], N_IN) != FEW_INT16_NONE) {
                 measure(&p, few->name, by_few_int16, few);
+            }
+            const struct many_kernel *many = cpu_many(sets[s]);
+            if (many_reads(many, types[t], N_IN)) {
+                measure(&p, "many", by_many, many);
             }
         }
         const struct few_bf16 *bf16 = cpu_few_bf16();

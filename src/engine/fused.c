@@ -36,6 +36,7 @@ static size_t lay_out(const struct fused *f, float *base, struct work *w) {
         round_up(group * (size_t)f->params.n_ctx),
         round_up(group * ((size_t)f->hp->n_embd_head + 2 * ALIGN_FLOATS)), /* as much as packed rows have */
         round_up((size_t)f->hp->n_embd_head),
+        f->many ? round_up(many_scratch_bytes() / sizeof(float)) : 0, /* pages count only once they are touched */
     };
     size_t at[sizeof sizes / sizeof *sizes + 1] = {0};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
@@ -44,7 +45,8 @@ static size_t lay_out(const struct fused *f, float *base, struct work *w) {
     if (base) {
         *w = (struct work){.x = base + at[0], .packed = base + at[1], .up = base + at[2],
                            .low = base + at[3], .rope = base + at[4], .scores = base + at[5],
-                           .query = base + at[6], .value = base + at[7]};
+                           .query = base + at[6], .value = base + at[7],
+                           .many = base + at[8]};
     }
     return at[sizeof sizes / sizeof *sizes];
 }
@@ -292,7 +294,7 @@ int fused_new(struct fused **out, const struct fused_params *params, struct gena
     }
     *f = (struct fused){.params = *params, .hp = &model->hp, .weights = &model->weights,
                         .kernels = cpu_kernels(NULL), .few_int16 = cpu_few_int16(NULL), .few_bf16 = cpu_few_bf16(),
-                        .bf16_is_fast = cpu_bf16_is_fast()};
+                        .bf16_is_fast = cpu_bf16_is_fast(), .many = cpu_many(NULL)};
     f->max_rows = weights_all_maps(&model->weights, model->hp.n_layer, unpacked_once, f) ? FUSED_MAX_ROWS : DOT_MAX_ROWS;
     const size_t rows = (size_t)f->max_rows;
     f->scratch = calloc((size_t)params->n_threads, sizeof *f->scratch);

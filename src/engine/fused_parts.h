@@ -13,7 +13,8 @@ struct fused {
     const struct kernels *kernels;
     const struct few_int16 *few_int16; /* or NULL */
     const struct few_bf16 *few_bf16;   /* or NULL */
-    bool bf16_is_fast;                 /* than few_int16, for more rows than that takes at once */
+    bool bf16_is_fast;                 /* than whole numbers, for more rows than few_int16 takes at once */
+    const struct many_kernel *many;    /* or NULL */
     int32_t max_rows;
     float **scratch; /* [n_threads], see struct work */
     size_t scratch_floats;
@@ -39,6 +40,7 @@ struct work {
     float *scores; /* [n_ctx, query group] */
     void *query;   /* the group's queries, packed */
     float *value;  /* [n_embd_head] */
+    void *many;    /* of many_run */
 };
 
 enum { FUSED_MAX_HEAD = 1024 };
@@ -60,6 +62,7 @@ struct input {
     void *packed;
     int packed_as; /* enum packing, or the enum ggml_type of ggml's dot product */
     float *low;
+    void *many;
 };
 
 /* The pass's rows, or, with outputs_only, those whose output is wanted, in the order of the outputs. */

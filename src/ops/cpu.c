@@ -144,6 +144,15 @@ const struct gemm_kernel *cpu_gemm(const struct kernels *kernels, enum ops_preci
     return &kernels->gemm;
 }
 
+const struct many_kernel *cpu_many(const char *name) {
+#if defined(__x86_64__)
+    return has_vnni() && is_asked_for(many_int16_avx512vnni.name, name) ? &many_int16_avx512vnni : NULL;
+#else
+    (void)name;
+    return NULL;
+#endif
+}
+
 const struct few_int16 *cpu_few_int16(const char *name) {
 #if defined(__x86_64__)
     if (has_vnni() && is_asked_for(few_int16_avx512vnni.name, name)) {

@@ -7,6 +7,7 @@
 #include "ops/few_bf16.h"
 #include "ops/few_int16.h"
 #include "ops/kernels.h"
+#include "ops/many.h"
 #include "ops/ops.h"
 
 /* Fails with GENARM_EINVAL when GENARM_CPU names nothing of this architecture; the functions below take that for no limit. */
@@ -18,6 +19,9 @@ const struct kernels *cpu_kernels(const char *name);
 /* The product of activations with weights for a precision, beside the given kernels: theirs, unless the processor has a
  * faster one that is as precise. */
 const struct gemm_kernel *cpu_gemm(const struct kernels *kernels, enum ops_precision precision);
+
+/* The product of many rows with quantised weights in whole numbers, called `name` or the best; NULL where the processor lacks it. */
+const struct many_kernel *cpu_many(const char *name);
 
 /* The products of a few rows in whole numbers, those called `name` or the best, and in bf16; NULL where the processor lacks
  * them. */

@@ -47,38 +47,37 @@ static int64_t column_unit(const struct gemm_kernel *kernel, const struct gemm *
     return unit;
 }
 
-/* Cost of a thread's rectangle relative to others, in multiply-adds of one element; packing an element of A or B costs about
- * as much as this many of them. */
-static double rectangle_cost(const struct gemm *g, int64_t rows, int64_t columns) {
-    const double pack_a = 16, pack_b = g->parts[0].type == GGML_TYPE_F32 ? 32 : 64;
-    return (double)rows * (double)columns + pack_a * (double)rows + pack_b * (double)columns;
-}
-
 static struct range share(int64_t n, int64_t unit, int part, int n_parts) {
     const int64_t units = divide_up(n, unit);
     return (struct range){min64(n, units * part / n_parts * unit), min64(n, units * (part + 1) / n_parts * unit)};
 }
 
-/* Splits C in a grid of nth rectangles, the cheapest such grid. */
-static void choose_rectangle(struct job *job, int ith, int nth) {
-    const struct gemm *g = job->g;
-    const int64_t row_unit = job->kernel->mr, unit = column_unit(job->kernel, g);
+struct gemm_rectangle gemm_share(int64_t m, int64_t n, int64_t row_unit, int64_t column_unit, double pack_a, double pack_b, int ith,
+                                 int nth) {
     int best = 1;
     double best_cost = 0;
     for (int down = 1; down <= nth; down++) { /* `down` shares of the rows, nth / down of the columns */
         if (nth % down != 0) {
             continue;
         }
-        const int64_t rows = min64(g->m, divide_up(divide_up(g->m, row_unit), down) * row_unit);
-        const int64_t columns = min64(g->n, divide_up(divide_up(g->n, unit), nth / down) * unit);
-        const double cost = rectangle_cost(g, rows, columns);
+        const double rows = (double)min64(m, divide_up(divide_up(m, row_unit), down) * row_unit);
+        const double columns = (double)min64(n, divide_up(divide_up(n, column_unit), nth / down) * column_unit);
+        const double cost = rows * columns + pack_a * rows + pack_b * columns;
         if (down == 1 || cost < best_cost) {
             best = down;
             best_cost = cost;
         }
     }
-    job->rows = share(g->m, row_unit, ith % best, best);
-    job->columns = share(g->n, unit, ith / best, nth / best);
+    const struct range rows = share(m, row_unit, ith % best, best), columns = share(n, column_unit, ith / best, nth / best);
+    return (struct gemm_rectangle){rows.first, rows.end, columns.first, columns.end};
+}
+
+static void choose_rectangle(struct job *job, int ith, int nth) {
+    const struct gemm *g = job->g;
+    const double pack_b = g->parts[0].type == GGML_TYPE_F32 ? 32 : 64;
+    const struct gemm_rectangle r = gemm_share(g->m, g->n, job->kernel->mr, column_unit(job->kernel, g), 16, pack_b, ith, nth);
+    job->rows = (struct range){r.first_row, r.end_row};
+    job->columns = (struct range){r.first_column, r.end_column};
 }
 
 /* ---- packing -------------------------------------------------------------------------------------------------- */

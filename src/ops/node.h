@@ -5,12 +5,14 @@
 #include <string.h>
 
 #include "ops/kernels.h"
+#include "ops/many.h"
 #include "ops/ops.h"
 
 struct ops {
     struct ops_params params;
     const struct kernels *kernels;
     const struct gemm_kernel *gemm; /* of weights; small f32 products take kernels->gemm */
+    const struct many_kernel *many; /* of weights that it reads, where nothing is faster; or NULL */
     uint64_t dropout_key;
     void **scratch; /* [n_threads] */
 };

@@ -9,8 +9,11 @@
 struct ops_params ops_default_params(void) { return (struct ops_params){.n_threads = 1}; }
 
 static size_t scratch_bytes(void) {
-    const size_t gemm = gemm_scratch_bytes(), attention = attention_scratch_bytes(ATTENTION_MAX_HEAD);
-    const size_t most = gemm > attention ? gemm : attention;
+    const size_t sizes[] = {gemm_scratch_bytes(), many_scratch_bytes(), attention_scratch_bytes(ATTENTION_MAX_HEAD)};
+    size_t most = 0;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        most = sizes[i] > most ? sizes[i] : most;
+    }
     return (most + GEMM_ALIGN - 1) / GEMM_ALIGN * GEMM_ALIGN;
 }
 
@@ -34,6 +37,9 @@ int ops_new(struct ops **out, const struct ops_params *params, struct genarm_err
     ops->params = p;
     ops->kernels = kernels;
     ops->gemm = cpu_gemm(kernels, p.precision);
+    if (p.precision == OPS_BF16 && ops->gemm == &kernels->gemm) { /* no matrix unit, no fast bf16 */
+        ops->many = cpu_many(p.instructions);
+    }
     ops->scratch = calloc((size_t)p.n_threads, sizeof(*ops->scratch));
     for (int i = 0; ops->scratch && i < p.n_threads; i++) {
         ops->scratch[i] = aligned_alloc(GEMM_ALIGN, scratch_bytes()); /* pages count only once they are touched */

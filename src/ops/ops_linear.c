@@ -17,6 +17,20 @@ static void set_weights(struct gemm *g, struct ggml_tensor *const *w, int n_w) {
 
 static size_t row_stride(const struct ggml_tensor *t) { return t->nb[1] / sizeof(float); }
 
+/* y = W x of one map of quantised weights */
+static void run_many(struct ggml_tensor *dst, int ith, int nth, const struct ops *ops) {
+    const struct ggml_tensor *x = dst->src[0], *w = dst->src[1];
+    const struct many_product p = {
+        .w = w->data, .type = w->type, .w_stride = w->nb[1], .n_w = w->ne[1],
+        .n = x->ne[0], .n_rows = x->ne[1],
+        .x = x->data, .y = dst->data, .x_stride = row_stride(x), .y_stride = row_stride(dst),
+    };
+    nth = node_threads(ops, nth);
+    if (ith < nth) {
+        many_run(ops->many, &p, ops->scratch[ith], ith, nth);
+    }
+}
+
 /* y = W x, or dx = W^T dy: the same but for the orientation */
 static void run_linear(struct ggml_tensor *dst, enum gemm_orientation orientation, int ith, int nth, struct ops *ops) {
     struct linear_params p;
@@ -37,8 +51,16 @@ static void run_linear(struct ggml_tensor *dst, enum gemm_orientation orientatio
     }
 }
 
-static void run_forward(struct ggml_tensor *dst, int ith, int nth, void *ops) {
-    run_linear(dst, GEMM_ROWS_ARE_COLUMNS, ith, nth, ops);
+static void run_forward(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
+    struct ops *ops = userdata;
+    struct linear_params p;
+    node_get_params(dst, &p, sizeof(p));
+    const bool one = p.weights && p.n_w == 1 && !p.in_place;
+    if (one && many_reads(ops->many, dst->src[1]->type, dst->src[0]->ne[0])) {
+        run_many(dst, ith, nth, ops);
+    } else {
+        run_linear(dst, GEMM_ROWS_ARE_COLUMNS, ith, nth, ops);
+    }
 }
 
 static void run_back(struct ggml_tensor *dst, int ith, int nth, void *ops) {

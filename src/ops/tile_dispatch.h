@@ -14,6 +14,8 @@
 #define TILE_CASES TILE_CASES_4
 #elif TILE_MR == 6
 #define TILE_CASES TILE_CASES_4 TILE_CASE(5) TILE_CASE(6)
+#elif TILE_MR == 7
+#define TILE_CASES TILE_CASES_4 TILE_CASE(5) TILE_CASE(6) TILE_CASE(7)
 #elif TILE_MR == 14
 #define TILE_CASES                                                                                                    \
     TILE_CASES_4 TILE_CASE(5) TILE_CASE(6) TILE_CASE(7) TILE_CASE(8) TILE_CASE(9) TILE_CASE(10) TILE_CASE(11)         \

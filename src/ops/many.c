@@ -1,0 +1,120 @@
+#include "ops/many.h"
+
+#include "ops/gemm.h"
+
+enum {
+    X_BYTES = 4 << 20,      /* packed rows of x that meet a panel */
+    PANEL_BYTES = 40 << 10, /* a panel, at most */
+};
+
+/* What one thread computes. */
+struct job {
+    const struct many_kernel *kernel;
+    const struct many_product *p;
+    many_pack_t pack;
+    int64_t n_groups, first_row, n_rows, n_tiles; /* rows of the pass at hand, in tiles of nearly equal height */
+    char *x, *panel;
+    float *tile;
+};
+
+static int64_t divide_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+
+bool many_reads(const struct many_kernel *kernel, enum ggml_type type, int64_t n) { return kernel && kernel->packs(type, n); }
+
+size_t many_scratch_bytes(void) {
+    return X_BYTES + PANEL_BYTES + sizeof(float) * MANY_MAX_ROWS * MANY_MAX_COLUMNS;
+}
+
+static int64_t tile_begin(const struct job *job, int64_t t) { return job->n_rows * t / job->n_tiles; }
+static int tile_height(const struct job *job, int64_t t) { return (int)(tile_begin(job, t + 1) - tile_begin(job, t)); }
+static int group_length(const struct job *job, int64_t group) { return (int)min64(MANY_GROUP, job->p->n - group * MANY_GROUP); }
+static char *x_at(const struct job *job, int64_t t, int64_t group) {
+    return job->x + (size_t)(t * job->n_groups + group) * job->kernel->x_bytes;
+}
+
+static void pack_x(const struct job *job) {
+    const struct many_product *p = job->p;
+    for (int64_t t = 0; t < job->n_tiles; t++) {
+        const float *x = p->x + (size_t)(job->first_row + tile_begin(job, t)) * p->x_stride;
+        for (int64_t group = 0; group < job->n_groups; group++) {
+            job->kernel->pack_x(x_at(job, t, group), x + group * MANY_GROUP, p->x_stride, tile_height(job, t), group_length(job, group));
+        }
+    }
+}
+
+static const char *weights_at(const struct job *job, int64_t column, int64_t group) {
+    return (const char *)job->p->w + (size_t)column * job->p->w_stride + ggml_row_size(job->p->type, group * MANY_GROUP);
+}
+
+static void pack_panel(const struct job *job, int64_t column, int n_columns, int64_t group) {
+    const void *rows[MANY_MAX_COLUMNS];
+    const char *row = weights_at(job, column, group);
+    for (int c = 0; c < n_columns; c++, row += job->p->w_stride) {
+        rows[c] = row;
+    }
+    job->pack(job->panel, rows, n_columns, group_length(job, group));
+}
+
+/* The panel's product with tile t, to columns of y of which there are fewer than a tile has. */
+static void tile_aside(const struct job *job, int64_t t, float *y, int n_columns, int64_t group) {
+    const int width = job->kernel->columns, height = tile_height(job, t);
+    job->kernel->tile(x_at(job, t, group), job->panel, job->tile, (size_t)width, height, group_length(job, group), false);
+    for (int r = 0; r < height; r++) {
+        for (int c = 0; c < n_columns; c++) {
+            float *to = y + (size_t)r * job->p->y_stride + c;
+            *to = job->tile[r * width + c] + (group > 0 ? *to : 0.0f);
+        }
+    }
+}
+
+/* Share t of n_tiles of the panel that is packed next, of which `columns` rows of weights begin at `next`, is brought to the
+ * first-level cache: with each tile a part, so that the memory is busy while tiles are computed. */
+static void fetch(const struct job *job, const char *next, int n_columns, int64_t group, int64_t t) {
+    const size_t bytes = ggml_row_size(job->p->type, group_length(job, group));
+    for (int64_t c = n_columns * t / job->n_tiles; c < n_columns * (t + 1) / job->n_tiles; c++) {
+        for (size_t i = 0; i < bytes; i += 64) {
+            __builtin_prefetch(next + (size_t)c * job->p->w_stride + i);
+        }
+    }
+}
+
+/* All rows of the pass with columns [column, column + n_columns); n_next columns come next. */
+static void multiply(const struct job *job, int64_t column, int n_columns, int n_next) {
+    const struct many_product *p = job->p;
+    for (int64_t group = 0; group < job->n_groups; group++) {
+        const bool last = group + 1 == job->n_groups;
+        const int64_t next_group = last ? 0 : group + 1;
+        const char *next = weights_at(job, last ? column + n_columns : column, next_group);
+        pack_panel(job, column, n_columns, group);
+        for (int64_t t = 0; t < job->n_tiles; t++) {
+            float *y = p->y + (size_t)(job->first_row + tile_begin(job, t)) * p->y_stride + column;
+            fetch(job, next, last ? n_next : n_columns, next_group, t);
+            if (n_columns == job->kernel->columns) {
+                job->kernel->tile(x_at(job, t, group), job->panel, y, p->y_stride, tile_height(job, t), group_length(job, group),
+                                  group > 0);
+            } else {
+                tile_aside(job, t, y, n_columns, group);
+            }
+        }
+    }
+}
+
+void many_run(const struct many_kernel *kernel, const struct many_product *p, void *scratch, int ith, int nth) {
+    const struct gemm_rectangle part = gemm_share(p->n_rows, p->n_w, kernel->rows, kernel->columns, kernel->pack_x_cost,
+                                                    kernel->pack_cost, ith, nth);
+    struct job job = {.kernel = kernel, .p = p, .pack = kernel->packs(p->type, p->n), .n_groups = divide_up(p->n, MANY_GROUP), .x = scratch};
+    job.panel = job.x + X_BYTES;
+    job.tile = (float *)(void *)(job.panel + PANEL_BYTES);
+    const int64_t tiles = X_BYTES / (job.n_groups * (int64_t)kernel->x_bytes), most = (tiles > 1 ? tiles : 1) * kernel->rows;
+    for (int64_t row = part.first_row; row < part.end_row; row += most) {
+        job.first_row = row;
+        job.n_rows = min64(most, part.end_row - row);
+        job.n_tiles = divide_up(job.n_rows, kernel->rows);
+        pack_x(&job);
+        for (int64_t j = part.first_column; j < part.end_column; j += kernel->columns) {
+            const int64_t left = part.end_column - j;
+            multiply(&job, j, (int)min64(kernel->columns, left), (int)min64(kernel->columns, left - min64(kernel->columns, left)));
+        }
+    }
+}
