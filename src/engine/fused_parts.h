@@ -50,7 +50,7 @@ static inline int32_t fused_query_group(const struct hparams *hp) { return hp->n
 
 /* ---- products ---- */
 
-enum packing { PACKED_NOT = GGML_TYPE_COUNT, PACKED_BF16, PACKED_INT16 /* + enum few_int16_form */ };
+enum packing { PACKED_NOT = GGML_TYPE_COUNT, PACKED_BF16, PACKED_MANY, PACKED_INT16 /* + enum few_int16_form */ };
 
 /* Input rows of one product: x f32 [n_in, n], and packed for the last kind of weights that it met. */
 struct input {

@@ -3,10 +3,7 @@
 
 #include "engine/fused_parts.h"
 
-enum {
-    MANY_FROM = 9,      /* rows that are worth a panel of unpacked weights */
-    INT16_AGAIN = 16384 /* bytes of weights that further rows find in the first-level cache or the second */
-};
+enum { INT16_AGAIN = 16384 /* bytes of weights that further rows find in the first-level cache or the second */ };
 
 struct input fused_input(const struct fused *f, const struct work *w, const float *x, int64_t n_in, bool outputs_only) {
     const struct fused_batch *b = f->batch;
@@ -106,12 +103,13 @@ static void int16_product(const struct few_int16 *few, enum few_int16_form form,
 }
 
 /* The same of more rows, for which it pays to unpack weights into a panel. */
-static void many_product(const struct many_kernel *kernel, const struct ggml_tensor *w, const struct input *in, float *y,
-                         int64_t stride, int64_t first, int64_t end) {
+static void many_product(const struct many_kernel *kernel, const struct ggml_tensor *w, struct input *in, float *y, int64_t stride,
+                         int64_t first, int64_t end) {
     const struct many_product p = {
         .w = (const char *)w->data + (size_t)first * w->nb[1], .type = w->type, .w_stride = w->nb[1], .n_w = end - first,
         .n = in->n_in, .n_rows = in->n,
         .x = in->x, .y = y + first, .x_stride = (size_t)in->n_in, .y_stride = (size_t)stride,
+        .same_x = !packs_anew(in, PACKED_MANY),
     };
     many_run(kernel, &p, in->many, 0, 1);
 }
@@ -119,10 +117,10 @@ static void many_product(const struct many_kernel *kernel, const struct ggml_ten
 /* y_r[j] = w_j x_r in the way that suits the type and the number of rows */
 static void weigh(const struct fused *f, const struct ggml_tensor *w, struct input *in, float *y, int64_t stride, int64_t first,
                   int64_t end) {
-    const bool bf16 = f->few_bf16 && f->few_bf16->reads(w->type, in->n_in);
-    const bool bf16_is_best = bf16 && f->bf16_is_fast && in->n > FEW_INT16_MAX_ROWS;
+    const bool more = in->n > FEW_INT16_MAX_ROWS, bf16 = f->few_bf16 && f->few_bf16->reads(w->type, in->n_in);
+    const bool bf16_is_best = bf16 && more && f->bf16_is_fast;
     const enum few_int16_form form = f->few_int16 ? f->few_int16->form(w->type, in->n_in) : FEW_INT16_NONE;
-    if (in->n >= MANY_FROM && !bf16_is_best && many_reads(f->many, w->type, in->n_in)) {
+    if (more && !bf16_is_best && many_reads(f->many, w->type, in->n_in)) {
         many_product(f->many, w, in, y, stride, first, end);
     } else if (w->type == GGML_TYPE_F16 && f->kernels->few_product_f16) {
         f->kernels->few_product_f16(y, stride, w->data, w->nb[1], in->x, in->n_in, in->n_in, in->n, first, end);

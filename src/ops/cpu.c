@@ -146,7 +146,13 @@ const struct gemm_kernel *cpu_gemm(const struct kernels *kernels, enum ops_preci
 
 const struct many_kernel *cpu_many(const char *name) {
 #if defined(__x86_64__)
-    return has_vnni() && is_asked_for(many_int16_avx512vnni.name, name) ? &many_int16_avx512vnni : NULL;
+    if (has_vnni() && is_asked_for(many_int16_avx512vnni.name, name)) {
+        return &many_int16_avx512vnni;
+    }
+    if (has_avxvnni() && is_asked_for(many_int16_avxvnni.name, name)) {
+        return &many_int16_avxvnni;
+    }
+    return has_avx2() && is_asked_for(many_int16_avx2.name, name) ? &many_int16_avx2 : NULL;
 #else
     (void)name;
     return NULL;

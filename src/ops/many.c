@@ -111,7 +111,9 @@ void many_run(const struct many_kernel *kernel, const struct many_product *p, vo
         job.first_row = row;
         job.n_rows = min64(most, part.end_row - row);
         job.n_tiles = divide_up(job.n_rows, kernel->rows);
-        pack_x(&job);
+        if (!p->same_x || most < p->n_rows) {
+            pack_x(&job);
+        }
         for (int64_t j = part.first_column; j < part.end_column; j += kernel->columns) {
             const int64_t left = part.end_column - j;
             multiply(&job, j, (int)min64(kernel->columns, left), (int)min64(kernel->columns, left - min64(kernel->columns, left)));

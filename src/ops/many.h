@@ -39,6 +39,7 @@ struct many_product {
     const float *x;
     float *y;
     size_t x_stride, y_stride; /* floats */
+    bool same_x; /* as in the call before with this scratch, of one thread and one kernel: it is packed already */
 };
 
 /* Whether the kernel, which may be NULL, reads rows of n weights of a type. */
@@ -51,7 +52,7 @@ size_t many_scratch_bytes(void);
 void many_run(const struct many_kernel *kernel, const struct many_product *p, void *scratch, int ith, int nth);
 
 #if defined(__x86_64__)
-extern const struct many_kernel many_int16_avx512vnni;
+extern const struct many_kernel many_int16_avx512vnni, many_int16_avxvnni, many_int16_avx2;
 #endif
 
 #endif

@@ -191,6 +191,6 @@ static void test_what_is_not_read_is_refused(void **state) {
         FOR(set, test_rows_of_zeros_give_zero_and_of_no_numbers_none), FOR(set, test_what_is_not_read_is_refused)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {TESTS("avx512vnni")};
+    const struct CMUnitTest tests[] = {TESTS("avx512vnni"), TESTS("avxvnni"), TESTS("avx2")};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
