@@ -103,8 +103,8 @@ static void int16_product(const struct few_int16 *few, enum few_int16_form form,
 }
 
 /* The same of more rows, for which it pays to unpack weights into a panel. */
-static void many_product(const struct many_kernel *kernel, const struct ggml_tensor *w, struct input *in, float *y, int64_t stride,
-                         int64_t first, int64_t end) {
+static void many_product(const struct many_kernel *kernel, const struct ggml_tensor *w, struct input *in, float *y,
+                         int64_t stride, int64_t first, int64_t end) {
     const struct many_product p = {
         .w = (const char *)w->data + (size_t)first * w->nb[1], .type = w->type, .w_stride = w->nb[1], .n_w = end - first,
         .n = in->n_in, .n_rows = in->n,

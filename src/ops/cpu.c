@@ -159,6 +159,14 @@ const struct many_kernel *cpu_many(const char *name) {
 #endif
 }
 
+const struct many_kernel *cpu_gemm_quantised(const struct kernels *kernels, enum ops_precision precision) {
+    const bool faster = cpu_gemm(kernels, precision) != &kernels->gemm; /* a matrix unit, or bf16 */
+    if (precision == OPS_F32 || faster) {
+        return NULL;
+    }
+    return cpu_many(kernels == cpu_kernels(NULL) ? NULL : kernels->name);
+}
+
 const struct few_int16 *cpu_few_int16(const char *name) {
 #if defined(__x86_64__)
     if (has_vnni() && is_asked_for(few_int16_avx512vnni.name, name)) {

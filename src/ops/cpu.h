@@ -20,8 +20,12 @@ const struct kernels *cpu_kernels(const char *name);
  * faster one that is as precise. */
 const struct gemm_kernel *cpu_gemm(const struct kernels *kernels, enum ops_precision precision);
 
-/* The product of many rows with quantised weights in whole numbers, called `name` or the best; NULL where the processor lacks it. */
+/* The product of many rows with quantised weights in whole numbers, called `name` or the best; NULL where the processor lacks
+ * it. */
 const struct many_kernel *cpu_many(const char *name);
+
+/* The same beside the given kernels where it is the fastest for a precision, NULL where what cpu_gemm gives is. */
+const struct many_kernel *cpu_gemm_quantised(const struct kernels *kernels, enum ops_precision precision);
 
 /* The products of a few rows in whole numbers, those called `name` or the best, and in bf16; NULL where the processor lacks
  * them. */

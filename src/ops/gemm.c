@@ -52,8 +52,8 @@ static struct range share(int64_t n, int64_t unit, int part, int n_parts) {
     return (struct range){min64(n, units * part / n_parts * unit), min64(n, units * (part + 1) / n_parts * unit)};
 }
 
-struct gemm_rectangle gemm_share(int64_t m, int64_t n, int64_t row_unit, int64_t column_unit, double pack_a, double pack_b, int ith,
-                                 int nth) {
+struct gemm_rectangle gemm_share(int64_t m, int64_t n, int64_t row_unit, int64_t column_unit, double pack_a, double pack_b,
+                                 int ith, int nth) {
     int best = 1;
     double best_cost = 0;
     for (int down = 1; down <= nth; down++) { /* `down` shares of the rows, nth / down of the columns */

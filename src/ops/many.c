@@ -38,7 +38,8 @@ static void pack_x(const struct job *job) {
     for (int64_t t = 0; t < job->n_tiles; t++) {
         const float *x = p->x + (size_t)(job->first_row + tile_begin(job, t)) * p->x_stride;
         for (int64_t group = 0; group < job->n_groups; group++) {
-            job->kernel->pack_x(x_at(job, t, group), x + group * MANY_GROUP, p->x_stride, tile_height(job, t), group_length(job, group));
+            job->kernel->pack_x(x_at(job, t, group), x + group * MANY_GROUP, p->x_stride, tile_height(job, t),
+                                group_length(job, group));
         }
     }
 }
@@ -103,7 +104,8 @@ static void multiply(const struct job *job, int64_t column, int n_columns, int n
 void many_run(const struct many_kernel *kernel, const struct many_product *p, void *scratch, int ith, int nth) {
     const struct gemm_rectangle part = gemm_share(p->n_rows, p->n_w, kernel->rows, kernel->columns, kernel->pack_x_cost,
                                                     kernel->pack_cost, ith, nth);
-    struct job job = {.kernel = kernel, .p = p, .pack = kernel->packs(p->type, p->n), .n_groups = divide_up(p->n, MANY_GROUP), .x = scratch};
+    struct job job = {.kernel = kernel, .p = p, .pack = kernel->packs(p->type, p->n), .x = scratch};
+    job.n_groups = divide_up(p->n, MANY_GROUP);
     job.panel = job.x + X_BYTES;
     job.tile = (float *)(void *)(job.panel + PANEL_BYTES);
     const int64_t tiles = X_BYTES / (job.n_groups * (int64_t)kernel->x_bytes), most = (tiles > 1 ? tiles : 1) * kernel->rows;
@@ -115,8 +117,8 @@ void many_run(const struct many_kernel *kernel, const struct many_product *p, vo
             pack_x(&job);
         }
         for (int64_t j = part.first_column; j < part.end_column; j += kernel->columns) {
-            const int64_t left = part.end_column - j;
-            multiply(&job, j, (int)min64(kernel->columns, left), (int)min64(kernel->columns, left - min64(kernel->columns, left)));
+            const int64_t left = part.end_column - j, columns = min64(kernel->columns, left);
+            multiply(&job, j, (int)columns, (int)min64(kernel->columns, left - columns));
         }
     }
 }

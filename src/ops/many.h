@@ -1,8 +1,8 @@
 /* Products of many rows with quantised weights in whole numbers, where the processor multiplies those fastest.
  *
- * Weights stay the numbers of 8 bits or less that they are, with a scale for every 32 of them (q6_K: 16) and for some types a minimum.
- * Activations become 16-bit numbers with a scale for every 256 of them, as in few_int16.h: products are nearly exact. A group of 256 of
- * a tile's columns is unpacked into a panel in the first-level cache and met by all rows.
+ * Weights stay the numbers of 8 bits or less that they are, with a scale for every 32 of them (q6_K: 16) and for some types a
+ * minimum. Activations become 16-bit numbers with a scale for every 256 of them, as in few_int16.h: products are nearly exact.
+ * A group of 256 of a tile's columns is unpacked into a panel in the first-level cache and met by all rows.
  */
 #ifndef OPS_MANY_H
 #define OPS_MANY_H
@@ -48,7 +48,8 @@ bool many_reads(const struct many_kernel *kernel, enum ggml_type type, int64_t n
 /* Bytes of scratch that each thread wants, whatever the product; aligned to 64. */
 size_t many_scratch_bytes(void);
 
-/* Computes thread ith's share of nth; threads do not meet. What comes of a row depends neither on their number nor on other rows. */
+/* Computes thread ith's share of nth; threads do not meet. What comes of a row depends neither on their number nor on other
+ * rows. */
 void many_run(const struct many_kernel *kernel, const struct many_product *p, void *scratch, int ith, int nth);
 
 #if defined(__x86_64__)

@@ -70,8 +70,9 @@ enum {
     AT_ONCE = VEC * 4 / BLOCK /* blocks of a column that are unpacked together */
 };
 
-/* A panel's blocks are 32 steps of a group. Of the 16-bit numbers two of each column lie together, which packed activations have
- * in the same order: see pack_block. A lane sums products of one column, at most 32 of 128 and 32000, before they are converted. */
+/* A panel's blocks are 32 steps of a group. Of the 16-bit numbers two of each column lie together, which packed activations
+ * have in the same order: see vi_pack. A lane sums products of one column, at most 32 of 128 and 32000, before they are
+ * converted. */
 struct block {
     int16_t q[PAIRS][TILE_NV][2 * VEC];
     float scales[2][TILE_NV][VEC]; /* of each half of the block where there are two */
@@ -284,8 +285,8 @@ static float largest_of(const float *x, int n) {
     return f < INFINITY ? f : NAN;
 }
 
-/* 2 VEC floats times `by` as 16-bit numbers: of each four the first, the third, the second and the fourth, as unpacking leaves the
- * weights' bytes. Returns sums of the numbers, by lanes. */
+/* 2 VEC floats times `by` as 16-bit numbers, in the order that unpacking leaves the weights in. Returns sums of the numbers, by
+ * lanes. */
 VEC_INLINE vf pack_numbers_of_x(int16_t *q, const float *x, vf by) {
     const vi numbers = vi_pack(v_mul(v_load(x), by), v_mul(v_load(x + VEC), by));
     vi_store(q, numbers);
@@ -319,8 +320,8 @@ static void pack_x(void *packed, const float *x, size_t stride, int n_rows, int 
 /* ---- the product ------------------------------------------------------------------------------------------------- */
 
 /* sums += pairs [first, first + n) of a block with those of activations, the block's of which begin at i */
-VEC_INLINE void add_pairs(vi sums[TILE_MR][TILE_NV], const struct block *b, const struct rows *x, int i, const int first, const int n,
-                          const int rows) {
+VEC_INLINE void add_pairs(vi sums[TILE_MR][TILE_NV], const struct block *b, const struct rows *x, int i, const int first,
+                          const int n, const int rows) {
     UNROLL
     for (int k = first; k < first + n; k++) {
         vi w[TILE_NV];
@@ -342,8 +343,8 @@ VEC_INLINE void add_pairs(vi sums[TILE_MR][TILE_NV], const struct block *b, cons
 }
 
 /* y += scale * the products of pairs [first, first + n) */
-VEC_INLINE void add_scaled(vf y[TILE_MR][TILE_NV], const struct block *b, const struct rows *x, int i, const int half, const int first,
-                           const int n, const int rows) {
+VEC_INLINE void add_scaled(vf y[TILE_MR][TILE_NV], const struct block *b, const struct rows *x, int i, const int half,
+                           const int first, const int n, const int rows) {
     vi sums[TILE_MR][TILE_NV];
     UNROLL
     for (int k = 0; k < rows * TILE_NV; k++) {
@@ -371,8 +372,8 @@ VEC_INLINE void add_minima(vf y[TILE_MR][TILE_NV], const struct block *b, const 
     }
 }
 
-VEC_INLINE void tile_of(const struct rows *x, const struct panel *panel, float *y, size_t y_stride, int n, bool add, const int rows,
-                        const enum form form) {
+VEC_INLINE void tile_of(const struct rows *x, const struct panel *panel, float *y, size_t y_stride, int n, bool add,
+                        const int rows, const enum form form) {
     vf sums[TILE_MR][TILE_NV];
     UNROLL
     for (int k = 0; k < rows * TILE_NV; k++) {

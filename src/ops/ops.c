@@ -37,9 +37,7 @@ int ops_new(struct ops **out, const struct ops_params *params, struct genarm_err
     ops->params = p;
     ops->kernels = kernels;
     ops->gemm = cpu_gemm(kernels, p.precision);
-    if (p.precision == OPS_BF16 && ops->gemm == &kernels->gemm) { /* no matrix unit, no fast bf16 */
-        ops->many = cpu_many(p.instructions);
-    }
+    ops->many = cpu_gemm_quantised(kernels, p.precision);
     ops->scratch = calloc((size_t)p.n_threads, sizeof(*ops->scratch));
     for (int i = 0; ops->scratch && i < p.n_threads; i++) {
         ops->scratch[i] = aligned_alloc(GEMM_ALIGN, scratch_bytes()); /* pages count only once they are touched */

@@ -32,7 +32,8 @@
 
 struct ops;
 
-/* How weights meet activations. A processor without the instructions for a mode computes in f32. */
+/* How weights meet activations. A processor without fast instructions for bf16 computes nearly exactly instead: forwards with
+ * quantised weights in whole numbers (many.h) where it has those, else in f32. */
 enum ops_precision {
     OPS_F32,    /* faithful to f32: FMA, or split bf16 with three products where a matrix unit makes that faster */
     OPS_BF16,   /* both operands rounded to bf16, sums in f32 */
