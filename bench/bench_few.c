@@ -54,6 +54,7 @@ static void problem_free(struct problem *p) {
     free(p->x);
     free(p->y);
     free(p->packed);
+    free(p->scratch);
 }
 
 /* As ggml multiplies few rows: those of x are rounded to the type that its dot product takes, and met one by one. */

@@ -210,8 +210,9 @@ static void bench_products(void) {
         {576, 576, 1024}, {576, 1536, 1024}, {1536, 576, 1024}, {576, 960, 1024}, {576, 49152, 256}};
     static const enum ggml_type types[] = {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_1};
     struct ops *f32 = ops_of(OPS_F32), *bf16 = ops_of(OPS_BF16);
-    printf("matrix products, GFLOPS (%s and %s); peak: f32 multiply-adds on registers alone\n\n", ops_gemm_name(f32),
-           ops_gemm_name(bf16));
+    const struct many_kernel *quantised = cpu_gemm_quantised(cpu_kernels(NULL), OPS_BF16);
+    printf("matrix products, GFLOPS (%s, and in bf16 %s, forwards of quantised weights %s); peak: f32 multiply-adds on registers\n\n",
+           ops_gemm_name(f32), ops_gemm_name(bf16), quantised ? quantised->name : ops_gemm_name(bf16));
     printf("%-20s %-5s %8s %8s %8s %8s %9s %9s %8s %8s\n", "n_in x n_out, rows", "type", "peak", "forward", "of peak", "back",
            "bf16", "bf16 back", "ggml", "OpenBLAS");
     for (size_t s = 0; s < sizeof(shapes) / sizeof(*shapes); s++) {

@@ -40,12 +40,16 @@ static void describe_kernels(struct machine *m, const struct genarm_model *model
     const struct few_int16 *few = cpu_few_int16(NULL);
     const struct many_kernel *quantised = cpu_gemm_quantised(kernels, OPS_BF16);
     const char *product = cpu_gemm(kernels, OPS_BF16)->name;
+    char of_quantised[48] = "";
+    if (quantised) {
+        snprintf(of_quantised, sizeof of_quantised, ", of quantised weights by %s", quantised->name);
+    }
     m->has_amx = strstr(product, "amx") != NULL;
     if (model->engine == GENARM_ENGINE_LLAMA) {
         snprintf(m->kernels, sizeof m->kernels, "libllama's");
     } else {
-        snprintf(m->kernels, sizeof m->kernels, "%s, few rows by %s%s, many by %s", kernels->name,
-                 few ? few->name : kernels->name, cpu_bf16_is_fast() ? " and bf16" : "", quantised ? quantised->name : product);
+        snprintf(m->kernels, sizeof m->kernels, "%s, few rows by %s%s, many by %s%s", kernels->name,
+                 few ? few->name : kernels->name, cpu_bf16_is_fast() ? " and bf16" : "", product, of_quantised);
     }
 }
 

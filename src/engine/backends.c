@@ -124,7 +124,10 @@ bool layer_tensors_allocate(struct layer_tensors *t, enum ggml_backend_buffer_us
             return false;
         }
         ggml_backend_buffer_set_usage(t->buffers[i], usage);
-        if (ggml_backend_buffer_is_host(t->buffers[i])) {
+        if (usage == GGML_BACKEND_BUFFER_USAGE_WEIGHTS && ggml_backend_buffer_is_host(t->buffers[i])) {
+            memory_want_huge_pages(ggml_backend_buffer_get_base(t->buffers[i]), ggml_backend_buffer_get_size(t->buffers[i]));
+        }
+        if (placement_buffer_type(t->where, i) == ggml_backend_cpu_buffer_type()) { /* from malloc */
             memory_zero(ggml_backend_buffer_get_base(t->buffers[i]), ggml_backend_buffer_get_size(t->buffers[i]));
         } else {
             ggml_backend_buffer_clear(t->buffers[i], 0);

@@ -3,7 +3,7 @@
 
 #include "engine/fused_parts.h"
 
-enum { INT16_AGAIN = 16384 /* bytes of weights that further rows find in the first-level cache or the second */ };
+enum { INT16_AGAIN = 16384 /* bytes of weights that further rows find in a cache, where nothing is made for many rows */ };
 
 struct input fused_input(const struct fused *f, const struct work *w, const float *x, int64_t n_in, bool outputs_only) {
     const struct fused_batch *b = f->batch;
@@ -117,6 +117,9 @@ static void many_product(const struct many_kernel *kernel, const struct ggml_ten
 /* y_r[j] = w_j x_r in the way that suits the type and the number of rows */
 static void weigh(const struct fused *f, const struct ggml_tensor *w, struct input *in, float *y, int64_t stride, int64_t first,
                   int64_t end) {
+    if (first == end) {
+        return;
+    }
     const bool more = in->n > FEW_INT16_MAX_ROWS, bf16 = f->few_bf16 && f->few_bf16->reads(w->type, in->n_in);
     const bool bf16_is_best = bf16 && more && f->bf16_is_fast;
     const enum few_int16_form form = f->few_int16 ? f->few_int16->form(w->type, in->n_in) : FEW_INT16_NONE;

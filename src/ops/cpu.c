@@ -164,7 +164,13 @@ const struct many_kernel *cpu_gemm_quantised(const struct kernels *kernels, enum
     if (precision == OPS_F32 || faster) {
         return NULL;
     }
-    return cpu_many(kernels == cpu_kernels(NULL) ? NULL : kernels->name);
+    const struct many_kernel *many = cpu_many(kernels == cpu_kernels(NULL) ? NULL : kernels->name);
+#if defined(__x86_64__)
+    if (kernels == &kernels_avx512 && many != &many_int16_avx512vnni) { /* f32 in 512 bits is faster */
+        return NULL;
+    }
+#endif
+    return many;
 }
 
 const struct few_int16 *cpu_few_int16(const char *name) {

@@ -8,11 +8,11 @@ enum {
     FEW_ROWS = 4,     /* of x at once */
     FEW_TOGETHER = VEC == 8 ? 2 : 4, /* rows of weights at once: AVX2 has half the registers */
     FEW_AGAIN = 16384, /* bytes of weights that the next FEW_ROWS of x find in the second-level cache */
-    MANY_FROM = 12,   /* rows of x from which weights are put aside, and */
-    MANY_ROWS = 32,   /* how many meet them, at most */
-    MANY_TOGETHER = VEC == 8 ? 3 : 4, /* rows of those at once: no conversion wants registers */
-    MANY_WEIGHTS = 2 * MANY_TOGETHER, /* rows of weights put aside, and */
-    MANY_DEPTH = 640                  /* how many of each: they and FEW_ROWS of x lie in the first-level cache */
+    ASIDE_FROM = 12,   /* rows of x from which weights are put aside, and */
+    ASIDE_ROWS = 32,   /* how many meet them, at most */
+    ASIDE_TOGETHER = VEC == 8 ? 3 : 4, /* rows of those at once: no conversion wants registers */
+    ASIDE_WEIGHTS = 2 * ASIDE_TOGETHER, /* rows of weights put aside, and */
+    ASIDE_DEPTH = 640                  /* how many of each: they and FEW_ROWS of x lie in the first-level cache */
 };
 
 #ifdef HAS_V_LOAD_F16
@@ -109,10 +109,10 @@ static void few_passes(float *y, int64_t y_stride, const char *w, size_t w_strid
     }
 }
 
-/* to[j][i] = the n weights [i, i + n) of rows j < n_w; n <= MANY_DEPTH. Zeros follow up to a whole vector. */
-static void many_convert(float *to, const char *w, size_t w_stride, int64_t i, int64_t n, int n_w) {
-    const size_t ahead = fetch_distance(MANY_WEIGHTS * w_stride);
-    for (int j = 0; j < n_w; j++, to += MANY_DEPTH, w += w_stride) {
+/* to[j][i] = the n weights [i, i + n) of rows j < n_w; n <= ASIDE_DEPTH. Zeros follow up to a whole vector. */
+static void aside_convert(float *to, const char *w, size_t w_stride, int64_t i, int64_t n, int n_w) {
+    const size_t ahead = fetch_distance(ASIDE_WEIGHTS * w_stride);
+    for (int j = 0; j < n_w; j++, to += ASIDE_DEPTH, w += w_stride) {
         const uint16_t *wj = (const uint16_t *)(const void *)w + i;
         int64_t k = 0;
         for (; k + 2 * VEC <= n; k += 2 * VEC) {
@@ -126,92 +126,92 @@ static void many_convert(float *to, const char *w, size_t w_stride, int64_t i, i
     }
 }
 
-/* part[r * MANY_TOGETHER + j] += w_j x_r for the n <= VEC numbers at w and x; whole: n is VEC */
-VEC_INLINE void many_step(vf part[], const float *w, const float *x, int64_t x_stride, int n, const int n_x, const bool whole) {
-    vf a[MANY_TOGETHER];
+/* part[r * ASIDE_TOGETHER + j] += w_j x_r for the n <= VEC numbers at w and x; whole: n is VEC */
+VEC_INLINE void aside_step(vf part[], const float *w, const float *x, int64_t x_stride, int n, const int n_x, const bool whole) {
+    vf a[ASIDE_TOGETHER];
     UNROLL
-    for (int j = 0; j < MANY_TOGETHER; j++) {
-        a[j] = v_load(w + j * MANY_DEPTH);
+    for (int j = 0; j < ASIDE_TOGETHER; j++) {
+        a[j] = v_load(w + j * ASIDE_DEPTH);
     }
     UNROLL
     for (int r = 0; r < n_x; r++) {
         const vf b = v_loaded(whole ? v_load(x + r * x_stride) : v_load_part(x + r * x_stride, n));
         UNROLL
-        for (int j = 0; j < MANY_TOGETHER; j++) {
-            part[r * MANY_TOGETHER + j] = v_fma(a[j], b, part[r * MANY_TOGETHER + j]);
+        for (int j = 0; j < ASIDE_TOGETHER; j++) {
+            part[r * ASIDE_TOGETHER + j] = v_fma(a[j], b, part[r * ASIDE_TOGETHER + j]);
         }
     }
 }
 
-/* sum[r][j] += w_j x_r, by lanes, for MANY_TOGETHER rows of converted weights and a constant number of rows of x */
-VEC_INLINE void many_tile(vf sum[], const float *w, const float *x, int64_t x_stride, int64_t n, const int n_x) {
-    vf part[FEW_ROWS * MANY_TOGETHER];
+/* sum[r][j] += w_j x_r, by lanes, for ASIDE_TOGETHER rows of converted weights and a constant number of rows of x */
+VEC_INLINE void aside_tile(vf sum[], const float *w, const float *x, int64_t x_stride, int64_t n, const int n_x) {
+    vf part[FEW_ROWS * ASIDE_TOGETHER];
     UNROLL
-    for (int k = 0; k < n_x * MANY_TOGETHER; k++) {
-        part[k] = sum[k / MANY_TOGETHER * MANY_WEIGHTS + k % MANY_TOGETHER];
+    for (int k = 0; k < n_x * ASIDE_TOGETHER; k++) {
+        part[k] = sum[k / ASIDE_TOGETHER * ASIDE_WEIGHTS + k % ASIDE_TOGETHER];
     }
     int64_t i = 0;
     for (; i + VEC <= n; i += VEC) {
-        many_step(part, w + i, x + i, x_stride, VEC, n_x, true);
+        aside_step(part, w + i, x + i, x_stride, VEC, n_x, true);
     }
     if (i < n) {
-        many_step(part, w + i, x + i, x_stride, (int)(n - i), n_x, false);
+        aside_step(part, w + i, x + i, x_stride, (int)(n - i), n_x, false);
     }
     UNROLL
-    for (int k = 0; k < n_x * MANY_TOGETHER; k++) {
-        sum[k / MANY_TOGETHER * MANY_WEIGHTS + k % MANY_TOGETHER] = part[k];
+    for (int k = 0; k < n_x * ASIDE_TOGETHER; k++) {
+        sum[k / ASIDE_TOGETHER * ASIDE_WEIGHTS + k % ASIDE_TOGETHER] = part[k];
     }
 }
 
-static void many_tiles(vf sum[], const float *w, const float *x, int64_t x_stride, int64_t n, int n_rows) {
+static void aside_tiles(vf sum[], const float *w, const float *x, int64_t x_stride, int64_t n, int n_rows) {
     for (int r = 0; r < n_rows; r += FEW_ROWS) {
-        for (int j = 0; j < MANY_WEIGHTS; j += MANY_TOGETHER) {
-            vf *of = sum + r * MANY_WEIGHTS + j;
-            const float *wj = w + j * MANY_DEPTH, *xr = x + r * x_stride;
+        for (int j = 0; j < ASIDE_WEIGHTS; j += ASIDE_TOGETHER) {
+            vf *of = sum + r * ASIDE_WEIGHTS + j;
+            const float *wj = w + j * ASIDE_DEPTH, *xr = x + r * x_stride;
             switch (n_rows - r) {
-            case 1: many_tile(of, wj, xr, x_stride, n, 1); break;
-            case 2: many_tile(of, wj, xr, x_stride, n, 2); break;
-            case 3: many_tile(of, wj, xr, x_stride, n, 3); break;
-            default: many_tile(of, wj, xr, x_stride, n, FEW_ROWS); break;
+            case 1: aside_tile(of, wj, xr, x_stride, n, 1); break;
+            case 2: aside_tile(of, wj, xr, x_stride, n, 2); break;
+            case 3: aside_tile(of, wj, xr, x_stride, n, 3); break;
+            default: aside_tile(of, wj, xr, x_stride, n, FEW_ROWS); break;
             }
         }
     }
 }
 
-/* y[r][j] = w_j x_r for n_w <= MANY_WEIGHTS rows of weights and n_rows <= MANY_ROWS of x, each sum in the order of few_block */
-static void many_block(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride, int64_t n,
+/* y[r][j] = w_j x_r for n_w <= ASIDE_WEIGHTS rows of weights and n_rows <= ASIDE_ROWS of x, each sum in the order of few_block */
+static void aside_block(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride, int64_t n,
                        int n_rows, int n_w) {
-    float converted[MANY_WEIGHTS * MANY_DEPTH];
-    vf sum[MANY_ROWS * MANY_WEIGHTS]; /* of row r of x, weight row j: at r * MANY_WEIGHTS + j */
-    for (int k = 0; k < n_rows * MANY_WEIGHTS; k++) {
+    float converted[ASIDE_WEIGHTS * ASIDE_DEPTH];
+    vf sum[ASIDE_ROWS * ASIDE_WEIGHTS]; /* of row r of x, weight row j: at r * ASIDE_WEIGHTS + j */
+    for (int k = 0; k < n_rows * ASIDE_WEIGHTS; k++) {
         sum[k] = v_zero();
     }
-    if (n_w < MANY_WEIGHTS) { /* tiles are computed whole */
+    if (n_w < ASIDE_WEIGHTS) { /* tiles are computed whole */
         memset(converted, 0, sizeof converted);
     }
-    for (int64_t i = 0; i < n; i += MANY_DEPTH) {
-        const int64_t depth = n - i < MANY_DEPTH ? n - i : MANY_DEPTH;
-        many_convert(converted, w, w_stride, i, depth, n_w);
-        many_tiles(sum, converted, x + i, x_stride, depth, n_rows);
+    for (int64_t i = 0; i < n; i += ASIDE_DEPTH) {
+        const int64_t depth = n - i < ASIDE_DEPTH ? n - i : ASIDE_DEPTH;
+        aside_convert(converted, w, w_stride, i, depth, n_w);
+        aside_tiles(sum, converted, x + i, x_stride, depth, n_rows);
     }
     for (int r = 0; r < n_rows; r++) {
-        float out[MANY_WEIGHTS];
-        v_sums(out, sum + r * MANY_WEIGHTS, MANY_WEIGHTS);
+        float out[ASIDE_WEIGHTS];
+        v_sums(out, sum + r * ASIDE_WEIGHTS, ASIDE_WEIGHTS);
         memcpy(y + r * y_stride, out, (size_t)n_w * sizeof *out);
     }
 }
 
 static void few_product_f16(float *y, int64_t y_stride, const void *w, size_t w_stride, const float *x, int64_t x_stride,
                             int64_t n, int n_rows, int64_t first, int64_t end) {
-    if (n_rows < MANY_FROM) {
+    if (n_rows < ASIDE_FROM) {
         few_passes(y, y_stride, w, w_stride, x, x_stride, n, n_rows, first, end);
         return;
     }
-    for (int64_t j = first; j < end; j += MANY_WEIGHTS) {
-        const int n_w = (int)(end - j < MANY_WEIGHTS ? end - j : MANY_WEIGHTS);
-        for (int r = 0; r < n_rows; r += MANY_ROWS) {
-            many_block(y + r * y_stride + j, y_stride, (const char *)w + (size_t)j * w_stride, w_stride, x + r * x_stride,
-                       x_stride, n, n_rows - r < MANY_ROWS ? n_rows - r : MANY_ROWS, n_w);
+    for (int64_t j = first; j < end; j += ASIDE_WEIGHTS) {
+        const int n_w = (int)(end - j < ASIDE_WEIGHTS ? end - j : ASIDE_WEIGHTS);
+        for (int r = 0; r < n_rows; r += ASIDE_ROWS) {
+            aside_block(y + r * y_stride + j, y_stride, (const char *)w + (size_t)j * w_stride, w_stride, x + r * x_stride,
+                       x_stride, n, n_rows - r < ASIDE_ROWS ? n_rows - r : ASIDE_ROWS, n_w);
         }
     }
 }

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { FEW_INT16_MAX_ROWS = 8 /* at once; of more, bf16 needs fewer instructions where there is bf16 */ };
+enum { FEW_INT16_MAX_ROWS = 8 /* at once; more are for many.h, or few_bf16.h */ };
 
 /* How activations are packed: what types of weights meet them. */
 enum few_int16_form { FEW_INT16_NONE, FEW_INT16_BLOCKS, FEW_INT16_SUPER_BLOCKS };

@@ -52,8 +52,8 @@ static struct range share(int64_t n, int64_t unit, int part, int n_parts) {
     return (struct range){min64(n, units * part / n_parts * unit), min64(n, units * (part + 1) / n_parts * unit)};
 }
 
-struct gemm_rectangle gemm_share(int64_t m, int64_t n, int64_t row_unit, int64_t column_unit, double pack_a, double pack_b,
-                                 int ith, int nth) {
+struct gemm_rectangle gemm_share(int64_t m, int64_t n, int64_t row_unit, int64_t unit, double pack_a, double pack_b, int ith,
+                                 int nth) {
     int best = 1;
     double best_cost = 0;
     for (int down = 1; down <= nth; down++) { /* `down` shares of the rows, nth / down of the columns */
@@ -61,14 +61,14 @@ struct gemm_rectangle gemm_share(int64_t m, int64_t n, int64_t row_unit, int64_t
             continue;
         }
         const double rows = (double)min64(m, divide_up(divide_up(m, row_unit), down) * row_unit);
-        const double columns = (double)min64(n, divide_up(divide_up(n, column_unit), nth / down) * column_unit);
+        const double columns = (double)min64(n, divide_up(divide_up(n, unit), nth / down) * unit);
         const double cost = rows * columns + pack_a * rows + pack_b * columns;
         if (down == 1 || cost < best_cost) {
             best = down;
             best_cost = cost;
         }
     }
-    const struct range rows = share(m, row_unit, ith % best, best), columns = share(n, column_unit, ith / best, nth / best);
+    const struct range rows = share(m, row_unit, ith % best, best), columns = share(n, unit, ith / best, nth / best);
     return (struct gemm_rectangle){rows.first, rows.end, columns.first, columns.end};
 }
 

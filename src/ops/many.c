@@ -1,10 +1,11 @@
 #include "ops/many.h"
 
+#include <string.h>
+
 #include "ops/gemm.h"
 
 enum {
-    X_BYTES = 4 << 20,      /* packed rows of x that meet a panel */
-    PANEL_BYTES = 40 << 10, /* a panel, at most */
+    X_BYTES = 4 << 20 /* packed rows of x that meet a panel */
 };
 
 /* What one thread computes. */
@@ -20,10 +21,16 @@ struct job {
 static int64_t divide_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
-bool many_reads(const struct many_kernel *kernel, enum ggml_type type, int64_t n) { return kernel && kernel->packs(type, n); }
+static int64_t tile_bytes(const struct many_kernel *kernel, int64_t n) {
+    return divide_up(n, MANY_GROUP) * (int64_t)kernel->x_bytes;
+}
+
+bool many_reads(const struct many_kernel *kernel, enum ggml_type type, int64_t n) {
+    return kernel && n > 0 && tile_bytes(kernel, n) <= X_BYTES && kernel->packs(type, n);
+}
 
 size_t many_scratch_bytes(void) {
-    return X_BYTES + PANEL_BYTES + sizeof(float) * MANY_MAX_ROWS * MANY_MAX_COLUMNS;
+    return X_BYTES + MANY_PANEL_BYTES + sizeof(float) * MANY_MAX_ROWS * MANY_MAX_COLUMNS;
 }
 
 static int64_t tile_begin(const struct job *job, int64_t t) { return job->n_rows * t / job->n_tiles; }
@@ -57,21 +64,23 @@ static void pack_panel(const struct job *job, int64_t column, int n_columns, int
     job->pack(job->panel, rows, n_columns, group_length(job, group));
 }
 
-/* The panel's product with tile t, to columns of y of which there are fewer than a tile has. */
+/* The panel's product with tile t, to columns of y of which there are fewer than a tile has: there and back, since a sum is not to
+ * depend on where its tile ends. */
 static void tile_aside(const struct job *job, int64_t t, float *y, int n_columns, int64_t group) {
-    const int width = job->kernel->columns, height = tile_height(job, t);
-    job->kernel->tile(x_at(job, t, group), job->panel, job->tile, (size_t)width, height, group_length(job, group), false);
+    const size_t width = (size_t)job->kernel->columns, stride = job->p->y_stride, bytes = (size_t)n_columns * sizeof *y;
+    const int height = tile_height(job, t);
+    for (int r = 0; r < height && group > 0; r++) {
+        memcpy(job->tile + (size_t)r * width, y + (size_t)r * stride, bytes);
+    }
+    job->kernel->tile(x_at(job, t, group), job->panel, job->tile, width, height, n_columns, group_length(job, group), group > 0);
     for (int r = 0; r < height; r++) {
-        for (int c = 0; c < n_columns; c++) {
-            float *to = y + (size_t)r * job->p->y_stride + c;
-            *to = job->tile[r * width + c] + (group > 0 ? *to : 0.0f);
-        }
+        memcpy(y + (size_t)r * stride, job->tile + (size_t)r * width, bytes);
     }
 }
 
-/* Share t of n_tiles of the panel that is packed next, of which `columns` rows of weights begin at `next`, is brought to the
- * first-level cache: with each tile a part, so that the memory is busy while tiles are computed. */
-static void fetch(const struct job *job, const char *next, int n_columns, int64_t group, int64_t t) {
+/* Share t of n_tiles of the weights of the next panel, n_columns rows from `next` on, is brought to the first-level cache: a part
+ * with each tile, so that the memory is busy while tiles are computed. */
+static void prefetch(const struct job *job, const char *next, int n_columns, int64_t group, int64_t t) {
     const size_t bytes = ggml_row_size(job->p->type, group_length(job, group));
     for (int64_t c = n_columns * t / job->n_tiles; c < n_columns * (t + 1) / job->n_tiles; c++) {
         for (size_t i = 0; i < bytes; i += 64) {
@@ -90,10 +99,10 @@ static void multiply(const struct job *job, int64_t column, int n_columns, int n
         pack_panel(job, column, n_columns, group);
         for (int64_t t = 0; t < job->n_tiles; t++) {
             float *y = p->y + (size_t)(job->first_row + tile_begin(job, t)) * p->y_stride + column;
-            fetch(job, next, last ? n_next : n_columns, next_group, t);
+            prefetch(job, next, last ? n_next : n_columns, next_group, t);
             if (n_columns == job->kernel->columns) {
-                job->kernel->tile(x_at(job, t, group), job->panel, y, p->y_stride, tile_height(job, t), group_length(job, group),
-                                  group > 0);
+                job->kernel->tile(x_at(job, t, group), job->panel, y, p->y_stride, tile_height(job, t), n_columns,
+                                  group_length(job, group), group > 0);
             } else {
                 tile_aside(job, t, y, n_columns, group);
             }
@@ -107,8 +116,11 @@ void many_run(const struct many_kernel *kernel, const struct many_product *p, vo
     struct job job = {.kernel = kernel, .p = p, .pack = kernel->packs(p->type, p->n), .x = scratch};
     job.n_groups = divide_up(p->n, MANY_GROUP);
     job.panel = job.x + X_BYTES;
-    job.tile = (float *)(void *)(job.panel + PANEL_BYTES);
-    const int64_t tiles = X_BYTES / (job.n_groups * (int64_t)kernel->x_bytes), most = (tiles > 1 ? tiles : 1) * kernel->rows;
+    job.tile = (float *)(void *)(job.panel + MANY_PANEL_BYTES);
+    const int64_t most = X_BYTES / tile_bytes(kernel, p->n) * kernel->rows;
+    if (part.first_column == part.end_column) {
+        return;
+    }
     for (int64_t row = part.first_row; row < part.end_row; row += most) {
         job.first_row = row;
         job.n_rows = min64(most, part.end_row - row);

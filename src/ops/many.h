@@ -12,7 +12,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { MANY_GROUP = 256 /* elements of a row, at most, that are packed at a time */, MANY_MAX_ROWS = 8, MANY_MAX_COLUMNS = 32 };
+enum {
+    MANY_GROUP = 256, /* elements of a row, at most, that are packed at a time */
+    MANY_MAX_ROWS = 8,
+    MANY_MAX_COLUMNS = 32,
+    MANY_PANEL_BYTES = 24 << 10
+};
 
 /* Panel of weights [0, n) of a group: of `columns` rows of weights, at most as many as a tile has. */
 typedef void (*many_pack_t)(void *panel, const void *const *rows, int columns, int n);
@@ -20,13 +25,13 @@ typedef void (*many_pack_t)(void *panel, const void *const *rows, int columns, i
 struct many_kernel {
     const char *name;
     int rows, columns;           /* of a tile */
-    size_t x_bytes, panel_bytes; /* of packed groups, multiples of 64: of a tile's rows of x; of its columns of weights */
+    size_t x_bytes;              /* of a packed group of a tile's rows of x, a multiple of 64 */
     /* How groups of rows of n weights of a type are packed; NULL: they cannot be read. */
     many_pack_t (*packs)(enum ggml_type type, int64_t n);
     /* n elements of n_rows rows of x, stride floats apart */
     void (*pack_x)(void *packed, const float *x, size_t stride, int n_rows, int n);
-    /* y[r][j] (= or +=) their product, for all columns of a tile */
-    void (*tile)(const void *x, const void *panel, float *y, size_t y_stride, int n_rows, int n, bool add);
+    /* y[r][j] (= or +=) their product; columns of y up to the next multiple of 16 are written */
+    void (*tile)(const void *x, const void *panel, float *y, size_t y_stride, int n_rows, int columns, int n, bool add);
     double pack_x_cost, pack_cost; /* of an element of x, and of a weight, in multiply-adds that take as long */
 };
 
@@ -39,7 +44,7 @@ struct many_product {
     const float *x;
     float *y;
     size_t x_stride, y_stride; /* floats */
-    bool same_x; /* as in the call before with this scratch, of one thread and one kernel: it is packed already */
+    bool same_x; /* x, n and n_rows are those of the call before with this scratch and kernel, both with nth 1: it is packed */
 };
 
 /* Whether the kernel, which may be NULL, reads rows of n weights of a type. */

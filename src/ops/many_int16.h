@@ -86,6 +86,10 @@ struct panel {
     enum form form;
 };
 
+_Static_assert(sizeof(struct panel) <= MANY_PANEL_BYTES && (int)GROUP == (int)MANY_GROUP && TILE_MR <= MANY_MAX_ROWS &&
+                   TILE_NV * VEC <= (int)MANY_MAX_COLUMNS,
+               "what many.c has room for");
+
 /* A group of activations. */
 struct rows {
     int16_t q[TILE_MR][GROUP];
@@ -231,7 +235,7 @@ VEC_INLINE void pack_numbers(struct block *to, int v, const enum ggml_type type,
     }
 }
 
-VEC_INLINE void pack_columns(void *panel, const enum ggml_type type, const void *const *rows, int columns, int n) {
+VEC_INSTANCE void pack_columns(void *panel, const enum ggml_type type, const void *const *rows, int columns, int n) {
     struct panel *to = panel;
     to->form = form_of(type);
     for (int v = 0; v < TILE_NV && v * VEC < columns; v++) {
@@ -321,12 +325,12 @@ static void pack_x(void *packed, const float *x, size_t stride, int n_rows, int 
 
 /* sums += pairs [first, first + n) of a block with those of activations, the block's of which begin at i */
 VEC_INLINE void add_pairs(vi sums[TILE_MR][TILE_NV], const struct block *b, const struct rows *x, int i, const int first,
-                          const int n, const int rows) {
+                          const int n, const int rows, const int nv) {
     UNROLL
     for (int k = first; k < first + n; k++) {
         vi w[TILE_NV];
         UNROLL
-        for (int v = 0; v < TILE_NV; v++) {
+        for (int v = 0; v < nv; v++) {
             w[v] = vi_load(b->q[k][v]);
         }
         UNROLL
@@ -335,7 +339,7 @@ VEC_INLINE void add_pairs(vi sums[TILE_MR][TILE_NV], const struct block *b, cons
             memcpy(&pair, &x->q[r][i + 2 * k], sizeof pair);
             const vi both = vi_of_float(v_loaded(vi_as_float(vi_set1(pair))));
             UNROLL
-            for (int v = 0; v < TILE_NV; v++) {
+            for (int v = 0; v < nv; v++) {
                 sums[r][v] = vi_add_products(sums[r][v], w[v], both);
             }
         }
@@ -344,15 +348,15 @@ VEC_INLINE void add_pairs(vi sums[TILE_MR][TILE_NV], const struct block *b, cons
 
 /* y += scale * the products of pairs [first, first + n) */
 VEC_INLINE void add_scaled(vf y[TILE_MR][TILE_NV], const struct block *b, const struct rows *x, int i, const int half,
-                           const int first, const int n, const int rows) {
+                           const int first, const int n, const int rows, const int nv) {
     vi sums[TILE_MR][TILE_NV];
     UNROLL
-    for (int k = 0; k < rows * TILE_NV; k++) {
-        sums[k / TILE_NV][k % TILE_NV] = vi_zero();
+    for (int k = 0; k < rows * nv; k++) {
+        sums[k / nv][k % nv] = vi_zero();
     }
-    add_pairs(sums, b, x, i, first, n, rows);
+    add_pairs(sums, b, x, i, first, n, rows, nv);
     UNROLL
-    for (int v = 0; v < TILE_NV; v++) {
+    for (int v = 0; v < nv; v++) {
         const vf scale = v_load(b->scales[half][v]);
         UNROLL
         for (int r = 0; r < rows; r++) {
@@ -361,9 +365,10 @@ VEC_INLINE void add_scaled(vf y[TILE_MR][TILE_NV], const struct block *b, const 
     }
 }
 
-VEC_INLINE void add_minima(vf y[TILE_MR][TILE_NV], const struct block *b, const struct rows *x, int i, const int rows) {
+VEC_INLINE void add_minima(vf y[TILE_MR][TILE_NV], const struct block *b, const struct rows *x, int i, const int rows,
+                           const int nv) {
     UNROLL
-    for (int v = 0; v < TILE_NV; v++) {
+    for (int v = 0; v < nv; v++) {
         const vf minimum = v_load(b->minima[v]);
         UNROLL
         for (int r = 0; r < rows; r++) {
@@ -372,37 +377,37 @@ VEC_INLINE void add_minima(vf y[TILE_MR][TILE_NV], const struct block *b, const 
     }
 }
 
-VEC_INLINE void tile_of(const struct rows *x, const struct panel *panel, float *y, size_t y_stride, int n, bool add,
-                        const int rows, const enum form form) {
+VEC_INSTANCE void tile_of(const struct rows *x, const struct panel *panel, float *y, size_t y_stride, int n, bool add,
+                        const int rows, const int nv, const enum form form) {
     vf sums[TILE_MR][TILE_NV];
     UNROLL
-    for (int k = 0; k < rows * TILE_NV; k++) {
-        sums[k / TILE_NV][k % TILE_NV] = v_zero();
+    for (int k = 0; k < rows * nv; k++) {
+        sums[k / nv][k % nv] = v_zero();
     }
     for (int i = 0; i < n; i += BLOCK) {
         const struct block *b = &panel->blocks[i / BLOCK];
         if (form == TWO_SCALES) {
-            add_scaled(sums, b, x, i, 0, 0, PAIRS / 2, rows);
-            add_scaled(sums, b, x, i, 1, PAIRS / 2, PAIRS / 2, rows);
+            add_scaled(sums, b, x, i, 0, 0, PAIRS / 2, rows, nv);
+            add_scaled(sums, b, x, i, 1, PAIRS / 2, PAIRS / 2, rows, nv);
         } else {
-            add_scaled(sums, b, x, i, 0, 0, PAIRS, rows);
+            add_scaled(sums, b, x, i, 0, 0, PAIRS, rows, nv);
         }
         if (form == WITH_MINIMUM) {
-            add_minima(sums, b, x, i, rows);
+            add_minima(sums, b, x, i, rows, nv);
         }
     }
     UNROLL
-    for (int k = 0; k < rows * TILE_NV; k++) {
-        const int r = k / TILE_NV, v = k % TILE_NV;
+    for (int k = 0; k < rows * nv; k++) {
+        const int r = k / nv, v = k % nv;
         float *to = y + (size_t)r * y_stride + v * VEC;
         v_store(to, v_fma(sums[r][v], v_set1(x->scales[r]), add ? v_load(to) : v_zero()));
     }
 }
 
-#define TILE_CALL(r, nv) tile_of(x, panel, y, y_stride, n, add, r, FORM)
+#define TILE_CALL(r, nv) tile_of(x, panel, y, y_stride, n, add, r, nv, FORM)
 #define TILE(name)                                                                                                            \
-    static void name(const struct rows *x, const struct panel *panel, float *y, size_t y_stride, int rows, int n, bool add) {  \
-        const int nv = TILE_NV;                                                                                                \
+    static void name(const struct rows *x, const struct panel *panel, float *y, size_t y_stride, int rows, int nv, int n,      \
+                     bool add) {                                                                                               \
         TILE_DISPATCH                                                                                                          \
     }
 #define FORM ONE_SCALE
@@ -415,15 +420,16 @@ TILE(tile_with_minimum)
 TILE(tile_two_scales)
 #undef FORM
 
-static void tile(const void *x, const void *panel, float *y, size_t y_stride, int n_rows, int n, bool add) {
+static void tile(const void *x, const void *panel, float *y, size_t y_stride, int n_rows, int columns, int n, bool add) {
+    const int nv = columns > VEC ? TILE_NV : 1;
     switch (((const struct panel *)panel)->form) {
-    case ONE_SCALE: tile_one_scale(x, panel, y, y_stride, n_rows, n, add); break;
-    case WITH_MINIMUM: tile_with_minimum(x, panel, y, y_stride, n_rows, n, add); break;
-    case TWO_SCALES: tile_two_scales(x, panel, y, y_stride, n_rows, n, add); break;
+    case ONE_SCALE: tile_one_scale(x, panel, y, y_stride, n_rows, nv, n, add); break;
+    case WITH_MINIMUM: tile_with_minimum(x, panel, y, y_stride, n_rows, nv, n, add); break;
+    case TWO_SCALES: tile_two_scales(x, panel, y, y_stride, n_rows, nv, n, add); break;
     }
 }
 
 #define MANY_KERNEL                                                                                                           \
     .rows = TILE_MR, .columns = TILE_NV * VEC, .x_bytes = (sizeof(struct rows) + 63) / 64 * 64,                                \
-    .panel_bytes = (sizeof(struct panel) + 63) / 64 * 64, .packs = packs, .pack_x = pack_x, .tile = tile,                      \
+    .packs = packs, .pack_x = pack_x, .tile = tile,                                                                            \
     .pack_x_cost = 26, .pack_cost = 14

@@ -52,7 +52,7 @@ struct ops_params ops_default_params(void); /* 1 thread, OPS_F32, custom nodes *
 int ops_new(struct ops **out, const struct ops_params *params, struct genarm_error *err);
 void ops_free(struct ops *ops);
 
-/* Name of the products of many rows in use, e.g. "avx512bf16"; static storage. */
+/* Name of the products of many rows in use, e.g. "avx512bf16"; static storage. Quantised weights may have another (cpu.h). */
 const char *ops_gemm_name(const struct ops *ops);
 
 /* Whether custom nodes can read a weight where it lies: a type that ggml converts to f32, in host memory, in ggml's own

@@ -17,17 +17,27 @@ static void set_weights(struct gemm *g, struct ggml_tensor *const *w, int n_w) {
 
 static size_t row_stride(const struct ggml_tensor *t) { return t->nb[1] / sizeof(float); }
 
-/* y = W x of one map of quantised weights */
-static void run_many(struct ggml_tensor *dst, int ith, int nth, const struct ops *ops) {
-    const struct ggml_tensor *x = dst->src[0], *w = dst->src[1];
-    const struct many_product p = {
-        .w = w->data, .type = w->type, .w_stride = w->nb[1], .n_w = w->ne[1],
-        .n = x->ne[0], .n_rows = x->ne[1],
-        .x = x->data, .y = dst->data, .x_stride = row_stride(x), .y_stride = row_stride(dst),
-    };
+/* Whether y = W x is computed by many.h. */
+static bool reads_all(const struct ggml_tensor *dst, const struct linear_params *p, const struct ops *ops) {
+    bool reads = ops->many && p->weights && !p->in_place;
+    for (int i = 0; i < p->n_w && reads; i++) {
+        reads = many_reads(ops->many, dst->src[1 + i]->type, dst->src[0]->ne[0]);
+    }
+    return reads;
+}
+
+static void run_many(struct ggml_tensor *dst, const struct linear_params *p, int ith, int nth, const struct ops *ops) {
+    const struct ggml_tensor *x = dst->src[0];
+    float *y = dst->data;
     nth = node_threads(ops, nth);
-    if (ith < nth) {
-        many_run(ops->many, &p, ops->scratch[ith], ith, nth);
+    for (int i = 0; i < p->n_w && ith < nth; y += dst->src[1 + i++]->ne[1]) {
+        const struct ggml_tensor *w = dst->src[1 + i];
+        const struct many_product product = {
+            .w = w->data, .type = w->type, .w_stride = w->nb[1], .n_w = w->ne[1],
+            .n = x->ne[0], .n_rows = x->ne[1],
+            .x = x->data, .y = y, .x_stride = row_stride(x), .y_stride = row_stride(dst),
+        };
+        many_run(ops->many, &product, ops->scratch[ith], ith, nth);
     }
 }
 
@@ -55,9 +65,8 @@ static void run_forward(struct ggml_tensor *dst, int ith, int nth, void *userdat
     struct ops *ops = userdata;
     struct linear_params p;
     node_get_params(dst, &p, sizeof(p));
-    const bool one = p.weights && p.n_w == 1 && !p.in_place;
-    if (one && many_reads(ops->many, dst->src[1]->type, dst->src[0]->ne[0])) {
-        run_many(dst, ith, nth, ops);
+    if (reads_all(dst, &p, ops)) {
+        run_many(dst, &p, ith, nth, ops);
     } else {
         run_linear(dst, GEMM_ROWS_ARE_COLUMNS, ith, nth, ops);
     }

@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -36,7 +38,26 @@ static void test_zero_is_what_was_asked_for_and_no_more(void **state) {
     check(SIZE - BEFORE);
 }
 
+#if defined(__linux__)
+static void test_zero_takes_no_memory_before_it_is_used(void **state) {
+    (void)state;
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    unsigned char *p = aligned_alloc(page, SIZE), there = 1;
+    assert_non_null(p);
+    memset(p, 0xa5, SIZE);
+    memory_zero(p, SIZE);
+    assert_int_equal(mincore(p + SIZE / 2 / page * page, page, &there), 0);
+    assert_int_equal(there & 1, 0);
+    free(p);
+}
+#endif
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_zero_is_what_was_asked_for_and_no_more)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_zero_is_what_was_asked_for_and_no_more),
+#if defined(__linux__)
+        cmocka_unit_test(test_zero_takes_no_memory_before_it_is_used),
+#endif
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -104,13 +104,16 @@ static void test_quantised_weights_equal_plain_ggml_within_its_rounding(void **s
 
 static void test_threads_do_not_change_a_bit(void **state) {
     (void)state;
-    struct layer_results one = lora_layer((struct ops_params){.n_threads = 1}, GGML_TYPE_Q8_0, 33);
-    for (int n = 2; n <= 5; n++) {
-        struct layer_results more = lora_layer((struct ops_params){.n_threads = n}, GGML_TYPE_Q8_0, 33);
-        compare(&more, &one, 33, 0);
-        results_free(&more);
+    for (int precision = OPS_F32; precision <= OPS_BF16; precision++) {
+        struct ops_params params = {.n_threads = 1, .precision = (enum ops_precision)precision};
+        struct layer_results one = lora_layer(params, GGML_TYPE_Q8_0, 33);
+        for (params.n_threads = 2; params.n_threads <= 5; params.n_threads++) {
+            struct layer_results more = lora_layer(params, GGML_TYPE_Q8_0, 33);
+            compare(&more, &one, 33, 0);
+            results_free(&more);
+        }
+        results_free(&one);
     }
-    results_free(&one);
 }
 
 static void test_bf16_is_near_f32(void **state) {

@@ -134,19 +134,75 @@ static void test_products_are_nearly_exact(void **state) {
     }
 }
 
-static void test_the_largest_numbers_do_not_overflow(void **state) {
+/* As the fused step and stacked maps cut a matrix: a column has the same product wherever its tile begins and ends, and rows of
+ * weights and of x may lie apart. */
+static void test_any_part_of_the_columns_gives_the_same(void **state) {
+    enum { N = 768, N_W = 75, N_ROWS = 17 };
+    static const int64_t parts[][2] = {{16, N_W}, {0, 16}, {32, 40}, {74, N_W}, {5, 69}};
     const struct many_kernel *kernel = kernel_of(state);
     for (size_t t = 0; t < N_TYPES; t++) {
-        struct problem p = make(types[t], 512, 1, 1, 1);
+        struct problem p = make(types[t], N, N_W, N_ROWS, 3);
+        float *whole = malloc(p.y_bytes);
+        run(kernel, &p.p, 1);
+        memcpy(whole, p.y, p.y_bytes);
+        for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+            struct many_product part = p.p;
+            clear(&p);
+            part.w = (char *)p.w + (size_t)parts[i][0] * p.p.w_stride;
+            part.y = p.y + parts[i][0];
+            part.n_w = parts[i][1] - parts[i][0];
+            run(kernel, &part, 1);
+            for (int64_t k = 0; k < (N_W + MARGIN) * N_ROWS; k++) {
+                const int64_t j = k % (N_W + MARGIN);
+                assert_true(p.y[k] == (j >= parts[i][0] && j < parts[i][1] ? whole[k] : -1.0f));
+            }
+        }
+        struct many_product every_other = p.p; /* row of weights and of x */
+        every_other.w_stride *= 2;
+        every_other.x_stride *= 2;
+        every_other.n_w = N_W / 2;
+        every_other.n_rows = N_ROWS / 2;
+        run(kernel, &every_other, 2);
+        for (int64_t k = 0; k < (N_W / 2) * (N_ROWS / 2); k++) {
+            const int64_t r = k / (N_W / 2), j = k % (N_W / 2);
+            assert_true(p.y[r * (N_W + MARGIN) + j] == whole[2 * r * (N_W + MARGIN) + 2 * j]);
+        }
+        free(whole);
+        done(&p);
+    }
+}
+
+static void test_activations_stay_packed(void **state) {
+    const struct many_kernel *kernel = kernel_of(state);
+    struct problem p = make(GGML_TYPE_Q8_0, 576, 40, 20, 1);
+    float *first = malloc(p.y_bytes);
+    void *scratch = aligned_alloc(64, (many_scratch_bytes() + 63) / 64 * 64);
+    many_run(kernel, &p.p, scratch, 0, 1);
+    memcpy(first, p.y, p.y_bytes);
+    p.p.same_x = true;
+    memset(p.x, 0, 576 * 20 * sizeof *p.x); /* nobody looks */
+    many_run(kernel, &p.p, scratch, 0, 1);
+    assert_memory_equal(p.y, first, p.y_bytes);
+    free(first);
+    free(scratch);
+    done(&p);
+}
+
+/* All weights and activations are as large as they can be and of one sign, in a row so long that 32 bits could not hold the sum. */
+static void test_the_largest_numbers_do_not_overflow(void **state) {
+    enum { N = 4096 };
+    const struct many_kernel *kernel = kernel_of(state);
+    for (size_t t = 0; t < N_TYPES; t++) {
+        struct problem p = make(types[t], N, 1, 1, 1);
         double sum = 0;
         free(p.w);
-        for (int i = 0; i < 512; i++) { /* all extreme, all of one sign */
-            p.w_is[i] = i == 0 ? 1.0f : -127.0f;
-            p.x[i] = -1.0f;
+        for (int i = 0; i < N; i++) { /* a scale's first one is small, so that no minimum takes the place of the numbers */
+            p.w_is[i] = i % 16 == 0 ? 1.0f : 127.0f;
+            p.x[i] = 1.0f;
         }
-        p.p.w = p.w = quantised(types[t], p.w_is, 512, 1);
-        ggml_get_type_traits(types[t])->to_float(p.w, p.w_is, 512);
-        for (int i = 0; i < 512; i++) {
+        p.p.w = p.w = quantised(types[t], p.w_is, N, 1);
+        ggml_get_type_traits(types[t])->to_float(p.w, p.w_is, N);
+        for (int i = 0; i < N; i++) {
             sum += (double)p.w_is[i] * (double)p.x[i];
         }
         run(kernel, &p.p, 1);
@@ -181,13 +237,17 @@ static void test_what_is_not_read_is_refused(void **state) {
     assert_false(many_reads(kernel, GGML_TYPE_Q5_1, 256));
     assert_false(many_reads(kernel, GGML_TYPE_Q8_0, 48));
     assert_false(many_reads(kernel, GGML_TYPE_Q4_K, 288));
+    assert_false(many_reads(kernel, GGML_TYPE_Q8_0, 0));
+    assert_false(many_reads(kernel, GGML_TYPE_Q8_0, 1 << 20)); /* one tile of it would not fit into the scratch */
     assert_true(many_reads(kernel, GGML_TYPE_Q8_0, 288));
+    assert_true(many_reads(kernel, GGML_TYPE_Q8_0, 1 << 17));
     assert_false(many_reads(NULL, GGML_TYPE_Q8_0, 256));
 }
 
 #define FOR(set, test) {#test " by " set, test, NULL, NULL, (void *)(uintptr_t)set}
 #define TESTS(set)                                                                                                     \
-    FOR(set, test_products_are_nearly_exact), FOR(set, test_the_largest_numbers_do_not_overflow),                      \
+    FOR(set, test_products_are_nearly_exact), FOR(set, test_any_part_of_the_columns_gives_the_same),                   \
+        FOR(set, test_activations_stay_packed), FOR(set, test_the_largest_numbers_do_not_overflow),                    \
         FOR(set, test_rows_of_zeros_give_zero_and_of_no_numbers_none), FOR(set, test_what_is_not_read_is_refused)
 
 int main(void) {
