@@ -198,10 +198,12 @@ VEC_INLINE void pack_scales(struct block *to, int v, const enum ggml_type type, 
     uint16_t scales[GROUP_BLOCKS][VEC], minima[GROUP_BLOCKS][VEC];
     for (int c = 0; c < VEC; c++) {
         UNROLL
-        for (int b = 0; b < n; b++) {
+        for (int b = 0; b < GROUP_BLOCKS; b++) {
             const uint8_t *block = rows[c] + (size_t)b * block_bytes(type);
-            memcpy(&scales[b][c], block, sizeof **scales);
-            if (form_of(type) == WITH_MINIMUM) {
+            if (b < n) {
+                memcpy(&scales[b][c], block, sizeof **scales);
+            }
+            if (b < n && form_of(type) == WITH_MINIMUM) {
                 memcpy(&minima[b][c], block + 2, sizeof **minima);
             }
         }
@@ -217,8 +219,11 @@ VEC_INLINE void pack_scales(struct block *to, int v, const enum ggml_type type, 
 /* The numbers of n blocks likewise. */
 VEC_INLINE void pack_numbers(struct block *to, int v, const enum ggml_type type, const uint8_t *const rows[VEC], const int n) {
     UNROLL
-    for (int b = 0; b < n; b += AT_ONCE) {
+    for (int b = 0; b < GROUP_BLOCKS; b += AT_ONCE) {
         vf t[VEC];
+        if (b >= n) {
+            break;
+        }
         UNROLL
         for (int c = 0; c < VEC; c++) {
             t[c] = vi_as_float(bytes_of(type, rows[c], b, n));
@@ -297,19 +302,19 @@ VEC_INLINE vf pack_numbers_of_x(int16_t *q, const float *x, vf by) {
     return vi_to_float(vi_add_products(vi_zero(), numbers, vi_set1(0x00010001)));
 }
 
-/* A group of n blocks; returns its scale. */
+/* A group of n blocks, the sums of others being 0; returns its scale. */
 VEC_INLINE float pack_group(int16_t *q, float *sums, const float *x, const int n) {
     const float largest = largest_of(x, n * BLOCK);
     const vf by = v_set1(largest > 0 ? (float)LARGEST / largest : 0);
     vf by_lanes[GROUP_BLOCKS];
     UNROLL
-    for (int b = 0; b < n; b++) {
-        by_lanes[b] = pack_numbers_of_x(q + b * BLOCK, x + b * BLOCK, by);
-        for (int i = 2 * VEC; i < BLOCK; i += 2 * VEC) {
+    for (int b = 0; b < GROUP_BLOCKS; b++) {
+        by_lanes[b] = v_zero();
+        for (int i = 0; i < BLOCK && b < n; i += 2 * VEC) {
             by_lanes[b] = v_add(by_lanes[b], pack_numbers_of_x(q + b * BLOCK + i, x + b * BLOCK + i, by));
         }
     }
-    v_sums(sums, by_lanes, n);
+    v_sums(sums, by_lanes, GROUP_BLOCKS);
     return largest / (float)LARGEST;
 }
 
