@@ -98,7 +98,7 @@ static void by_many(struct problem *p, const void *table, int n_rows) {
 
 static void by_few_f16(struct problem *p, const void *table, int n_rows) {
     const struct kernels *k = table;
-    k->few_product_f16(p->y, N_OUT, p->w, ggml_row_size(p->type, N_IN), p->x, N_IN, N_IN, n_rows, 0, N_OUT);
+    k->few_product_f16(p->y, N_OUT, p->w, ggml_row_size(p->type, N_IN), p->x, N_IN, N_IN, n_rows, 0, N_OUT, NULL);
 }
 
 /* The best of ROUNDS for each number of rows */

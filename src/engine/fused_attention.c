@@ -33,10 +33,9 @@ static void rotate_head(const struct fused *f, float *head, const struct ggml_te
     f->kernels->rope(head, head, table, hp->n_embd_head, hp->n_rot, hp->rope_mode == GGML_ROPE_TYPE_NEOX, false);
 }
 
-/* Element 0 of a head's key or value at a position of a sequence. */
-static char *cached(const struct fused *f, const struct ggml_tensor *cache, int32_t seq, int32_t pos, int32_t kv_head) {
-    const size_t column = (size_t)seq * (size_t)f->params.n_ctx + (size_t)pos;
-    return (char *)cache->data + column * cache->nb[1] + (size_t)kv_head * ggml_row_size(cache->type, f->hp->n_embd_head);
+/* A head's key or value at a position of a sequence. */
+static char *cached(const struct fused *f, const struct ggml_tensor *cache, int32_t seq, int32_t kv_head, int32_t pos) {
+    return (char *)cache->data + (size_t)kv_column(f->hp, f->params.n_ctx, seq, kv_head, pos) * cache->nb[1];
 }
 
 static void store_head(const struct ggml_tensor *cache, char *to, const float *head, int64_t n) {
@@ -64,7 +63,7 @@ static void score_keys_int16(const struct fused *f, enum few_int16_form form, co
 
 /* scores[g][p] = k_p q_g for the query heads g that share a key head and positions p in [0, n_pos) */
 static void score_keys(const struct fused *f, const struct ggml_tensor *k, const char *keys, const float *q, void *packed_q,
-                       float *scores, int32_t n_pos) {
+                       float *scores, int32_t n_pos, const char *next) {
     const int32_t n = f->hp->n_embd_head, group = fused_query_group(f->hp);
     const enum few_int16_form form = f->few_int16 && k->type == GGML_TYPE_Q8_0 ? f->few_int16->form(k->type, n) : FEW_INT16_NONE;
     if (form != FEW_INT16_NONE) {
@@ -72,7 +71,7 @@ static void score_keys(const struct fused *f, const struct ggml_tensor *k, const
         return;
     }
     if (k->type == GGML_TYPE_F16 && f->kernels->few_product_f16) {
-        f->kernels->few_product_f16(scores, f->params.n_ctx, keys, k->nb[1], q, n, n, group, 0, n_pos);
+        f->kernels->few_product_f16(scores, f->params.n_ctx, keys, k->nb[1], q, n, n, group, 0, n_pos, next);
         return;
     }
     const ggml_vec_dot_t dot = ggml_get_type_traits_cpu(k->type)->vec_dot; /* of two rows of the cache's own type */
@@ -86,13 +85,13 @@ static void score_keys(const struct fused *f, const struct ggml_tensor *k, const
 
 /* out[g][d] = sum_p scores[g][p] v[p][d] for the query heads g */
 static void weigh_values(const struct fused *f, const struct ggml_tensor *v, const char *values, const float *scores,
-                         float *value, float *out, int32_t n_pos) {
+                         float *value, float *out, int32_t n_pos, const char *next) {
     const int32_t n = f->hp->n_embd_head, group = fused_query_group(f->hp);
     const few_sum_t few_sum = v->type == GGML_TYPE_F16    ? f->kernels->few_sum_f16
                               : v->type == GGML_TYPE_Q8_0 ? f->kernels->few_sum_q8_0
                                                           : NULL;
     if (few_sum) {
-        few_sum(out, n, scores, f->params.n_ctx, values, v->nb[1], n, n_pos, group);
+        few_sum(out, n, scores, f->params.n_ctx, values, v->nb[1], n, n_pos, group, next);
         return;
     }
     const ggml_to_float_t to_float = ggml_get_type_traits(v->type)->to_float;
@@ -112,8 +111,9 @@ static void weigh_values(const struct fused *f, const struct ggml_tensor *v, con
     }
 }
 
-/* One row under one key head: its key and value into the cache, then all its query heads of the group. */
-static void attend_head(const struct fused *f, int32_t layer, struct work *w, int32_t r, int32_t kv_head) {
+/* One row under one key head: its key and value into the cache, then all its query heads of the group. Attention waits for the
+ * memory: what is read next is fetched meanwhile. */
+static void attend_head(const struct fused *f, int32_t layer, struct work *w, int32_t r, int32_t kv_head, const char *next_keys) {
     const struct hparams *hp = f->hp;
     const struct layer_weights *l = &f->weights->layers[layer];
     const struct kv_layer *kv = &f->params.kv[layer];
@@ -123,8 +123,8 @@ static void attend_head(const struct fused *f, int32_t layer, struct work *w, in
     const int32_t n = hp->n_embd_head, group = fused_query_group(hp);
     float *k = qkv + hparams_n_embd_q(hp) + kv_head * n, *v = k + hparams_n_embd_kv(hp);
     rotate_head(f, k, l->k_norm, table);
-    store_head(kv->k, cached(f, kv->k, row->seq, row->pos, kv_head), k, n);
-    store_head(kv->v, cached(f, kv->v, row->seq, row->pos, kv_head), v, n);
+    store_head(kv->k, cached(f, kv->k, row->seq, kv_head, row->pos), k, n);
+    store_head(kv->v, cached(f, kv->v, row->seq, kv_head, row->pos), v, n);
     float *q = qkv + kv_head * group * n;
     const float scale = 1.0f / sqrtf((float)n);
     for (int32_t g = 0; g < group; g++) {
@@ -134,29 +134,57 @@ static void attend_head(const struct fused *f, int32_t layer, struct work *w, in
         }
     }
     const int32_t n_pos = row->pos + 1;
-    score_keys(f, kv->k, cached(f, kv->k, row->seq, 0, kv_head), q, w->query, w->scores, n_pos);
+    const char *keys = cached(f, kv->k, row->seq, kv_head, 0), *values = cached(f, kv->v, row->seq, kv_head, 0);
+    score_keys(f, kv->k, keys, q, w->query, w->scores, n_pos, values);
     for (int32_t g = 0; g < group; g++) {
         f->kernels->softmax(w->scores + (size_t)g * (size_t)f->params.n_ctx, n_pos);
     }
-    weigh_values(f, kv->v, cached(f, kv->v, row->seq, 0, kv_head), w->scores, w->value, out + kv_head * group * n,
-                 n_pos);
+    weigh_values(f, kv->v, values, w->scores, w->value, out + kv_head * group * n, n_pos, next_keys);
 }
 
-/* Threads split pairs of (sequence, key head): rows of one sequence see each other's keys, so they go in order. */
+/* Work that threads split: the rows of a sequence under one key head. They see each other's keys, so they go in order. */
+struct unit {
+    int32_t first_row, end_row, kv_head;
+    int64_t n_pos, before; /* positions that its rows read, and those of the units before */
+};
+
+static struct unit first_unit(const struct fused *f, int32_t row, int64_t before) {
+    const struct row *rows = f->batch->rows;
+    struct unit u = {.first_row = row, .end_row = row, .before = before};
+    for (; u.end_row < f->batch->n_rows && rows[u.end_row].seq == rows[row].seq; u.end_row++) {
+        u.n_pos += rows[u.end_row].pos + 1;
+    }
+    return u;
+}
+
+static struct unit unit_after(const struct fused *f, struct unit u) {
+    const int64_t before = u.before + u.n_pos;
+    if (u.kv_head + 1 == f->hp->n_head_kv) {
+        return first_unit(f, u.end_row, before);
+    }
+    u.before = before;
+    u.kv_head++;
+    return u;
+}
+
+/* A thread's units are neighbours, whose keys lie together, of as many positions as others'. */
 void fused_attend(const struct fused *f, int32_t layer, struct work *w, int ith) {
     const struct row *rows = f->batch->rows;
-    const int32_t n_rows = f->batch->n_rows;
-    int32_t unit = 0;
-    for (int32_t first = 0, next; first < n_rows; first = next) {
-        for (next = first + 1; next < n_rows && rows[next].seq == rows[first].seq; next++) {
+    int64_t total = 0;
+    for (int32_t r = 0; r < f->batch->n_rows; r++) {
+        total += (int64_t)f->hp->n_head_kv * (rows[r].pos + 1);
+    }
+    struct unit next;
+    for (struct unit u = first_unit(f, 0, 0); u.n_pos > 0; u = next) {
+        const int64_t nth = f->params.n_threads;
+        next = unit_after(f, u);
+        if ((u.before + u.n_pos / 2) * nth / total != ith) {
+            continue;
         }
-        for (int32_t h = 0; h < f->hp->n_head_kv; h++) {
-            if (unit++ % f->params.n_threads != ith) {
-                continue;
-            }
-            for (int32_t r = first; r < next; r++) {
-                attend_head(f, layer, w, r, h);
-            }
+        const bool goes_on = next.n_pos > 0 && (next.before + next.n_pos / 2) * nth / total == ith;
+        const char *keys = goes_on ? cached(f, f->params.kv[layer].k, rows[next.first_row].seq, next.kv_head, 0) : NULL;
+        for (int32_t r = u.first_row; r < u.end_row; r++) {
+            attend_head(f, layer, w, r, u.kv_head, r + 1 == u.end_row ? keys : NULL);
         }
     }
 }

@@ -126,7 +126,7 @@ static void weigh(const struct fused *f, const struct ggml_tensor *w, struct inp
     if (more && !bf16_is_best && many_reads(f->many, w->type, in->n_in)) {
         many_product(f->many, w, in, y, stride, first, end);
     } else if (w->type == GGML_TYPE_F16 && f->kernels->few_product_f16) {
-        f->kernels->few_product_f16(y, stride, w->data, w->nb[1], in->x, in->n_in, in->n_in, in->n, first, end);
+        f->kernels->few_product_f16(y, stride, w->data, w->nb[1], in->x, in->n_in, in->n_in, in->n, first, end, NULL);
     } else if (form != FEW_INT16_NONE && !bf16_is_best) {
         int16_product(f->few_int16, form, w, in, y, stride, first, end);
     } else if (bf16) {

@@ -74,8 +74,7 @@ static struct ggml_tensor *rope(struct builder *b, struct ggml_tensor *x) {
 
 /* The part of a layer's cache that a run looks at: [n_embd_head, n_kv, n_head_kv, n_seq] */
 static struct ggml_tensor *cache_view(struct builder *b, struct ggml_tensor *cache, const struct run *run) {
-    const size_t column = cache->nb[1], head = ggml_row_size(cache->type, b->hp->n_embd_head);
-    const size_t sequence = column * (size_t)b->n_ctx;
+    const size_t column = cache->nb[1], head = column * (size_t)b->n_ctx, sequence = head * (size_t)b->hp->n_head_kv;
     return ggml_view_4d(b->ctx, cache, b->hp->n_embd_head, run->n_kv, b->hp->n_head_kv, run->n_seq, column, head, sequence,
                         sequence * (size_t)run->seq0);
 }
@@ -110,7 +109,8 @@ static struct ggml_tensor *attention(struct builder *b, int32_t layer, struct gg
         k = norm(b, k, w->k_norm);
     }
     q = rope(b, q);
-    k = ggml_reshape_2d(b->ctx, rope(b, k), hparams_n_embd_kv(hp), n);
+    k = ggml_reshape_2d(b->ctx, rope(b, k), hp->n_embd_head, hp->n_head_kv * n);
+    v = ggml_reshape_2d(b->ctx, v, hp->n_embd_head, hp->n_head_kv * n);
     /* the cache is written before it is read: both only know it by address, so order is set here */
     ggml_build_forward_expand(b->g->cgraph, q);
     ggml_build_forward_expand(b->g->cgraph, ggml_set_rows(b->ctx, kv->k, k, b->g->kv_index));
@@ -170,7 +170,7 @@ static void make_inputs(struct builder *b) {
     struct graph *g = b->g;
     g->tokens = input(b, GGML_TYPE_I32, s->n_rows, 1, 1);
     g->positions = input(b, GGML_TYPE_I32, s->n_rows, 1, 1);
-    g->kv_index = input(b, GGML_TYPE_I64, s->n_rows, 1, 1);
+    g->kv_index = input(b, GGML_TYPE_I64, (int64_t)b->hp->n_head_kv * s->n_rows, 1, 1);
     g->outputs = s->n_outputs ? input(b, GGML_TYPE_I32, s->n_outputs, 1, 1) : NULL;
     if (s->n_parts > 1) {
         g->parts = input(b, GGML_TYPE_I32, (int64_t)s->n_mixed * s->n_parts, 1, 1);

@@ -24,10 +24,15 @@ struct run {
 
 enum { GRAPH_KV_PAD = 256 };
 
-/* KV cache of one layer: [n_embd_kv, n_ctx * n_seq], f16 or f32; sequence s owns columns [s * n_ctx, (s + 1) * n_ctx). */
+/* KV cache of one layer, of f16, f32 or q8_0: columns of n_embd_head. Attention reads a head of a sequence at all its positions,
+ * so these lie together. */
 struct kv_layer {
-    struct ggml_tensor *k, *v;
+    struct ggml_tensor *k, *v; /* [n_embd_head, n_ctx * n_head_kv * n_seq] */
 };
+
+static inline int64_t kv_column(const struct hparams *hp, int32_t n_ctx, int32_t seq, int32_t kv_head, int32_t pos) {
+    return ((int64_t)seq * hp->n_head_kv + kv_head) * n_ctx + pos;
+}
 
 /* What the shape of the graph depends on: equal shapes, same graph. */
 struct graph_shape {
@@ -46,7 +51,7 @@ struct graph {
     struct ggml_cgraph *cgraph;
     struct ggml_tensor *tokens;    /* i32 [n_rows] */
     struct ggml_tensor *positions; /* i32 [n_rows] */
-    struct ggml_tensor *kv_index;  /* i64 [n_rows] column of the cache that the row is written to */
+    struct ggml_tensor *kv_index;  /* i64 [n_head_kv * n_rows] columns of the cache that the row's heads are written to */
     struct ggml_tensor *outputs;   /* i32 [n_outputs] rows whose logits are wanted; NULL if none are */
     struct ggml_tensor *lora_mask; /* f32 [rank_total, n_rows] 1 where the row's adapter owns the rank slot; or NULL */
     struct ggml_tensor **masks;    /* [n_runs] f16 [n_kv, n_rows, 1, n_seq] 0 or -inf */

@@ -8,7 +8,7 @@
 #include "ops/cpu.h"
 #include "ops/rope.h"
 
-#define MAGIC "KVROWS1" /* with its NUL: 8 bytes */
+#define MAGIC "KVROWS2" /* with its NUL: 8 bytes */
 
 struct kv_head {
     char magic[8];
@@ -25,26 +25,77 @@ static struct kv_head head_of(const struct kv_sequence *s, int32_t n_pos) {
                             .type_v = (int32_t)s->layers[0].v->type};
 }
 
-/* Bytes of n_pos columns, and where a position's column is. */
-static size_t size_of(const struct ggml_tensor *cache, int32_t n_pos) { return cache->nb[1] * (size_t)n_pos; }
-static size_t at(const struct kv_sequence *s, const struct ggml_tensor *cache, int32_t pos) {
-    return cache->nb[1] * (size_t)(s->first + pos);
+/* ---- positions of a sequence ---- */
+
+/* Bytes of n positions of all heads */
+static size_t size_of(const struct ggml_tensor *cache, const struct hparams *hp, int32_t n) {
+    return cache->nb[1] * (size_t)hp->n_head_kv * (size_t)n;
+}
+
+static size_t at(const struct kv_sequence *s, const struct ggml_tensor *cache, int32_t head, int32_t pos) {
+    return cache->nb[1] * (size_t)kv_column(s->hp, s->n_ctx, s->seq, head, pos);
+}
+
+/* n positions of each head from `pos` on, heads one after the other */
+static void get(const struct kv_sequence *s, const struct ggml_tensor *cache, int32_t pos, int32_t n, char *columns) {
+    const size_t size = cache->nb[1] * (size_t)n;
+    for (int32_t h = 0; h < s->hp->n_head_kv && n > 0; h++, columns += size) {
+        ggml_backend_tensor_get(cache, columns, at(s, cache, h, pos), size);
+    }
+}
+
+static void put(const struct kv_sequence *s, struct ggml_tensor *cache, int32_t pos, int32_t n, const char *columns) {
+    const size_t size = cache->nb[1] * (size_t)n;
+    for (int32_t h = 0; h < s->hp->n_head_kv && n > 0; h++, columns += size) {
+        ggml_backend_tensor_set(cache, columns, at(s, cache, h, pos), size);
+    }
+}
+
+/* Room for n positions of keys or of values; the caller frees it. */
+static char *room(const struct kv_sequence *s, int32_t n, struct genarm_error *err) {
+    const size_t n_k = size_of(s->layers[0].k, s->hp, n), n_v = size_of(s->layers[0].v, s->hp, n);
+    char *p = malloc((n_k > n_v ? n_k : n_v) + 1);
+    if (!p) {
+        error_nomem(err, "a copy of the KV cache");
+    }
+    return p;
+}
+
+int kv_copy(const struct kv_sequence *from, const struct kv_sequence *to, int32_t first, int32_t n_pos,
+            struct genarm_error *err) {
+    char *columns = room(from, n_pos - first, err);
+    for (int32_t l = 0; l < from->hp->n_layer && columns; l++) {
+        struct ggml_tensor *const both[] = {from->layers[l].k, from->layers[l].v};
+        for (int i = 0; i < 2; i++) {
+            get(from, both[i], first, n_pos - first, columns);
+            put(to, both[i], first, n_pos - first, columns);
+        }
+    }
+    free(columns);
+    return columns ? GENARM_OK : GENARM_ENOMEM;
+}
+
+void kv_clear(const struct kv_sequence *s) {
+    for (int32_t l = 0; l < s->hp->n_layer; l++) {
+        struct ggml_tensor *const both[] = {s->layers[l].k, s->layers[l].v};
+        for (int i = 0; i < 2; i++) {
+            ggml_backend_tensor_memset(both[i], 0, at(s, both[i], 0, 0), size_of(both[i], s->hp, s->n_ctx));
+        }
+    }
 }
 
 /* ---- bytes ---- */
 
 int kv_save(const struct kv_sequence *s, int32_t n_pos, struct buf *out, struct genarm_error *err) {
     const struct kv_head head = head_of(s, n_pos);
-    const size_t n_k = size_of(s->layers[0].k, n_pos), n_v = size_of(s->layers[0].v, n_pos);
-    char *columns = malloc(n_k + n_v + 1);
-    int rc = columns ? buf_append(out, &head, sizeof head, err) : error_nomem(err, "a copy of the KV cache");
-    for (int32_t l = 0; l < s->hp->n_layer && rc == GENARM_OK; l++) {
-        const struct kv_layer *kv = &s->layers[l];
-        if (n_pos > 0) {
-            ggml_backend_tensor_get(kv->k, columns, at(s, kv->k, 0), n_k);
-            ggml_backend_tensor_get(kv->v, columns + n_k, at(s, kv->v, 0), n_v);
+    char *columns = room(s, n_pos, err);
+    int rc = columns ? buf_append(out, &head, sizeof head, err) : GENARM_ENOMEM;
+    for (int32_t l = 0; l < s->hp->n_layer; l++) {
+        struct ggml_tensor *const both[] = {s->layers[l].k, s->layers[l].v};
+        for (int i = 0; i < 2 && rc == GENARM_OK; i++) {
+            get(s, both[i], 0, n_pos, columns);
+            rc = buf_append(out, columns, size_of(both[i], s->hp, n_pos), err);
         }
-        rc = buf_append(out, columns, n_k + n_v, err);
     }
     free(columns);
     return rc;
@@ -71,20 +122,11 @@ static int check_saved(const struct kv_sequence *s, int32_t n_pos, const struct 
                       type_text(is->type_k), type_text(is->type_v), type_text(want.type_k), type_text(want.type_v));
         return error_hint(err, rc, "use the types that it was saved with (-ctk, -ctv)");
     }
-    const size_t columns = size_of(s->layers[0].k, n_pos) + size_of(s->layers[0].v, n_pos);
+    const size_t columns = size_of(s->layers[0].k, s->hp, n_pos) + size_of(s->layers[0].v, s->hp, n_pos);
     if (is->n_pos != n_pos || n != sizeof want + columns * (size_t)want.n_layer) {
         return error_set(err, GENARM_EFORMAT, "the saved KV cache has another size than %d positions have", n_pos);
     }
     return GENARM_OK;
-}
-
-void kv_clear(const struct kv_sequence *s, int32_t n_ctx) {
-    for (int32_t l = 0; l < s->hp->n_layer; l++) {
-        struct ggml_tensor *const both[] = {s->layers[l].k, s->layers[l].v};
-        for (int i = 0; i < 2; i++) {
-            ggml_backend_tensor_memset(both[i], 0, at(s, both[i], 0), size_of(both[i], n_ctx));
-        }
-    }
 }
 
 int kv_load(const struct kv_sequence *s, int32_t n_pos, const void *data, size_t n, struct genarm_error *err) {
@@ -95,11 +137,11 @@ int kv_load(const struct kv_sequence *s, int32_t n_pos, const void *data, size_t
     memcpy(&head, data, sizeof head);
     const int rc = check_saved(s, n_pos, &head, n, err);
     const char *columns = (const char *)data + sizeof head;
-    for (int32_t l = 0; l < s->hp->n_layer && rc == GENARM_OK && n_pos > 0; l++) {
-        struct ggml_tensor *both[] = {s->layers[l].k, s->layers[l].v};
+    for (int32_t l = 0; l < s->hp->n_layer && rc == GENARM_OK; l++) {
+        struct ggml_tensor *const both[] = {s->layers[l].k, s->layers[l].v};
         for (int i = 0; i < 2; i++) {
-            ggml_backend_tensor_set(both[i], columns, at(s, both[i], 0), size_of(both[i], n_pos));
-            columns += size_of(both[i], n_pos);
+            put(s, both[i], 0, n_pos, columns);
+            columns += size_of(both[i], s->hp, n_pos);
         }
     }
     return rc;
@@ -120,56 +162,50 @@ static void rotation_back(const struct kv_sequence *s, int32_t n_drop, const flo
     rope_table(&params, factors, -n_drop, table);
 }
 
-/* Rotates the heads of n columns in place, in f32; `key` [n_embd_kv] is scratch. */
+/* Rotates n columns in place, in f32; `key` [n_embd_head] is scratch. */
 static void rotate_columns(const struct kv_sequence *s, const float *table, enum ggml_type type, char *columns, size_t column,
-                           int32_t n, float *key) {
+                           int64_t n, float *key) {
     const struct hparams *hp = s->hp;
     const struct kernels *kernels = cpu_kernels(NULL);
-    const int64_t n_embd = hparams_n_embd_kv(hp);
-    for (int32_t i = 0; i < n; i++, columns += column) {
+    for (int64_t i = 0; i < n; i++, columns += column) {
         if (type == GGML_TYPE_F32) {
             memcpy(key, columns, column);
         } else {
-            ggml_get_type_traits(type)->to_float(columns, key, n_embd);
+            ggml_get_type_traits(type)->to_float(columns, key, hp->n_embd_head);
         }
-        for (int32_t h = 0; h < hp->n_head_kv; h++) {
-            float *head = key + (ptrdiff_t)h * hp->n_embd_head;
-            kernels->rope(head, head, table, hp->n_embd_head, hp->n_rot, hp->rope_mode == GGML_ROPE_TYPE_NEOX, false);
-        }
+        kernels->rope(key, key, table, hp->n_embd_head, hp->n_rot, hp->rope_mode == GGML_ROPE_TYPE_NEOX, false);
         if (type == GGML_TYPE_F32) {
             memcpy(columns, key, column);
         } else {
-            ggml_get_type_traits_cpu(type)->from_float(key, columns, n_embd);
+            ggml_get_type_traits_cpu(type)->from_float(key, columns, hp->n_embd_head);
         }
     }
 }
 
 int kv_shift(const struct kv_sequence *s, int32_t keep, int32_t n_drop, int32_t n_pos, struct genarm_error *err) {
     const int32_t from = keep + n_drop, n = n_pos - from;
-    const size_t n_k = size_of(s->layers[0].k, n), n_v = size_of(s->layers[0].v, n);
-    const size_t n_table = 2 * (size_t)s->hp->n_rot, n_key = (size_t)hparams_n_embd_kv(s->hp);
+    const size_t n_table = 2 * (size_t)s->hp->n_rot, n_key = (size_t)s->hp->n_embd_head;
     if (n <= 0 || n_drop == 0) {
         return GENARM_OK;
     }
-    float *table = malloc((n_table + n_key + (size_t)s->hp->n_rot) * sizeof *table), *key = table ? table + n_table : NULL;
-    char *columns = malloc(n_k > n_v ? n_k : n_v);
-    if (!table || !columns) {
-        free(table);
+    char *columns = room(s, n, err);
+    float *table = columns ? malloc((n_table + n_key + (size_t)s->hp->n_rot) * sizeof *table) : NULL;
+    if (!table) {
         free(columns);
         return error_nomem(err, "a copy of the KV cache");
     }
-    float *factors = s->rope_freqs ? key + n_key : NULL;
+    float *key = table + n_table, *factors = s->rope_freqs ? key + n_key : NULL;
     if (factors) {
         ggml_backend_tensor_get(s->rope_freqs, factors, 0, ggml_nbytes(s->rope_freqs));
     }
     rotation_back(s, n_drop, factors, table);
     for (int32_t l = 0; l < s->hp->n_layer; l++) {
         struct ggml_tensor *k = s->layers[l].k, *v = s->layers[l].v;
-        ggml_backend_tensor_get(k, columns, at(s, k, from), n_k);
-        rotate_columns(s, table, k->type, columns, k->nb[1], n, key);
-        ggml_backend_tensor_set(k, columns, at(s, k, keep), n_k);
-        ggml_backend_tensor_get(v, columns, at(s, v, from), n_v);
-        ggml_backend_tensor_set(v, columns, at(s, v, keep), n_v);
+        get(s, k, from, n, columns);
+        rotate_columns(s, table, k->type, columns, k->nb[1], (int64_t)s->hp->n_head_kv * n, key);
+        put(s, k, keep, n, columns);
+        get(s, v, from, n, columns);
+        put(s, v, keep, n, columns);
     }
     free(table);
     free(columns);

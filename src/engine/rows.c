@@ -51,7 +51,7 @@ static int open_backends(struct rows_engine *e, struct genarm_error *err) {
 
 static int make_cache(struct rows_engine *e, struct genarm_error *err) {
     const struct hparams *hp = &e->base.model->hp;
-    const int64_t columns = (int64_t)e->base.params.n_ctx * e->base.params.n_seq;
+    const int64_t columns = kv_column(hp, e->base.params.n_ctx, e->base.params.n_seq, 0, 0);
     const enum ggml_type type = engine_kv_type(e->base.params.kv_type);
     e->kv = calloc((size_t)hp->n_layer, sizeof *e->kv);
     if (!e->kv) {
@@ -60,8 +60,8 @@ static int make_cache(struct rows_engine *e, struct genarm_error *err) {
     const int rc = layer_tensors_init(&e->kv_memory, &e->base.model->placement, 2 * (size_t)hp->n_layer, err);
     for (int32_t l = 0; l < hp->n_layer && rc == GENARM_OK; l++) {
         struct ggml_context *ctx = layer_tensors_context(&e->kv_memory, l);
-        e->kv[l].k = ggml_new_tensor_2d(ctx, type, hparams_n_embd_kv(hp), columns);
-        e->kv[l].v = ggml_new_tensor_2d(ctx, type, hparams_n_embd_kv(hp), columns);
+        e->kv[l].k = ggml_new_tensor_2d(ctx, type, hp->n_embd_head, columns);
+        e->kv[l].v = ggml_new_tensor_2d(ctx, type, hp->n_embd_head, columns);
     }
     /* Masked positions are multiplied by zero: they must be finite, as zeros are. */
     if (rc == GENARM_OK && !layer_tensors_allocate(&e->kv_memory, GGML_BACKEND_BUFFER_USAGE_ANY)) {
@@ -197,7 +197,7 @@ static int reserve(struct rows_engine *e, size_t size, struct genarm_error *err)
     return GENARM_OK;
 }
 
-/* What no node of this pass reads, such as the mask of adapters behind the last attention when nothing is wanted, has no memory. */
+/* What no node of this pass reads has no memory: the mask of adapters behind the last attention, where nothing is wanted. */
 static bool is_read(const struct ggml_tensor *input) { return input && input->buffer; }
 
 static void set(struct ggml_tensor *input, const void *data, size_t size) {
@@ -267,8 +267,8 @@ static int set_shares(struct rows_engine *e, struct genarm_error *err) {
 }
 
 static int set_inputs(struct rows_engine *e, struct genarm_error *err) {
-    const size_t n = (size_t)e->shape.n_rows;
-    int rc = reserve(e, n * sizeof(int64_t), err);
+    const size_t n = (size_t)e->shape.n_rows, n_head_kv = (size_t)e->base.model->hp.n_head_kv;
+    int rc = reserve(e, n * n_head_kv * sizeof(int64_t), err);
     if (rc != GENARM_OK) {
         return rc;
     }
@@ -282,10 +282,11 @@ static int set_inputs(struct rows_engine *e, struct genarm_error *err) {
         small[r] = e->sorted[r].pos;
     }
     set(e->graph.positions, small, n * sizeof *small);
-    for (size_t r = 0; r < n; r++) {
-        wide[r] = (int64_t)e->sorted[r].seq * e->base.params.n_ctx + e->sorted[r].pos;
+    for (size_t i = 0; i < n * n_head_kv; i++) {
+        const struct row *row = &e->sorted[i / n_head_kv];
+        wide[i] = kv_column(&e->base.model->hp, e->base.params.n_ctx, row->seq, (int32_t)(i % n_head_kv), row->pos);
     }
-    set(e->graph.kv_index, wide, n * sizeof *wide);
+    set(e->graph.kv_index, wide, n * n_head_kv * sizeof *wide);
     if (e->graph.outputs) {
         int32_t n_outputs = 0;
         for (size_t r = 0; r < n; r++) {
@@ -402,30 +403,20 @@ static int rows_refresh_adapters(struct engine *base, struct genarm_error *err) 
     return lora_bank_refresh(&((struct rows_engine *)base)->bank, err);
 }
 
+static struct kv_sequence sequence(const struct engine *base, int32_t seq) {
+    const struct rows_engine *e = (const struct rows_engine *)base;
+    return (struct kv_sequence){.hp = &base->model->hp, .rope_freqs = base->model->weights.rope_freqs, .layers = e->kv,
+                                .n_ctx = base->params.n_ctx, .seq = seq};
+}
+
 static int rows_copy_range(struct engine *base, int32_t from, int32_t to, int32_t first, int32_t n_pos,
                            struct genarm_error *err) {
-    struct rows_engine *e = (struct rows_engine *)base;
-    const size_t column = e->kv[0].k->nb[1], sequence = column * (size_t)base->params.n_ctx;
-    const size_t size = column * (size_t)(n_pos - first), at = column * (size_t)first;
-    int rc = size ? reserve(e, size, err) : GENARM_OK;
-    for (int32_t l = 0; l < base->model->hp.n_layer && size && rc == GENARM_OK; l++) {
-        struct ggml_tensor *both[] = {e->kv[l].k, e->kv[l].v};
-        for (int i = 0; i < 2; i++) {
-            ggml_backend_tensor_get(both[i], e->scratch, sequence * (size_t)from + at, size);
-            ggml_backend_tensor_set(both[i], e->scratch, sequence * (size_t)to + at, size);
-        }
-    }
-    return rc;
+    const struct kv_sequence f = sequence(base, from), t = sequence(base, to);
+    return kv_copy(&f, &t, first, n_pos, err);
 }
 
 static int rows_copy_prefix(struct engine *base, int32_t from, int32_t to, int32_t n_pos, struct genarm_error *err) {
     return rows_copy_range(base, from, to, 0, n_pos, err);
-}
-
-static struct kv_sequence sequence(const struct engine *base, int32_t seq) {
-    const struct rows_engine *e = (const struct rows_engine *)base;
-    return (struct kv_sequence){.hp = &base->model->hp, .rope_freqs = base->model->weights.rope_freqs, .layers = e->kv,
-                                .first = (int64_t)seq * base->params.n_ctx};
 }
 
 static int rows_shift(struct engine *base, int32_t seq, int32_t keep, int32_t n_drop, struct genarm_error *err) {
@@ -445,7 +436,7 @@ static int rows_load(struct engine *base, int32_t seq, int32_t n_pos, const void
 
 static void rows_clear(struct engine *base, int32_t seq) {
     const struct kv_sequence s = sequence(base, seq);
-    kv_clear(&s, base->params.n_ctx);
+    kv_clear(&s);
 }
 
 static void rows_free(struct engine *base) {

@@ -28,7 +28,7 @@ VEC_INLINE vf v_load_f16_part(const uint16_t *p, int n) {
  * may not fit into the first-level cache. Weights that come later are fetched into the second-level one meanwhile, a few bytes
  * with every few that are used, so that the memory is always busy. */
 VEC_INLINE void few_block(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride,
-                          int64_t n, size_t ahead, const int n_w, const int n_x) {
+                           int64_t n, size_t ahead, const int n_w, const int n_x) {
     vf sum[FEW_ROWS * FEW_TOGETHER]; /* of row r of x, weight row j: at r * n_w + j */
     UNROLL
     for (int k = 0; k < n_x * n_w; k++) {
@@ -75,8 +75,7 @@ VEC_INLINE void few_block(float *y, int64_t y_stride, const char *w, size_t w_st
 }
 
 VEC_INLINE void few_rows(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride,
-                         int64_t n, int64_t first, int64_t end, const int n_x) {
-    const size_t ahead = fetch_distance(FEW_TOGETHER * w_stride);
+                         int64_t n, int64_t first, int64_t end, size_t ahead, const int n_x) {
     int64_t j = first;
     for (; j + FEW_TOGETHER <= end; j += FEW_TOGETHER) {
         few_block(y + j, y_stride, w + (size_t)j * w_stride, w_stride, x, x_stride, n, ahead, FEW_TOGETHER, n_x);
@@ -87,31 +86,31 @@ VEC_INLINE void few_rows(float *y, int64_t y_stride, const char *w, size_t w_str
 }
 
 static void few_rows_of_x(float *y, int64_t y_stride, const void *w, size_t w_stride, const float *x, int64_t x_stride,
-                          int64_t n, int n_rows, int64_t first, int64_t end) {
+                          int64_t n, int n_rows, int64_t first, int64_t end, size_t ahead) {
     switch (n_rows) {
-    case 1: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, 1); break;
-    case 2: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, 2); break;
-    case 3: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, 3); break;
-    default: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, FEW_ROWS); break;
+    case 1: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, ahead, 1); break;
+    case 2: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, ahead, 2); break;
+    case 3: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, ahead, 3); break;
+    default: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, ahead, FEW_ROWS); break;
     }
 }
 
 /* FEW_ROWS at a time */
 static void few_passes(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride, int64_t n,
-                       int n_rows, int64_t first, int64_t end) {
+                       int n_rows, int64_t first, int64_t end, size_t ahead) {
     const int64_t again = FEW_AGAIN / (int64_t)w_stride / FEW_TOGETHER * FEW_TOGETHER;
     const int64_t chunk = n_rows <= FEW_ROWS ? end - first : again > FEW_TOGETHER ? again : FEW_TOGETHER;
     for (int64_t j = first; j < end; j += chunk) {
         const int64_t stop = end - j < chunk ? end : j + chunk;
         for (int r = 0; r < n_rows; r += FEW_ROWS) {
-            few_rows_of_x(y + r * y_stride, y_stride, w, w_stride, x + r * x_stride, x_stride, n, n_rows - r, j, stop);
+            few_rows_of_x(y + r * y_stride, y_stride, w, w_stride, x + r * x_stride, x_stride, n, n_rows - r, j, stop,
+                          ahead);
         }
     }
 }
 
 /* to[j][i] = the n weights [i, i + n) of rows j < n_w; n <= ASIDE_DEPTH. Zeros follow up to a whole vector. */
-static void aside_convert(float *to, const char *w, size_t w_stride, int64_t i, int64_t n, int n_w) {
-    const size_t ahead = fetch_distance(ASIDE_WEIGHTS * w_stride);
+static void aside_convert(float *to, const char *w, size_t w_stride, int64_t i, int64_t n, int n_w, size_t ahead) {
     for (int j = 0; j < n_w; j++, to += ASIDE_DEPTH, w += w_stride) {
         const uint16_t *wj = (const uint16_t *)(const void *)w + i;
         int64_t k = 0;
@@ -180,7 +179,7 @@ static void aside_tiles(vf sum[], const float *w, const float *x, int64_t x_stri
 
 /* y[r][j] = w_j x_r for n_w <= ASIDE_WEIGHTS rows of weights and n_rows <= ASIDE_ROWS of x, each sum in the order of few_block */
 static void aside_block(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride, int64_t n,
-                       int n_rows, int n_w) {
+                        int n_rows, int n_w, size_t ahead) {
     float converted[ASIDE_WEIGHTS * ASIDE_DEPTH];
     vf sum[ASIDE_ROWS * ASIDE_WEIGHTS]; /* of row r of x, weight row j: at r * ASIDE_WEIGHTS + j */
     for (int k = 0; k < n_rows * ASIDE_WEIGHTS; k++) {
@@ -191,7 +190,7 @@ static void aside_block(float *y, int64_t y_stride, const char *w, size_t w_stri
     }
     for (int64_t i = 0; i < n; i += ASIDE_DEPTH) {
         const int64_t depth = n - i < ASIDE_DEPTH ? n - i : ASIDE_DEPTH;
-        aside_convert(converted, w, w_stride, i, depth, n_w);
+        aside_convert(converted, w, w_stride, i, depth, n_w, ahead);
         aside_tiles(sum, converted, x + i, x_stride, depth, n_rows);
     }
     for (int r = 0; r < n_rows; r++) {
@@ -202,16 +201,19 @@ static void aside_block(float *y, int64_t y_stride, const char *w, size_t w_stri
 }
 
 static void few_product_f16(float *y, int64_t y_stride, const void *w, size_t w_stride, const float *x, int64_t x_stride,
-                            int64_t n, int n_rows, int64_t first, int64_t end) {
-    if (n_rows < ASIDE_FROM) {
-        few_passes(y, y_stride, w, w_stride, x, x_stride, n, n_rows, first, end);
+                            int64_t n, int n_rows, int64_t first, int64_t end, const void *next) {
+    const bool aside = n_rows >= ASIDE_FROM;
+    const size_t step = (size_t)(aside ? ASIDE_WEIGHTS : FEW_TOGETHER) * w_stride;
+    const size_t ahead = next ? (size_t)((const char *)next - (const char *)w) : fetch_distance(step);
+    if (!aside) {
+        few_passes(y, y_stride, w, w_stride, x, x_stride, n, n_rows, first, end, ahead);
         return;
     }
     for (int64_t j = first; j < end; j += ASIDE_WEIGHTS) {
         const int n_w = (int)(end - j < ASIDE_WEIGHTS ? end - j : ASIDE_WEIGHTS);
         for (int r = 0; r < n_rows; r += ASIDE_ROWS) {
             aside_block(y + r * y_stride + j, y_stride, (const char *)w + (size_t)j * w_stride, w_stride, x + r * x_stride,
-                       x_stride, n, n_rows - r < ASIDE_ROWS ? n_rows - r : ASIDE_ROWS, n_w);
+                        x_stride, n, n_rows - r < ASIDE_ROWS ? n_rows - r : ASIDE_ROWS, n_w, ahead);
         }
     }
 }
@@ -226,7 +228,7 @@ VEC_INLINE const char *value_at(const char *row, int64_t d, const bool q8) {
 /* y[r][d] = sum_p s[r][p] v[p][d] for n_d <= 2 VEC neighbouring d from `d` on and a constant number of rows; whole: n_d is
  * 2 VEC; q8: values are q8_0, not F16. */
 VEC_INLINE void few_sum(float *y, int64_t y_stride, const float *s, int64_t s_stride, const char *v, size_t v_stride, int64_t d,
-                        int n_d, int64_t n_v, const int n_x, const bool whole, const bool q8) {
+                        int n_d, int64_t n_v, size_t ahead, const int n_x, const bool whole, const bool q8) {
     vf sum[FEW_ROWS][2];
     UNROLL
     for (int r = 0; r < n_x; r++) {
@@ -237,6 +239,7 @@ VEC_INLINE void few_sum(float *y, int64_t y_stride, const float *s, int64_t s_st
         const uint16_t *halves = (const uint16_t *)(const void *)at;
         const uint8_t *bytes = (const uint8_t *)at;
         const int low = n_d < VEC ? n_d : VEC;
+        __builtin_prefetch(at + ahead);
         const vf a = q8 ? v_from_i8(bytes) : whole ? v_load_f16(halves) : v_load_f16_part(halves, low);
         const vf b = q8 ? v_from_i8(bytes + VEC) : whole ? v_load_f16(halves + VEC) : v_load_f16_part(halves + low, n_d - low);
         const vf scale = q8 ? v_set1_f16(row + d / Q8_BLOCK * Q8_BYTES) : v_set1(1.0f);
@@ -257,36 +260,37 @@ VEC_INLINE void few_sum(float *y, int64_t y_stride, const float *s, int64_t s_st
 }
 
 VEC_INLINE void few_sum_rows(float *y, int64_t y_stride, const float *s, int64_t s_stride, const char *v, size_t v_stride,
-                             int64_t n, int64_t n_v, const int n_x, const bool q8) {
+                             int64_t n, int64_t n_v, size_t ahead, const int n_x, const bool q8) {
     int64_t d = 0;
     for (; d + 2 * VEC <= n; d += 2 * VEC) {
-        few_sum(y, y_stride, s, s_stride, v, v_stride, d, 2 * VEC, n_v, n_x, true, q8);
+        few_sum(y, y_stride, s, s_stride, v, v_stride, d, 2 * VEC, n_v, ahead, n_x, true, q8);
     }
     if (d < n && !q8) {
-        few_sum(y, y_stride, s, s_stride, v, v_stride, d, (int)(n - d), n_v, n_x, false, false);
+        few_sum(y, y_stride, s, s_stride, v, v_stride, d, (int)(n - d), n_v, ahead, n_x, false, false);
     }
 }
 
 VEC_INLINE void few_sum_any(float *y, int64_t y_stride, const float *s, int64_t s_stride, const char *v, size_t v_stride,
-                            int64_t n, int64_t n_v, int n_rows, const bool q8) {
+                            int64_t n, int64_t n_v, int n_rows, const char *next, const bool q8) {
+    const size_t ahead = next ? (size_t)(next - v) : 0;
     for (int r = 0; r < n_rows; r += FEW_ROWS, y += FEW_ROWS * y_stride, s += FEW_ROWS * s_stride) {
         switch (n_rows - r) {
-        case 1: few_sum_rows(y, y_stride, s, s_stride, v, v_stride, n, n_v, 1, q8); break;
-        case 2: few_sum_rows(y, y_stride, s, s_stride, v, v_stride, n, n_v, 2, q8); break;
-        case 3: few_sum_rows(y, y_stride, s, s_stride, v, v_stride, n, n_v, 3, q8); break;
-        default: few_sum_rows(y, y_stride, s, s_stride, v, v_stride, n, n_v, FEW_ROWS, q8); break;
+        case 1: few_sum_rows(y, y_stride, s, s_stride, v, v_stride, n, n_v, ahead, 1, q8); break;
+        case 2: few_sum_rows(y, y_stride, s, s_stride, v, v_stride, n, n_v, ahead, 2, q8); break;
+        case 3: few_sum_rows(y, y_stride, s, s_stride, v, v_stride, n, n_v, ahead, 3, q8); break;
+        default: few_sum_rows(y, y_stride, s, s_stride, v, v_stride, n, n_v, ahead, FEW_ROWS, q8); break;
         }
     }
 }
 
 static void few_sum_f16(float *y, int64_t y_stride, const float *s, int64_t s_stride, const void *v, size_t v_stride, int64_t n,
-                        int64_t n_v, int n_rows) {
-    few_sum_any(y, y_stride, s, s_stride, v, v_stride, n, n_v, n_rows, false);
+                        int64_t n_v, int n_rows, const void *next) {
+    few_sum_any(y, y_stride, s, s_stride, v, v_stride, n, n_v, n_rows, next, false);
 }
 
 static void few_sum_q8_0(float *y, int64_t y_stride, const float *s, int64_t s_stride, const void *v, size_t v_stride, int64_t n,
-                         int64_t n_v, int n_rows) {
-    few_sum_any(y, y_stride, s, s_stride, v, v_stride, n, n_v, n_rows, true);
+                         int64_t n_v, int n_rows, const void *next) {
+    few_sum_any(y, y_stride, s, s_stride, v, v_stride, n, n_v, n_rows, next, true);
 }
 
 #define FEW_KERNELS .few_product_f16 = few_product_f16, .few_sum_f16 = few_sum_f16, .few_sum_q8_0 = few_sum_q8_0

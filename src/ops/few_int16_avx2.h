@@ -1,5 +1,5 @@
-/* What few_int16_blocks.h needs of AVX2; included once by each few_int16_*.c of it. Weights widened to 16 bits meet 16 activations
- * in one vpmaddwd; with AVX-VNNI the products of the other 16 are added by the instruction that multiplies them.
+/* What few_int16_blocks.h needs of AVX2; included once by each few_int16_*.c of it. Weights widened to 16 bits meet 16
+ * activations in one vpmaddwd; with AVX-VNNI the products of the other 16 are added by the instruction that multiplies them.
  */
 #include <immintrin.h>
 

@@ -197,7 +197,8 @@ VEC_INLINE void add_blocks(struct sums *sums, const enum ggml_type type, const u
         }
         UNROLL
         for (int r = 0; r < n_x; r++) {
-            const __m512i low = _mm512_loadu_si512(x[r].q + i + b * BLOCK), high = _mm512_loadu_si512(x[r].q + i + b * BLOCK + 32);
+            const int16_t *xr = x[r].q + i + b * BLOCK;
+            const __m512i low = _mm512_loadu_si512(xr), high = _mm512_loadu_si512(xr + 32);
             UNROLL
             for (int j = 0; j < n_w; j++) {
                 const __m512i dot = _mm512_dpwssd_epi32(_mm512_madd_epi16(q[j].low, low), q[j].high, high);

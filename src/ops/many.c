@@ -64,47 +64,42 @@ static void pack_panel(const struct job *job, int64_t column, int n_columns, int
     job->pack(job->panel, rows, n_columns, group_length(job, group));
 }
 
-/* The panel's product with tile t, to columns of y of which there are fewer than a tile has: there and back, since a sum is not to
- * depend on where its tile ends. */
-static void tile_aside(const struct job *job, int64_t t, float *y, int n_columns, int64_t group) {
+/* The panel's product with tile t, to columns of y of which there are fewer than a tile has: there and back, since a sum is not
+ * to depend on where its tile ends. */
+static void tile_aside(const struct job *job, int64_t t, float *y, int n_columns, int64_t group, const struct many_ahead *ahead) {
     const size_t width = (size_t)job->kernel->columns, stride = job->p->y_stride, bytes = (size_t)n_columns * sizeof *y;
     const int height = tile_height(job, t);
     for (int r = 0; r < height && group > 0; r++) {
         memcpy(job->tile + (size_t)r * width, y + (size_t)r * stride, bytes);
     }
-    job->kernel->tile(x_at(job, t, group), job->panel, job->tile, width, height, n_columns, group_length(job, group), group > 0);
+    job->kernel->tile(x_at(job, t, group), job->panel, job->tile, width, height, n_columns, group_length(job, group), group > 0,
+                      ahead);
     for (int r = 0; r < height; r++) {
         memcpy(y + (size_t)r * stride, job->tile + (size_t)r * width, bytes);
     }
 }
 
-/* Share t of n_tiles of the weights of the next panel, n_columns rows from `next` on, is brought to the first-level cache: a part
- * with each tile, so that the memory is busy while tiles are computed. */
-static void prefetch(const struct job *job, const char *next, int n_columns, int64_t group, int64_t t) {
-    const size_t bytes = ggml_row_size(job->p->type, group_length(job, group));
-    for (int64_t c = n_columns * t / job->n_tiles; c < n_columns * (t + 1) / job->n_tiles; c++) {
-        for (size_t i = 0; i < bytes; i += 64) {
-            __builtin_prefetch(next + (size_t)c * job->p->w_stride + i);
-        }
-    }
+/* Share i of n of the columns that come after `column`. */
+static struct many_ahead ahead_of(const struct job *job, int64_t column, int n_columns, int64_t i, int64_t n) {
+    const size_t bytes = (size_t)n_columns * job->p->w_stride, from = bytes * (size_t)i / (size_t)n / 64 * 64;
+    return (struct many_ahead){.at = (const char *)job->p->w + (size_t)column * job->p->w_stride + from,
+                               .bytes = bytes * (size_t)(i + 1) / (size_t)n / 64 * 64 - from};
 }
 
 /* All rows of the pass with columns [column, column + n_columns); n_next columns come next. */
 static void multiply(const struct job *job, int64_t column, int n_columns, int n_next) {
     const struct many_product *p = job->p;
     for (int64_t group = 0; group < job->n_groups; group++) {
-        const bool last = group + 1 == job->n_groups;
-        const int64_t next_group = last ? 0 : group + 1;
-        const char *next = weights_at(job, last ? column + n_columns : column, next_group);
         pack_panel(job, column, n_columns, group);
         for (int64_t t = 0; t < job->n_tiles; t++) {
             float *y = p->y + (size_t)(job->first_row + tile_begin(job, t)) * p->y_stride + column;
-            prefetch(job, next, last ? n_next : n_columns, next_group, t);
+            const struct many_ahead ahead = ahead_of(job, column + n_columns, n_next, group * job->n_tiles + t,
+                                                     job->n_groups * job->n_tiles);
             if (n_columns == job->kernel->columns) {
                 job->kernel->tile(x_at(job, t, group), job->panel, y, p->y_stride, tile_height(job, t), n_columns,
-                                  group_length(job, group), group > 0);
+                                  group_length(job, group), group > 0, &ahead);
             } else {
-                tile_aside(job, t, y, n_columns, group);
+                tile_aside(job, t, y, n_columns, group, &ahead);
             }
         }
     }

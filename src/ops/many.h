@@ -22,6 +22,13 @@ enum {
 /* Panel of weights [0, n) of a group: of `columns` rows of weights, at most as many as a tile has. */
 typedef void (*many_pack_t)(void *panel, const void *const *rows, int columns, int n);
 
+/* Bytes that are wanted next: fetched while a tile is computed, a few with every few steps, so that neither waits for the
+ * other. */
+struct many_ahead {
+    const char *at;
+    size_t bytes;
+};
+
 struct many_kernel {
     const char *name;
     int rows, columns;           /* of a tile */
@@ -31,7 +38,8 @@ struct many_kernel {
     /* n elements of n_rows rows of x, stride floats apart */
     void (*pack_x)(void *packed, const float *x, size_t stride, int n_rows, int n);
     /* y[r][j] (= or +=) their product; columns of y up to the next multiple of 16 are written */
-    void (*tile)(const void *x, const void *panel, float *y, size_t y_stride, int n_rows, int columns, int n, bool add);
+    void (*tile)(const void *x, const void *panel, float *y, size_t y_stride, int n_rows, int columns, int n, bool add,
+                 const struct many_ahead *ahead);
     double pack_x_cost, pack_cost; /* of an element of x, and of a weight, in multiply-adds that take as long */
 };
 

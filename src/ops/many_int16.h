@@ -383,7 +383,9 @@ VEC_INLINE void add_minima(vf y[TILE_MR][TILE_NV], const struct block *b, const 
 }
 
 VEC_INSTANCE void tile_of(const struct rows *x, const struct panel *panel, float *y, size_t y_stride, int n, bool add,
-                        const int rows, const int nv, const enum form form) {
+                          const struct many_ahead *ahead, const int rows, const int nv, const enum form form) {
+    const size_t fetched = ahead->bytes / (size_t)(n / BLOCK) / 64 * 64 + 64; /* with a block */
+    const char *at = ahead->at, *const end = at + ahead->bytes;
     vf sums[TILE_MR][TILE_NV];
     UNROLL
     for (int k = 0; k < rows * nv; k++) {
@@ -391,6 +393,9 @@ VEC_INSTANCE void tile_of(const struct rows *x, const struct panel *panel, float
     }
     for (int i = 0; i < n; i += BLOCK) {
         const struct block *b = &panel->blocks[i / BLOCK];
+        for (const char *stop = at + fetched < end ? at + fetched : end; at < stop; at += 64) {
+            __builtin_prefetch(at);
+        }
         if (form == TWO_SCALES) {
             add_scaled(sums, b, x, i, 0, 0, PAIRS / 2, rows, nv);
             add_scaled(sums, b, x, i, 1, PAIRS / 2, PAIRS / 2, rows, nv);
@@ -409,10 +414,10 @@ VEC_INSTANCE void tile_of(const struct rows *x, const struct panel *panel, float
     }
 }
 
-#define TILE_CALL(r, nv) tile_of(x, panel, y, y_stride, n, add, r, nv, FORM)
+#define TILE_CALL(r, nv) tile_of(x, panel, y, y_stride, n, add, ahead, r, nv, FORM)
 #define TILE(name)                                                                                                            \
     static void name(const struct rows *x, const struct panel *panel, float *y, size_t y_stride, int rows, int nv, int n,      \
-                     bool add) {                                                                                               \
+                     bool add, const struct many_ahead *ahead) {                                                               \
         TILE_DISPATCH                                                                                                          \
     }
 #define FORM ONE_SCALE
@@ -425,12 +430,13 @@ TILE(tile_with_minimum)
 TILE(tile_two_scales)
 #undef FORM
 
-static void tile(const void *x, const void *panel, float *y, size_t y_stride, int n_rows, int columns, int n, bool add) {
+static void tile(const void *x, const void *panel, float *y, size_t y_stride, int n_rows, int columns, int n, bool add,
+                 const struct many_ahead *ahead) {
     const int nv = columns > VEC ? TILE_NV : 1;
     switch (((const struct panel *)panel)->form) {
-    case ONE_SCALE: tile_one_scale(x, panel, y, y_stride, n_rows, nv, n, add); break;
-    case WITH_MINIMUM: tile_with_minimum(x, panel, y, y_stride, n_rows, nv, n, add); break;
-    case TWO_SCALES: tile_two_scales(x, panel, y, y_stride, n_rows, nv, n, add); break;
+    case ONE_SCALE: tile_one_scale(x, panel, y, y_stride, n_rows, nv, n, add, ahead); break;
+    case WITH_MINIMUM: tile_with_minimum(x, panel, y, y_stride, n_rows, nv, n, add, ahead); break;
+    case TWO_SCALES: tile_two_scales(x, panel, y, y_stride, n_rows, nv, n, add, ahead); break;
     }
 }
 

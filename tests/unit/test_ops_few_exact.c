@@ -246,8 +246,8 @@ static void check_f16(const struct kernels *k, int64_t n, int n_rows) {
     for (int i = 0; i < MAX_ROWS * MAX_N; i++) {
         x[i] = (float)next() / (float)(1u << 31) - 0.5f;
     }
-    k->few_product_f16(y, N_OUT, w, MAX_N * 2, x, MAX_N, n, n_rows, 0, N_OUT);
-    k->few_sum_f16(sums, MAX_N, x, MAX_N, w, MAX_N * 2, n, N_OUT, n_rows);
+    k->few_product_f16(y, N_OUT, w, MAX_N * 2, x, MAX_N, n, n_rows, 0, N_OUT, NULL);
+    k->few_sum_f16(sums, MAX_N, x, MAX_N, w, MAX_N * 2, n, N_OUT, n_rows, NULL);
     for (int r = 0; r < n_rows; r++) {
         for (int j = 0; j < N_OUT; j++) {
             double sum = 0, size = 0;

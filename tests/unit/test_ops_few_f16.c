@@ -33,7 +33,7 @@ static void check_products(const struct kernels *k, int64_t n, int n_rows) {
     for (int i = 0; i < MAX_ROWS * OUT; i++) {
         y[i] = -1;
     }
-    k->few_product_f16(y, OUT, w, MAX_N * sizeof *w, x, MAX_N, n, n_rows, FIRST, OUT);
+    k->few_product_f16(y, OUT, w, MAX_N * sizeof *w, x, MAX_N, n, n_rows, FIRST, OUT, NULL);
     for (int r = 0; r < n_rows; r++) {
         for (int j = 0; j < OUT; j++) {
             double sum = 0, size = 0;
@@ -44,7 +44,7 @@ static void check_products(const struct kernels *k, int64_t n, int n_rows) {
             assert_true(j < FIRST ? y[r * OUT + j] == -1.0f : fabs((double)y[r * OUT + j] - sum) <= 1e-6 * size);
         }
         float alone[OUT];
-        k->few_product_f16(alone, OUT, w, MAX_N * sizeof *w, x + r * MAX_N, MAX_N, n, 1, FIRST, OUT);
+        k->few_product_f16(alone, OUT, w, MAX_N * sizeof *w, x + r * MAX_N, MAX_N, n, 1, FIRST, OUT, NULL);
         assert_memory_equal(alone + FIRST, y + r * OUT + FIRST, (OUT - FIRST) * sizeof *y); /* whatever the other rows are */
     }
     free(x);
@@ -57,7 +57,7 @@ static void check_sums(few_sum_t few_sum, const void *v, size_t stride, const fl
     for (int i = 0; i < MAX_ROWS * MAX_N + 1; i++) {
         y[i] = -1;
     }
-    few_sum(y, n, s, OUT, v, stride, n, n_v, n_rows);
+    few_sum(y, n, s, OUT, v, stride, n, n_v, n_rows, n_v % 2 ? v : NULL);
     assert_true(y[n_rows * n] == -1.0f); /* nothing is written beyond */
     for (int r = 0; r < n_rows; r++) {
         for (int64_t d = 0; d < n; d++) {
