@@ -6,12 +6,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* sum_t exp((x[t] - max) scale) over n entries <= max, scale > 0; the same on every processor. */
-double exp_sum(const float *x, size_t n, float max, float scale);
-
-/* out[t] = exp((x[t] - max) scale), as exp_sum adds them up. */
-void exp_all(float *out, const float *x, size_t n, float max, float scale);
-
 /* log sum_t exp(logits[t]) over n > 0 entries; entries may be -inf, not all of them. Error below 1e-6 for n < 2^20. Not
  * finite when the entries are no logits: one is NaN or inf, or all are -inf. */
 float log_sum_exp(const float *logits, size_t n);

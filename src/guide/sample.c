@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "guide/combine.h"
+#include "ops/cpu.h"
 
 struct genarm_sampling genarm_sampling_default(void) {
     return (struct genarm_sampling){.temperature = 1.0f, .top_k = 0, .top_p = 1.0f, .min_p = 0.0f, .seed = 0};
@@ -28,7 +28,7 @@ int sampler_init(struct sampler *s, const struct genarm_sampling *params, int32_
     if (!scratch) {
         return error_nomem(err, "a sampler");
     }
-    *s = (struct sampler){.params = *params, .candidates = scratch, .n_vocab = n_vocab};
+    *s = (struct sampler){.params = *params, .kernels = cpu_kernels(NULL), .candidates = scratch, .n_vocab = n_vocab};
     rng_seed(&s->rng, params->seed);
     return GENARM_OK;
 }
@@ -151,7 +151,7 @@ static int32_t draw_unfiltered(struct sampler *s, const float *logp, float max, 
     double sums[MAX_BLOCKS], total = 0.0;
     int32_t n_blocks = 0;
     for (int32_t t = 0; t < n; t += BLOCK) {
-        sums[n_blocks] = exp_sum(logp + t, (size_t)(n - t < BLOCK ? n - t : BLOCK), max, scale);
+        sums[n_blocks] = s->kernels->exp_sum(logp + t, n - t < BLOCK ? n - t : BLOCK, max, scale);
         total += sums[n_blocks++];
     }
     double left = rng_uniform(&s->rng) * total;
@@ -161,7 +161,7 @@ static int32_t draw_unfiltered(struct sampler *s, const float *logp, float max, 
     }
     const int32_t first = block * BLOCK, count = n - first < BLOCK ? n - first : BLOCK;
     float p[BLOCK];
-    exp_all(p, logp + first, (size_t)count, max, scale);
+    s->kernels->exp(p, logp + first, count, max, scale);
     for (int32_t i = 0; i < count; i++) {
         left -= (double)p[i];
         last = p[i] > 0.0f ? first + i : last;
@@ -183,7 +183,7 @@ static int32_t find_candidates(struct sampler *s, const float *logp, float max, 
     for (int32_t first = 0; first < s->n_vocab; first += BLOCK) {
         const int32_t count = s->n_vocab - first < BLOCK ? s->n_vocab - first : BLOCK;
         float p[BLOCK];
-        exp_all(p, logp + first, (size_t)count, max, scale);
+        s->kernels->exp(p, logp + first, count, max, scale);
         for (int32_t i = 0; i < count; i++) {
             if (p[i] > 0.0f) {
                 s->candidates[n++] = (struct candidate){.p = p[i], .token = first + i};
@@ -230,8 +230,8 @@ void sampler_distribution(struct sampler *s, const float *logp, float *p) {
     const float max = logp[best], scale = 1.0f / s->params.temperature;
     const bool greedy = !isfinite(scale) || !isfinite(max);
     if (!greedy && !filters(s)) {
-        exp_all(p, logp, (size_t)s->n_vocab, max, scale);
-        const float norm = (float)(1.0 / exp_sum(logp, (size_t)s->n_vocab, max, scale));
+        s->kernels->exp(p, logp, s->n_vocab, max, scale);
+        const float norm = (float)(1.0 / s->kernels->exp_sum(logp, s->n_vocab, max, scale));
         for (int32_t t = 0; t < s->n_vocab; t++) {
             p[t] *= norm;
         }

@@ -8,6 +8,7 @@
 struct sampler {
     struct genarm_sampling params;
     struct rng rng;
+    const struct kernels *kernels;
     struct candidate *candidates; /* [n_vocab] scratch */
     int32_t n_vocab;
 };

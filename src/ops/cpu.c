@@ -54,12 +54,21 @@ int cpu_check_limit(struct genarm_error *err) {
 
 #if defined(__x86_64__)
 
+/* Asking the processor itself takes a virtual machine tens of microseconds; the compiler's library keeps what it knows. */
+static bool has_f16c(void) {
+    static _Atomic int known = -1;
+    if (known < 0) {
+        unsigned a, b, c, d;
+        known = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+    }
+    return known;
+}
+
 /* These functions ask for all that cmake/GenarmKernels.cmake lets the compiler use. */
 static bool has_avx2(void) {
-    unsigned a, b, c, d;
     __builtin_cpu_init();
     return limit() >= AVX2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("bmi2") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+           __builtin_cpu_supports("bmi2") && has_f16c();
 }
 
 static bool has_avxvnni(void) {

@@ -29,6 +29,8 @@ struct kernels {
     void (*rope)(float *y, const float *x, const float *table, int64_t n, int n_rot, bool neox, bool back);
     void (*softmax)(float *x, int64_t n); /* in place, n > 0 */
     float (*log_sum_exp)(const float *x, int64_t n);
+    double (*exp_sum)(const float *x, int64_t n, float max, float scale); /* sum_i exp((x[i] - max) scale) */
+    void (*exp)(float *y, const float *x, int64_t n, float max, float scale); /* y = exp((x - max) scale), as exp_sum has it */
     void (*negate_softmax)(float *x, int64_t n, float lse); /* x = -exp(x - lse) */
     /* y = x scale, or 0 where the hash of (key, first + i) is below threshold; y may be x */
     void (*dropout)(float *y, const float *x, int64_t n, uint64_t first, uint64_t key, uint32_t threshold, float scale);
