@@ -273,10 +273,7 @@ bool fused_reads(const struct genarm_model *model) {
 /* Whether a map has a kernel of ours, which unpacks weights for several rows at once. */
 static bool unpacked_once(const struct ggml_tensor *map, const void *user) {
     const struct fused *f = user;
-    if (map->type == GGML_TYPE_F16) {
-        return f->kernels->few_product_f16 != NULL;
-    }
-    return (f->few_bf16 && f->few_bf16->reads(map->type, map->ne[0])) ||
+    return fused_few_product(f, map->type) || (f->few_bf16 && f->few_bf16->reads(map->type, map->ne[0])) ||
            (f->few_int16 && f->few_int16->form(map->type, map->ne[0]) != FEW_INT16_NONE);
 }
 

@@ -56,18 +56,47 @@ static void pack_dot(enum ggml_type type, struct input *in) {
     }
 }
 
-/* low[r] = mask_r * (A x_r) on the rank slots of row r's adapter */
+few_product_t fused_few_product(const struct fused *f, enum ggml_type type) {
+    return type == GGML_TYPE_F16 ? f->kernels->few_product_f16 : type == GGML_TYPE_F32 ? f->kernels->few_product_f32 : NULL;
+}
+
+/* low[r][s] = A_s x_r for n rows of an adapter, `step` rows apart from r on, and its rank slots s */
+static void shrink_rows(const struct fused *f, const struct ggml_tensor *a, struct input *in, int32_t r, int32_t step, int32_t n) {
+    const int32_t *ends = f->params.bank->first_rank + in->adapters[r], total = lora_bank_rank(f->params.bank);
+    const few_product_t product = fused_few_product(f, GGML_TYPE_F32);
+    if (product) {
+        product(in->low + r * total, (int64_t)step * total, a->data, a->nb[1], in->x + r * in->n_in, step * in->n_in, in->n_in, n,
+                ends[0], ends[1], NULL);
+        return;
+    }
+    const ggml_vec_dot_t dot = ggml_get_type_traits_cpu(GGML_TYPE_F32)->vec_dot;
+    for (int32_t i = r; i < r + n * step; i += step) {
+        for (int32_t s = ends[0]; s < ends[1]; s++) {
+            dot((int)in->n_in, in->low + i * total + s, 0, (const float *)a->data + s * in->n_in, 0, in->x + i * in->n_in, 0, 1);
+        }
+    }
+}
+
+/* low[r] = mask_r * (A x_r) on the rank slots of row r's adapter. Rows of one adapter meet it together where they are equally far
+ * apart, as the policies of several answers are. */
 static void shrink(const struct fused *f, const struct lora_stack *stack, struct input *in) {
     const int32_t total = lora_bank_rank(f->params.bank);
-    const ggml_vec_dot_t dot = ggml_get_type_traits_cpu(GGML_TYPE_F32)->vec_dot;
+    bool done[FUSED_MAX_ROWS] = {false};
     for (int32_t r = 0; r < in->n; r++) {
         const int32_t a = in->adapters[r];
-        for (int32_t s = a < 0 ? 0 : f->params.bank->first_rank[a]; a >= 0 && s < f->params.bank->first_rank[a + 1]; s++) {
-            dot((int)in->n_in, in->low + r * total + s, 0, (const float *)stack->a->data + s * in->n_in, 0,
-                in->x + r * in->n_in, 0, 1);
+        int32_t step = 1, n = 1;
+        if (a < 0 || done[r]) {
+            continue;
         }
-        if (a >= 0) {
-            lora_bank_weigh(f->params.bank, a, in->factors[r], in->low + r * total + f->params.bank->first_rank[a]);
+        while (r + step < in->n && in->adapters[r + step] != a) {
+            step++;
+        }
+        while (r + n * step < in->n && in->adapters[r + n * step] == a) {
+            done[r + n++ * step] = true;
+        }
+        shrink_rows(f, stack->a, in, r, step, n);
+        for (int32_t i = r; i < r + n * step; i += step) {
+            lora_bank_weigh(f->params.bank, a, in->factors[i], in->low + i * total + f->params.bank->first_rank[a]);
         }
     }
 }
@@ -125,8 +154,8 @@ static void weigh(const struct fused *f, const struct ggml_tensor *w, struct inp
     const enum few_int16_form form = f->few_int16 ? f->few_int16->form(w->type, in->n_in) : FEW_INT16_NONE;
     if (more && !bf16_is_best && many_reads(f->many, w->type, in->n_in)) {
         many_product(f->many, w, in, y, stride, first, end);
-    } else if (w->type == GGML_TYPE_F16 && f->kernels->few_product_f16) {
-        f->kernels->few_product_f16(y, stride, w->data, w->nb[1], in->x, in->n_in, in->n_in, in->n, first, end, NULL);
+    } else if (fused_few_product(f, w->type)) {
+        fused_few_product(f, w->type)(y, stride, w->data, w->nb[1], in->x, in->n_in, in->n_in, in->n, first, end, NULL);
     } else if (form != FEW_INT16_NONE && !bf16_is_best) {
         int16_product(f->few_int16, form, w, in, y, stride, first, end);
     } else if (bf16) {

@@ -6,7 +6,7 @@
 
 enum { LANES = 16, BLOCK = 1024 };
 
-static float largest(const float *x, size_t n) {
+float largest(const float *x, size_t n) {
     float lanes[LANES];
     for (int j = 0; j < LANES; j++) {
         lanes[j] = -INFINITY;

@@ -6,6 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The largest of n numbers, whatever others are NaN; -inf if there is none. */
+float largest(const float *x, size_t n);
+
 /* log sum_t exp(logits[t]) over n > 0 entries; entries may be -inf, not all of them. Error below 1e-6 for n < 2^20. Not
  * finite when the entries are no logits: one is NaN or inf, or all are -inf. */
 float log_sum_exp(const float *logits, size_t n);

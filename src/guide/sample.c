@@ -5,7 +5,10 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "guide/combine.h"
 #include "ops/cpu.h"
+
+enum { BLOCK = 1024, MAX_BLOCKS = 1024 }; /* of the vocabulary */
 
 struct genarm_sampling genarm_sampling_default(void) {
     return (struct genarm_sampling){.temperature = 1.0f, .top_k = 0, .top_p = 1.0f, .min_p = 0.0f, .seed = 0};
@@ -38,14 +41,23 @@ void sampler_deinit(struct sampler *s) {
     s->candidates = NULL;
 }
 
+/* The first of the largest. */
 static int32_t argmax(const float *x, int32_t n) {
     int32_t best = 0;
-    for (int32_t i = 1; i < n; i++) {
-        if (x[i] > x[best]) {
-            best = i;
+    float max = -INFINITY;
+    for (int32_t first = 0; first < n; first += BLOCK) {
+        const float m = largest(x + first, (size_t)(n - first < BLOCK ? n - first : BLOCK));
+        if (m > max) {
+            best = first;
+            max = m;
         }
     }
-    return best;
+    for (int32_t i = best; i < n; i++) {
+        if (x[i] == max) {
+            return i;
+        }
+    }
+    return 0;
 }
 
 static bool before(const struct candidate *a, const struct candidate *b) {
@@ -142,8 +154,6 @@ static int32_t filter(const struct genarm_sampling *p, struct candidate *c, int3
     }
     return n;
 }
-
-enum { BLOCK = 1024, MAX_BLOCKS = 1024 }; /* of the vocabulary, summed one by one */
 
 /* A draw from all tokens: first the block, then the token in it. */
 static int32_t draw_unfiltered(struct sampler *s, const float *logp, float max, float scale) {

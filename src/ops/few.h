@@ -1,5 +1,5 @@
-/* Products of F16 rows with a few f32 rows, written over vec.h; included once by each kernels_*.c that has a conversion from
- * F16. A weight is loaded and converted once for all rows, so that memory, not arithmetic, is the limit. Many rows do
+/* Products of F16 or f32 rows with a few f32 rows, written over vec.h; included once by each kernels_*.c that has a conversion
+ * from F16. A weight is loaded and converted once for all rows, so that memory, not arithmetic, is the limit. Many rows do
  * not fit into the first-level cache, and a conversion costs several multiply-adds: converted weights are put aside for them.
  */
 #include "ops/vec.h"
@@ -17,6 +17,9 @@ enum {
 
 #ifdef HAS_V_LOAD_F16
 
+/* Weights are F16 or, where `f32` says so, f32. */
+VEC_INLINE size_t few_bytes(const bool f32) { return f32 ? sizeof(float) : sizeof(uint16_t); }
+
 /* The last n < VEC of a row of F16. */
 VEC_INLINE vf v_load_f16_part(const uint16_t *p, int n) {
     uint16_t part[VEC] = {0};
@@ -24,11 +27,26 @@ VEC_INLINE vf v_load_f16_part(const uint16_t *p, int n) {
     return v_load_f16(part);
 }
 
+/* n weights, at most VEC */
+VEC_INLINE vf few_load(const char *w, const int n, const bool f32) {
+    const void *p = w;
+    if (f32) {
+        return n == VEC ? v_load(p) : v_load_part(p, n);
+    }
+    return n == VEC ? v_load_f16(p) : v_load_f16_part(p, n);
+}
+
+VEC_INLINE void few_fetch(const char *p, const size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) {
+        __builtin_prefetch(p + i, 0, 2);
+    }
+}
+
 /* y[r][j] = w_j x_r for constant numbers of rows of weights and of x. Several weight rows meet what is read of x, rows of which
  * may not fit into the first-level cache. Weights that come later are fetched into the second-level one meanwhile, a few bytes
  * with every few that are used, so that the memory is always busy. */
 VEC_INLINE void few_block(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride,
-                           int64_t n, size_t ahead, const int n_w, const int n_x) {
+                           int64_t n, size_t ahead, const int n_w, const int n_x, const bool f32) {
     vf sum[FEW_ROWS * FEW_TOGETHER]; /* of row r of x, weight row j: at r * n_w + j */
     UNROLL
     for (int k = 0; k < n_x * n_w; k++) {
@@ -39,10 +57,10 @@ VEC_INLINE void few_block(float *y, int64_t y_stride, const char *w, size_t w_st
         vf a[FEW_TOGETHER], b[FEW_TOGETHER];
         UNROLL
         for (int j = 0; j < n_w; j++) {
-            const uint16_t *wj = (const uint16_t *)(const void *)(w + (size_t)j * w_stride) + i;
-            a[j] = v_load_f16(wj);
-            b[j] = v_load_f16(wj + VEC);
-            __builtin_prefetch((const char *)wj + ahead, 0, 2);
+            const char *wj = w + (size_t)j * w_stride + (size_t)i * few_bytes(f32);
+            a[j] = few_load(wj, VEC, f32);
+            b[j] = few_load(wj + VEC * few_bytes(f32), VEC, f32);
+            few_fetch(wj + ahead, 2 * VEC * few_bytes(f32));
         }
         UNROLL
         for (int r = 0; r < n_x; r++) {
@@ -57,8 +75,7 @@ VEC_INLINE void few_block(float *y, int64_t y_stride, const char *w, size_t w_st
         const int part = (int)(n - i < VEC ? n - i : VEC);
         UNROLL
         for (int j = 0; j < n_w; j++) {
-            const uint16_t *wj = (const void *)(w + (size_t)j * w_stride);
-            const vf a = part == VEC ? v_load_f16(wj + i) : v_load_f16_part(wj + i, part);
+            const vf a = few_load(w + (size_t)j * w_stride + (size_t)i * few_bytes(f32), part, f32);
             UNROLL
             for (int r = 0; r < n_x; r++) {
                 const float *xr = x + r * x_stride + i;
@@ -75,52 +92,53 @@ VEC_INLINE void few_block(float *y, int64_t y_stride, const char *w, size_t w_st
 }
 
 VEC_INLINE void few_rows(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride,
-                         int64_t n, int64_t first, int64_t end, size_t ahead, const int n_x) {
+                         int64_t n, int64_t first, int64_t end, size_t ahead, const int n_x, const bool f32) {
     int64_t j = first;
     for (; j + FEW_TOGETHER <= end; j += FEW_TOGETHER) {
-        few_block(y + j, y_stride, w + (size_t)j * w_stride, w_stride, x, x_stride, n, ahead, FEW_TOGETHER, n_x);
+        few_block(y + j, y_stride, w + (size_t)j * w_stride, w_stride, x, x_stride, n, ahead, FEW_TOGETHER, n_x, f32);
     }
     for (; j < end; j++) {
-        few_block(y + j, y_stride, w + (size_t)j * w_stride, w_stride, x, x_stride, n, ahead, 1, n_x);
+        few_block(y + j, y_stride, w + (size_t)j * w_stride, w_stride, x, x_stride, n, ahead, 1, n_x, f32);
     }
 }
 
-static void few_rows_of_x(float *y, int64_t y_stride, const void *w, size_t w_stride, const float *x, int64_t x_stride,
-                          int64_t n, int n_rows, int64_t first, int64_t end, size_t ahead) {
+VEC_INSTANCE void few_rows_of_x(float *y, int64_t y_stride, const void *w, size_t w_stride, const float *x, int64_t x_stride,
+                                int64_t n, int n_rows, int64_t first, int64_t end, size_t ahead, const bool f32) {
     switch (n_rows) {
-    case 1: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, ahead, 1); break;
-    case 2: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, ahead, 2); break;
-    case 3: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, ahead, 3); break;
-    default: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, ahead, FEW_ROWS); break;
+    case 1: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, ahead, 1, f32); break;
+    case 2: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, ahead, 2, f32); break;
+    case 3: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, ahead, 3, f32); break;
+    default: few_rows(y, y_stride, w, w_stride, x, x_stride, n, first, end, ahead, FEW_ROWS, f32); break;
     }
 }
 
 /* FEW_ROWS at a time */
-static void few_passes(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride, int64_t n,
-                       int n_rows, int64_t first, int64_t end, size_t ahead) {
+VEC_INSTANCE void few_passes(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride,
+                             int64_t n, int n_rows, int64_t first, int64_t end, size_t ahead, const bool f32) {
     const int64_t again = FEW_AGAIN / (int64_t)w_stride / FEW_TOGETHER * FEW_TOGETHER;
     const int64_t chunk = n_rows <= FEW_ROWS ? end - first : again > FEW_TOGETHER ? again : FEW_TOGETHER;
     for (int64_t j = first; j < end; j += chunk) {
         const int64_t stop = end - j < chunk ? end : j + chunk;
         for (int r = 0; r < n_rows; r += FEW_ROWS) {
             few_rows_of_x(y + r * y_stride, y_stride, w, w_stride, x + r * x_stride, x_stride, n, n_rows - r, j, stop,
-                          ahead);
+                          ahead, f32);
         }
     }
 }
 
 /* to[j][i] = the n weights [i, i + n) of rows j < n_w; n <= ASIDE_DEPTH. Zeros follow up to a whole vector. */
-static void aside_convert(float *to, const char *w, size_t w_stride, int64_t i, int64_t n, int n_w, size_t ahead) {
+VEC_INSTANCE void aside_convert(float *to, const char *w, size_t w_stride, int64_t i, int64_t n, int n_w, size_t ahead,
+                                const bool f32) {
     for (int j = 0; j < n_w; j++, to += ASIDE_DEPTH, w += w_stride) {
-        const uint16_t *wj = (const uint16_t *)(const void *)w + i;
+        const char *wj = w + (size_t)i * few_bytes(f32);
         int64_t k = 0;
-        for (; k + 2 * VEC <= n; k += 2 * VEC) {
-            v_store(to + k, v_load_f16(wj + k));
-            v_store(to + k + VEC, v_load_f16(wj + k + VEC));
-            __builtin_prefetch((const char *)(wj + k) + ahead, 0, 2);
+        for (; k + 2 * VEC <= n; k += 2 * VEC, wj += 2 * VEC * few_bytes(f32)) {
+            v_store(to + k, few_load(wj, VEC, f32));
+            v_store(to + k + VEC, few_load(wj + VEC * few_bytes(f32), VEC, f32));
+            few_fetch(wj + ahead, 2 * VEC * few_bytes(f32));
         }
-        for (; k < n; k += VEC) {
-            v_store(to + k, n - k >= VEC ? v_load_f16(wj + k) : v_load_f16_part(wj + k, (int)(n - k)));
+        for (; k < n; k += VEC, wj += VEC * few_bytes(f32)) {
+            v_store(to + k, few_load(wj, (int)(n - k < VEC ? n - k : VEC), f32));
         }
     }
 }
@@ -178,8 +196,8 @@ static void aside_tiles(vf sum[], const float *w, const float *x, int64_t x_stri
 }
 
 /* y[r][j] = w_j x_r for n_w <= ASIDE_WEIGHTS rows of weights and n_rows <= ASIDE_ROWS of x, each sum in the order of few_block */
-static void aside_block(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride, int64_t n,
-                        int n_rows, int n_w, size_t ahead) {
+VEC_INSTANCE void aside_block(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride, int64_t n,
+                              int n_rows, int n_w, size_t ahead, const bool f32) {
     float converted[ASIDE_WEIGHTS * ASIDE_DEPTH];
     vf sum[ASIDE_ROWS * ASIDE_WEIGHTS]; /* of row r of x, weight row j: at r * ASIDE_WEIGHTS + j */
     for (int k = 0; k < n_rows * ASIDE_WEIGHTS; k++) {
@@ -190,7 +208,7 @@ static void aside_block(float *y, int64_t y_stride, const char *w, size_t w_stri
     }
     for (int64_t i = 0; i < n; i += ASIDE_DEPTH) {
         const int64_t depth = n - i < ASIDE_DEPTH ? n - i : ASIDE_DEPTH;
-        aside_convert(converted, w, w_stride, i, depth, n_w, ahead);
+        aside_convert(converted, w, w_stride, i, depth, n_w, ahead, f32);
         aside_tiles(sum, converted, x + i, x_stride, depth, n_rows);
     }
     for (int r = 0; r < n_rows; r++) {
@@ -200,22 +218,32 @@ static void aside_block(float *y, int64_t y_stride, const char *w, size_t w_stri
     }
 }
 
-static void few_product_f16(float *y, int64_t y_stride, const void *w, size_t w_stride, const float *x, int64_t x_stride,
-                            int64_t n, int n_rows, int64_t first, int64_t end, const void *next) {
+VEC_INSTANCE void few_product(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride,
+                              int64_t n, int n_rows, int64_t first, int64_t end, const char *next, const bool f32) {
     const bool aside = n_rows >= ASIDE_FROM;
     const size_t step = (size_t)(aside ? ASIDE_WEIGHTS : FEW_TOGETHER) * w_stride;
-    const size_t ahead = next ? (size_t)((const char *)next - (const char *)w) : fetch_distance(step);
+    const size_t ahead = next ? (size_t)(next - w) : fetch_distance(step);
     if (!aside) {
-        few_passes(y, y_stride, w, w_stride, x, x_stride, n, n_rows, first, end, ahead);
+        few_passes(y, y_stride, w, w_stride, x, x_stride, n, n_rows, first, end, ahead, f32);
         return;
     }
     for (int64_t j = first; j < end; j += ASIDE_WEIGHTS) {
         const int n_w = (int)(end - j < ASIDE_WEIGHTS ? end - j : ASIDE_WEIGHTS);
         for (int r = 0; r < n_rows; r += ASIDE_ROWS) {
-            aside_block(y + r * y_stride + j, y_stride, (const char *)w + (size_t)j * w_stride, w_stride, x + r * x_stride,
-                        x_stride, n, n_rows - r < ASIDE_ROWS ? n_rows - r : ASIDE_ROWS, n_w, ahead);
+            aside_block(y + r * y_stride + j, y_stride, w + (size_t)j * w_stride, w_stride, x + r * x_stride, x_stride, n,
+                        n_rows - r < ASIDE_ROWS ? n_rows - r : ASIDE_ROWS, n_w, ahead, f32);
         }
     }
+}
+
+static void few_product_f16(float *y, int64_t y_stride, const void *w, size_t w_stride, const float *x, int64_t x_stride,
+                            int64_t n, int n_rows, int64_t first, int64_t end, const void *next) {
+    few_product(y, y_stride, w, w_stride, x, x_stride, n, n_rows, first, end, next, false);
+}
+
+static void few_product_f32(float *y, int64_t y_stride, const void *w, size_t w_stride, const float *x, int64_t x_stride,
+                            int64_t n, int n_rows, int64_t first, int64_t end, const void *next) {
+    few_product(y, y_stride, w, w_stride, x, x_stride, n, n_rows, first, end, next, true);
 }
 
 /* Where element d of a row of values lies, and its scale if blocks have one. */
@@ -293,7 +321,9 @@ static void few_sum_q8_0(float *y, int64_t y_stride, const float *s, int64_t s_s
     few_sum_any(y, y_stride, s, s_stride, v, v_stride, n, n_v, n_rows, next, true);
 }
 
-#define FEW_KERNELS .few_product_f16 = few_product_f16, .few_sum_f16 = few_sum_f16, .few_sum_q8_0 = few_sum_q8_0
+#define FEW_KERNELS                                                                                                   \
+    .few_product_f16 = few_product_f16, .few_product_f32 = few_product_f32, .few_sum_f16 = few_sum_f16,               \
+    .few_sum_q8_0 = few_sum_q8_0
 #else
-#define FEW_KERNELS .few_product_f16 = NULL, .few_sum_f16 = NULL, .few_sum_q8_0 = NULL
+#define FEW_KERNELS .few_product_f16 = NULL, .few_product_f32 = NULL, .few_sum_f16 = NULL, .few_sum_q8_0 = NULL
 #endif

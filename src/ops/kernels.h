@@ -9,8 +9,13 @@
 #include "ops/attention.h"
 #include "ops/gemm.h"
 
-/* y[r][d] = sum_p s[r][p] v[p][d], r in [0, n_rows), d in [0, n), p in [0, n_v); v_stride in bytes. Rows at `next` that lie as
- * those of v do, which are read after them, are fetched into a cache meanwhile; NULL: none. */
+/* y[r][j] = sum_i w[j][i] x[r][i], i in [0, n), r in [0, n_rows), j in [first, end); w_stride in bytes. Rows at `next` that lie
+ * as those of w do, which are read after them, are fetched into a cache meanwhile; NULL: rows of w that come later. */
+typedef void (*few_product_t)(float *y, int64_t y_stride, const void *w, size_t w_stride, const float *x, int64_t x_stride,
+                              int64_t n, int n_rows, int64_t first, int64_t end, const void *next);
+
+/* y[r][d] = sum_p s[r][p] v[p][d], r in [0, n_rows), d in [0, n), p in [0, n_v); v_stride in bytes; `next` likewise, but NULL:
+ * nothing. */
 typedef void (*few_sum_t)(float *y, int64_t y_stride, const float *s, int64_t s_stride, const void *v, size_t v_stride, int64_t n,
                           int64_t n_v, int n_rows, const void *next);
 
@@ -38,11 +43,8 @@ struct kernels {
     /* y[i] += sum_p s[p] v[p * v_stride + i], i in [0, n), p in [0, n_v) */
     void (*add_scaled)(float *y, const float *s, const float *v, int64_t v_stride, int64_t n, int64_t n_v);
 
-    /* Few rows against many F16 ones (few.h); NULL where F16 has no fast conversion.
-     * y[r][j] = sum_i w[j][i] x[r][i], i in [0, n), r in [0, n_rows), j in [first, end); w_stride in bytes; `next` as above, but
-     * NULL: rows of w that come later are fetched. */
-    void (*few_product_f16)(float *y, int64_t y_stride, const void *w, size_t w_stride, const float *x, int64_t x_stride,
-                            int64_t n, int n_rows, int64_t first, int64_t end, const void *next);
+    /* Few rows against many F16 or f32 ones (few.h); NULL where F16 has no fast conversion. */
+    few_product_t few_product_f16, few_product_f32;
     few_sum_t few_sum_f16, few_sum_q8_0; /* the latter for n that are multiples of 32 */
 
     /* See attention.c. */

@@ -1,4 +1,4 @@
-/* Products of a few rows with F16 ones, and sums of F16 rows: against double precision, for every instruction set. */
+/* Products of a few rows with F16 and f32 ones, and sums of F16 rows: against double precision, for every instruction set. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,15 +25,14 @@ static void halves(ggml_fp16_t *h, float *values, int64_t n, uint64_t seed) {
     free(x);
 }
 
-static void check_products(const struct kernels *k, int64_t n, int n_rows) {
-    ggml_fp16_t w[OUT * MAX_N];
-    float values[OUT * MAX_N], y[MAX_ROWS * OUT];
+/* Weights w, rows of n that are `stride` bytes apart, each worth values [MAX_N]. */
+static void check_products(few_product_t product, const void *w, size_t stride, const float *values, int64_t n, int n_rows) {
+    float y[MAX_ROWS * OUT];
     float *x = random_floats(MAX_ROWS * MAX_N, 5);
-    halves(w, values, OUT * MAX_N, 4);
     for (int i = 0; i < MAX_ROWS * OUT; i++) {
         y[i] = -1;
     }
-    k->few_product_f16(y, OUT, w, MAX_N * sizeof *w, x, MAX_N, n, n_rows, FIRST, OUT, NULL);
+    product(y, OUT, w, stride, x, MAX_N, n, n_rows, FIRST, OUT, NULL);
     for (int r = 0; r < n_rows; r++) {
         for (int j = 0; j < OUT; j++) {
             double sum = 0, size = 0;
@@ -44,10 +43,18 @@ static void check_products(const struct kernels *k, int64_t n, int n_rows) {
             assert_true(j < FIRST ? y[r * OUT + j] == -1.0f : fabs((double)y[r * OUT + j] - sum) <= 1e-6 * size);
         }
         float alone[OUT];
-        k->few_product_f16(alone, OUT, w, MAX_N * sizeof *w, x + r * MAX_N, MAX_N, n, 1, FIRST, OUT, NULL);
+        product(alone, OUT, w, stride, x + r * MAX_N, MAX_N, n, 1, FIRST, OUT, w);
         assert_memory_equal(alone + FIRST, y + r * OUT + FIRST, (OUT - FIRST) * sizeof *y); /* whatever the other rows are */
     }
     free(x);
+}
+
+static void check_products_of_both(const struct kernels *k, int64_t n, int n_rows) {
+    ggml_fp16_t w[OUT * MAX_N];
+    float values[OUT * MAX_N];
+    halves(w, values, OUT * MAX_N, 4);
+    check_products(k->few_product_f16, w, MAX_N * sizeof *w, values, n, n_rows);
+    check_products(k->few_product_f32, values, MAX_N * sizeof *values, values, n, n_rows);
 }
 
 /* Values v [n_v], rows of n that are `stride` bytes apart, each worth values [MAX_N]. */
@@ -99,7 +106,7 @@ static void test_products_and_sums_equal_double_precision(void **state) {
         for (size_t i = 0; k && k->few_product_f16 && i < sizeof widths / sizeof *widths; i++) {
             for (size_t j = 0; j < sizeof row_counts / sizeof *row_counts; j++) {
                 const int n_rows = row_counts[j];
-                check_products(k, widths[i], n_rows);
+                check_products_of_both(k, widths[i], n_rows);
                 check_sums_of_halves(k, widths[i], n_rows, 1);
                 check_sums_of_halves(k, widths[i], n_rows, OUT);
                 if (widths[i] % 32 == 0) {
