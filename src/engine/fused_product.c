@@ -61,7 +61,8 @@ few_product_t fused_few_product(const struct fused *f, enum ggml_type type) {
 }
 
 /* low[r][s] = A_s x_r for n rows of an adapter, `step` rows apart from r on, and its rank slots s */
-static void shrink_rows(const struct fused *f, const struct ggml_tensor *a, struct input *in, int32_t r, int32_t step, int32_t n) {
+static void shrink_rows(const struct fused *f, const struct ggml_tensor *a, struct input *in, int32_t r, int32_t step,
+                        int32_t n) {
     const int32_t *ends = f->params.bank->first_rank + in->adapters[r], total = lora_bank_rank(f->params.bank);
     const few_product_t product = fused_few_product(f, GGML_TYPE_F32);
     if (product) {

@@ -151,41 +151,64 @@ static int score_chunk(struct genarm_session *s, const int32_t *start, const int
     return GENARM_OK;
 }
 
-/* The ARM's model without its adapter, under the ARM's own prompt. The base already gave it when model and
- * prompt agree and it has no adapter itself. */
-static int score_reference(struct genarm_session *s, int32_t policy, int32_t start, const int32_t *tokens, struct scores *sc,
-                           struct genarm_error *err) {
-    const struct genarm_guide *g = s->guide;
-    const size_t stride = (size_t)sc->n_arms;
-    float *out = sc->reference + (policy - 1);
-    const struct timeline *t = &s->timelines[policy], *base = &s->timelines[0];
-    if (s->references[policy] > sc->n_arms) {
-        return GENARM_OK; /* scored as a policy of its own */
+/* Where the scores of an ARM's reference come from: the ARM's model without its adapter, under the ARM's own prompt. */
+enum source {
+    ALONE,    /* it is a policy of its own */
+    FROM_ARM, /* the ARM has no adapter */
+    FROM_BASE,
+    APART     /* the ARM's sequence, seen without the adapter */
+};
+
+static enum source source_of(const struct genarm_session *s, int32_t policy) {
+    const struct policy *own = &s->guide->policies[policy], *base = &s->guide->policies[0];
+    const struct timeline *t = &s->timelines[policy], *of_base = &s->timelines[0];
+    if (s->references[policy] > s->guide->n_arms) {
+        return ALONE;
     }
-    if (!g->policies[policy].adapter) {
-        for (size_t c = 0; c < sc->n; c++) {
-            out[c * stride] = sc->arms[c * stride + (size_t)(policy - 1)];
+    if (!own->adapter) {
+        return FROM_ARM;
+    }
+    const bool same = own->model == base->model && !base->adapter && t->n == of_base->n &&
+                      memcmp(t->tokens, of_base->tokens, (size_t)t->n * sizeof *t->tokens) == 0;
+    return same ? FROM_BASE : APART;
+}
+
+bool session_scores_apart(const struct genarm_session *s) {
+    for (int32_t p = 1; p <= s->guide->n_arms; p++) {
+        if (source_of(s, p) == APART) {
+            return true;
         }
-        return GENARM_OK;
     }
-    if (g->policies[policy].model == g->policies[0].model && !g->policies[0].adapter && t->n == base->n &&
-        memcmp(t->tokens, base->tokens, (size_t)t->n * sizeof *t->tokens) == 0) {
-        for (size_t c = 0; c < sc->n; c++) {
-            out[c * stride] = sc->base[c];
-        }
-        return GENARM_OK;
-    }
+    return false;
+}
+
+static int score_apart(struct genarm_session *s, int32_t policy, int32_t start, const int32_t *tokens, float *out, size_t stride,
+                       int32_t n, struct genarm_error *err) {
     int rc = GENARM_OK;
-    s->timelines[policy].n_cached = 0; /* the same sequence, seen without the adapter */
-    for (int32_t c0 = 0, c1; c0 < (int32_t)sc->n && rc == GENARM_OK; c0 = c1) {
-        c1 = c0 + CHUNK < (int32_t)sc->n ? c0 + CHUNK : (int32_t)sc->n;
-        rc = chunk_logits(s, policy, ENGINE_NO_ADAPTER, start, c0, c1, g->logits, err);
+    s->timelines[policy].n_cached = 0;
+    for (int32_t c0 = 0, c1; c0 < n && rc == GENARM_OK; c0 = c1) {
+        c1 = c0 + CHUNK < n ? c0 + CHUNK : n;
+        rc = chunk_logits(s, policy, ENGINE_NO_ADAPTER, start, c0, c1, s->guide->logits, err);
         if (rc == GENARM_OK) {
-            rc = take(s, policy, g->logits, tokens + c0, c1 - c0, out + (size_t)c0 * stride, stride, err);
+            rc = take(s, policy, s->guide->logits, tokens + c0, c1 - c0, out + (size_t)c0 * stride, stride, err);
         }
     }
     s->timelines[policy].n_cached = 0;
     return rc;
+}
+
+static int score_reference(struct genarm_session *s, int32_t policy, int32_t start, const int32_t *tokens, struct scores *sc,
+                           struct genarm_error *err) {
+    const size_t stride = (size_t)sc->n_arms;
+    const enum source source = source_of(s, policy);
+    float *out = sc->reference + (policy - 1);
+    if (source == APART) {
+        return score_apart(s, policy, start, tokens, out, stride, (int32_t)sc->n, err);
+    }
+    for (size_t c = 0; c < sc->n && source != ALONE; c++) {
+        out[c * stride] = source == FROM_BASE ? sc->base[c] : sc->arms[c * stride + (size_t)(policy - 1)];
+    }
+    return GENARM_OK;
 }
 
 static int append_response(struct genarm_session *s, const int32_t *tokens, size_t n, int32_t *start, struct genarm_error *err) {

@@ -85,8 +85,10 @@ struct feed {
  * room for the rows. */
 int session_feed(struct genarm_session **sessions, size_t n, struct feed *feed, struct genarm_error *err);
 
-/* As genarm_session_score; `references`: theirs are wanted too. One that is computed apart costs its sequence anew with every
- * call. */
+/* Whether the reference of some ARM is scored apart, which costs its sequence anew with every call of session_score. */
+bool session_scores_apart(const struct genarm_session *s);
+
+/* As genarm_session_score; `references`: theirs are wanted too. */
 int session_score(struct genarm_session *s, const int32_t *tokens, size_t n_tokens, bool references,
                   int (*each)(const struct genarm_token_score *score, void *user), void *user, struct genarm_error *err);
 

@@ -196,8 +196,8 @@ static void aside_tiles(vf sum[], const float *w, const float *x, int64_t x_stri
 }
 
 /* y[r][j] = w_j x_r for n_w <= ASIDE_WEIGHTS rows of weights and n_rows <= ASIDE_ROWS of x, each sum in the order of few_block */
-VEC_INSTANCE void aside_block(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride, int64_t n,
-                              int n_rows, int n_w, size_t ahead, const bool f32) {
+VEC_INSTANCE void aside_block(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride,
+                              int64_t n, int n_rows, int n_w, size_t ahead, const bool f32) {
     float converted[ASIDE_WEIGHTS * ASIDE_DEPTH];
     vf sum[ASIDE_ROWS * ASIDE_WEIGHTS]; /* of row r of x, weight row j: at r * ASIDE_WEIGHTS + j */
     for (int k = 0; k < n_rows * ASIDE_WEIGHTS; k++) {

@@ -80,8 +80,8 @@ struct gemm_rectangle {
     int64_t first_row, end_row, first_column, end_column;
 };
 
-/* Thread ith's of nth rectangles of m x n, in the cheapest grid of them: rows begin at multiples of row_unit, columns of unit, and
- * packing an element of A or B costs as much as this many multiply-adds. */
+/* Thread ith's of nth rectangles of m x n, in the cheapest grid of them: rows begin at multiples of row_unit, columns of unit,
+ * and packing an element of A or B costs as much as this many multiply-adds. */
 struct gemm_rectangle gemm_share(int64_t m, int64_t n, int64_t row_unit, int64_t unit, double pack_a, double pack_b, int ith,
                                  int nth);
 

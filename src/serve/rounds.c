@@ -466,15 +466,22 @@ static int take_score(const struct genarm_token_score *score, void *user) {
     return rc;
 }
 
+/* How many tokens are scored before others have their turn: where the sequence is computed anew each time as many as before, so
+ * that it is only twice the work. */
+static size_t scored_at_once(const struct choice *c, bool references) {
+    const bool more = references && c->n_scored > SCORED_AT_ONCE && session_scores_apart(c->session);
+    return more ? c->n_scored : SCORED_AT_ONCE;
+}
+
 /* Scores some tokens of a choice. Then it is over, or answers the prompt that was scored. */
 static void score_some(struct worker *w, struct choice *c) {
     const struct job_params *p = &c->job->params;
     const int32_t *tokens = p->response ? p->response : c->prompt->tokens + 1;
     const size_t n = p->response ? p->n_response : c->prompt->n_tokens - 1, left = n - c->n_scored;
-    const size_t n_now = left < SCORED_AT_ONCE ? left : SCORED_AT_ONCE;
+    const bool references = p->response != NULL; /* those of a prompt are not told */
+    const size_t most = scored_at_once(c, references), n_now = left < most ? left : most;
     struct genarm_error error = {0};
     struct scoring s = {w, c, &error};
-    const bool references = p->response != NULL; /* those of a prompt are not told */
     int rc = n_now ? session_score(c->session, tokens + c->n_scored, n_now, references, take_score, &s, &error) : GENARM_OK;
     pthread_mutex_lock(&w->lock);
     c->n_scored += rc == GENARM_OK ? n_now : 0;

@@ -440,6 +440,7 @@ static void check_scores(struct fixture *f, bool adapted) {
         }
         struct collected c = {0};
         struct genarm_error err = {0};
+        assert_true(session_scores_apart(s) == adapted);
         must(genarm_session_score(s, response, n, collect, &c, &err), &err);
         assert_int_equal(c.n, n);
         for (int t = 0; t < c.n; t++) {
@@ -540,9 +541,15 @@ static void test_reference_under_another_template_is_the_arm_without_adapter(voi
     must(genarm_guide_add_arm(g, &without, &err), &err);
     struct genarm_session *s = make_session(g, 3);
     const int32_t response[] = {40, 50, 60, 2};
-    struct collected c = {0};
+    struct collected c = {0}, pieces = {0};
+    assert_true(session_scores_apart(s));
     must(genarm_session_score(s, response, 4, collect, &c, &err), &err);
+    must(genarm_session_prompt(s, hello, 1, &err), &err);
+    must(genarm_session_score(s, response, 1, collect, &pieces, &err), &err);
+    must(genarm_session_score(s, response + 1, 3, collect, &pieces, &err), &err);
     for (int t = 0; t < 4; t++) {
+        assert_true(fabsf(c.reference[t][0] - pieces.reference[t][0]) < 1e-3f);
+        assert_true(fabsf(c.arms[t][0] - pieces.arms[t][0]) < 1e-3f);
         assert_true(fabsf(c.reference[t][0] - c.arms[t][1]) < 1e-3f);
         assert_true(fabsf(c.reference[t][1] - c.arms[t][1]) == 0.0f);
         assert_true(fabsf(c.reference[t][0] - c.at[t].base) > 1e-3f); /* another prompt: another number */
