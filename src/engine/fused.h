@@ -6,9 +6,10 @@
  *     norm, q k v with LoRA | positions, cache, attention | o with LoRA, + x | norm, gate up with LoRA, swiglu | down, + x
  *
  * Each thread takes a share of the outputs and does the small common parts (norm, quantising the rows, A x of LoRA) for
- * itself. A weight row is read and unpacked once for all rows: F16 as f32, quantised types as whole numbers (few_int16.h, of more
- * rows many.h) or, where that is faster, as bf16 (few_bf16.h); what the processor cannot, by ggml's own dot product. graph.c has
- * the same mathematics for any backend and any number of rows. There is no graph here, and nothing is allocated in a pass.
+ * itself. A weight row is read and unpacked once for all rows: F16 and F32 as f32, quantised types as whole numbers (few_int16.h,
+ * of more rows many.h) or, where that is faster, as bf16 (few_bf16.h); what the processor cannot, by ggml's own dot product.
+ * graph.c has the same mathematics for any backend and any number of rows. There is no graph here, and nothing is allocated in a
+ * pass.
  */
 #ifndef ENGINE_FUSED_H
 #define ENGINE_FUSED_H

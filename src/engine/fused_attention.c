@@ -112,7 +112,7 @@ static void weigh_values(const struct fused *f, const struct ggml_tensor *v, con
 }
 
 /* One row under one key head: its key and value into the cache, then all its query heads of the group. Attention waits for the
- * memory: what is read next is fetched meanwhile. */
+ * memory: values are fetched while keys are read, and then the next keys, where the kernels can. */
 static void attend_head(const struct fused *f, int32_t layer, struct work *w, int32_t r, int32_t kv_head, const char *next_keys) {
     const struct hparams *hp = f->hp;
     const struct layer_weights *l = &f->weights->layers[layer];

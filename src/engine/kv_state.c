@@ -13,13 +13,14 @@
 struct kv_head {
     char magic[8];
     int32_t n_layer, n_embd_kv, n_pos, type_k, type_v; /* types are ggml's numbers */
-    int32_t unused;
+    int32_t n_embd_head;
 };
 
 static struct kv_head head_of(const struct kv_sequence *s, int32_t n_pos) {
     return (struct kv_head){.magic = MAGIC,
                             .n_layer = s->hp->n_layer,
                             .n_embd_kv = hparams_n_embd_kv(s->hp),
+                            .n_embd_head = s->hp->n_embd_head,
                             .n_pos = n_pos,
                             .type_k = (int32_t)s->layers[0].k->type,
                             .type_v = (int32_t)s->layers[0].v->type};
@@ -38,16 +39,16 @@ static size_t at(const struct kv_sequence *s, const struct ggml_tensor *cache, i
 
 /* n positions of each head from `pos` on, heads one after the other */
 static void get(const struct kv_sequence *s, const struct ggml_tensor *cache, int32_t pos, int32_t n, char *columns) {
-    const size_t size = cache->nb[1] * (size_t)n;
-    for (int32_t h = 0; h < s->hp->n_head_kv && n > 0; h++, columns += size) {
-        ggml_backend_tensor_get(cache, columns, at(s, cache, h, pos), size);
+    if (n > 0) {
+        ggml_backend_tensor_get_2d(cache, columns, at(s, cache, 0, pos), cache->nb[1] * (size_t)n, (size_t)s->hp->n_head_kv,
+                                   at(s, cache, 1, pos) - at(s, cache, 0, pos), cache->nb[1] * (size_t)n);
     }
 }
 
 static void put(const struct kv_sequence *s, struct ggml_tensor *cache, int32_t pos, int32_t n, const char *columns) {
-    const size_t size = cache->nb[1] * (size_t)n;
-    for (int32_t h = 0; h < s->hp->n_head_kv && n > 0; h++, columns += size) {
-        ggml_backend_tensor_set(cache, columns, at(s, cache, h, pos), size);
+    if (n > 0) {
+        ggml_backend_tensor_set_2d(cache, columns, at(s, cache, 0, pos), cache->nb[1] * (size_t)n, (size_t)s->hp->n_head_kv,
+                                   at(s, cache, 1, pos) - at(s, cache, 0, pos), cache->nb[1] * (size_t)n);
     }
 }
 
@@ -112,9 +113,10 @@ static int check_saved(const struct kv_sequence *s, int32_t n_pos, const struct 
         const int rc = error_set(err, GENARM_EMISMATCH, "the saved KV cache is of another kind of engine");
         return error_hint(err, rc, "use the engine that it was saved with (--engine)");
     }
-    if (is->n_layer != want.n_layer || is->n_embd_kv != want.n_embd_kv) {
-        return error_set(err, GENARM_EMISMATCH, "the saved KV cache is of %d layers of %d numbers, the model has %d of %d",
-                         is->n_layer, is->n_embd_kv, want.n_layer, want.n_embd_kv);
+    if (is->n_layer != want.n_layer || is->n_embd_kv != want.n_embd_kv || is->n_embd_head != want.n_embd_head) {
+        return error_set(err, GENARM_EMISMATCH,
+                         "the saved KV cache is of %d layers of %d numbers in heads of %d, the model has %d of %d in heads of %d",
+                         is->n_layer, is->n_embd_kv, is->n_embd_head, want.n_layer, want.n_embd_kv, want.n_embd_head);
     }
     if (is->type_k != want.type_k || is->type_v != want.type_v) {
         const int rc =

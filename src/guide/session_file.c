@@ -15,7 +15,7 @@
 
 #define MAGIC "GENARMSN"
 
-enum { VERSION = 2, MAX_NOTE = 1 << 28 /* bytes */ };
+enum { VERSION = 3, MAX_NOTE = 1 << 28 /* bytes */ };
 
 struct saved_session {
     char magic[8];

@@ -36,9 +36,15 @@ VEC_INLINE vf few_load(const char *w, const int n, const bool f32) {
     return n == VEC ? v_load_f16(p) : v_load_f16_part(p, n);
 }
 
-VEC_INLINE void few_fetch(const char *p, const size_t bytes) {
+/* How far ahead of `from` something lies, in other memory perhaps, and then perhaps before it; `otherwise`: it is NULL. */
+VEC_INLINE size_t few_distance(const void *from, const void *to, size_t otherwise) {
+    return to ? (uintptr_t)to - (uintptr_t)from : otherwise;
+}
+
+/* What lies so far ahead of p goes into the second-level cache. */
+VEC_INLINE void few_fetch(const char *p, size_t ahead, const size_t bytes) {
     for (size_t i = 0; i < bytes; i += 64) {
-        __builtin_prefetch(p + i, 0, 2);
+        __builtin_prefetch((const void *)((uintptr_t)p + ahead + i), 0, 2);
     }
 }
 
@@ -60,7 +66,7 @@ VEC_INLINE void few_block(float *y, int64_t y_stride, const char *w, size_t w_st
             const char *wj = w + (size_t)j * w_stride + (size_t)i * few_bytes(f32);
             a[j] = few_load(wj, VEC, f32);
             b[j] = few_load(wj + VEC * few_bytes(f32), VEC, f32);
-            few_fetch(wj + ahead, 2 * VEC * few_bytes(f32));
+            few_fetch(wj, ahead, 2 * VEC * few_bytes(f32));
         }
         UNROLL
         for (int r = 0; r < n_x; r++) {
@@ -135,7 +141,7 @@ VEC_INSTANCE void aside_convert(float *to, const char *w, size_t w_stride, int64
         for (; k + 2 * VEC <= n; k += 2 * VEC, wj += 2 * VEC * few_bytes(f32)) {
             v_store(to + k, few_load(wj, VEC, f32));
             v_store(to + k + VEC, few_load(wj + VEC * few_bytes(f32), VEC, f32));
-            few_fetch(wj + ahead, 2 * VEC * few_bytes(f32));
+            few_fetch(wj, ahead, 2 * VEC * few_bytes(f32));
         }
         for (; k < n; k += VEC, wj += VEC * few_bytes(f32)) {
             v_store(to + k, few_load(wj, (int)(n - k < VEC ? n - k : VEC), f32));
@@ -222,7 +228,7 @@ VEC_INSTANCE void few_product(float *y, int64_t y_stride, const char *w, size_t 
                               int64_t n, int n_rows, int64_t first, int64_t end, const char *next, const bool f32) {
     const bool aside = n_rows >= ASIDE_FROM;
     const size_t step = (size_t)(aside ? ASIDE_WEIGHTS : FEW_TOGETHER) * w_stride;
-    const size_t ahead = next ? (size_t)(next - w) : fetch_distance(step);
+    const size_t ahead = few_distance(w, next, fetch_distance(step));
     if (!aside) {
         few_passes(y, y_stride, w, w_stride, x, x_stride, n, n_rows, first, end, ahead, f32);
         return;
@@ -267,7 +273,7 @@ VEC_INLINE void few_sum(float *y, int64_t y_stride, const float *s, int64_t s_st
         const uint16_t *halves = (const uint16_t *)(const void *)at;
         const uint8_t *bytes = (const uint8_t *)at;
         const int low = n_d < VEC ? n_d : VEC;
-        __builtin_prefetch(at + ahead);
+        few_fetch(at, ahead, 1);
         const vf a = q8 ? v_from_i8(bytes) : whole ? v_load_f16(halves) : v_load_f16_part(halves, low);
         const vf b = q8 ? v_from_i8(bytes + VEC) : whole ? v_load_f16(halves + VEC) : v_load_f16_part(halves + low, n_d - low);
         const vf scale = q8 ? v_set1_f16(row + d / Q8_BLOCK * Q8_BYTES) : v_set1(1.0f);
@@ -300,7 +306,7 @@ VEC_INLINE void few_sum_rows(float *y, int64_t y_stride, const float *s, int64_t
 
 VEC_INLINE void few_sum_any(float *y, int64_t y_stride, const float *s, int64_t s_stride, const char *v, size_t v_stride,
                             int64_t n, int64_t n_v, int n_rows, const char *next, const bool q8) {
-    const size_t ahead = next ? (size_t)(next - v) : 0;
+    const size_t ahead = few_distance(v, next, 0);
     for (int r = 0; r < n_rows; r += FEW_ROWS, y += FEW_ROWS * y_stride, s += FEW_ROWS * s_stride) {
         switch (n_rows - r) {
         case 1: few_sum_rows(y, y_stride, s, s_stride, v, v_stride, n, n_v, ahead, 1, q8); break;

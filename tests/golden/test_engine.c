@@ -189,6 +189,40 @@ static void test_two_adapters_share_a_batch(void **state) {
     teardown(&f);
 }
 
+/* A row of each sequence at a time. Which of them have an adapter in common is in no order. */
+static void test_adapters_in_any_order_of_sequences(void **state) {
+    (void)state;
+    enum { N_SEQ = 7 };
+    static const int32_t adapters[N_SEQ] = {1, 0, 1, 1, ENGINE_NO_ADAPTER, 0, 1};
+    static const char *const wanted[] = {"seq1.logits", "seq1.logits_lora", "seq1.logits_lora2"};
+    struct fixture f;
+    setup(&f, "llama", &(struct engine_params){.n_seq = N_SEQ, .n_ctx = 64, .n_threads = 2, .kv_type = GENARM_KV_F32});
+    struct genarm_adapter *second = golden_adapter(f.model, "llama.lora2.gguf");
+    struct genarm_error err = {0};
+    must(engine_add_adapter(f.engine, second, &err), &err);
+    size_t n_tokens;
+    const int32_t *tokens = golden_i32(&f.golden, &n_tokens, "seq1.tokens");
+    const size_t V = (size_t)f.model->hp.n_vocab;
+    float *logits = calloc(N_SEQ * V, sizeof *logits);
+    for (int32_t pos = 0; pos < (int32_t)n_tokens; pos++) {
+        struct row rows[N_SEQ];
+        int32_t n = 0;
+        for (int32_t s = 0; s < N_SEQ; s++) {
+            push_tokens(rows, &n, tokens, pos, pos + 1, s, adapters[s]);
+        }
+        must(engine_forward(f.engine, rows, n, logits, &err), &err);
+        for (int32_t s = 0; s < N_SEQ; s++) {
+            const float *want = golden_f32(&f.golden, NULL, "%s", wanted[adapters[s] + 1]);
+            check("one of several", "llama", logits + (size_t)s * V, want + (size_t)pos * V, V);
+        }
+    }
+    free(logits);
+    engine_free(f.engine);
+    f.engine = NULL;
+    genarm_adapter_free(second);
+    teardown(&f);
+}
+
 static void test_copied_prefix_continues_as_the_original(void **state) {
     (void)state;
     struct fixture f;
@@ -488,6 +522,7 @@ int main(void) {
         cmocka_unit_test(test_cached_steps_equal_pytorch),
         cmocka_unit_test(test_fused_equals_plain),
         cmocka_unit_test(test_two_adapters_share_a_batch),
+        cmocka_unit_test(test_adapters_in_any_order_of_sequences),
         cmocka_unit_test(test_copied_prefix_continues_as_the_original),
         cmocka_unit_test(test_cache_in_f16_stays_close),
         cmocka_unit_test(test_rows_without_output_only_fill_the_cache),

@@ -18,28 +18,34 @@ enum { CTX = 64, KEEP = 3, DROP = 7, SEQ = 1, HEAD = 32 /* bytes before the colu
 static const char *const files[] = {"llama.gguf",   "llama-linear.gguf", "llama3.gguf", "llama-yarn.gguf",
                                     "mistral.gguf", "qwen2.gguf",        "qwen3.gguf"};
 
-static struct engine *engine_of(const struct genarm_model *model, enum genarm_kv_type kv_type) {
-    const struct engine_params params = {.n_seq = 3, .n_ctx = CTX, .n_threads = 1, .kv_type = kv_type};
+static struct engine *engine_with(const struct genarm_model *model, enum genarm_kv_type kv_type, int32_t n_ctx) {
+    const struct engine_params params = {.n_seq = 3, .n_ctx = n_ctx, .n_threads = 1, .kv_type = kv_type};
     struct engine *e;
     struct genarm_error err = {0};
     must(engine_rows_new(&e, model, &params, &err), &err);
     return e;
 }
 
+static struct engine *engine_of(const struct genarm_model *model, enum genarm_kv_type kv_type) {
+    return engine_with(model, kv_type, CTX);
+}
+
 static int32_t token_at(int32_t i) { return 5 + 11 * i % 90; }
 
-/* Feeds the tokens of places [from, to) as positions pos, pos + 1, …; the logits after the last one. */
-static float *feed(struct engine *e, int32_t from, int32_t to, int32_t pos) {
+/* Feeds the tokens of places [from, to) as positions pos, pos + 1, … of a sequence; the logits after the last one. */
+static float *feed_to(struct engine *e, int32_t seq, int32_t from, int32_t to, int32_t pos) {
     struct row rows[CTX];
     struct genarm_error err = {0};
     float *logits = calloc((size_t)e->model->hp.n_vocab, sizeof *logits);
     for (int32_t i = from; i < to; i++) {
-        rows[i - from] = (struct row){.token = token_at(i), .seq = SEQ, .pos = pos + i - from, .adapter = ENGINE_NO_ADAPTER,
+        rows[i - from] = (struct row){.token = token_at(i), .seq = seq, .pos = pos + i - from, .adapter = ENGINE_NO_ADAPTER,
                                       .output = i == to - 1};
     }
     must(engine_forward(e, rows, to - from, logits, &err), &err);
     return logits;
 }
+
+static float *feed(struct engine *e, int32_t from, int32_t to, int32_t pos) { return feed_to(e, SEQ, from, to, pos); }
 
 static struct buf saved(struct engine *e, int32_t n_pos) {
     struct buf b;
@@ -118,28 +124,41 @@ static void test_forgetting_nothing_or_all_that_follows(void **state) {
     genarm_model_free(model);
 }
 
-static void test_a_loaded_sequence_continues_to_the_bit_in_another_place(void **state) {
-    (void)state;
-    struct genarm_model *model = golden_model("qwen3.gguf");
-    struct engine *from = engine_of(model, GENARM_KV_F16), *to = engine_of(model, GENARM_KV_F16);
+/* Into another sequence of an engine with another context, and from there into a third one. */
+static void check_loaded(const char *file, enum genarm_kv_type kv_type) {
+    struct genarm_model *model = golden_model(file);
+    struct engine *from = engine_of(model, kv_type), *to = engine_with(model, kv_type, CTX + 13);
     struct genarm_error err = {0};
+    const int32_t other = SEQ == 0 ? 1 : 0, third = 3 - SEQ - other;
+    const size_t size = (size_t)model->hp.n_vocab * sizeof(float);
     free(feed(from, 0, 12, 0));
     struct buf b = saved(from, 12);
-    must(engine_load(to, SEQ, 12, b.data, b.len, &err), &err);
-    float *want = feed(from, 12, 14, 12), *got = feed(to, 12, 14, 12);
-    assert_memory_equal(got, want, (size_t)model->hp.n_vocab * sizeof *got);
-    assert_int_equal(engine_load(to, SEQ, 11, b.data, b.len, &err), GENARM_EFORMAT);
-    assert_int_equal(engine_load(to, SEQ, 12, b.data, b.len - 1, &err), GENARM_EFORMAT);
-    assert_int_equal(engine_load(to, SEQ, 12, b.data, 5, &err), GENARM_EFORMAT);
+    must(engine_load(to, other, 12, b.data, b.len, &err), &err);
+    free(feed_to(to, third, 0, 5, 0)); /* from 5 on it lacks what the other has */
+    must(engine_copy_range(to, other, third, 5, 12, &err), &err);
+    float *want = feed(from, 12, 14, 12), *got = feed_to(to, other, 12, 14, 12), *copied = feed_to(to, third, 12, 14, 12);
+    assert_memory_equal(got, want, size);
+    assert_memory_equal(copied, want, size);
+    assert_int_equal(engine_load(to, other, 11, b.data, b.len, &err), GENARM_EFORMAT);
+    assert_int_equal(engine_load(to, other, 12, b.data, b.len - 1, &err), GENARM_EFORMAT);
+    assert_int_equal(engine_load(to, other, 12, b.data, 5, &err), GENARM_EFORMAT);
     b.data[0] ^= 1;
-    assert_int_equal(engine_load(to, SEQ, 12, b.data, b.len, &err), GENARM_EMISMATCH);
-    assert_int_equal(to->n_cached[SEQ], 14);
+    assert_int_equal(engine_load(to, other, 12, b.data, b.len, &err), GENARM_EMISMATCH);
+    assert_int_equal(to->n_cached[other], 14);
+    free(copied);
     free(got);
     free(want);
     buf_deinit(&b);
     engine_free(from);
     engine_free(to);
     genarm_model_free(model);
+}
+
+static void test_a_loaded_sequence_continues_to_the_bit_in_another_place(void **state) {
+    (void)state;
+    check_loaded("qwen3.gguf", GENARM_KV_F16);
+    check_loaded("qwen3.gguf", GENARM_KV_F32);
+    check_loaded("mistral.gguf", GENARM_KV_Q8_0); /* heads of 32 */
 }
 
 static void test_positions_out_of_range_are_refused(void **state) {

@@ -43,7 +43,7 @@ static void check_products(few_product_t product, const void *w, size_t stride, 
             assert_true(j < FIRST ? y[r * OUT + j] == -1.0f : fabs((double)y[r * OUT + j] - sum) <= 1e-6 * size);
         }
         float alone[OUT];
-        product(alone, OUT, w, stride, x + r * MAX_N, MAX_N, n, 1, FIRST, OUT, w);
+        product(alone, OUT, w, stride, x + r * MAX_N, MAX_N, n, 1, FIRST, OUT, x); /* before w or behind it */
         assert_memory_equal(alone + FIRST, y + r * OUT + FIRST, (OUT - FIRST) * sizeof *y); /* whatever the other rows are */
     }
     free(x);
@@ -64,7 +64,7 @@ static void check_sums(few_sum_t few_sum, const void *v, size_t stride, const fl
     for (int i = 0; i < MAX_ROWS * MAX_N + 1; i++) {
         y[i] = -1;
     }
-    few_sum(y, n, s, OUT, v, stride, n, n_v, n_rows, n_v % 2 ? v : NULL);
+    few_sum(y, n, s, OUT, v, stride, n, n_v, n_rows, n_v % 2 ? s : NULL);
     assert_true(y[n_rows * n] == -1.0f); /* nothing is written beyond */
     for (int r = 0; r < n_rows; r++) {
         for (int64_t d = 0; d < n; d++) {

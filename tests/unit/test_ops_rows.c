@@ -220,6 +220,55 @@ static void test_softmax_equals_double_precision(void **state) {
     }
 }
 
+/* Of numbers below their maximum, with some that have no probability; and of one maximum above equal others, whose sum has the
+ * largest error. */
+static void check_exponentials(const struct kernels *k, const float *x, int64_t n, float max, float scale) {
+    float *y = calloc((size_t)n + 1, sizeof *y);
+    double sum = 0;
+    y[n] = 7; /* nothing is written beyond */
+    k->exp(y, x, n, max, scale);
+    for (int64_t i = 0; i < n; i++) {
+        const double want = exp(((double)x[i] - (double)max) * (double)scale);
+        assert_true(fabs((double)y[i] - want) <= 2e-6 * want + 1e-30);
+        sum += (double)y[i];
+    }
+    assert_true(y[n] == 7.0f);
+    assert_true(fabs(k->exp_sum(x, n, max, scale) - sum) <= 1e-6 * sum);
+    free(y);
+}
+
+static void test_exponentials_equal_double_precision(void **state) {
+    (void)state;
+    static const int64_t sizes[] = {1, 3, 4, 7, 8, 9, 15, 16, 17, 33, 511, 1023, 1024, 1025, 2048, 49157};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        const int64_t n = sizes[i];
+        float *x = random_floats((size_t)n, (uint64_t)n);
+        for (int64_t j = 0; j < n; j++) {
+            x[j] = j % 7 == 3 ? -INFINITY : 10 * x[j] - 50;
+        }
+        x[0] = -35; /* above all others */
+        for (int s = 0; s < N_SETS; s++) {
+            const struct kernels *k = cpu_kernels(instruction_sets[s]);
+            if (k) {
+                check_exponentials(k, x, n, x[0], 0.7f);
+            }
+        }
+        for (int64_t j = 1; j < n; j++) {
+            x[j] = -37.3f;
+        }
+        for (int s = 0; s < N_SETS; s++) {
+            const struct kernels *k = cpu_kernels(instruction_sets[s]);
+            if (k) {
+                check_exponentials(k, x, n, x[0], 1);
+                x[n / 2] = NAN;
+                assert_true(isnan(k->exp_sum(x, n, -35, 1)));
+                x[n / 2] = n / 2 ? -37.3f : -35;
+            }
+        }
+        free(x);
+    }
+}
+
 static void test_dropout_keeps_the_mean_and_depends_on_its_key_alone(void **state) {
     (void)state;
     enum { N = 576, ROWS = 257 };
@@ -333,6 +382,7 @@ int main(void) {
         cmocka_unit_test(test_rms_norm_and_its_gradient),
         cmocka_unit_test(test_swiglu_and_its_gradient),
         cmocka_unit_test(test_softmax_equals_double_precision),
+        cmocka_unit_test(test_exponentials_equal_double_precision),
         cmocka_unit_test(test_dropout_keeps_the_mean_and_depends_on_its_key_alone),
         cmocka_unit_test(test_rotation_equals_ggml_for_every_kind_of_scaling),
     };

@@ -186,6 +186,36 @@ static void test_a_temperature_whose_inverse_overflows_takes_the_likeliest(void 
     sampler_deinit(&s);
 }
 
+static void test_the_first_of_the_likeliest_of_many_tokens_is_taken(void **state) {
+    (void)state;
+    enum { MANY = 3001 };
+    static const int32_t places[] = {0, 1, 1022, 1023, 1024, 2047, 2048, MANY - 1};
+    struct genarm_sampling params = genarm_sampling_default();
+    struct genarm_error err;
+    struct sampler s;
+    float *x = calloc(MANY, sizeof *x);
+    params.temperature = 0;
+    assert_int_equal(sampler_init(&s, &params, MANY, &err), GENARM_OK);
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        for (size_t j = i; j < sizeof places / sizeof *places; j++) {
+            for (int32_t t = 0; t < MANY; t++) {
+                x[t] = t % 5 == 4 ? -INFINITY : -2.0f - (float)(t % 11);
+            }
+            x[places[j]] = x[places[i]] = -1.5f;
+            assert_int_equal(sampler_draw(&s, x), places[i]);
+        }
+    }
+    x[0] = NAN;
+    x[MANY - 1] = -1.0f;
+    assert_int_equal(sampler_draw(&s, x), MANY - 1);
+    for (int32_t t = 0; t < MANY; t++) {
+        x[t] = -INFINITY;
+    }
+    assert_int_equal(sampler_draw(&s, x), 0);
+    sampler_deinit(&s);
+    free(x);
+}
+
 static void test_top_k_one_is_greedy(void **state) {
     (void)state;
     struct genarm_sampling params = genarm_sampling_default();
@@ -303,6 +333,7 @@ int main(void) {
         cmocka_unit_test(test_min_p_is_relative_to_the_likeliest),
         cmocka_unit_test(test_temperature_zero_takes_the_likeliest),
         cmocka_unit_test(test_a_temperature_whose_inverse_overflows_takes_the_likeliest),
+        cmocka_unit_test(test_the_first_of_the_likeliest_of_many_tokens_is_taken),
         cmocka_unit_test(test_top_k_one_is_greedy),
         cmocka_unit_test(test_top_p_of_a_large_vocabulary_equals_a_full_sort),
         cmocka_unit_test(test_same_seed_same_draws),
