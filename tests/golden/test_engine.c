@@ -162,13 +162,27 @@ static void test_fused_equals_plain(void **state) {
     }
 }
 
+/* The llama of the golden files under its two adapters; teardown_two frees the second one. */
+static struct genarm_adapter *setup_two(struct fixture *f, int32_t n_seq, int32_t n_threads) {
+    struct genarm_error err = {0};
+    setup(f, "llama", &(struct engine_params){.n_seq = n_seq, .n_ctx = 64, .n_threads = n_threads, .kv_type = GENARM_KV_F32});
+    struct genarm_adapter *second = golden_adapter(f->model, "llama.lora2.gguf");
+    must(engine_add_adapter(f->engine, second, &err), &err);
+    return second;
+}
+
+static void teardown_two(struct fixture *f, struct genarm_adapter *second) {
+    engine_free(f->engine);
+    f->engine = NULL;
+    genarm_adapter_free(second);
+    teardown(f);
+}
+
 static void test_two_adapters_share_a_batch(void **state) {
     (void)state;
     struct fixture f;
-    setup(&f, "llama", &(struct engine_params){.n_seq = 3, .n_ctx = 64, .n_threads = 1, .kv_type = GENARM_KV_F32});
-    struct genarm_adapter *second = golden_adapter(f.model, "llama.lora2.gguf");
     struct genarm_error err = {0};
-    must(engine_add_adapter(f.engine, second, &err), &err);
+    struct genarm_adapter *second = setup_two(&f, 3, 1);
     size_t n_tokens;
     const int32_t *tokens = golden_i32(&f.golden, &n_tokens, "seq1.tokens");
     const size_t V = (size_t)f.model->hp.n_vocab;
@@ -183,10 +197,7 @@ static void test_two_adapters_share_a_batch(void **state) {
     check("base", "llama", logits + n_tokens * V, golden_f32(&f.golden, NULL, "seq1.logits"), n_tokens * V);
     check("first LoRA", "llama", logits + 2 * n_tokens * V, golden_f32(&f.golden, NULL, "seq1.logits_lora"), n_tokens * V);
     free(logits);
-    engine_free(f.engine);
-    f.engine = NULL;
-    genarm_adapter_free(second);
-    teardown(&f);
+    teardown_two(&f, second);
 }
 
 /* A row of each sequence at a time. Which of them have an adapter in common is in no order. */
@@ -196,10 +207,8 @@ static void test_adapters_in_any_order_of_sequences(void **state) {
     static const int32_t adapters[N_SEQ] = {1, 0, 1, 1, ENGINE_NO_ADAPTER, 0, 1};
     static const char *const wanted[] = {"seq1.logits", "seq1.logits_lora", "seq1.logits_lora2"};
     struct fixture f;
-    setup(&f, "llama", &(struct engine_params){.n_seq = N_SEQ, .n_ctx = 64, .n_threads = 2, .kv_type = GENARM_KV_F32});
-    struct genarm_adapter *second = golden_adapter(f.model, "llama.lora2.gguf");
     struct genarm_error err = {0};
-    must(engine_add_adapter(f.engine, second, &err), &err);
+    struct genarm_adapter *second = setup_two(&f, N_SEQ, 2);
     size_t n_tokens;
     const int32_t *tokens = golden_i32(&f.golden, &n_tokens, "seq1.tokens");
     const size_t V = (size_t)f.model->hp.n_vocab;
@@ -217,10 +226,7 @@ static void test_adapters_in_any_order_of_sequences(void **state) {
         }
     }
     free(logits);
-    engine_free(f.engine);
-    f.engine = NULL;
-    genarm_adapter_free(second);
-    teardown(&f);
+    teardown_two(&f, second);
 }
 
 static void test_copied_prefix_continues_as_the_original(void **state) {
