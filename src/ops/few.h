@@ -49,10 +49,10 @@ VEC_INLINE void few_fetch(const char *p, size_t ahead, const size_t bytes) {
 }
 
 /* y[r][j] = w_j x_r for constant numbers of rows of weights and of x. Several weight rows meet what is read of x, rows of which
- * may not fit into the first-level cache. Weights that come later are fetched into the second-level one meanwhile, a few bytes
- * with every few that are used, so that the memory is always busy. */
+ * may not fit into the first-level cache. What lies `ahead` of the weights is fetched into the second-level one meanwhile, a few
+ * bytes with every few that are used, so that the memory is always busy. */
 VEC_INLINE void few_block(float *y, int64_t y_stride, const char *w, size_t w_stride, const float *x, int64_t x_stride,
-                           int64_t n, size_t ahead, const int n_w, const int n_x, const bool f32) {
+                          int64_t n, size_t ahead, const int n_w, const int n_x, const bool f32) {
     vf sum[FEW_ROWS * FEW_TOGETHER]; /* of row r of x, weight row j: at r * n_w + j */
     UNROLL
     for (int k = 0; k < n_x * n_w; k++) {
