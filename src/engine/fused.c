@@ -6,7 +6,7 @@
 
 #include "engine/fused_parts.h"
 
-enum { DOT_MAX_ROWS = 8 /* with a dot product for each row */, ALIGN = 64 /* bytes */, ALIGN_FLOATS = 16 };
+enum { DOT_MAX_ROWS = 8 /* otherwise */, ALIGN = 64 /* bytes */, ALIGN_FLOATS = 16 };
 
 static size_t round_up(size_t n) { return (n + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS; }
 
@@ -270,10 +270,14 @@ bool fused_reads(const struct genarm_model *model) {
            weights_all_maps(&model->weights, model->hp.n_layer, readable, NULL);
 }
 
-/* Whether a map has a kernel of ours, which unpacks weights for several rows at once. */
+/* Whether a map has a kernel of ours, which unpacks weights for several rows at once. F32 has nothing to unpack: prompts of such
+ * weights, with which others are compared, go through the graph. */
 static bool unpacked_once(const struct ggml_tensor *map, const void *user) {
     const struct fused *f = user;
-    return fused_few_product(f, map->type) || (f->few_bf16 && f->few_bf16->reads(map->type, map->ne[0])) ||
+    if (map->type == GGML_TYPE_F16) {
+        return f->kernels->few_product_f16 != NULL;
+    }
+    return (f->few_bf16 && f->few_bf16->reads(map->type, map->ne[0])) ||
            (f->few_int16 && f->few_int16->form(map->type, map->ne[0]) != FEW_INT16_NONE);
 }
 

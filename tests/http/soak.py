@@ -10,6 +10,7 @@ connection and no slot, give the same scores before and after, and, at SIGTERM, 
 order of what each client does.
 """
 import argparse
+import concurrent.futures
 import os
 import random
 import signal
@@ -94,6 +95,14 @@ def reference(soak):
             "arms": {name: 0.5 for name in soak.arms}}
     r = soak.target.ask("POST", "/v1/score", body, (200,)).json()
     return [t["guided"] for t in r["tokens"]]
+
+
+def fill(soak, args):
+    """Writes the caches of all slots to their end once: they take memory as they are written, which is no leak."""
+    body = {"prompt": [5 + i % 20 for i in range(args.ctx - 2)], "max_tokens": 1}
+    with concurrent.futures.ThreadPoolExecutor(args.slots) as pool:
+        for answer in [pool.submit(soak.target.ask, "POST", "/v1/completions", body, (200,)) for _ in range(args.slots)]:
+            answer.result()
 
 
 def wait_until(what, seconds, condition):
@@ -197,6 +206,7 @@ def main():
     args = read_args()
     soak = Soak(args)
     scores = reference(soak)
+    fill(soak, args)
     before = n_open(args.pid)
     samples, health = run_clients(soak, args)
     print_counts(soak, health)
