@@ -68,9 +68,6 @@ struct input {
 /* The pass's rows, or, with outputs_only, those whose output is wanted, in the order of the outputs. */
 struct input fused_input(const struct fused *f, const struct work *w, const float *x, int64_t n_in, bool outputs_only);
 
-/* The kernel for a few rows with f32 or F16 weights; NULL for other types, and where there is none. */
-few_product_t fused_few_product(const struct fused *f, enum ggml_type type);
-
 /* y_r[j] = w_j x_r + bias_j + (B low_r)_j for j in [first, end). bias and stack may be NULL. y: rows `stride` apart */
 void fused_product(const struct fused *f, const struct ggml_tensor *w, const struct ggml_tensor *bias,
                    const struct lora_stack *stack, struct input *in, float *y, int64_t stride, int64_t first, int64_t end);

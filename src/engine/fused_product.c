@@ -56,7 +56,8 @@ static void pack_dot(enum ggml_type type, struct input *in) {
     }
 }
 
-few_product_t fused_few_product(const struct fused *f, enum ggml_type type) {
+/* The kernel for a few rows with f32 or F16 weights; NULL for other types, and where there is none. */
+static few_product_t few_product(const struct fused *f, enum ggml_type type) {
     return type == GGML_TYPE_F16 ? f->kernels->few_product_f16 : type == GGML_TYPE_F32 ? f->kernels->few_product_f32 : NULL;
 }
 
@@ -64,7 +65,7 @@ few_product_t fused_few_product(const struct fused *f, enum ggml_type type) {
 static void shrink_rows(const struct fused *f, const struct ggml_tensor *a, struct input *in, int32_t r, int32_t step,
                         int32_t n) {
     const int32_t *ends = f->params.bank->first_rank + in->adapters[r], total = lora_bank_rank(f->params.bank);
-    const few_product_t product = fused_few_product(f, GGML_TYPE_F32);
+    const few_product_t product = few_product(f, GGML_TYPE_F32);
     if (product) {
         product(in->low + r * total, (int64_t)step * total, a->data, a->nb[1], in->x + r * in->n_in, step * in->n_in, in->n_in, n,
                 ends[0], ends[1], NULL);
@@ -155,8 +156,8 @@ static void weigh(const struct fused *f, const struct ggml_tensor *w, struct inp
     const enum few_int16_form form = f->few_int16 ? f->few_int16->form(w->type, in->n_in) : FEW_INT16_NONE;
     if (more && !bf16_is_best && many_reads(f->many, w->type, in->n_in)) {
         many_product(f->many, w, in, y, stride, first, end);
-    } else if (fused_few_product(f, w->type)) {
-        fused_few_product(f, w->type)(y, stride, w->data, w->nb[1], in->x, in->n_in, in->n_in, in->n, first, end, NULL);
+    } else if (few_product(f, w->type)) {
+        few_product(f, w->type)(y, stride, w->data, w->nb[1], in->x, in->n_in, in->n_in, in->n, first, end, NULL);
     } else if (form != FEW_INT16_NONE && !bf16_is_best) {
         int16_product(f->few_int16, form, w, in, y, stride, first, end);
     } else if (bf16) {
